@@ -1,0 +1,1 @@
+"""Machines: spec, state, drivers, disks, ssh, forwards, agent."""

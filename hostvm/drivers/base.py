@@ -1,0 +1,92 @@
+"""What every driver does, and what it is told: a domain, as plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class DomainState(Enum):
+    """A domain as observed, never as remembered."""
+
+    OFF = "stopped"
+    RUNNING = "running"
+    PAUSED = "paused"
+    CRASHED = "crashed"
+
+
+@dataclass(frozen=True, slots=True)
+class DomainSpec:
+    """Everything a driver needs to power a machine on.
+
+    :param name: the machine's name; the domain is called `hostvm-NAME`.
+    :param memory: bytes, a multiple of 1 MiB.
+    :param initramfs: the image's initramfs with the machine's own seed archive appended.
+    :param root_image: raw read-only erofs file, the first virtio disk (vda).
+    :param data_disk: qcow2, the second virtio disk (vdb).
+    :param ssh_port: on the host's 127.0.0.1, forwarded to the guest's port 22.
+    :param console: file that receives the serial console.
+    :param run_dir: short folder, 0700, for qmp.sock and the like.
+    """
+
+    name: str
+    uuid: str
+    arch: str
+    cpus: int
+    memory: int
+    accel: str
+    qemu: Path
+    kernel: Path
+    initramfs: Path
+    cmdline: str
+    root_image: Path
+    data_disk: Path
+    mac: str
+    ssh_port: int
+    console: Path
+    run_dir: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Differences between drivers, as data.
+
+    :param name: reports what `--driver` calls it.
+    :param remote: reports that the hypervisor may be on another computer.
+    :param saves_state: reports that RAM can be saved to disk.
+    """
+
+    name: str
+    remote: bool = False
+    saves_state: bool = False
+
+
+class Driver(Protocol):
+    """One machine's hypervisor. Made by `hostvm.drivers.registry.open_driver`; holds no state of its own."""
+
+    features: Features
+
+    def start(self, domain: DomainSpec) -> None:
+        """Power the domain on and return as soon as its virtual CPUs run; does not wait for the guest.
+
+        Not idempotent: a domain that already runs is an error. Creates no disks. Leaves nothing behind when it
+        fails. The guest survives the calling process.
+
+        :raises DriverError: with the hypervisor's own words as details.
+        """
+
+    def state(self) -> DomainState:
+        """Observe; never blocks longer than 2 s; a domain that does not exist is OFF."""
+
+    def powerdown(self) -> None:
+        """Press the ACPI power button; returns at once; nothing happens when the domain is OFF."""
+
+    def kill(self) -> None:
+        """Cut the power and reap; returns when the domain is OFF and its run-time files are gone. Idempotent."""
+
+    def wait_off(self, timeout: float) -> bool:
+        """Wait up to `timeout` seconds for OFF, then clear run-time files; False when it still runs."""

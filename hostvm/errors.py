@@ -1,0 +1,37 @@
+"""Errors of machines, drivers, ssh and the agent; the shape is `images.errors.HostvmError`."""
+
+from __future__ import annotations
+
+from images.errors import ForwardError, HostvmError, ImageError, UsageError
+
+__all__ = [
+    "AgentError",
+    "DriverError",
+    "ForwardError",
+    "HostvmError",
+    "ImageError",
+    "MachineError",
+    "SpecError",
+    "SshError",
+    "UsageError",
+]
+
+
+class MachineError(HostvmError):
+    """A machine is unknown, damaged or in the wrong state."""
+
+
+class SpecError(UsageError):
+    """What the user wants of a machine cannot be had: a wrong value, an unknown key."""
+
+
+class DriverError(HostvmError):
+    """The hypervisor is missing, refuses, or does not do what it was told."""
+
+
+class SshError(HostvmError):
+    """The guest cannot be reached, or is not the one that was made."""
+
+
+class AgentError(HostvmError):
+    """The machine's background agent cannot be started or does not answer."""

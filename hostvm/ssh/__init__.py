@@ -1,0 +1,1 @@
+"""Keys, the one connection, and how programs and sockets of the guest are reached through it."""

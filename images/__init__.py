@@ -1,0 +1,1 @@
+"""Guest operating-system images: recipe, archive, root tree, bake, store."""

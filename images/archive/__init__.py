@@ -1,0 +1,1 @@
+"""Debian's signed archive: keys, indexes, dependency closure, downloads, packages."""

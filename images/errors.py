@@ -1,0 +1,53 @@
+"""The root of every error a user can meet.
+
+It lives in the lowest layer so that all four packages raise the same shape: what failed (`brief`), why
+(`details`) and a command to type next (`resolution`). One printer in `cli` renders it; nothing else catches it
+only to print.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass
+class HostvmError(Exception):
+    """A failure told in three parts.
+
+    :param brief: one line, what failed.
+    :param details: why; may have several lines (a command's output, a console's tail).
+    :param resolution: what to do next, with a command that can be pasted.
+    """
+
+    brief: str
+    details: str | None = None
+    resolution: str | None = None
+
+    exit_status: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        # Exception.args must hold the fields, or the error does not unpickle.
+        super().__init__(self.brief, self.details, self.resolution)
+
+    # A dataclass with eq=True loses its hash; exceptions must keep one (contextlib and traceback need it).
+    __hash__ = Exception.__hash__
+
+    def __str__(self) -> str:
+        return "\n".join(part for part in (self.brief, self.details, self.resolution) if part)
+
+
+class UsageError(HostvmError):
+    """The words of a command are wrong."""
+
+    exit_status = 2
+
+
+class ForwardError(HostvmError):
+    """A forwarded command could not be run at all."""
+
+    exit_status = 125
+
+
+class ImageError(HostvmError):
+    """A guest or container image cannot be made, found or trusted."""

@@ -1,0 +1,1 @@
+"""Container engines inside a guest, seen through hostvm's Guest."""
