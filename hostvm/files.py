@@ -1,0 +1,52 @@
+"""Files that are either the old one or the new one, whole, whatever happens in between."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+
+def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Write beside `path`, flush to the disk, rename over it.
+
+    :raises OSError: `path` is then untouched and nothing lies beside it.
+    """
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    beside = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.chmod(mode)
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def private_folder(path: Path) -> Path:
+    """Make `path` (and its parents) and keep others out of it.
+
+    :raises OSError: it cannot be made, or belongs to another user.
+    """
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if os.name == "posix":
+        owner = path.lstat().st_uid
+        if owner != os.geteuid():
+            raise PermissionError(f"{path} belongs to user {owner}")
+        path.chmod(0o700)
+    return path
+
+
+def tail(path: Path, lines: int, limit: int = 65536) -> str:
+    """The last `lines` lines among the last `limit` bytes; "" when there is no such file."""
+    try:
+        with path.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - limit))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return ""
+    return "\n".join(line.rstrip("\r") for line in text.splitlines()[-lines:])

@@ -1,0 +1,165 @@
+"""Every file and socket name of hostvm, once. docs/internals.md explains each; a test compares the two.
+
+Imports nothing heavy: the forwarding client needs these before it may spend a millisecond.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from hostvm.errors import SpecError
+
+DEFAULT_MACHINE = "default"
+
+# A host name label, so that the guest can be called by it; 24 keeps socket paths within macOS' 104 bytes.
+NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,22}[a-z0-9])?")
+
+# sun_path holds 104 bytes on macOS and 108 on Linux, the final NUL included.
+SOCKET_PATH_MAX = 103
+
+MACHINE_YAML = "machine.yaml"
+STATE_JSON = "state.json"
+DATA_DISK = "data.qcow2"
+KEYS = "keys"
+CLIENT_KEY = "client_ed25519"
+HOST_KEY = "host_ed25519"
+CONSOLE_LOG = "console.log"
+CONSOLE_LOG_BEFORE = "console.log.1"
+AGENT_LOG = "agent.log"
+BOOT_INITRAMFS = "boot.initramfs"
+
+AGENT_SOCK = "agent.sock"
+AGENT_JSON = "agent.json"
+AGENT_LOCK = "agent.lock"
+DOCKER_SOCK = "docker.sock"
+QMP_SOCK = "qmp.sock"
+
+
+def home() -> Path:
+    """`HOSTVM_HOME`, where machines are kept."""
+    if value := os.environ.get("HOSTVM_HOME"):
+        return Path(value).absolute()
+    from platformdirs import user_data_path
+
+    return user_data_path("hostvm", appauthor=False)
+
+
+def cache() -> Path:
+    """`HOSTVM_CACHE`, packages and images that can be had again."""
+    if value := os.environ.get("HOSTVM_CACHE"):
+        return Path(value).absolute()
+    from platformdirs import user_cache_path
+
+    return user_cache_path("hostvm", appauthor=False)
+
+
+def run() -> Path:
+    """`HOSTVM_RUN`, sockets of running machines; short, for the limit above."""
+    if value := os.environ.get("HOSTVM_RUN"):
+        return Path(value).absolute()
+    if sys.platform == "darwin":
+        # The system's own temporary folder is some 50 bytes long and is swept; the home folder is neither.
+        return Path.home() / ".hostvm"
+    from platformdirs import user_runtime_path
+
+    return user_runtime_path("hostvm", appauthor=False)
+
+
+def check_name(name: str) -> str:
+    """The name itself when a machine may have it.
+
+    :raises SpecError: otherwise.
+    """
+    if NAME.fullmatch(name) is None:
+        raise SpecError(
+            f"'{name}' cannot be a machine's name",
+            "a name has 1 to 24 lower-case letters, digits and inner hyphens",
+            "try, for example: hostvm start my-machine",
+        )
+    return name
+
+
+@dataclass(frozen=True, slots=True)
+class MachinePaths:
+    """Where one machine's files are."""
+
+    name: str
+    folder: Path
+    run_dir: Path
+
+    @classmethod
+    def of(cls, name: str) -> MachinePaths:
+        """The places of the machine `name`, whether it exists or not."""
+        return cls(check_name(name), home() / "machines" / name, run() / name)
+
+    @property
+    def lock(self) -> Path:
+        """Held by every command that changes the machine; outside its folder so that it outlives `rm`."""
+        return self.folder.parent.parent / "locks" / f"{self.name}.lock"
+
+    @property
+    def spec(self) -> Path:
+        """What the user wants."""
+        return self.folder / MACHINE_YAML
+
+    @property
+    def state(self) -> Path:
+        """What was made."""
+        return self.folder / STATE_JSON
+
+    @property
+    def data_disk(self) -> Path:
+        """The machine's only disk."""
+        return self.folder / DATA_DISK
+
+    @property
+    def keys(self) -> Path:
+        """ssh keys."""
+        return self.folder / KEYS
+
+    @property
+    def console(self) -> Path:
+        """The guest's serial console, this boot."""
+        return self.folder / CONSOLE_LOG
+
+    @property
+    def agent_log(self) -> Path:
+        """What the agent did."""
+        return self.folder / AGENT_LOG
+
+    @property
+    def initramfs(self) -> Path:
+        """The image's initramfs with this boot's seed appended."""
+        return self.folder / BOOT_INITRAMFS
+
+    @property
+    def agent_sock(self) -> Path:
+        """The agent's own socket."""
+        return self.run_dir / AGENT_SOCK
+
+    @property
+    def docker_sock(self) -> Path:
+        """The engine's API on the host."""
+        return self.run_dir / DOCKER_SOCK
+
+    def check_socket_length(self) -> None:
+        """:raises SpecError: a socket's path would not fit into the system's limit."""
+        longest = str(self.run_dir / AGENT_LOCK)
+        if sys.platform != "win32" and len(os.fsencode(longest)) > SOCKET_PATH_MAX:
+            raise SpecError(
+                f"the path of the machine's sockets is too long: {longest}",
+                f"a Unix socket's path holds {SOCKET_PATH_MAX} bytes; this one has {len(os.fsencode(longest))}",
+                f"choose a short folder: export HOSTVM_RUN=/tmp/hostvm-{os.getuid()}",
+            )
+
+
+def machine_names() -> list[str]:
+    """Names of all machines, damaged ones included, sorted."""
+    folder = home() / "machines"
+    if not folder.is_dir():
+        return []
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and NAME.fullmatch(entry.name))

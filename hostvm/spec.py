@@ -1,0 +1,179 @@
+"""What the user wants of a machine: `machine.yaml`, the options of `start` and `create`, and their defaults.
+
+A setting is declared once, in `SETTINGS`; the file's keys, the command's options and their help follow from it.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from hostvm.errors import SpecError
+from hostvm.sizes import GIB, MIB, format_size, parse_size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+MEMORY_MIN = 512 * MIB
+DISK_MIN = 2 * GIB
+ENGINES = ("docker",)
+
+
+@dataclass(frozen=True, slots=True)
+class MachineSpec:
+    """Wanted, never observed. `memory` and `disk` are bytes."""
+
+    cpus: int
+    memory: int
+    disk: int
+    driver: str = "auto"
+    libvirt_uri: str = ""
+    accel: str = "auto"
+    engine: str = "docker"
+    image: str = "docker"
+    autostart: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One key of machine.yaml.
+
+    :param parse: raises ValueError with a reason that reads after "KEY: VALUE".
+    """
+
+    key: str
+    metavar: str
+    help: str
+    parse: Callable[[object], Any]
+    render: Callable[[Any], object] = lambda value: value
+    option: bool = True
+
+
+def _parse_cpus(value: object) -> int:
+    try:
+        cpus = int(str(value))
+    except ValueError:
+        raise ValueError("is not a whole number") from None
+    host = os.cpu_count() or 1
+    if not 1 <= cpus <= host:
+        raise ValueError(f"must be from 1 to {host}, the processors of this computer")
+    return cpus
+
+
+def _parse_memory(value: object) -> int:
+    size = parse_size(value)
+    host = host_memory()
+    if size < MEMORY_MIN:
+        raise ValueError(f"is too little for a guest with an engine; the least is {format_size(MEMORY_MIN)}")
+    if size > host:
+        raise ValueError(f"is more than this computer has ({format_size(host)})")
+    return size
+
+
+def _parse_disk(value: object) -> int:
+    size = parse_size(value)
+    if size < DISK_MIN:
+        raise ValueError(f"is too small for an engine's data; the least is {format_size(DISK_MIN)}")
+    return size
+
+
+def _one_of(*choices: str) -> Callable[[object], str]:
+    def parse(value: object) -> str:
+        if value not in choices:
+            raise ValueError(f"must be one of: {', '.join(choices)}")
+        return str(value)
+
+    return parse
+
+
+def _parse_text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("must be a text")  # noqa: TRY004 - parsers speak through ValueError alone
+    return value
+
+
+def _parse_bool(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")  # noqa: TRY004 - see above
+    return value
+
+
+SETTINGS = (
+    Setting("cpus", "N", "virtual processors", _parse_cpus),
+    Setting("memory", "SIZE", "memory, for example 4GiB", _parse_memory, format_size),
+    Setting("disk", "SIZE", "largest size of the data disk, for example 60GiB", _parse_disk, format_size),
+    Setting("driver", "NAME", "auto, qemu or libvirt", _one_of("auto", "qemu", "libvirt")),
+    Setting("libvirt_uri", "URI", "libvirt connection, for example qemu:///session", _parse_text),
+    Setting("accel", "NAME", "auto, kvm, hvf, whpx or tcg", _one_of("auto", "kvm", "hvf", "whpx", "tcg")),
+    Setting("engine", "NAME", "container engine: " + ", ".join(ENGINES), _one_of(*ENGINES)),
+    Setting("image", "REF", "guest image: a recipe's name or an image's digest", _parse_text),
+    Setting("autostart", "BOOL", "start by itself when a forwarded command needs it", _parse_bool, option=False),
+)
+
+
+def host_memory() -> int:
+    """This computer's memory in bytes, whole MiB."""
+    import psutil
+
+    return int(psutil.virtual_memory().total) // MIB * MIB
+
+
+def default_spec() -> MachineSpec:
+    """A machine that fits this computer: up to 4 processors, up to 4 GiB but at most half of the memory."""
+    memory = max(min(4 * GIB, host_memory() // 2 // MIB * MIB), MEMORY_MIN)
+    return MachineSpec(cpus=min(4, os.cpu_count() or 1), memory=memory, disk=60 * GIB)
+
+
+def parse_settings(values: Mapping[str, object], base: MachineSpec, origin: str) -> MachineSpec:
+    """`base` with `values` over it; `origin` names where they came from, for the message.
+
+    :raises SpecError: with every fault at once, one a line.
+    """
+    known = {setting.key: setting for setting in SETTINGS}
+    faults: list[str] = []
+    changes: dict[str, Any] = {}
+    for key, value in values.items():
+        setting = known.get(key)
+        if setting is None:
+            faults.append(f"{key}: unknown key; known ones are {', '.join(known)}")
+            continue
+        try:
+            changes[key] = setting.parse(value)
+        except ValueError as fault:
+            faults.append(f"{key}: {value} {fault}")
+    if faults:
+        where = "option" if origin == "command line" else "setting"
+        raise SpecError(
+            f"{len(faults)} wrong {where}{'s' if len(faults) > 1 else ''} ({origin})",
+            "\n".join(faults),
+            "see the known ones with: hostvm start --help" if where == "option" else f"correct it in: {origin}",
+        )
+    return replace(base, **changes)
+
+
+def load_spec(path: Path) -> MachineSpec:
+    """Read machine.yaml; missing keys have their defaults.
+
+    :raises SpecError: unreadable, not YAML, not a mapping, or wrong settings.
+    """
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as fault:
+        raise SpecError(f"{path} cannot be read", str(fault), f"correct it in: {path}") from fault
+    if data is None:
+        data = {}
+    if not isinstance(data, dict):
+        raise SpecError(f"{path} is not a list of settings", "expected KEY: VALUE lines", f"correct it in: {path}")
+    return parse_settings({str(key): value for key, value in data.items()}, default_spec(), str(path))
+
+
+def render_spec(spec: MachineSpec) -> str:
+    """The text of machine.yaml; `load_spec` reads the same spec back."""
+    rendered = {setting.key: setting.render(getattr(spec, setting.key)) for setting in SETTINGS}
+    assert set(rendered) == {field.name for field in fields(MachineSpec)}
+    head = "# What this machine should be; a change takes effect at its next start.\n"
+    return head + yaml.safe_dump(rendered, sort_keys=False)

@@ -1,0 +1,64 @@
+"""What was made of a machine: `state.json`, versioned and written whole. Nothing volatile is kept here."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING
+
+from hostvm.errors import MachineError
+from hostvm.files import write_atomic
+
+if TYPE_CHECKING:
+    from hostvm.paths import MachinePaths
+
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class MachineState:
+    """Decisions that stay: identity, port, driver, image.
+
+    :param image: digest of the guest image it boots, "sha256:...".
+    :param wanted_off: the user stopped it (or never started it), so no other command starts it by itself.
+    """
+
+    uuid: str
+    mac: str
+    arch: str
+    ssh_port: int
+    driver: str
+    image: str
+    created: str
+    wanted_off: bool = True
+    version: int = VERSION
+
+
+def load_state(paths: MachinePaths) -> MachineState:
+    """Read state.json.
+
+    :raises MachineError: missing, damaged, or written by a newer hostvm.
+    """
+    path = paths.state
+    rescue = f"remove the machine and its data with: hostvm rm --force {paths.name}"
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        version = int(data["version"])
+    except (OSError, ValueError, KeyError, TypeError) as fault:
+        raise MachineError(f"machine {paths.name} is damaged", f"{path}: {fault!r}", rescue) from fault
+    if version > VERSION:
+        raise MachineError(
+            f"machine {paths.name} was made by a newer hostvm",
+            f"{path} has version {version}; this one knows up to {VERSION}",
+            "upgrade with: pip install --upgrade hostvm",
+        )
+    names = {field.name for field in fields(MachineState)}
+    try:
+        return MachineState(**{key: value for key, value in data.items() if key in names})
+    except TypeError as fault:
+        raise MachineError(f"machine {paths.name} is damaged", f"{path}: {fault}", rescue) from fault
+
+
+def save_state(paths: MachinePaths, state: MachineState) -> None:
+    """Write state.json; the machine's lock must be held."""
+    write_atomic(paths.state, json.dumps(asdict(state), indent=2).encode() + b"\n")
