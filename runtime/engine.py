@@ -1,0 +1,36 @@
+"""What every container engine offers the layers above it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from hostvm.errors import SpecError
+
+if TYPE_CHECKING:
+    from hostvm.agent.service import Service
+    from hostvm.checks import Check
+
+
+class Engine(Protocol):
+    """A container engine inside a guest."""
+
+    name: str
+    socket: str  # path of its API socket in the guest
+
+    def checks(self) -> tuple[Check, ...]:
+        """What must hold before the engine is called ready, the essential first."""
+
+    def services(self) -> tuple[Service, ...]:
+        """What the machine's agent runs for it; new objects on every call."""
+
+
+def find_engine(name: str) -> Engine:
+    """The engine called `name`.
+
+    :raises SpecError: there is none.
+    """
+    if name == "docker":
+        from runtime.docker.engine import DockerEngine
+
+        return DockerEngine()
+    raise SpecError(f"unknown engine '{name}'", "known ones are: docker", "see: hostvm start --help")
