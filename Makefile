@@ -1,0 +1,32 @@
+# Everything a checkout needs; each target does its own set-up first. Windows: scripts/setup.ps1.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-unit lint bench clean
+
+PY := .venv/bin/python
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+setup: ## system packages and .venv, with what tests and linters need
+	@scripts/setup.sh test
+
+demo: ## from nothing to a web service in a container, reached from this computer
+	@scripts/setup.sh run
+	@$(PY) examples/demo.py
+
+test: setup lint ## everything: linters, unit tests, then real guests
+	@scripts/test.sh
+
+test-unit: setup ## no process, no network; seconds
+	@$(PY) -m pytest tests/unit
+
+lint: setup ## ruff, mypy for three platforms, the layers, the Vagrantfile
+	@scripts/lint.sh
+
+bench: ## boot and command times beside two reference points; writes docs/benchmarks.md
+	@scripts/setup.sh bench
+	@$(PY) benchmarks/boot.py
+	@$(PY) benchmarks/cli.py
+
+clean: ## the virtual environment, tools and caches of this checkout
+	rm -rf .venv .tools build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
