@@ -11,6 +11,7 @@ __all__ = [
     "HostvmError",
     "ImageError",
     "MachineError",
+    "PortTaken",
     "SpecError",
     "SshError",
     "UsageError",
@@ -35,3 +36,7 @@ class SshError(HostvmError):
 
 class AgentError(HostvmError):
     """The machine's background agent cannot be started or does not answer."""
+
+
+class PortTaken(DriverError):  # noqa: N818 - named for what happened, as callers catch it to choose again
+    """A port of this computer that a machine wanted was taken by another program meanwhile: choose another."""

@@ -1,0 +1,1 @@
+"""Driving QEMU itself: its argv, its monitor (QMP), its life."""

@@ -1,0 +1,328 @@
+"""The one door to other programs.
+
+Every program starts with a scrubbed environment, standard input that is not the user's, and no terminal of its
+own; what fails is told with the command as it could be pasted into a shell. Nothing else imports `subprocess`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import signal
+import subprocess  # noqa: TID251 - this module is the exception the ban speaks of
+import sys
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import which
+from typing import TYPE_CHECKING, Any
+
+from hostvm.errors import HostvmError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+_OUTPUT_SHOWN = 4000
+"""Characters of a failed program's output that go into the error."""
+
+# What programs need to find themselves, their libraries, their user's folders and their network; the rest of
+# the user's environment (QEMU_*, LD_PRELOAD, PYTHONPATH, secrets) is not for them.
+_KEPT = frozenset(
+    {
+        "HOME",
+        "USER",
+        "LOGNAME",
+        "PATH",
+        "SHELL",
+        "TERM",
+        "TZ",
+        "TMPDIR",
+        "TMP",
+        "TEMP",
+        "LD_LIBRARY_PATH",
+        "XDG_RUNTIME_DIR",
+        "XDG_CONFIG_HOME",
+        "XDG_CACHE_HOME",
+        "XDG_DATA_HOME",
+        "XDG_STATE_HOME",
+        "SYSTEMROOT",
+        "SYSTEMDRIVE",
+        "WINDIR",
+        "COMSPEC",
+        "PATHEXT",
+        "USERPROFILE",
+        "APPDATA",
+        "LOCALAPPDATA",
+        "PROGRAMDATA",
+        "PROGRAMFILES",
+        "http_proxy",
+        "https_proxy",
+        "no_proxy",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "NO_PROXY",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A finished program; `status` is negative when a signal ended it (-9: SIGKILL)."""
+
+    argv: tuple[str, ...]
+    status: int
+    stdout: bytes
+    stderr: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessId:
+    """A process that cannot be mistaken for a later one with the same number.
+
+    :param started: when it started, in the system's own terms; only good for comparing.
+    """
+
+    pid: int
+    started: float
+
+
+def join(argv: Sequence[str]) -> str:
+    """The command as one line for a shell."""
+    return shlex.join(argv)
+
+
+def scrubbed_env(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment programs get: a few known variables, HOSTVM_*, the C locale, then `extra`."""
+    env = {key: value for key, value in os.environ.items() if key in _KEPT or key.startswith("HOSTVM_")}
+    return {**env, "LC_ALL": "C.UTF-8", **(extra or {})}
+
+
+def run(
+    argv: Sequence[str | Path],
+    *,
+    stdin: bytes = b"",
+    timeout: float = 60.0,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    check: bool = True,
+) -> Result:
+    """Run a program to its end and collect its output.
+
+    :param timeout: seconds; then the program and what it started are killed and reaped, as on any exception.
+    :param env: added to the scrubbed environment.
+    :param check: whether a status other than 0 is an error.
+    :raises HostvmError: it is missing, failed, or took too long; the details hold command, status and output.
+    """
+    words = tuple(str(word) for word in argv)
+    child = _popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, cwd=cwd)
+    try:
+        stdout, stderr = child.communicate(stdin, timeout)
+    except subprocess.TimeoutExpired:
+        _kill_group(child)
+        stdout, stderr = child.communicate()
+        raise HostvmError(
+            f"{_name(words)} did not finish within {timeout:g} s",
+            _details(words, "killed", stdout + stderr),
+            f"Try it by hand: {join(words)}",
+        ) from None
+    except BaseException:
+        _kill_group(child)
+        child.communicate()
+        raise
+    result = Result(words, child.returncode, stdout, stderr)
+    if check and result.status != 0:
+        raise failure(result)
+    return result
+
+
+def failure(result: Result, brief: str | None = None, resolution: str | None = None) -> HostvmError:
+    """The error for a program that ended badly, for callers that ran it with `check=False`."""
+    return HostvmError(
+        brief or f"{_name(result.argv)} failed",
+        _details(result.argv, f"exit status {result.status}", result.stderr + result.stdout),
+        resolution or f"Try it by hand: {join(result.argv)}",
+    )
+
+
+def run_attached(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None) -> int:
+    """Run a program on the user's own terminal (an editor, a client) and return its status (128+n: signal n).
+
+    The user's whole environment is passed on, with `env` added. Ctrl-C is the program's business meanwhile.
+
+    :raises HostvmError: it is missing.
+    """
+    words = tuple(str(word) for word in argv)
+    try:
+        child = subprocess.Popen(words, env={**os.environ, **(env or {})})
+    except OSError as error:
+        raise _cannot_start(words, error) from error
+    while True:
+        try:
+            status = child.wait()
+        except KeyboardInterrupt:
+            continue
+        return status if status >= 0 else 128 - status
+
+
+class Child:
+    """A program that runs beside its caller, made by `running`."""
+
+    def __init__(self, process: subprocess.Popen[bytes], argv: tuple[str, ...]) -> None:
+        self._process = process
+        self.argv = argv
+        self.pid = process.pid
+
+    def poll(self) -> int | None:
+        """Its status, or None while it runs."""
+        return self._process.poll()
+
+    def wait(self, timeout: float) -> int | None:
+        """Wait up to `timeout` seconds; its status, or None when it still runs."""
+        try:
+            return self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def kill(self) -> None:
+        """Kill it and what it started, and reap it. Idempotent."""
+        _kill_group(self._process)
+        self._process.wait()
+
+
+@contextmanager
+def running(argv: Sequence[str | Path], log: Path) -> Iterator[Child]:
+    """Run a program beside the caller, its output in `log`; killed and reaped when the block is left.
+
+    On Linux it also dies with its caller, where util-linux' setpriv is installed.
+
+    :raises HostvmError: it is missing.
+    """
+    words = tuple(str(word) for word in argv)
+    setpriv = which("setpriv") if sys.platform == "linux" else None
+    guard = (setpriv, "--pdeathsig", "KILL", "--") if setpriv else ()
+    with log.open("wb") as output:
+        process = _popen((*guard, *words), stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+    child = Child(process, words)
+    try:
+        yield child
+    finally:
+        child.kill()
+
+
+def spawn_detached(
+    argv: Sequence[str | Path],
+    log: Path,
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    pass_fds: Sequence[int] = (),
+) -> ProcessId:
+    """Start a program that outlives its caller and has no terminal; its output is appended to `log` (0600).
+
+    While the caller lives, the program is reaped when it ends, so that it is not seen as a zombie.
+
+    :param pass_fds: descriptors it inherits under the same numbers (not on Windows).
+    :raises HostvmError: it is missing.
+    """
+    words = tuple(str(word) for word in argv)
+    with open(log, "ab", opener=_open_private) as output:
+        process = _popen(
+            words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env, cwd=cwd, pass_fds=pass_fds
+        )
+    identity = identify(process.pid) or ProcessId(process.pid, 0.0)
+    threading.Thread(target=process.wait, name=f"reap-{process.pid}", daemon=True).start()
+    return identity
+
+
+def identify(pid: int) -> ProcessId | None:
+    """The process that has this number now; None when there is none, or only a zombie."""
+    if sys.platform == "linux":
+        # psutil adds the boot time, which moves when the clock is set; the kernel's own ticks do not.
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        except OSError:
+            return None
+        return None if fields[0] in b"ZX" else ProcessId(pid, float(fields[19]))
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else ProcessId(pid, process.create_time())
+    except psutil.Error:
+        return None
+
+
+def is_alive(process: ProcessId) -> bool:
+    """Whether this very process still runs."""
+    return identify(process.pid) == process
+
+
+def command_of(pid: int) -> tuple[str, ...]:
+    """The argv a process was started with; empty when it is gone or not ours to see."""
+    import psutil
+
+    try:
+        return tuple(psutil.Process(pid).cmdline())
+    except psutil.Error:
+        return ()
+
+
+def kill(process: ProcessId, *, timeout: float = 5.0) -> bool:
+    """Kill this very process and wait for its end; False when it still lives after `timeout` seconds."""
+    import psutil
+
+    if not is_alive(process):
+        return True
+    try:
+        found = psutil.Process(process.pid)
+        found.kill()
+        found.wait(timeout)
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.TimeoutExpired:
+        return not is_alive(process)
+    return True
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _popen(words: tuple[str, ...], *, env: Mapping[str, str] | None = None, **options: Any) -> subprocess.Popen[bytes]:
+    if sys.platform == "win32":
+        options["creationflags"] = subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP
+        options.pop("pass_fds", None)
+    else:
+        # A session of its own: the terminal's Ctrl-C reaches us alone, and a kill reaches all it started.
+        options["start_new_session"] = True
+    try:
+        return subprocess.Popen(words, env=scrubbed_env(env), **options)
+    except OSError as error:
+        raise _cannot_start(words, error) from error
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    # Once reaped, its number may be another's.
+    if sys.platform != "win32" and process.returncode is None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+
+
+def _cannot_start(words: tuple[str, ...], error: OSError) -> HostvmError:
+    brief = f"cannot start {_name(words)}: {error.strerror or error}"
+    return HostvmError(brief, f"command: {join(words)}", f"Check that it is installed and runs: {words[0]} --version")
+
+
+def _name(words: tuple[str, ...]) -> str:
+    return Path(words[0]).name
+
+
+def _details(words: tuple[str, ...], ending: str, output: bytes) -> str:
+    text = output.decode("utf-8", "replace").strip()
+    shown = text if len(text) <= _OUTPUT_SHOWN else "[...] " + text[-_OUTPUT_SHOWN:]
+    return "\n".join(part for part in (f"command: {join(words)}", ending, shown) if part)

