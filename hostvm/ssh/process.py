@@ -1,0 +1,113 @@
+"""A program, or a socket, at the other end of an ssh channel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hostvm.errors import SshError
+
+if TYPE_CHECKING:
+    from hostvm.ssh.transport import GuestChannel
+
+# Less than ssh's 32 KiB packet, so that one send is one packet and nothing is copied twice.
+_PIECE = 32 * 1024 - 64
+
+
+class _ChannelWriter:
+    def __init__(self, channel: GuestChannel) -> None:
+        self._channel = channel
+
+    def _write(self, data: bytes) -> None:
+        view = memoryview(data)
+        offset = 0
+        while offset < len(view):
+            if self._channel.reader_gone:
+                raise BrokenPipeError("the program in the guest reads no more")
+            sent = self._channel.send(bytes(view[offset : offset + _PIECE]))
+            if sent == 0:  # paramiko's word for "closed while waiting"; its own sendall would loop for ever
+                raise BrokenPipeError("the channel is closed")
+            offset += sent
+
+    def _end_writing(self) -> None:
+        if not self._channel.closed:
+            self._channel.shutdown_write()
+
+
+class SshStream(_ChannelWriter):
+    """Implements `hostvm.guest.Stream`."""
+
+    def recv(self, size: int) -> bytes:
+        """See `Stream.recv`."""
+        return self._channel.recv(size)
+
+    def sendall(self, data: bytes) -> None:
+        """See `Stream.sendall`."""
+        self._write(data)
+
+    def shutdown_write(self) -> None:
+        """See `Stream.shutdown_write`."""
+        self._end_writing()
+
+    def close(self) -> None:
+        """See `Stream.close`."""
+        self._channel.close()
+
+
+class SshProcess(_ChannelWriter):
+    """Implements `hostvm.guest.GuestProcess`."""
+
+    def __init__(self, channel: GuestChannel, *, has_pty: bool) -> None:
+        super().__init__(channel)
+        self._has_pty = has_pty
+
+    def write_stdin(self, data: bytes) -> None:
+        """See `GuestProcess.write_stdin`."""
+        self._write(data)
+
+    def close_stdin(self) -> None:
+        """See `GuestProcess.close_stdin`."""
+        self._end_writing()
+
+    def read_stdout(self, size: int) -> bytes:
+        """See `GuestProcess.read_stdout`."""
+        return self._channel.recv(size)
+
+    def read_stderr(self, size: int) -> bytes:
+        """See `GuestProcess.read_stderr`."""
+        return self._channel.recv_stderr(size)
+
+    def signal(self, name: str) -> None:
+        """See `GuestProcess.signal`. sshd passes it to the program's process group."""
+        self._channel.request("signal", name)
+
+    def resize(self, rows: int, columns: int) -> None:
+        """See `GuestProcess.resize`."""
+        if self._has_pty:
+            self._channel.request("window-change", columns, rows, 0, 0)
+
+    def wait(self) -> int:
+        """See `GuestProcess.wait`."""
+        from hostvm.ssh.transport import signal_status
+
+        channel = self._channel
+        channel.status_event.wait()
+        if channel.exit_signal is not None:
+            return signal_status(channel.exit_signal)
+        if channel.exit_status >= 0:
+            return channel.exit_status
+        raise SshError(
+            "the program's exit status was lost",
+            "the connection to the guest ended, or its sshd refused the program",
+            "hostvm status   # shows whether the machine still runs",
+        )
+
+    def abort(self) -> None:
+        """Kill the program and let go at once."""
+        self.signal("KILL")
+        self.close()
+
+    def close(self) -> None:
+        """See `GuestProcess.close`."""
+        if not self._channel.closed and not self._channel.status_event.is_set():
+            self.signal("HUP")
+        self._channel.close()
