@@ -23,6 +23,16 @@ say() { printf 'setup: %s\n' "$*" >&2; }
 die() { say "$1"; [ -z "${2:-}" ] || say "$2"; exit 1; }
 have() { command -v "$1" >/dev/null 2>&1; }
 
+# Runs a command; its output is shown only when it fails.
+quietly() {
+    local log status=0
+    log="$(mktemp)"
+    "$@" >"$log" 2>&1 || status=$?
+    [ "$status" = 0 ] || cat "$log" >&2
+    rm -f "$log"
+    return "$status"
+}
+
 # Column $1 (2: apt, 3: brew) of the wanted groups' rows, one name a line.
 names() {
     awk -v wanted=" $GROUPS_WANTED " -v column="$1" \
@@ -33,13 +43,13 @@ names() {
 
 as_root() {
     if [ "$(id -u)" = 0 ]; then
-        "$@"
+        quietly "$@"
     elif ! have sudo; then
-        die "these need root and there is no sudo:" "$*"
+        die "this needs root and there is no sudo; run it as root, then set-up again:" "$*"
     elif [ -t 0 ]; then
-        sudo "$@"
+        quietly sudo "$@" # it asks for a password on the terminal itself
     else
-        sudo -n "$@" || die "these need root and sudo wants a password; run them yourself, then set-up again:" "$*"
+        quietly sudo -n "$@" || die "this needs root; if sudo wants a password, run it yourself, then set-up again:" "$*"
     fi
 }
 
@@ -63,7 +73,7 @@ apt_install() {
     # shellcheck disable=SC2086 # a list of words
     [ -z "$quiet" ] || as_root systemctl mask --quiet $quiet
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-        -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=600 "$@" >/dev/null
+        -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=600 "$@"
     # shellcheck disable=SC2086
     [ -z "$quiet" ] || { as_root systemctl disable --quiet $quiet || true; as_root systemctl unmask --quiet $quiet; }
 }
@@ -199,7 +209,7 @@ python_packages() {
         say "making $VENV with $("$PYTHON" -V)"
         "$PYTHON" -m venv --clear "$VENV"
     fi
-    local pip=("$VENV/bin/python" -m pip --disable-pip-version-check --no-input install --quiet)
+    local pip=(quietly "$VENV/bin/python" -m pip --disable-pip-version-check --no-input install --quiet)
     # Dependency groups (--group) came with pip 25.1; Debian 12's and Ubuntu's are older.
     "${pip[@]}" --upgrade 'pip>=25.1'
     say "installing hostvm and its Python packages into $VENV"
@@ -210,7 +220,7 @@ python_packages() {
     fi
     if ! have pkg-config || ! pkg-config --exists libvirt; then
         say "libvirt's headers are not here: without the libvirt driver"
-    elif ! "${pip[@]}" --editable '.[libvirt]' >"$VENV/libvirt.log" 2>&1; then
+    elif ! "${pip[@]}" --editable '.[libvirt]' 2>"$VENV/libvirt.log"; then
         say "warning: libvirt-python did not build (see $VENV/libvirt.log): without the libvirt driver"
     fi
     fingerprint >"$VENV/.setup-$([ "$GROUP" = run ] && echo run || echo test)"
