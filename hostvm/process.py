@@ -7,12 +7,15 @@ own; what fails is told with the command as it could be pasted into a shell. Not
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import select
 import shlex
 import signal
 import subprocess  # noqa: TID251 - this module is the exception the ban speaks of
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -271,21 +274,48 @@ def command_of(pid: int) -> tuple[str, ...]:
         return ()
 
 
+def wait_gone(process: ProcessId, timeout: float) -> bool:
+    """Wait up to `timeout` seconds for this very process to end (a zombie has ended); False when it still runs."""
+    deadline = time.monotonic() + timeout
+    if sys.platform == "linux":
+        try:
+            descriptor = os.pidfd_open(process.pid)
+        except OSError:
+            return not is_alive(process)
+        try:
+            poller = select.poll()
+            poller.register(descriptor, select.POLLIN)
+            if is_alive(process):
+                poller.poll(max(0, math.ceil(timeout * 1000)))
+        finally:
+            os.close(descriptor)
+        return not is_alive(process)
+    while is_alive(process):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
 def kill(process: ProcessId, *, timeout: float = 5.0) -> bool:
-    """Kill this very process and wait for its end; False when it still lives after `timeout` seconds."""
+    """Kill this very process and wait for its end; False when it still lives after `timeout` seconds.
+
+    :raises HostvmError: it belongs to another user.
+    """
     import psutil
 
-    if not is_alive(process):
-        return True
-    try:
-        found = psutil.Process(process.pid)
-        found.kill()
-        found.wait(timeout)
-    except psutil.NoSuchProcess:
-        return True
-    except psutil.TimeoutExpired:
-        return not is_alive(process)
-    return True
+    if is_alive(process):
+        try:
+            psutil.Process(process.pid).kill()
+        except psutil.NoSuchProcess:
+            return True
+        except psutil.AccessDenied as error:
+            raise HostvmError(
+                f"process {process.pid} belongs to another user",
+                str(error),
+                f"End it as that user or as root: sudo kill -9 {process.pid}",
+            ) from error
+    return wait_gone(process, timeout)
 
 
 def _open_private(path: str, flags: int) -> int:

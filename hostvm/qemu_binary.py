@@ -60,7 +60,19 @@ def find_qemu(arch: str) -> QemuBinary:
         raise DriverError(
             f"QEMU for {arch} guests was not found", f"looked for {name} in {_places_text()}", install_hint(arch)
         )
-    return _inspect(found, found.stat().st_mtime_ns, arch)
+    return inspect_qemu(found, arch)
+
+
+def inspect_qemu(path: Path, arch: str) -> QemuBinary:
+    """Ask one program for its version and whether it emulates `arch`; asked once per process.
+
+    :raises DriverError: another architecture, it does not run, or it is too old.
+    """
+    try:
+        mtime = path.stat().st_mtime_ns
+    except OSError as error:
+        raise DriverError(f"QEMU at {path} is gone", str(error), install_hint(arch)) from error
+    return _inspect(path, mtime, arch)
 
 
 def find_qemu_img() -> Path:

@@ -1,0 +1,100 @@
+"""The data disk of a machine: a qcow2 file that grows with what the guest writes and shrinks with what it frees."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from hostvm import process
+from hostvm.errors import HostvmError, MachineError
+from hostvm.qemu_binary import find_qemu_img
+
+
+@dataclass(frozen=True, slots=True)
+class DiskInfo:
+    """What qemu-img tells about a disk.
+
+    :param size: bytes the guest sees.
+    :param used: bytes it takes on the host.
+    :param backing: the file it is based on, if any.
+    """
+
+    format: str
+    size: int
+    used: int
+    backing: Path | None = None
+
+
+def create_disk(path: Path, size: int) -> None:
+    """Make an empty qcow2 of `size` bytes (0600); appears whole or not at all.
+
+    :raises MachineError: there is already a file of that name, which is left as it is; or the host's disk is full.
+    """
+    if path.exists():
+        raise _exists(path)
+    with tempfile.TemporaryDirectory(prefix=".new-disk-", dir=path.parent) as folder:
+        fresh = Path(folder, "disk.qcow2")
+        _qemu_img("create", "-q", "-f", "qcow2", str(fresh), str(size), about=path)
+        fresh.chmod(0o600)
+        _publish(fresh, path)
+
+
+def grow_disk(path: Path, size: int) -> None:
+    """Make a stopped machine's disk larger; does nothing when it has that size already.
+
+    :raises MachineError: it would become smaller (which would cut off data), or it is in use.
+    """
+    info = disk_info(path)
+    if size < info.size:
+        raise MachineError(
+            f"the disk {path} cannot become smaller",
+            f"it has {info.size} bytes, {size} were asked for; a smaller one would lose what lies behind",
+            "Make a smaller machine and move what it holds: hostvm create NAME --disk SIZE",
+        )
+    if size > info.size:
+        _qemu_img("resize", "-q", "-f", "qcow2", str(path), str(size), about=path)
+
+
+def disk_info(path: Path) -> DiskInfo:
+    """Look at a disk, in use or not.
+
+    :raises MachineError: it is missing or damaged.
+    """
+    # -U: also while a guest has it open, whose lock would refuse us.
+    told = json.loads(_qemu_img("info", "-U", "-f", "qcow2", "--output=json", str(path), about=path))
+    backing = told.get("full-backing-filename")
+    return DiskInfo(told["format"], told["virtual-size"], told["actual-size"], Path(backing) if backing else None)
+
+
+def _qemu_img(verb: str, *words: str, about: Path) -> bytes:
+    argv = (str(find_qemu_img()), verb, *words)
+    try:
+        return process.run(argv, timeout=120).stdout
+    except HostvmError as error:
+        raise MachineError(
+            f"cannot {verb} the disk {about}"
+            if verb != "info"
+            else f"the disk {about} is missing, damaged or not a qcow2 file",
+            error.details,
+            f"Look at the folder and at what is free there: ls -l {about.parent}; df -h {about.parent}",
+        ) from error
+
+
+def _publish(fresh: Path, path: Path) -> None:
+    """Give it its name without ever replacing a file."""
+    try:
+        os.link(fresh, path)
+    except FileExistsError as error:
+        raise _exists(path) from error
+    except OSError:
+        # A file system without hard links (exFAT): the machine's lock is what is left against a race.
+        fresh.rename(path)
+
+
+def _exists(path: Path) -> MachineError:
+    return MachineError(
+        f"there is already a disk at {path}", "it is never overwritten", f"Look what it is: qemu-img info -U {path}"
+    )

@@ -1,0 +1,119 @@
+"""QEMU's command line for a machine: a pure function, compared whole with golden files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hostvm.drivers.qemu import hardware
+from hostvm.drivers.qemu.hardware import MIB, escape
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from hostvm.drivers.base import DomainSpec
+
+QMP_SOCKET = "qmp.sock"
+"""In the machine's run folder: QEMU's monitor."""
+
+PID_FILE = "qemu.pid"
+"""In the machine's run folder: written by QEMU itself."""
+
+LOG_FILE = "qemu.log"
+"""In the machine's run folder: what QEMU prints."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """What the command line depends on besides the domain.
+
+    :param version: QEMU's.
+    :param qmp_fd: a listening Unix socket that QEMU inherits; without it (Windows) QEMU makes its own.
+    :param intel_mac: reports that `-cpu host` needs a flag taken away.
+    """
+
+    version: tuple[int, int, int]
+    qmp_fd: int | None = None
+    intel_mac: bool = False
+
+
+def build_argv(domain: DomainSpec, facts: HostFacts) -> list[str]:
+    """The whole command line, the program first."""
+    return [
+        str(domain.qemu),
+        *_identity(domain),
+        *_board(domain, facts),
+        *_boot(domain),
+        *_monitor(domain, facts),
+        *_disk("root", "raw", domain.root_image, readonly=True),
+        *_disk("data", "qcow2", domain.data_disk, readonly=False),
+        *_network(domain),
+        *_helpers(),
+    ]
+
+
+# fmt: off
+def _identity(domain: DomainSpec) -> list[str]:
+    return [
+        "-name", f"guest=hostvm-{escape(domain.name)},debug-threads=on",
+        "-uuid", domain.uuid,
+        "-nodefaults",
+        "-no-user-config",
+        "-display", "none",
+        "-pidfile", str(domain.run_dir / PID_FILE),
+    ]
+
+
+def _board(domain: DomainSpec, facts: HostFacts) -> list[str]:
+    mib = -(-domain.memory // MIB)
+    return [
+        "-machine", f"{hardware.machine(domain.arch)},memory-backend=ram",
+        "-accel", hardware.accelerator(domain.arch, domain.accel, facts.version),
+        "-cpu", hardware.cpu(domain.arch, domain.accel, intel_mac=facts.intel_mac),
+        "-smp", str(domain.cpus),
+        "-m", f"{mib}M",
+        "-object", f"memory-backend-ram,id=ram,size={mib}M",
+    ]
+
+
+def _boot(domain: DomainSpec) -> list[str]:
+    return [
+        "-kernel", str(domain.kernel),
+        "-initrd", str(domain.initramfs),
+        "-append", hardware.with_parameters(domain.cmdline, domain.arch, domain.accel),
+    ]
+
+
+def _monitor(domain: DomainSpec, facts: HostFacts) -> list[str]:
+    place = f"fd={facts.qmp_fd}" if facts.qmp_fd is not None else f"path={escape(domain.run_dir / QMP_SOCKET)}"
+    return [
+        "-chardev", f"file,id=console,path={escape(domain.console)}",
+        "-serial", "chardev:console",
+        "-chardev", f"socket,id=qmp,{place},server=on,wait=off",
+        "-mon", "chardev=qmp,mode=control",
+    ]
+
+
+def _disk(name: str, kind: str, path: Path, *, readonly: bool) -> list[str]:
+    access = "read-only=on" if readonly else "discard=unmap,detect-zeroes=unmap,file.discard=unmap"
+    return [
+        "-blockdev", f"{kind},node-name={name},{access},file.driver=file,file.filename={escape(path)}",
+        "-device", f"virtio-blk-pci,drive={name},serial={name}",
+    ]
+
+
+def _network(domain: DomainSpec) -> list[str]:
+    # Without an address, hostfwd would listen on every interface of the host. The empty romfile spares the
+    # firmware a network boot program.
+    return [
+        "-netdev", f"user,id=net0,hostfwd=tcp:127.0.0.1:{domain.ssh_port}-:22",
+        "-device", f"virtio-net-pci,netdev=net0,mac={domain.mac},romfile=",
+    ]
+
+
+def _helpers() -> list[str]:
+    return [
+        "-device", "virtio-rng-pci",
+        "-device", "virtio-balloon-pci,free-page-reporting=on,deflate-on-oom=on",
+    ]
+# fmt: on

@@ -1,0 +1,175 @@
+"""The driver that runs QEMU itself: no daemon beside it, the same on Linux, macOS and Windows."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from hostvm import process
+from hostvm.drivers.base import DomainState, Features
+from hostvm.drivers.consoles import rotate_console
+from hostvm.drivers.qemu import unix_socket
+from hostvm.drivers.qemu.argv import LOG_FILE, PID_FILE, QMP_SOCKET, HostFacts, build_argv
+from hostvm.drivers.qemu.qmp import Qmp, QmpGoneError
+from hostvm.errors import DriverError, PortTaken
+from hostvm.qemu_binary import inspect_qemu
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from hostvm.drivers.base import DomainSpec
+    from hostvm.process import ProcessId
+
+START_TIMEOUT = 20.0
+"""Seconds from QEMU's start to its monitor's greeting: a loaded computer, a virus scanner; 0.1 otherwise."""
+
+ANSWER_TIMEOUT = 2.0
+"""Seconds for the monitor to answer one question."""
+
+_STATES = {
+    "running": DomainState.RUNNING,
+    "internal-error": DomainState.CRASHED,
+    "guest-panicked": DomainState.CRASHED,
+    "io-error": DomainState.CRASHED,
+    "shutdown": DomainState.OFF,
+}
+
+
+class QemuDriver:
+    """Implements `hostvm.drivers.base.Driver` for one machine.
+
+    Nothing is remembered: the machine's QEMU is the process that the pid file names and whose command line
+    holds the machine's uuid.
+    """
+
+    features = Features(name="qemu", saves_state=sys.platform != "win32")
+
+    def __init__(self, name: str, uuid: str, run_dir: Path) -> None:
+        self._name = name
+        self._uuid = uuid
+        self._run_dir = run_dir
+        self._qmp = run_dir / QMP_SOCKET
+        self._log = run_dir / LOG_FILE
+
+    def start(self, domain: DomainSpec) -> None:
+        """See `Driver.start`.
+
+        :raises PortTaken: another program listens on `domain.ssh_port`.
+        """
+        unix_socket.check_path(self._qmp)
+        if self.state() is not DomainState.OFF:
+            raise DriverError(f"machine {self._name} already runs", None, f"Stop it first: hostvm stop {self._name}")
+        self._run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._run_dir.chmod(0o700)
+        self._clear()
+        rotate_console(domain.console)
+        started = self._spawn(domain)
+        try:
+            self._greet(started)
+        except (OSError, DriverError) as error:
+            process.kill(started)
+            failure = self._explain(domain, error)
+            self._clear()
+            raise failure from error
+        except BaseException:
+            process.kill(started)
+            self._clear()
+            raise
+
+    def state(self) -> DomainState:
+        """See `Driver.state`."""
+        try:
+            with Qmp.connect(self._qmp, ANSWER_TIMEOUT / 2) as qmp:
+                status = qmp.execute("query-status", timeout=ANSWER_TIMEOUT / 2)["status"]
+        except (OSError, DriverError):
+            # Not up yet, going down, or its monitor is held by somebody: then the process decides.
+            return DomainState.OFF if self._find() is None else DomainState.RUNNING
+        return _STATES.get(status, DomainState.PAUSED)
+
+    def powerdown(self) -> None:
+        """See `Driver.powerdown`."""
+        with contextlib.suppress(OSError, QmpGoneError), Qmp.connect(self._qmp, ANSWER_TIMEOUT) as qmp:
+            qmp.execute("system_powerdown", timeout=ANSWER_TIMEOUT)
+
+    def kill(self) -> None:
+        """See `Driver.kill`. QEMU is first asked to close its disk images."""
+        found = self._find()
+        with contextlib.suppress(OSError, DriverError), Qmp.connect(self._qmp, ANSWER_TIMEOUT) as qmp:
+            qmp.execute("quit", timeout=ANSWER_TIMEOUT)
+        if found and not process.wait_gone(found, ANSWER_TIMEOUT) and not process.kill(found):
+            raise DriverError(
+                f"QEMU of machine {self._name} cannot be killed",
+                f"process {found.pid} hangs in the kernel",
+                f"Look what it waits for: ps -o pid,stat,wchan -p {found.pid}",
+            )
+        self._clear()
+
+    def wait_off(self, timeout: float) -> bool:
+        """See `Driver.wait_off`."""
+        found = self._find()
+        if found is not None and not process.wait_gone(found, timeout):
+            return False
+        self._clear()
+        return True
+
+    def _spawn(self, domain: DomainSpec) -> ProcessId:
+        version = inspect_qemu(domain.qemu, domain.arch).version
+        if sys.platform == "win32":
+            argv = build_argv(domain, HostFacts(version))
+            return process.spawn_detached(argv, self._log)
+        # QEMU gets a socket that listens already: nobody has to wait for it to appear, and connecting to a QEMU
+        # that fails ends at once.
+        with unix_socket.listen(self._qmp) as listener:
+            facts = HostFacts(version, listener.fileno(), intel_mac=sys.platform == "darwin")
+            return process.spawn_detached(build_argv(domain, facts), self._log, pass_fds=[listener.fileno()])
+
+    def _greet(self, started: ProcessId) -> None:
+        """Wait until QEMU's main loop runs, which is after its virtual CPUs were started."""
+        deadline = time.monotonic() + START_TIMEOUT
+        while True:
+            try:
+                Qmp.connect(self._qmp, max(0.1, deadline - time.monotonic())).close()
+            except (FileNotFoundError, ConnectionRefusedError):
+                # Only where QEMU makes the socket itself.
+                if not process.is_alive(started) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+            else:
+                return
+
+    def _explain(self, domain: DomainSpec, error: OSError | DriverError) -> DriverError:
+        try:
+            said = self._log.read_text("utf-8", "replace").strip()[-4000:]
+        except OSError:
+            said = ""
+        if "Could not set up host forwarding rule" in said:
+            return PortTaken(
+                f"port {domain.ssh_port} of this computer is taken", said, "Start it again: another one is chosen"
+            )
+        if 'Failed to get "write" lock' in said:
+            return DriverError(
+                f"the data disk of machine {self._name} is in use",
+                f"another process has opened it\n{said}",
+                f"Find it: fuser -v {shlex.quote(str(domain.data_disk))}",
+            )
+        return DriverError(
+            f"QEMU cannot start machine {self._name}",
+            said or f"it printed nothing; {error}",
+            "Look at what this computer lacks: hostvm doctor",
+        )
+
+    def _find(self) -> ProcessId | None:
+        """The machine's QEMU, if it runs; zombies and other processes of that number do not count."""
+        try:
+            pid = int((self._run_dir / PID_FILE).read_text())
+        except (OSError, ValueError):
+            return None
+        found = process.identify(pid)
+        return found if found and self._uuid in process.command_of(pid) else None
+
+    def _clear(self) -> None:
+        for name in (QMP_SOCKET, PID_FILE, LOG_FILE):
+            (self._run_dir / name).unlink(missing_ok=True)

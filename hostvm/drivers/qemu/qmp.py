@@ -1,0 +1,151 @@
+"""A client of QEMU's monitor: QMP, JSON lines over a socket, one command at a time, every wait with a deadline.
+
+Protocol: https://www.qemu.org/docs/master/interop/qmp-spec.html
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any, Self
+
+from hostvm.drivers.qemu import unix_socket
+from hostvm.errors import DriverError
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Mapping
+    from pathlib import Path
+    from types import TracebackType
+
+_EVENTS_KEPT = 200
+
+
+class QmpGoneError(DriverError):
+    """The monitor's connection ended: QEMU is gone, or going."""
+
+
+class Qmp:
+    """One session with the monitor; QEMU serves one at a time, others wait.
+
+    :param connection: connected, QEMU's greeting not yet read.
+    :param timeout: seconds for the greeting.
+    :raises QmpGoneError: QEMU ended meanwhile.
+    :raises DriverError: no greeting in time, or not one of QEMU's.
+    """
+
+    def __init__(self, connection: socket.socket, timeout: float) -> None:
+        self._connection = connection
+        self._buffer = b""
+        self._events: list[dict[str, Any]] = []
+        deadline = time.monotonic() + timeout
+        try:
+            _check_greeting(self._read(deadline))
+            self.execute("qmp_capabilities", timeout=max(0.1, deadline - time.monotonic()))
+        except BaseException:
+            connection.close()
+            raise
+
+    @classmethod
+    def connect(cls, path: Path, timeout: float = 2.0) -> Self:
+        """Open a session over the socket at `path`.
+
+        :raises OSError: nothing listens there.
+        :raises DriverError: as the constructor.
+        """
+        return cls(unix_socket.connect(path, timeout), timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the session; QEMU goes on. Idempotent."""
+        self._connection.close()
+
+    def execute(self, command: str, arguments: Mapping[str, Any] | None = None, *, timeout: float = 5.0) -> Any:
+        """Run one command and return what it returns.
+
+        :raises QmpGoneError: QEMU ended before it answered.
+        :raises DriverError: QEMU refuses (its words are the details), or no answer in time.
+        """
+        deadline = time.monotonic() + timeout
+        request: dict[str, Any] = {"execute": command}
+        if arguments:
+            request["arguments"] = arguments
+        try:
+            self._connection.settimeout(timeout)
+            self._connection.sendall(json.dumps(request).encode() + b"\n")
+        except OSError as error:
+            raise QmpGoneError("QEMU has ended", f"{command}: {error}", _LOOK) from error
+        while True:
+            message = self._read(deadline)
+            if "return" in message:
+                return message["return"]
+            if "error" in message:
+                told = message["error"]
+                raise DriverError(f"QEMU refuses {command}", f"{told.get('class')}: {told.get('desc')}", _LOOK)
+
+    def wait_event(self, names: set[str], timeout: float) -> dict[str, Any] | None:
+        """The first event of these names, also one that came earlier and was not taken; None when none came.
+
+        :raises QmpGoneError: QEMU ended first.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            for event in self._events:
+                if event["event"] in names:
+                    self._events.remove(event)
+                    return event
+            if time.monotonic() >= deadline:
+                return None
+            try:
+                self._read(deadline, events_end_it=True)
+            except TimeoutError:
+                return None
+
+    def _read(self, deadline: float, *, events_end_it: bool = False) -> dict[str, Any]:
+        """The next message; events are put aside.
+
+        :raises QmpGoneError: end of stream.
+        :raises TimeoutError: only when waiting for events; otherwise it becomes a DriverError.
+        """
+        while True:
+            line, mark, rest = self._buffer.partition(b"\n")
+            if not mark:
+                self._receive(deadline, quiet=events_end_it)
+                continue
+            self._buffer = rest
+            message: dict[str, Any] = json.loads(line)
+            if "event" not in message:
+                return message
+            self._events = [*self._events[1 - _EVENTS_KEPT :], message]
+            if events_end_it:
+                return message
+
+    def _receive(self, deadline: float, *, quiet: bool) -> None:
+        try:
+            # Never 0, which would mean not to wait at all and raise another error.
+            self._connection.settimeout(max(0.001, deadline - time.monotonic()))
+            chunk = self._connection.recv(65536)
+        except TimeoutError:
+            if quiet:
+                raise
+            raise DriverError("QEMU's monitor does not answer", "another program may hold it", _LOOK) from None
+        except OSError as error:
+            raise QmpGoneError("QEMU has ended", str(error), _LOOK) from error
+        if not chunk:
+            raise QmpGoneError("QEMU has ended", "the monitor's connection was closed", _LOOK)
+        self._buffer += chunk
+
+
+def _check_greeting(greeting: dict[str, Any]) -> None:
+    if "QMP" not in greeting:
+        raise DriverError("the monitor's socket is not QEMU's", json.dumps(greeting), _LOOK)
+
+
+_LOOK = "Look at the machine: hostvm status"
