@@ -1,0 +1,106 @@
+"""What every test run shares: folders of its own, and proof that it leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import psutil
+import pytest
+from platformdirs import user_cache_path, user_data_path, user_runtime_path
+
+_SCRATCH = pytest.StashKey[Path]()
+_TOOLS_OWN = {".git", ".venv", ".tools", "build", "__pycache__", ".hypothesis"}
+_TOOLS_OWN |= {".pytest_cache", ".mypy_cache", ".ruff_cache", ".import_linter_cache"}
+_GRACE = 5.0
+"""Seconds for processes that were told to end at the very end of the run."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--regenerate", action="store_true", help="write golden files anew")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before any module is imported: folders that are not the user's own.
+
+    A folder that is set already (a CI job's) is used as it is and kept. The cache of packages and images is the
+    exception: unless set, it is the checkout's build folder, so that a second run does not download again.
+    """
+    config.stash[_SCRATCH] = scratch = Path(tempfile.mkdtemp(prefix="hv-", dir="/tmp" if os.name == "posix" else None))
+    os.environ.setdefault("HOSTVM_HOME", str(scratch / "home"))
+    os.environ.setdefault("HOSTVM_RUN", str(scratch / "run"))
+    os.environ.setdefault("HOSTVM_CACHE", str(config.rootpath / "build" / "test-cache"))
+    os.environ.pop("HOSTVM_MACHINE", None)
+    os.environ.pop("DOCKER_HOST", None)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    shutil.rmtree(config.stash[_SCRATCH], ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Quick tests first, whatever order the folders were named in."""
+    order = ("unit", "agent", "vm", "e2e", "faults")
+
+    def rank(item: pytest.Item) -> int:
+        folder = item.path.relative_to(item.config.rootpath / "tests").parts[0]
+        return order.index(folder) if folder in order else len(order)
+
+    items.sort(key=rank)  # stable: within a folder the order stays
+
+
+def _processes() -> dict[int, str]:
+    """Processes whose command line speaks of this run's folders; this one and those above it do not count."""
+    words = [os.environ["HOSTVM_HOME"], os.environ["HOSTVM_RUN"]]
+    own = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
+    found = {}
+    for process in psutil.process_iter(["pid", "cmdline", "status"]):
+        line = " ".join(process.info["cmdline"] or ())
+        if process.info["status"] != psutil.STATUS_ZOMBIE and any(word in line for word in words):
+            found[process.info["pid"]] = line
+    return {pid: line for pid, line in found.items() if pid not in own}
+
+
+def _visible_files() -> set[Path]:
+    """Where stray files would show: the folders hostvm uses when it is not told otherwise, and the checkout.
+
+    The checkout only in CI: elsewhere a person may well be editing it while the tests run.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # platformdirs: XDG_RUNTIME_DIR is not set
+        roots = [make("hostvm", appauthor=False) for make in (user_cache_path, user_data_path, user_runtime_path)]
+    if os.environ.get("CI"):
+        roots.append(Path(__file__).parent.parent)
+    files = set()
+    for root in roots:
+        for folder, folders, names in os.walk(root):
+            folders[:] = [name for name in folders if name not in _TOOLS_OWN]
+            files |= {Path(folder, name) for name in names}
+    return files
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _leaves_nothing_behind(request: pytest.FixtureRequest):
+    processes, files = set(_processes()), _visible_files()
+    yield
+    deadline = time.monotonic() + _GRACE
+    while (left := {pid: line for pid, line in _processes().items() if pid not in processes}) and (
+        time.monotonic() < deadline
+    ):
+        time.sleep(0.1)
+    strays = [] if request.config.getoption("--regenerate") else sorted(map(str, _visible_files() - files))
+    assert not left, f"processes left behind by this run: {left}"
+    assert not strays, f"files left behind by this run: {strays}"
+
+
+@pytest.fixture(scope="session")
+def docker_client() -> str:
+    """The docker client that set-up put into .tools; the tests' own, never the machine's."""
+    client = Path(__file__).parent.parent / ".tools" / "bin" / "docker"
+    if not client.exists():
+        pytest.skip("no docker client in .tools/bin: run `make setup`")
+    return str(client)
