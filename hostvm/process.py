@@ -197,18 +197,19 @@ class Child:
 
 
 @contextmanager
-def running(argv: Sequence[str | Path], log: Path) -> Iterator[Child]:
+def running(argv: Sequence[str | Path], log: Path, *, pass_fds: Sequence[int] = ()) -> Iterator[Child]:
     """Run a program beside the caller, its output in `log`; killed and reaped when the block is left.
 
     On Linux it also dies with its caller, where util-linux' setpriv is installed.
 
+    :param pass_fds: descriptors it inherits under the same numbers (not on Windows).
     :raises HostvmError: it is missing.
     """
     words = tuple(str(word) for word in argv)
     setpriv = which("setpriv") if sys.platform == "linux" else None
     guard = (setpriv, "--pdeathsig", "KILL", "--") if setpriv else ()
     with log.open("wb") as output:
-        process = _popen((*guard, *words), stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        process = _popen((*guard, *words), stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=pass_fds)
     child = Child(process, words)
     try:
         yield child
