@@ -1,0 +1,145 @@
+"""`docker build` with the guest's client: its context is a folder of this computer, so it is carried along.
+
+The words are those of `docker build` and `docker buildx build`. The folder travels as a tar stream on the command's
+standard input, is unpacked in the guest, built there, and deleted.
+"""
+
+from __future__ import annotations
+
+import os
+import tarfile
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from hostvm.errors import ForwardError
+
+_SWITCHES = {
+    *("--check", "--load", "--no-cache", "--pull", "--push", "-q", "--quiet", "--rm", "--force-rm", "--squash"),
+    *("--compress", "-D", "--debug", "--disable-content-trust", "--help", "-h"),
+}
+_FILE_OPTIONS = ("-o", "--output", "--iidfile", "--metadata-file", "--secret", "--ssh", "--build-context")
+
+# Runs in the guest; "$@" is the docker command. busybox' tar does.
+_SCRIPT = """
+set -e
+work=$(mktemp -d /var/tmp/hostvm-build.XXXXXX)
+trap 'rm -rf "$work"' EXIT
+tar -x -f - -C "$work"
+cd "$work/context"
+status=0
+"$@" </dev/null || status=$?
+exit $status
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """A build whose context is a folder here.
+
+    :param words: docker's words with the folder replaced by "." and the Dockerfile by its place in the guest.
+    :param dockerfile: one that lies outside the context, carried beside it.
+    """
+
+    words: tuple[str, ...]
+    context: Path
+    dockerfile: Path | None
+
+
+def find_build(words: list[str]) -> Build | None:
+    """The build in `docker WORDS`; None when it is none, or its context is a URL or standard input.
+
+    :raises ForwardError: it names other files of this computer, which only a client here can read.
+    """
+    start = _build_at(words)
+    if start is None:
+        return None
+    place, file_place = _positions(words, start)
+    if place is None or words[place] == "-" or "://" in words[place] or words[place].startswith("git@"):
+        return None
+    context = Path(words[place])
+    if not context.is_dir():
+        return None
+    for word in words[start:]:
+        if word.split("=")[0] in _FILE_OPTIONS:
+            raise ForwardError(
+                f"docker build {word.split('=')[0]} needs a docker client on this computer",
+                "the client inside the guest cannot see this computer's files",
+                "install one, for example: brew install docker docker-buildx, or apt install docker-cli docker-buildx",
+            )
+    changed = list(words)
+    changed[place] = "."
+    dockerfile = _rewrite_dockerfile(changed, file_place, context)
+    return Build(tuple(changed), context, dockerfile)
+
+
+def _build_at(words: list[str]) -> int | None:
+    """Where the words behind `build` begin."""
+    for front in (["buildx", "build"], ["buildx", "b"], ["image", "build"], ["builder", "build"], ["build"]):
+        if words[: len(front)] == front:
+            return len(front)
+    return None
+
+
+def _positions(words: list[str], start: int) -> tuple[int | None, int | None]:
+    """Indexes of the context and of the word that holds the Dockerfile's path."""
+    context = file = None
+    at = start
+    while at < len(words):
+        word = words[at]
+        if word in ("-f", "--file"):
+            at += 1
+            file = at
+        elif word.startswith("--file="):
+            file = at
+        elif word.startswith("-") and word != "-":
+            takes_value = word not in _SWITCHES and "=" not in word and (word.startswith("--") or len(word) == 2)  # noqa: PLR2004 - "-t NAME", not "-tNAME"
+            at += 1 if takes_value else 0
+        else:
+            context = at
+        at += 1
+    return context, file
+
+
+def _rewrite_dockerfile(words: list[str], place: int | None, context: Path) -> Path | None:
+    if place is None or place >= len(words) or words[place].endswith("-"):
+        return None
+    prefix = "--file=" if words[place].startswith("--file=") else ""
+    path = Path(words[place].removeprefix(prefix))
+    try:
+        inside = path.resolve().relative_to(context.resolve())
+    except ValueError:
+        words[place] = f"{prefix}../Dockerfile"
+        return path
+    words[place] = f"{prefix}{inside.as_posix()}"
+    return None
+
+
+def guest_argv(prefix: tuple[str, ...], build: Build) -> list[str]:
+    """The argv to run in the guest, which reads the tar stream on its standard input."""
+    return ["/bin/sh", "-c", _SCRIPT, "hostvm-build", *prefix, *build.words]
+
+
+def open_context(build: Build) -> int:
+    """A descriptor from which the tar stream is read while a thread writes it; owners and modes are kept plain."""
+    reader, writer = os.pipe()
+    threading.Thread(target=_write_tar, args=(build, writer), daemon=True).start()
+    return reader
+
+
+def _write_tar(build: Build, writer: int) -> None:
+    try:
+        with os.fdopen(writer, "wb") as pipe, tarfile.open(fileobj=pipe, mode="w|", format=tarfile.PAX_FORMAT) as tar:
+            tar.add(build.context, arcname="context", filter=_plain)
+            if build.dockerfile is not None:
+                tar.add(build.dockerfile, arcname="Dockerfile", filter=_plain)
+    except BrokenPipeError:
+        return  # the build ended early; its own message says why
+
+
+def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    if not (member.isfile() or member.isdir() or member.issym() or member.islnk()):
+        return None  # sockets and pipes are not part of a build
+    member.uid = member.gid = 0
+    member.uname = member.gname = "root"
+    return member

@@ -1,0 +1,1 @@
+"""What each managing verb does: options in, library calls, facts out."""

@@ -1,0 +1,76 @@
+"""What several verbs share: which machine, how facts are printed, whether to ask."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from hostvm.errors import MachineError, UsageError
+from hostvm.paths import DEFAULT_MACHINE, MachinePaths, machine_names
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def chosen_paths(options: argparse.Namespace) -> MachinePaths:
+    """The machine named by NAME, -m, HOSTVM_MACHINE, or `default`.
+
+    :raises UsageError: NAME and -m name different ones.
+    """
+    name, flag = getattr(options, "name", None), options.machine
+    if name and flag and name != flag:
+        raise UsageError(f"two machines are named: {name} and {flag}", None, "name one of them")
+    return MachinePaths.of(name or flag or os.environ.get("HOSTVM_MACHINE") or DEFAULT_MACHINE)
+
+
+def existing_paths(options: argparse.Namespace) -> MachinePaths:
+    """The chosen machine, which must exist.
+
+    :raises MachineError: it does not.
+    """
+    return require_machine(chosen_paths(options))
+
+
+def require_machine(paths: MachinePaths) -> MachinePaths:
+    """The same paths when the machine exists.
+
+    :raises MachineError: it does not; the details name those that do.
+    """
+    if not paths.folder.is_dir():
+        names = machine_names()
+        there = f"machines here: {', '.join(names)}" if names else "there is no machine yet"
+        start = "hostvm start" if paths.name == DEFAULT_MACHINE else f"hostvm start {paths.name}"
+        raise MachineError(f"there is no machine called {paths.name}", there, f"make and start it with: {start}")
+    return paths
+
+
+def print_json(facts: Any) -> int:
+    """Facts for programs."""
+    sys.stdout.write(json.dumps(facts, indent=2) + "\n")
+    return 0
+
+
+def print_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """Columns as wide as their longest cell, two spaces apart; easy for people and for awk."""
+    table = [head, *rows]
+    widths = [max(len(row[column]) for row in table) for column in range(len(head))]
+    for row in table:
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        sys.stdout.write(line.rstrip() + "\n")
+
+
+def say(options: argparse.Namespace, text: str) -> None:
+    """A line for people, on stderr; results alone go to stdout."""
+    if not options.quiet:
+        sys.stderr.write(text + "\n")
+
+
+def confirm(question: str) -> bool:
+    """Ask on a terminal; without one nobody can answer and the command's words are taken as meant."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return True
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")

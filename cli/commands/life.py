@@ -1,0 +1,123 @@
+"""start, create, stop, restart, rm."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cli.commands.common import chosen_paths, confirm, existing_paths, print_json, say
+from cli.progress import make_progress
+from hostvm.errors import MachineError
+from hostvm.guest_images import ensure_image
+from hostvm.locks import machine_lock
+from hostvm.machines.boot import start_machine
+from hostvm.machines.create import create_machine
+from hostvm.machines.halt import stop_machine
+from hostvm.machines.observe import observe
+from hostvm.machines.remove import remove_machine
+from hostvm.sizes import human_size
+from hostvm.spec import SETTINGS, default_spec, load_spec, parse_settings
+from runtime.engine import find_engine
+
+if TYPE_CHECKING:
+    import argparse
+
+    from hostvm.paths import MachinePaths
+    from hostvm.spec import MachineSpec
+    from images.progress import Progress
+
+
+def _wanted(options: argparse.Namespace) -> dict[str, object]:
+    given = {setting.key: getattr(options, setting.key, None) for setting in SETTINGS if setting.option}
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def _new_spec(options: argparse.Namespace) -> MachineSpec:
+    return parse_settings(_wanted(options), default_spec(), "command line")
+
+
+def create(options: argparse.Namespace) -> int:
+    """Make a machine."""
+    paths = chosen_paths(options)
+    spec = _new_spec(options)
+    progress = make_progress(quiet=options.quiet)
+    with machine_lock(paths):
+        if paths.folder.exists():
+            raise MachineError(
+                f"machine {paths.name} exists already", None, f"start it with: hostvm start {paths.name}"
+            )
+        _create(paths, spec, progress)
+    if options.json:
+        return print_json(observe(paths).facts())
+    say(options, f"machine {paths.name} is made; start it with: hostvm start {paths.name}")
+    return 0
+
+
+def _create(paths: MachinePaths, spec: MachineSpec, progress: Progress) -> None:
+    paths.check_socket_length()
+    create_machine(paths, spec, ensure_image(spec.image, progress))
+
+
+def start(options: argparse.Namespace) -> int:
+    """Make the machine if it is missing, start it, wait for its engine."""
+    paths = chosen_paths(options)
+    spec = _new_spec(options)
+    progress = make_progress(quiet=options.quiet)
+    with machine_lock(paths):
+        if not paths.folder.exists():
+            _create(paths, spec, progress)
+        elif _wanted(options):
+            raise MachineError(
+                f"machine {paths.name} exists already; options of start only shape a new one",
+                f"given: {', '.join('--' + key.replace('_', '-') for key in _wanted(options))}",
+                f"change them in {paths.spec} and then: hostvm restart {paths.name}",
+            )
+        seconds = start_machine(paths, progress, _engine_socket(paths))
+    if options.json:
+        return print_json(observe(paths).facts())
+    suffix = "" if paths.name == "default" else f" -m {paths.name}"
+    state = "was running already" if seconds is None else f"is ready after {seconds:.1f} s"
+    say(options, f"machine {paths.name} {state}. Try: hostvm{suffix} docker run --rm IMAGE")
+    return 0
+
+
+def _engine_socket(paths: MachinePaths) -> str:
+    return find_engine(load_spec(paths.spec).engine).socket
+
+
+def stop(options: argparse.Namespace) -> int:
+    """Power off; a machine that is off already is no error."""
+    paths = existing_paths(options)
+    progress = make_progress(quiet=options.quiet)
+    with machine_lock(paths):
+        was_on = stop_machine(paths, progress, force=options.force)
+    if options.json:
+        return print_json(observe(paths).facts())
+    say(options, f"machine {paths.name} " + ("is stopped" if was_on else "was stopped already"))
+    return 0
+
+
+def restart(options: argparse.Namespace) -> int:
+    """Stop and start."""
+    paths = existing_paths(options)
+    progress = make_progress(quiet=options.quiet)
+    with machine_lock(paths):
+        stop_machine(paths, progress)
+        seconds = start_machine(paths, progress, _engine_socket(paths))
+    if options.json:
+        return print_json(observe(paths).facts())
+    say(options, f"machine {paths.name} is ready again after {seconds or 0:.1f} s")
+    return 0
+
+
+def remove(options: argparse.Namespace) -> int:
+    """Delete a machine with all its data."""
+    paths = existing_paths(options)
+    used = paths.data_disk.stat().st_size if paths.data_disk.exists() else 0
+    question = f"Delete machine {paths.name} with its images, containers and volumes ({human_size(used)})?"
+    if not options.force and not confirm(question):
+        say(options, "nothing was deleted")
+        return 1
+    with machine_lock(paths):
+        remove_machine(paths, make_progress(quiet=options.quiet), force=options.force)
+    say(options, f"machine {paths.name} is deleted")
+    return 0

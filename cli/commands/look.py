@@ -1,0 +1,117 @@
+"""ls, status, inspect, logs, env."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from cli.commands.common import existing_paths, print_json, print_table
+from hostvm.files import tail
+from hostvm.machines.observe import observe, observe_all
+from hostvm.sizes import format_size
+
+if TYPE_CHECKING:
+    import argparse
+    from pathlib import Path
+
+    from hostvm.machines.observe import Observation
+
+
+def ls(options: argparse.Namespace) -> int:
+    """All machines, damaged ones included."""
+    found = observe_all()
+    if options.json:
+        return print_json([observation.facts() for observation in found])
+    head = ("NAME", "STATUS", "CPUS", "MEMORY", "DISK", "DRIVER", "ENGINE", "SSH", "IMAGE")
+    print_table(head, [_row(observation) for observation in found])
+    return 0
+
+
+def _row(seen: Observation) -> tuple[str, ...]:
+    spec, state = seen.spec, seen.state
+    return (
+        seen.name,
+        seen.status,
+        str(spec.cpus) if spec else "-",
+        format_size(spec.memory) if spec else "-",
+        format_size(spec.disk) if spec else "-",
+        state.driver if state else "-",
+        spec.engine if spec else "-",
+        f"127.0.0.1:{state.ssh_port}" if state else "-",
+        state.image.removeprefix("sha256:")[:12] if state else "-",
+    )
+
+
+def status(options: argparse.Namespace) -> int:
+    """One machine, now. The exit status is 0 when it runs and 1 otherwise, for scripts."""
+    seen = observe(existing_paths(options))
+    if options.json:
+        print_json(seen.facts())
+    else:
+        for key, value in seen.lines():
+            sys.stdout.write(f"{key + ':':<10} {value}\n")
+    return 0 if seen.status == "running" else 1
+
+
+def inspect(options: argparse.Namespace) -> int:
+    """Everything: wanted, made, observed."""
+    return print_json(observe(existing_paths(options)).everything())
+
+
+def logs(options: argparse.Namespace) -> int:
+    """Console and agent log; with --follow until Ctrl-C."""
+    paths = existing_paths(options)
+    both = options.console == options.agent
+    files = [
+        path for path, wanted in ((paths.console, options.console), (paths.agent_log, options.agent)) if wanted or both
+    ]
+    for path in files:
+        if both:
+            sys.stdout.write(f"==> {path} <==\n")
+        sys.stdout.write(tail(path, options.lines, 16 * 1024 * 1024) + "\n")
+    sys.stdout.flush()
+    if options.follow:
+        _follow(files)
+    return 0
+
+
+def _follow(files: list[Path]) -> None:
+    places = {path: path.stat().st_size if path.exists() else 0 for path in files}
+    while True:
+        for path, place in places.items():
+            if not path.exists():
+                continue
+            if path.stat().st_size < place:
+                place = 0  # noqa: PLW2901 - a new boot began a new file
+            with path.open("rb") as file:
+                file.seek(place)
+                data = file.read()
+                places[path] = file.tell()
+            if data:
+                sys.stdout.write(data.decode(errors="replace"))
+                sys.stdout.flush()
+        time.sleep(0.2)
+
+
+_SET = {"sh": "export {0}={1}", "fish": "set -gx {0} {1};", "powershell": "$Env:{0} = {1}"}
+_UNSET = {"sh": "unset {0}", "fish": "set -e {0};", "powershell": "Remove-Item Env:{0} -ErrorAction SilentlyContinue"}
+
+
+def env(options: argparse.Namespace) -> int:
+    """What `eval` needs so that docker clients find the machine's engine."""
+    paths = existing_paths(options)
+    seen = observe(paths)
+    values = {"DOCKER_HOST": seen.docker_host, "HOSTVM_MACHINE": paths.name}
+    if options.json:
+        return print_json(values)
+    if options.unset:
+        sys.stdout.writelines(_UNSET[options.shell].format(key) + "\n" for key in values)
+        return 0
+    for key, value in values.items():
+        quoted = "'" + value.replace("'", "''") + "'" if options.shell == "powershell" else shlex.quote(value)
+        sys.stdout.write(_SET[options.shell].format(key, quoted) + "\n")
+    if seen.status != "running":
+        sys.stderr.write(f"hostvm: machine {paths.name} is {seen.status}; start it with: hostvm start {paths.name}\n")
+    return 0

@@ -1,0 +1,100 @@
+"""The `hostvm` command. Decides in a few lines whether to forward or to manage, so that forwarding stays quick."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass, field
+
+from runtime.words import FORWARDED
+
+
+@dataclass(slots=True)
+class Globals:
+    """Options that may stand before the verb, and for most verbs after it.
+
+    :param machine: "" when none was named: then HOSTVM_MACHINE, then "default".
+    """
+
+    machine: str = ""
+    json: bool = False
+    verbose: int = 0
+    quiet: bool = False
+    rest: list[str] = field(default_factory=list)
+
+    def chosen(self) -> str:
+        """The machine's name."""
+        return self.machine or os.environ.get("HOSTVM_MACHINE", "") or "default"
+
+
+def split_globals(argv: list[str]) -> Globals:
+    """Take leading global options off; `rest` begins with the verb.
+
+    An engine's word is followed by words of its own, so `-m NAME` is looked for only directly behind it.
+    """
+    found = Globals()
+    words = list(argv)
+    _take_leading(words, found)
+    if words and words[0] in FORWARDED:
+        verb = words.pop(0)
+        _take_machine(words, found)
+        words.insert(0, verb)
+    found.rest = words
+    return found
+
+
+def _take_leading(words: list[str], found: Globals) -> None:
+    while words and words[0].startswith("-"):
+        if _take_machine(words, found):
+            continue
+        if words[0] == "--json":
+            found.json = True
+        elif words[0] in ("-v", "--verbose"):
+            found.verbose += 1
+        elif words[0] in ("-q", "--quiet"):
+            found.quiet = True
+        else:
+            return
+        words.pop(0)
+
+
+def _take_machine(words: list[str], found: Globals) -> bool:
+    if not words:
+        return False
+    if words[0] in ("-m", "--machine") and len(words) > 1:
+        found.machine = words[1]
+        del words[:2]
+        return True
+    if words[0].startswith("--machine="):
+        found.machine = words.pop(0).partition("=")[2]
+        return True
+    return False
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command line and return its exit status."""
+    found = split_globals(sys.argv[1:] if argv is None else argv)
+    try:
+        if found.rest and found.rest[0] in FORWARDED:
+            from cli.engine_words import run_engine_word
+
+            return run_engine_word(found)
+        from cli.manage import manage
+
+        return manage(found)
+    except KeyboardInterrupt:
+        sys.stderr.write("hostvm: interrupted\n")
+        return 130
+    except BrokenPipeError:
+        # The reader of our output left (| head): end quietly, as other tools do.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 141
+    except Exception as fault:  # noqa: BLE001 - the one boundary where errors become text
+        from cli.printer import print_failure
+
+        forwarded = bool(found.rest) and (found.rest[0] in FORWARDED or found.rest[0] == "shell")
+        return print_failure(fault, forwarded=forwarded, verbose=found.verbose)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

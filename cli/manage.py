@@ -1,0 +1,224 @@
+"""The managing verbs: their options, help and dispatch."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from hostvm.errors import UsageError
+from hostvm.spec import SETTINGS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import TypeAlias
+
+    from cli.main import Globals
+
+    Verbs: TypeAlias = "argparse._SubParsersAction[_Parser]"  # noqa: SLF001 - the only name it has
+
+_ABOUT = """\
+Linux containers on this computer: a lightweight guest VM with a real engine in it.
+
+  hostvm start                          make and start the machine 'default'
+  hostvm docker run --rm -p 8080:80 web forward a docker command to it
+  eval "$(hostvm env)"                  let docker clients and tools find it
+  hostvm stop                           power it off; all data stays
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, None, f"see: {self.prog} --help")
+
+
+class _Version(argparse.Action):
+    def __call__(self, *_: Any) -> NoReturn:
+        from importlib.metadata import version  # 20 ms to import, wanted once in a while
+
+        sys.stdout.write(f"hostvm {version('hostvm')}\n")
+        raise SystemExit(0)
+
+
+def manage(found: Globals) -> int:
+    """Parse a managing verb and run it."""
+    parser = build_parser()
+    if not found.rest:
+        parser.print_help()
+        return 2
+    words, command = split_command(found.rest)
+    options = parser.parse_args(words)
+    options.command = command
+    options.machine = _first(getattr(options, "machine", None), found.machine)
+    options.json = getattr(options, "json", False) or found.json
+    options.quiet = getattr(options, "quiet", False) or found.quiet
+    options.verbose = max(getattr(options, "verbose", 0) or 0, found.verbose)
+    found.verbose = options.verbose
+    module, _, function = options.run.partition(":")
+    status: int = getattr(import_module(f"cli.commands.{module}"), function)(options)
+    return status
+
+
+def split_command(words: Sequence[str]) -> tuple[list[str], list[str] | None]:
+    """Words before `--`, and the exact ones behind it (None without `--`)."""
+    if "--" in words:
+        at = list(words).index("--")
+        return list(words[:at]), list(words[at + 1 :])
+    return list(words), None
+
+
+def _first(*names: str | None) -> str:
+    return next((name for name in names if name), "")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line but the engines' own words."""
+    parser = _Parser("hostvm", description=_ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--version", action=_Version, nargs=0, help="print hostvm's version")
+    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
+    _add_machine_verbs(verbs)
+    _add_looking_verbs(verbs)
+    _add_image_verbs(verbs)
+    verbs.add_parser("docker", help="forward a docker command line to the machine", add_help=False)
+    verbs.add_parser("compose", help="forward a docker compose command line to the machine", add_help=False)
+    return parser
+
+
+def _verb(verbs: Verbs, name: str, run: str, text: str, *examples: str, named: bool = True) -> argparse.ArgumentParser:
+    epilog = "examples:\n" + "\n".join(f"  {example}" for example in examples)
+    verb = verbs.add_parser(
+        name, help=text, description=text, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    verb.set_defaults(run=run)
+    if named:
+        verb.add_argument("name", nargs="?", metavar="NAME", help="the machine (default: default)")
+    verb.add_argument("-m", "--machine", metavar="NAME", help="the machine; also HOSTVM_MACHINE")
+    verb.add_argument("--json", action="store_true", help="print facts as JSON")
+    verb.add_argument("-q", "--quiet", action="store_true", help="no progress")
+    verb.add_argument("-v", "--verbose", action="count", help="more detail on failures")
+    return verb
+
+
+def _add_settings(verb: argparse.ArgumentParser) -> None:
+    for setting in SETTINGS:
+        if setting.option:
+            verb.add_argument(f"--{setting.key.replace('_', '-')}", metavar=setting.metavar, help=setting.help)
+
+
+def _add_machine_verbs(verbs: Verbs) -> None:
+    start = _verb(
+        verbs,
+        "start",
+        "life:start",
+        "make the machine if it is missing, start it, return when its engine answers",
+        "hostvm start",
+        "hostvm start build --cpus 4 --memory 8GiB --disk 100GiB",
+        "hostvm start lab --driver libvirt",
+    )
+    _add_settings(start)
+    create = _verb(
+        verbs, "create", "life:create", "make a machine without starting it", "hostvm create ci --memory 2GiB"
+    )
+    _add_settings(create)
+    stop = _verb(
+        verbs, "stop", "life:stop", "power the machine off; its data stays", "hostvm stop", "hostvm stop --force ci"
+    )
+    stop.add_argument("-f", "--force", action="store_true", help="cut the power at once, without asking the guest")
+    _verb(verbs, "restart", "life:restart", "stop and start the machine", "hostvm restart")
+    rm = _verb(
+        verbs,
+        "rm",
+        "life:remove",
+        "delete the machine with its images, containers and volumes",
+        "hostvm rm ci",
+        "hostvm rm --force ci     # even while it runs",
+    )
+    rm.add_argument("-f", "--force", action="store_true", help="stop it first, do not ask, remove damaged ones too")
+    shell = _verb(
+        verbs,
+        "shell",
+        "shell:shell",
+        "a login shell in the guest, or one command exactly as given",
+        "hostvm shell",
+        "hostvm shell -- uname -a",
+        "hostvm -m ci shell -- sh -c 'echo \"$HOSTNAME\"'",
+    )
+    shell.set_defaults(forwarded=True)
+    move = _verb(
+        verbs,
+        "move",
+        "move:move",
+        "move a container to another machine, with its writable layer and volumes",
+        "hostvm move web --from laptop --to ci",
+        named=False,
+    )
+    move.add_argument("container", metavar="CONTAINER", help="its name or id")
+    move.add_argument("--from", dest="source", metavar="MACHINE", help="where it is (default: the chosen machine)")
+    move.add_argument("--to", dest="target", metavar="MACHINE", required=True, help="where it goes")
+
+
+def _add_looking_verbs(verbs: Verbs) -> None:
+    _verb(verbs, "ls", "look:ls", "list all machines", "hostvm ls", "hostvm ls --json", named=False)
+    _verb(verbs, "status", "look:status", "what the machine is doing now", "hostvm status", "hostvm status ci --json")
+    _verb(verbs, "inspect", "look:inspect", "everything known of the machine, as JSON", "hostvm inspect ci")
+    logs = _verb(
+        verbs,
+        "logs",
+        "look:logs",
+        "the guest's console and the agent's log",
+        "hostvm logs --console -n 50",
+        "hostvm logs --agent -f",
+    )
+    logs.add_argument("--console", action="store_true", help="only the guest's serial console")
+    logs.add_argument("--agent", action="store_true", help="only the agent's log")
+    logs.add_argument("-n", "--lines", type=int, default=100, metavar="N", help="the last N lines (default: 100)")
+    logs.add_argument("-f", "--follow", action="store_true", help="go on as lines are written; Ctrl-C ends")
+    env = _verb(
+        verbs,
+        "env",
+        "look:env",
+        "shell commands that point docker clients at the machine",
+        'eval "$(hostvm env)"',
+        "hostvm env --shell fish | source",
+        "hostvm env --shell powershell | Invoke-Expression",
+    )
+    env.add_argument("--shell", choices=("sh", "fish", "powershell"), default="sh", help="whose syntax (default: sh)")
+    env.add_argument("--unset", action="store_true", help="undo it")
+
+
+def _add_image_verbs(verbs: Verbs) -> None:
+    image = verbs.add_parser("image", help="guest images, and container base images made offline")
+    parts = image.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
+    build = _verb(
+        parts,
+        "build",
+        "image:build",
+        "build a guest image from Debian's signed packages",
+        "hostvm image build",
+        "hostvm image build --arch arm64 --mirror http://mirror.example/debian",
+        named=False,
+    )
+    base = _verb(
+        parts,
+        "base",
+        "image:base",
+        "make a container base image from Debian's packages, without a registry",
+        "hostvm image base debian:trixie",
+        "hostvm image base busybox:latest -o busybox.tar",
+        "hostvm image base debian:trixie --package python3-minimal --tag python:slim",
+        named=False,
+    )
+    base.add_argument("image", metavar="IMAGE", help="debian:trixie or busybox:latest")
+    base.add_argument("-o", "--output", metavar="FILE", help="write a tar (docker load reads it) instead of loading it")
+    base.add_argument("--package", action="append", default=[], metavar="NAME", help="add a package; repeatable")
+    base.add_argument("--tag", metavar="REF", help="name it otherwise")
+    for verb in (build, base):
+        verb.add_argument("--arch", choices=("amd64", "arm64"), help="default: this computer's")
+        verb.add_argument("--mirror", metavar="URL", help="Debian mirror (default: http://deb.debian.org/debian)")
+        verb.add_argument("--suite", metavar="NAME", help="Debian suite (default: the recipe's, trixie)")
+    build.add_argument("recipe", nargs="?", default="docker", metavar="RECIPE", help="default: docker")
+    _verb(parts, "ls", "image:ls", "list guest images", "hostvm image ls", named=False)
+    for name, text in (("inspect", "a guest image's manifest, as JSON"), ("rm", "delete a guest image")):
+        verb = _verb(parts, name, f"image:{name}", text, f"hostvm image {name} docker", named=False)
+        verb.add_argument("reference", metavar="REF", help="a recipe's name, or a digest or its beginning")

@@ -1,0 +1,44 @@
+"""The one place where errors become text on stderr and exit statuses."""
+
+from __future__ import annotations
+
+import errno
+import sys
+
+from hostvm.errors import HostvmError, UsageError
+
+FORWARD_FAILED = 125
+
+
+def print_failure(fault: Exception, *, forwarded: bool, verbose: int) -> int:
+    """Tell what failed, why and what to do next; return the exit status. A traceback only with -v."""
+    error = fault if isinstance(fault, HostvmError) else _unforeseen(fault)
+    lines = [f"hostvm: {error.brief}"]
+    if error.details:
+        lines += [f"  {line}" for line in error.details.splitlines()]
+    if error.resolution:
+        lines += [f"  -> {line}" if number == 0 else f"     {line}" for number, line in _numbered(error.resolution)]
+    sys.stderr.write("\n".join(lines) + "\n")
+    if verbose:
+        import traceback
+
+        traceback.print_exception(fault)
+    if forwarded and type(error) is not UsageError:  # wrong words stay a usage error; all else is "could not run it"
+        return FORWARD_FAILED
+    return error.exit_status
+
+
+def _numbered(text: str) -> list[tuple[int, str]]:
+    return list(enumerate(text.splitlines()))
+
+
+def _unforeseen(fault: Exception) -> HostvmError:
+    if isinstance(fault, OSError) and fault.errno == errno.ENOSPC:
+        return HostvmError("the disk is full", str(fault), "free some space, then run the same command again")
+    if isinstance(fault, OSError):
+        return HostvmError("the system refused", str(fault), "run the same command with -v to see where")
+    return HostvmError(
+        f"this is a defect of hostvm: {type(fault).__name__}",
+        str(fault) or None,
+        "run the same command with -v and report what it prints",
+    )

@@ -1,0 +1,1 @@
+"""One machine's life: create, start, stop, remove, observe."""

@@ -1,0 +1,160 @@
+"""Start a machine: power on and agent at once, then wait until the engine answers."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from hostvm import paths as places
+from hostvm.accel import select_accel
+from hostvm.agent.client import agent_status, end_agent, wait_ready
+from hostvm.agent.config import AgentConfig
+from hostvm.agent.spawn import spawn_agent
+from hostvm.drivers.base import DomainSpec, DomainState
+from hostvm.errors import DriverError, MachineError, PortTaken
+from hostvm.files import private_folder, write_atomic
+from hostvm.guest_images import stored_image
+from hostvm.machines.identity import free_port, port_is_free
+from hostvm.machines.open import machine_driver
+from hostvm.machines.seed import boot_initramfs, seed_entries
+from hostvm.qemu_binary import find_qemu
+from hostvm.spec import load_spec
+from hostvm.ssh.keys import make_keys
+from hostvm.state import load_state, save_state
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from hostvm.drivers.base import Driver
+    from hostvm.paths import MachinePaths
+    from hostvm.spec import MachineSpec
+    from hostvm.state import MachineState
+    from images.progress import Progress
+    from images.store import Image
+
+# The slowest sound boot seen under emulation took 15 s; a loaded computer may need several times that.
+BOOT_SECONDS = 180.0
+_PORT_TRIES = 5
+
+
+def start_machine(paths: MachinePaths, progress: Progress, engine_socket: str) -> float | None:
+    """Power the machine on and wait until it is ready; the machine's lock must be held.
+
+    Gives the seconds from the call until ready; None when it was ready already. A machine whose agent died gets a
+    new one. When a start fails or is interrupted the machine is powered off again, its data and logs kept.
+
+    :raises HostvmError: no usable hypervisor, a damaged machine, or a readiness check that did not hold in time.
+    """
+    began = time.monotonic()
+    spec, state = load_spec(paths.spec), load_state(paths)
+    driver = machine_driver(paths, state, spec)
+    power = driver.state()
+    if power is DomainState.RUNNING and (agent_status(paths.run_dir) or {}).get("ready"):
+        return None
+    if power in (DomainState.PAUSED, DomainState.CRASHED):
+        driver.kill()
+        power = DomainState.OFF
+    with ExitStack() as undo:
+        if power is DomainState.OFF:
+            undo.callback(_power_off, paths, driver)
+            state = _power_on(paths, spec, state, driver, progress, engine_socket)
+        else:
+            spawn_agent(_agent_config(paths, state, spec, engine_socket))
+        with progress.step(f"start {paths.name}"):
+            wait_ready(paths.run_dir, time.monotonic() + BOOT_SECONDS, progress)
+        save_state(paths, replace(state, wanted_off=False))
+        undo.pop_all()
+    return time.monotonic() - began
+
+
+def _power_on(
+    paths: MachinePaths, spec: MachineSpec, state: MachineState, driver: Driver, progress: Progress, engine_socket: str
+) -> MachineState:
+    driver.kill()  # clears run-time files of a machine that died with its host
+    end_agent(paths.run_dir)
+    paths.check_socket_length()
+    private_folder(paths.run_dir)
+    image = stored_image(state.image)
+    qemu = find_qemu(state.arch)
+    accel = select_accel(spec.accel, state.arch, qemu, image.kernel, image.initramfs, places.cache(), progress)
+    seed = seed_entries(paths, state, boot_id=str(uuid.uuid4()))
+    write_atomic(paths.initramfs, boot_initramfs(image.initramfs.read_bytes(), seed))
+    for _ in range(_PORT_TRIES):
+        if not port_is_free(state.ssh_port):
+            taken, state = state.ssh_port, replace(state, ssh_port=free_port())
+            save_state(paths, state)
+            progress.note(f"port {taken} is taken by another program; machine {paths.name} now has {state.ssh_port}")
+        # The agent starts first: it loads its libraries while the guest boots.
+        spawn_agent(_agent_config(paths, state, spec, engine_socket))
+        try:
+            driver.start(_domain(paths, spec, state, image, accel, qemu.path))
+        except PortTaken:
+            end_agent(paths.run_dir)
+            continue
+        return state
+    raise DriverError(
+        f"machine {paths.name} finds no free port for ssh",
+        f"{_PORT_TRIES} ports were taken between choice and use",
+        f"try again: hostvm start {paths.name}",
+    )
+
+
+def _domain(
+    paths: MachinePaths, spec: MachineSpec, state: MachineState, image: Image, accel: str, qemu: Path
+) -> DomainSpec:
+    return DomainSpec(
+        name=paths.name,
+        uuid=state.uuid,
+        arch=state.arch,
+        cpus=spec.cpus,
+        memory=spec.memory,
+        accel=accel,
+        qemu=qemu,
+        kernel=image.kernel,
+        initramfs=paths.initramfs,
+        cmdline=image.cmdline(accel),
+        root_image=image.root,
+        data_disk=paths.data_disk,
+        mac=state.mac,
+        ssh_port=state.ssh_port,
+        console=paths.console,
+        run_dir=paths.run_dir,
+    )
+
+
+def _agent_config(paths: MachinePaths, state: MachineState, spec: MachineSpec, engine_socket: str) -> AgentConfig:
+    keys = make_keys(paths.keys)
+    return AgentConfig(
+        name=paths.name,
+        run_dir=paths.run_dir,
+        home=paths.folder,
+        ssh_port=state.ssh_port,
+        client_key=keys.client_key,
+        host_public_key=keys.host_public,
+        engine=spec.engine,
+        engine_socket=engine_socket,
+        console=paths.console,
+        boot_deadline=BOOT_SECONDS,
+    )
+
+
+def _power_off(paths: MachinePaths, driver: Driver) -> None:
+    end_agent(paths.run_dir)
+    driver.kill()
+
+
+def require_startable(paths: MachinePaths) -> None:
+    """Whether a forwarded command may start this machine by itself.
+
+    :raises MachineError: the user stopped it, never started it, or switched `autostart` off.
+    """
+    state, spec = load_state(paths), load_spec(paths.spec)
+    if state.wanted_off or not spec.autostart:
+        raise MachineError(
+            f"machine {paths.name} is stopped",
+            None if state.wanted_off else "its autostart is off",
+            f"start it with: hostvm start {paths.name}",
+        )

@@ -1,0 +1,60 @@
+"""Make a machine: all of it, or nothing."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from hostvm.disks import create_data_disk
+from hostvm.drivers.registry import pick_driver
+from hostvm.errors import MachineError
+from hostvm.files import private_folder, write_atomic
+from hostvm.machines.identity import free_port, mac_of, new_uuid
+from hostvm.paths import KEYS, MachinePaths
+from hostvm.spec import render_spec
+from hostvm.ssh.keys import make_keys
+from hostvm.state import MachineState, save_state
+
+if TYPE_CHECKING:
+    from hostvm.spec import MachineSpec
+    from images.store import Image
+
+
+def create_machine(paths: MachinePaths, spec: MachineSpec, image: Image) -> MachineState:
+    """Make the machine's folder with its keys, disk, settings and state; the machine's lock must be held.
+
+    Everything is made in a folder beside and renamed into place as the last step, so that a machine exists whole
+    or not at all.
+
+    :raises MachineError: it exists already.
+    :raises DriverError: no hypervisor is to be had.
+    """
+    if paths.folder.exists():
+        raise MachineError(f"machine {paths.name} exists already", None, f"start it with: hostvm start {paths.name}")
+    paths.check_socket_length()
+    kind = pick_driver(spec.driver, spec.libvirt_uri)
+    private_folder(paths.folder.parent)
+    draft = MachinePaths(paths.name, paths.folder.parent / f".{paths.name}.new", paths.run_dir)
+    shutil.rmtree(draft.folder, ignore_errors=True)  # of a command that was killed; the lock says nobody else's
+    with ExitStack() as undo:
+        draft.folder.mkdir(mode=0o700)
+        undo.callback(shutil.rmtree, draft.folder, ignore_errors=True)
+        make_keys(private_folder(draft.folder / KEYS))
+        create_data_disk(draft.data_disk, spec.disk)
+        write_atomic(draft.spec, render_spec(spec).encode())
+        identity = new_uuid()
+        state = MachineState(
+            uuid=identity,
+            mac=mac_of(identity),
+            arch=image.arch,
+            ssh_port=free_port(),
+            driver=kind,
+            image=image.digest,
+            created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        )
+        save_state(draft, state)
+        draft.folder.rename(paths.folder)
+        undo.pop_all()
+    return state

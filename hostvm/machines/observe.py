@@ -1,0 +1,134 @@
+"""What a machine is now: asked of its hypervisor and its agent, never remembered."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from hostvm.agent.client import agent_status
+from hostvm.drivers.base import DomainState
+from hostvm.errors import HostvmError
+from hostvm.machines.open import machine_driver
+from hostvm.paths import MachinePaths, machine_names
+from hostvm.sizes import format_size, human_size
+from hostvm.spec import load_spec
+from hostvm.state import load_state
+
+if TYPE_CHECKING:
+    from hostvm.spec import MachineSpec
+    from hostvm.state import MachineState
+
+
+@dataclass(slots=True)
+class Observation:
+    """One look. `spec` or `state` is None where its file is damaged; `faults` says so.
+
+    :param status: running, starting, stopped, paused, crashed or broken.
+    :param agent: the agent's own facts; empty when none answers.
+    """
+
+    paths: MachinePaths
+    status: str = "broken"
+    spec: MachineSpec | None = None
+    state: MachineState | None = None
+    agent: dict[str, Any] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The machine's name."""
+        return self.paths.name
+
+    @property
+    def docker_host(self) -> str:
+        """The value of DOCKER_HOST that reaches its engine."""
+        return str(self.agent.get("docker_host") or f"unix://{self.paths.docker_sock}")
+
+    def facts(self) -> dict[str, Any]:
+        """The facts of `ls --json` and `status --json`; sizes are bytes."""
+        return {
+            "name": self.name,
+            "status": self.status,
+            "cpus": self.spec.cpus if self.spec else None,
+            "memory": self.spec.memory if self.spec else None,
+            "disk": self.spec.disk if self.spec else None,
+            "disk_used": self._disk_used(),
+            "driver": self.state.driver if self.state else None,
+            "engine": self.spec.engine if self.spec else None,
+            "ssh_port": self.state.ssh_port if self.state else None,
+            "image": self.state.image if self.state else None,
+            "created": self.state.created if self.state else None,
+            "docker_host": self.docker_host,
+            "agent": self.agent or None,
+            "faults": self.faults,
+        }
+
+    def everything(self) -> dict[str, Any]:
+        """The facts of `inspect`: wanted, made and observed, each under its own key."""
+        return {
+            "name": self.name,
+            "folder": str(self.paths.folder),
+            "run_folder": str(self.paths.run_dir),
+            "wanted": asdict(self.spec) if self.spec else None,
+            "made": asdict(self.state) if self.state else None,
+            "observed": {"status": self.status, "disk_used": self._disk_used(), "agent": self.agent or None},
+            "docker_host": self.docker_host,
+            "faults": self.faults,
+        }
+
+    def lines(self) -> list[tuple[str, str]]:
+        """The same for people."""
+        rows = [("machine", self.name), ("status", self.status)]
+        if self.spec and self.state:
+            rows += [
+                ("size", f"{self.spec.cpus} cpus, {format_size(self.spec.memory)} memory"),
+                ("disk", f"{human_size(self._disk_used())} used of up to {format_size(self.spec.disk)}"),
+                ("driver", self.state.driver + (f", {self.agent['accel']}" if self.agent.get("accel") else "")),
+                ("ssh", f"127.0.0.1:{self.state.ssh_port}"),
+                ("engine", f"{self.spec.engine} at {self.docker_host}"),
+            ]
+        for service in self.agent.get("services", {}).values():
+            rows += [("port", f"{row['host']} -> {row['container']}") for row in service.get("open", [])] + [
+                ("port", f"{row['host']} cannot be opened: {row['why']}") for row in service.get("failed", [])
+            ]
+        return rows + [("fault", fault) for fault in self.faults]
+
+    def _disk_used(self) -> int:
+        try:
+            found = self.paths.data_disk.stat()
+        except OSError:
+            return 0
+        return getattr(found, "st_blocks", 0) * 512 or found.st_size
+
+
+def observe(paths: MachinePaths) -> Observation:
+    """Look at one machine; never fails, however damaged it is."""
+    seen = Observation(paths)
+    try:
+        seen.state = load_state(paths)
+    except HostvmError as fault:
+        seen.faults.append(str(fault))
+    try:
+        seen.spec = load_spec(paths.spec)
+    except HostvmError as fault:
+        seen.faults.append(str(fault))
+    if seen.state is None:
+        return seen
+    try:
+        power = machine_driver(paths, seen.state, seen.spec).state()
+    except HostvmError as fault:
+        seen.faults.append(str(fault))
+        return seen
+    if power is not DomainState.OFF:
+        seen.agent = agent_status(paths.run_dir) or {}
+    seen.status = power.value
+    if power is DomainState.RUNNING and not seen.agent.get("ready"):
+        seen.status = "starting"
+    if seen.spec is None:
+        seen.status = "broken" if power is DomainState.OFF else seen.status
+    return seen
+
+
+def observe_all() -> list[Observation]:
+    """Look at every machine."""
+    return [observe(MachinePaths.of(name)) for name in machine_names()]

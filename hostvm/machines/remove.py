@@ -1,0 +1,54 @@
+"""Delete a machine, damaged ones too."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from hostvm.agent.client import end_agent
+from hostvm.drivers.base import DomainState
+from hostvm.errors import HostvmError, MachineError
+from hostvm.machines.halt import stop_machine
+from hostvm.machines.open import machine_driver
+from hostvm.state import load_state
+
+if TYPE_CHECKING:
+    from hostvm.paths import MachinePaths
+    from images.progress import Progress
+
+
+def remove_machine(paths: MachinePaths, progress: Progress, *, force: bool = False) -> None:
+    """Delete its folder and run-time files; the machine's lock must be held.
+
+    The folder is renamed first, so that a killed `rm` leaves no half a machine.
+
+    :raises MachineError: it runs, or is damaged, and `force` was not given.
+    """
+    if force:
+        with suppress(MachineError):  # a damaged state names no driver to stop
+            stop_machine(paths, progress, force=True)
+        end_agent(paths.run_dir)
+    elif _is_running(paths):
+        raise MachineError(
+            f"machine {paths.name} is running",
+            "deleting it would end its containers",
+            f"stop it first: hostvm stop {paths.name}\nor do both: hostvm rm --force {paths.name}",
+        )
+    doomed = paths.folder.parent / f".{paths.name}.removed"
+    shutil.rmtree(doomed, ignore_errors=True)
+    paths.folder.rename(doomed)
+    shutil.rmtree(doomed)
+    shutil.rmtree(paths.run_dir, ignore_errors=True)
+
+
+def _is_running(paths: MachinePaths) -> bool:
+    state = load_state(paths)
+    try:
+        return machine_driver(paths, state, None).state() is not DomainState.OFF
+    except HostvmError as fault:
+        raise MachineError(
+            f"whether machine {paths.name} runs cannot be told",
+            str(fault),
+            f"remove it all the same: hostvm rm --force {paths.name}",
+        ) from fault

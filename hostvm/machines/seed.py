@@ -1,0 +1,40 @@
+"""The machine's own files, carried into the guest behind the image's initramfs.
+
+The kernel unpacks concatenated cpio archives one after the other, so this needs neither a disk, nor a network, nor
+any driver feature (Documentation/driver-api/early-userspace/buffer-format.rst).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hostvm.ssh.keys import authorized_keys_line, make_keys
+from images.cpio import CpioEntry, write_cpio
+
+if TYPE_CHECKING:
+    from hostvm.paths import MachinePaths
+    from hostvm.state import MachineState
+
+
+def seed_entries(paths: MachinePaths, state: MachineState, boot_id: str) -> list[CpioEntry]:
+    """The files below /seed; the guest's init knows these names."""
+    keys = make_keys(paths.keys)
+    host_key = keys.host_key.read_bytes()
+    files = {
+        "authorized_keys": (0o600, authorized_keys_line(keys.client_public).encode()),
+        "boot_id": (0o644, boot_id.encode() + b"\n"),
+        "hostname": (0o644, paths.name.encode() + b"\n"),
+        "machine_id": (0o644, state.uuid.replace("-", "").encode() + b"\n"),
+        "ssh_host_ed25519_key": (0o600, host_key),
+        "ssh_host_ed25519_key.pub": (0o644, keys.host_public.encode() + b"\n"),
+    }
+    return [
+        CpioEntry.folder("seed", 0o700),
+        *(CpioEntry.file(f"seed/{name}", data, mode) for name, (mode, data) in sorted(files.items())),
+    ]
+
+
+def boot_initramfs(image_initramfs: bytes, entries: list[CpioEntry]) -> bytes:
+    """The image's initramfs and the seed, each padded to 4 bytes as the kernel wants it."""
+    padding = b"\0" * (-len(image_initramfs) % 4)
+    return image_initramfs + padding + write_cpio(entries)

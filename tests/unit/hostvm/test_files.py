@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import pytest
+
+from hostvm.files import private_folder, tail, write_atomic
+
+
+def test_a_file_is_replaced_whole(tmp_path):
+    path = tmp_path / "f"
+    write_atomic(path, b"one")
+    write_atomic(path, b"two", 0o644)
+    assert path.read_bytes() == b"two"
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert [entry.name for entry in tmp_path.iterdir()] == ["f"]
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "f"
+    write_atomic(path, b"old")
+
+    def fail(handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("hostvm.files.os.fsync", fail)
+    with pytest.raises(OSError, match="No space"):
+        write_atomic(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["f"]
+
+
+def test_a_private_folder_is_closed_to_others(tmp_path):
+    folder = tmp_path / "a" / "b"
+    folder.mkdir(parents=True, mode=0o755)
+    assert private_folder(folder).stat().st_mode & 0o777 == 0o700
+
+
+def test_tail(tmp_path):
+    path = tmp_path / "log"
+    assert tail(path, 3) == ""
+    path.write_bytes(b"one\r\ntwo\nthree\xff\n")
+    assert tail(path, 2) == "two\nthree\ufffd"

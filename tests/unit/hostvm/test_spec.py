@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from hostvm import spec as module
+from hostvm.errors import SpecError
+from hostvm.sizes import GIB
+from hostvm.spec import SETTINGS, MachineSpec, default_spec, load_spec, parse_settings, render_spec
+
+
+@pytest.fixture(autouse=True)
+def small_host(monkeypatch):
+    monkeypatch.setattr(module, "host_memory", lambda: 8 * GIB)
+    monkeypatch.setattr(module.os, "cpu_count", lambda: 4)
+
+
+def test_every_field_is_declared_as_a_setting():
+    assert [setting.key for setting in SETTINGS] == [field.name for field in dataclasses.fields(MachineSpec)]
+
+
+def test_the_default_fits_the_host():
+    assert default_spec() == MachineSpec(cpus=4, memory=4 * GIB, disk=60 * GIB)
+
+
+def test_a_written_spec_is_read_back(tmp_path):
+    path = tmp_path / "machine.yaml"
+    wanted = parse_settings({"cpus": 3, "memory": "3GiB", "driver": "qemu", "autostart": False}, default_spec(), "x")
+    path.write_text(render_spec(wanted))
+    assert load_spec(path) == wanted
+
+
+def test_an_empty_file_means_the_defaults(tmp_path):
+    path = tmp_path / "machine.yaml"
+    path.write_text("")
+    assert load_spec(path) == default_spec()
+
+
+def test_all_faults_are_told_at_once():
+    wrong = {"cpus": 0, "memory": "9GiB", "disk": "10", "accel": "fast", "colour": "red", "autostart": "yes"}
+    with pytest.raises(SpecError) as caught:
+        parse_settings(wrong, default_spec(), "machine.yaml")
+    told = caught.value.details.splitlines()
+    assert [line.split(":")[0] for line in told] == list(wrong)
+    assert "must be from 1 to 4" in told[0]
+    assert "more than this computer has (8GiB)" in told[1]
+    assert "needs a unit, for example 10GiB" in told[2]
+    assert "kvm, hvf, whpx, tcg" in told[3]
+    assert "unknown key; known ones are cpus, memory, disk" in told[4]
+    assert caught.value.exit_status == 2
+    assert "machine.yaml" in caught.value.resolution
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "cpus: [", "just words"])
+def test_a_file_that_holds_no_settings_is_refused(tmp_path, text):
+    path = tmp_path / "machine.yaml"
+    path.write_text(text)
+    with pytest.raises(SpecError) as caught:
+        load_spec(path)
+    assert str(path) in caught.value.brief
+    assert caught.value.resolution
