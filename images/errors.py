@@ -51,3 +51,23 @@ class ForwardError(HostvmError):
 
 class ImageError(HostvmError):
     """A guest or container image cannot be made, found or trusted."""
+
+
+class MirrorError(ImageError):
+    """The archive does not answer, or lacks what it should have."""
+
+
+class SignatureError(ImageError):
+    """Signed data is not signed by a pinned key, or is out of date."""
+
+
+class HashError(ImageError):
+    """Bytes differ from what the signed index promises."""
+
+
+class DiskFullError(ImageError):
+    """No space left where the work is done."""
+
+
+class RecipeError(ImageError):
+    """A recipe does not say what can be built; the details list every fault."""

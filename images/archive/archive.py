@@ -1,0 +1,132 @@
+"""A Debian archive, trusted from its signature down: suites in, checked .debs out."""
+
+from __future__ import annotations
+
+import lzma
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from images.archive.fetch import Fetcher, Wanted
+from images.archive.keys import load_pinned_keys, verify_signed
+from images.archive.packages import Package, PackageIndex
+from images.archive.release import IndexFile, Release, check_release, parse_release
+from images.archive.resolver import resolve
+from images.errors import HashError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+    from pathlib import Path
+
+    from pysequoia import Cert
+
+    from images.progress import Progress
+
+DEFAULT_MIRROR = "http://deb.debian.org/debian"
+INRELEASE_LIMIT = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """One suite of one archive.
+
+    :param url: the folder that holds `dists/`.
+    """
+
+    name: str
+    url: str
+
+
+def suites_of(suite: str, mirror: str, pockets: Iterable[str]) -> list[Suite]:
+    """The suite and its pockets (`security`, `updates`).
+
+    Debian's security archive is one of its own that mirrors carry beside the main one: `…/debian-security`.
+    """
+    base = mirror.rstrip("/")
+    beside = base.removesuffix("/debian") + "/debian-security" if base.endswith("/debian") else f"{base}-security"
+    return [
+        Suite(suite, base),
+        *(Suite(f"{suite}-{pocket}", beside if pocket == "security" else base) for pocket in pockets),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """Opened suites: their packages are known and trusted.
+
+    :param date: when the newest of the suites was published; the only clock a build looks at.
+    """
+
+    index: PackageIndex
+    date: datetime
+    fetcher: Fetcher
+
+    def resolve(self, names: Iterable[str], exclude: Collection[str] = ()) -> list[Package]:
+        """See `images.archive.resolver.resolve`."""
+        return resolve(self.index, names, exclude)
+
+    def fetch(self, packages: Sequence[Package], progress: Progress) -> list[Path]:
+        """The checked .debs of `packages`, in their order. Raises as `Fetcher.fetch_all`."""
+        items = [Wanted(f"{p.name}_{p.version}_{p.arch}.deb", (p.url,), p.sha256, p.size) for p in packages]
+        return self.fetcher.fetch_all(items, progress, "packages")
+
+
+def open_archive(
+    suites: Sequence[Suite],
+    arch: str,
+    fetcher: Fetcher,
+    progress: Progress,
+    *,
+    keys: Sequence[Cert] | None = None,
+    now: datetime | None = None,
+) -> Archive:
+    """Fetch and check every suite's InRelease, then its package index by the hash the signature covers.
+
+    :param keys: the pinned certificates; default: those shipped.
+    :raises SignatureError: not signed by a pinned key, for another suite, or out of date.
+    :raises HashError: an index differs from what InRelease promises.
+    :raises MirrorError: a mirror does not answer.
+    """
+    trusted = load_pinned_keys() if keys is None else keys
+    moment = now or datetime.now(UTC)
+    wanted: list[Wanted] = []
+    dates: list[datetime] = []
+    with progress.step("archive signatures"):
+        for suite in suites:
+            release = _read_release(suite, fetcher, trusted, moment)
+            dates.append(release.date)
+            wanted.append(_wanted_index(suite, release, release.index(arch)))
+    index = PackageIndex()
+    paths = fetcher.fetch_all(wanted, progress, "package indexes")
+    with progress.step("reading package indexes"):
+        for suite, path in zip(suites, paths, strict=True):
+            index.add(_read_index(path), suite.url)
+    return Archive(index, max(dates), fetcher)
+
+
+def _read_release(suite: Suite, fetcher: Fetcher, keys: Sequence[Cert], now: datetime) -> Release:
+    url = f"{suite.url}/dists/{suite.name}/InRelease"
+    signed = verify_signed(fetcher.read(url, INRELEASE_LIMIT), keys, url)
+    release = parse_release(signed.decode())
+    check_release(release, suite.name, url, now)
+    return release
+
+
+def _wanted_index(suite: Suite, release: Release, file: IndexFile) -> Wanted:
+    # By hash first: a mirror that is being updated still holds the index this InRelease speaks of.
+    folder = f"{suite.url}/dists/{suite.name}"
+    by_hash = f"{folder}/{file.path.rpartition('/')[0]}/by-hash/SHA256/{file.sha256}"
+    plain = f"{folder}/{file.path}"
+    urls = (by_hash, plain) if release.by_hash else (plain,)
+    return Wanted(f"{suite.name} {file.path}", urls, file.sha256, file.size)
+
+
+def _read_index(path: Path) -> str:
+    try:
+        return lzma.decompress(path.read_bytes()).decode()
+    except (lzma.LZMAError, UnicodeDecodeError) as error:
+        raise HashError(
+            "a package index cannot be read",
+            f"{path}: {error}",
+            "Try another mirror, e.g. `hostvm image build --mirror http://deb.debian.org/debian`",
+        ) from error

@@ -1,0 +1,297 @@
+"""Downloads: resumable, checked while they stream, kept by their sha256.
+
+CACHE/archive/sha256/ab/abcd…   a whole, checked file
+CACHE/archive/partial/abcd….part  what came so far; .lock beside it while somebody fetches
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial as partial_call
+from typing import TYPE_CHECKING, TypeVar
+
+from filelock import FileLock
+
+from images.disk import CHUNK, disk_full_explained, sha256_file
+from images.errors import HashError, MirrorError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    import requests
+
+    from images.progress import Progress, Task
+
+_T = TypeVar("_T")
+
+OK, PARTIAL, RANGE_NOT_SATISFIABLE, TOO_MANY = 200, 206, 416, 429
+SERVER_FAULT = 500
+CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 30.0
+MIRROR_HINT = "Check the network, or choose a mirror: `hostvm image build --mirror http://deb.debian.org/debian`"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A file to have, known by its hash.
+
+    :param size: bytes; more than this is never read.
+    :param urls: tried in order, e.g. by-hash first.
+    """
+
+    name: str
+    urls: tuple[str, ...]
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to try. Seconds; a failed attempt waits pause, 2·pause, 4·pause, … up to `deadline` in all."""
+
+    attempts: int = 5
+    pause: float = 0.5
+    deadline: float = 1800.0
+    sleep: Callable[[float], None] = time.sleep
+
+
+class _RetryError(Exception):
+    """This attempt failed in a way that another may not."""
+
+
+class _MissingError(Exception):
+    """The server says that there is no such file."""
+
+
+class Fetcher:
+    """Gets files from mirrors into the cache. Threads may share one.
+
+    :param session: a prepared requests session; tests hand in one that serves a local folder.
+    """
+
+    def __init__(
+        self,
+        cache: Path,
+        session: requests.Session | None = None,
+        patience: Patience | None = None,
+        workers: int = 4,
+    ) -> None:
+        self.root = cache / "archive"
+        self._session = session or _new_session(workers)
+        self._patience = patience or Patience()
+        self._workers = workers
+
+    def path(self, sha256: str) -> Path:
+        """Where a checked file is kept."""
+        return self.root / "sha256" / sha256[:2] / sha256
+
+    def read(self, url: str, limit: int) -> bytes:
+        """Read a small file whose hash nobody knows (InRelease), not more than `limit` bytes.
+
+        :raises MirrorError: unreachable, missing, or too long.
+        """
+        try:
+            return self._persist(lambda: self._read_once(url, limit), url)
+        except _MissingError as error:
+            raise MirrorError(f"there is no {url}", str(error), MIRROR_HINT) from error
+
+    def fetch_all(self, items: Sequence[Wanted], progress: Progress, title: str) -> list[Path]:
+        """Have all of `items`, some at a time; returns their paths in the same order.
+
+        What is in the cache is checked again, and fetched again when it was damaged.
+
+        :raises MirrorError: a mirror does not answer or lacks a file.
+        :raises HashError: a file's content is not what its hash promises.
+        :raises DiskFullError: no space in the cache. What came whole stays, so a retry continues.
+        """
+        stop = threading.Event()
+        with (
+            progress.task(title, sum(item.size for item in items), "B") as task,
+            ThreadPoolExecutor(self._workers, "fetch") as pool,
+        ):
+            futures = [pool.submit(self._fetch, item, task, stop) for item in items]
+            try:
+                return [future.result() for future in futures]
+            except BaseException:
+                stop.set()  # a Ctrl-C or the first fault ends the other downloads at their next chunk
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _fetch(self, item: Wanted, task: Task, stop: threading.Event) -> Path:
+        target = self.path(item.sha256)
+        partial = self.root / "partial" / f"{item.sha256}.part"
+        with disk_full_explained(self.root):
+            for folder in (target.parent, partial.parent):
+                folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(partial.with_suffix(".lock")):
+                if _is_good(target, item):
+                    task.advance(item.size)
+                    return target
+                self._download(item, partial, _Counter(task), stop)
+                partial.replace(target)
+        return target
+
+    def _download(self, item: Wanted, partial: Path, counter: _Counter, stop: threading.Event) -> None:
+        for url in item.urls:
+            try:
+                self._persist(partial_call(self._stream, item, url, partial, counter, stop), url)
+            except _MissingError as error:
+                missing = error
+            else:
+                return
+        raise MirrorError(f"the mirror has no {item.name}", f"{item.urls[-1]}: {missing}", MIRROR_HINT)
+
+    def _stream(self, item: Wanted, url: str, partial: Path, counter: _Counter, stop: threading.Event) -> None:
+        """One attempt: continue `partial`, then check the whole; wrong bytes are thrown away."""
+        digest, have = _resume(partial, item.size)
+        resumed = have > 0
+        counter.set(have)
+        if have < item.size or not resumed:
+            with self._get(url, {"Range": f"bytes={have}-"} if have else {}) as response:
+                if not _continues(response, have):
+                    if response.status_code != OK:
+                        partial.unlink(missing_ok=True)
+                        raise _RetryError("the server does not continue where the download ended")
+                    digest, have, resumed = hashlib.sha256(), 0, False
+                have = _append(response, partial, digest, _Goal(item, have, counter, stop))
+        if have < item.size:
+            raise _RetryError(f"the connection ended after {have} of {item.size} bytes")
+        if have == item.size and digest.hexdigest() == item.sha256:
+            return
+        partial.unlink(missing_ok=True)
+        if resumed:
+            raise _RetryError("the part fetched earlier was damaged")
+        raise HashError(
+            f"{item.name} is not what the signed index promises",
+            f"{url}\nsha256 wanted {item.sha256} ({item.size} bytes)\n"
+            f"sha256 got    {digest.hexdigest()} ({'more than ' * (have > item.size)}{min(have, item.size)} bytes)",
+            MIRROR_HINT,
+        )
+
+    def _read_once(self, url: str, limit: int) -> bytes:
+        with self._get(url, {}) as response:
+            data = b""
+            for chunk in response.iter_content(CHUNK >> 2):
+                data += chunk
+                if len(data) > limit:
+                    raise MirrorError(f"{url} is too long", f"More than {limit} bytes came.", MIRROR_HINT)
+            return data
+
+    def _get(self, url: str, headers: dict[str, str]) -> requests.Response:
+        # Without identity a proxy may compress, and neither lengths nor ranges would agree.
+        response = self._session.get(
+            url,
+            headers={"Accept-Encoding": "identity", **headers},
+            stream=True,
+            timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
+        )
+        status = response.status_code
+        if status in (OK, PARTIAL, RANGE_NOT_SATISFIABLE):
+            return response
+        response.close()
+        if status >= SERVER_FAULT or status == TOO_MANY:
+            raise _RetryError(f"{status} {response.reason}")
+        raise _MissingError(f"{status} {response.reason}")
+
+    def _persist(self, attempt: Callable[[], _T], url: str) -> _T:
+        """Repeat an attempt while its failure may pass; say what the last one was."""
+        import requests
+        from requests.exceptions import InvalidSchema, InvalidURL, MissingSchema
+
+        started = time.monotonic()
+        for number in range(1, self._patience.attempts + 1):
+            try:
+                return attempt()
+            except (InvalidURL, InvalidSchema, MissingSchema) as error:
+                raise MirrorError(f"{url} is not an address", str(error), MIRROR_HINT) from error
+            except (requests.RequestException, _RetryError) as error:
+                late = time.monotonic() - started > self._patience.deadline
+                if late or number == self._patience.attempts:
+                    raise MirrorError(f"cannot fetch {url}", f"{error} (tried {number} times)", MIRROR_HINT) from error
+            self._patience.sleep(self._patience.pause * 2 ** (number - 1) * random.uniform(0.8, 1.2))  # noqa: S311
+        raise AssertionError  # the last attempt returned or raised
+
+
+@dataclass(frozen=True, slots=True)
+class _Goal:
+    item: Wanted
+    have: int
+    counter: _Counter
+    stop: threading.Event
+
+
+def _append(response: requests.Response, partial: Path, digest: hashlib._Hash, goal: _Goal) -> int:
+    """Write the body behind the first `goal.have` bytes; never more than the file's size, plus a sign of excess."""
+    have = goal.have
+    with partial.open("ab" if have else "wb") as file:
+        for chunk in response.iter_content(CHUNK >> 2):
+            if goal.stop.is_set():
+                raise MirrorError(f"fetching {goal.item.name} was given up", "Another download failed.", MIRROR_HINT)
+            have += len(chunk)
+            if have > goal.item.size:
+                break
+            file.write(chunk)
+            digest.update(chunk)
+            goal.counter.set(have)
+    return have
+
+
+class _Counter:
+    """A task's advance, told as a position: an attempt that starts over takes back what it counted."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._position = 0
+
+    def set(self, position: int) -> None:
+        if position != self._position:
+            self._task.advance(position - self._position)
+            self._position = position
+
+
+def _new_session(workers: int) -> requests.Session:
+    import requests
+    from requests.adapters import HTTPAdapter
+
+    session = requests.Session()
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, HTTPAdapter(pool_connections=workers, pool_maxsize=workers))
+    session.headers["User-Agent"] = "hostvm"
+    return session
+
+
+def _is_good(path: Path, item: Wanted) -> bool:
+    """Whether the cache holds the file, whole; a damaged one is removed."""
+    try:
+        good = path.stat().st_size == item.size and sha256_file(path) == item.sha256
+    except FileNotFoundError:
+        return False
+    if not good:
+        path.unlink(missing_ok=True)
+    return good
+
+
+def _resume(partial: Path, size: int) -> tuple[hashlib._Hash, int]:
+    """Hash what came before; a part that is too long is no part of it."""
+    digest = hashlib.sha256()
+    if not partial.exists():
+        return digest, 0
+    if partial.stat().st_size > size:
+        partial.unlink()
+        return digest, 0
+    with partial.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest, partial.stat().st_size
+
+
+def _continues(response: requests.Response, have: int) -> bool:
+    """Whether the body starts at byte `have`."""
+    if response.status_code != PARTIAL:
+        return have == 0
+    return response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
