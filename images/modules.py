@@ -1,0 +1,135 @@
+"""Choosing kernel modules: what to keep, what that needs, and in which order to load it."""
+
+from __future__ import annotations
+
+import fnmatch
+import gzip
+import lzma
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from images.errors import ImageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from images.tree import Tree
+
+SUFFIXES = (".ko.xz", ".ko.gz", ".ko")
+
+
+def module_name(path: str) -> str:
+    """The kernel's name of a module file: `a/virtio-blk.ko.xz` is virtio_blk."""
+    name = path.rpartition("/")[2]
+    for suffix in SUFFIXES:
+        name = name.removesuffix(suffix)
+    return name.replace("-", "_")
+
+
+def module_depends(module: bytes) -> tuple[str, ...]:
+    """What an (uncompressed) module says it needs: `depends=` of its .modinfo section.
+
+    The section is a run of NUL-ended key=value strings; searching for the key avoids an ELF reader, and the key
+    occurs nowhere else preceded by a NUL.
+    """
+    start = module.find(b"\0depends=")
+    if start < 0:
+        return ()
+    start += len(b"\0depends=")
+    value = module[start : module.index(b"\0", start)].decode()
+    return tuple(name.replace("-", "_") for name in value.split(",") if name)
+
+
+def decompress_module(path: str, data: bytes) -> bytes:
+    """A module file's content as the kernel wants it."""
+    if path.endswith(".xz"):
+        return lzma.decompress(data)
+    return gzip.decompress(data) if path.endswith(".gz") else data
+
+
+@dataclass(slots=True)
+class ModuleSet:
+    """The modules of one kernel in a tree.
+
+    :param release: the kernel's release, e.g. 6.12.117+deb13-amd64.
+    """
+
+    tree: Tree
+    release: str
+    paths: dict[str, str]
+
+    @classmethod
+    def of(cls, tree: Tree) -> ModuleSet:
+        """Find the one kernel of a tree.
+
+        :raises ImageError: none, or several.
+        """
+        prefix = "usr/lib/modules/"
+        files = [path for path in tree.nodes if path.startswith(prefix) and path.endswith(SUFFIXES)]
+        releases = {path.removeprefix(prefix).split("/", 1)[0] for path in files}
+        if len(releases) != 1:
+            raise ImageError(
+                f"the packages hold {len(releases)} kernels, one is needed",
+                ", ".join(sorted(releases)) or None,
+                "Name one in the recipe, e.g. `kernel: linux-image-amd64`",
+            )
+        return cls(tree, releases.pop(), {module_name(path): path for path in files})
+
+    def read(self, name: str) -> bytes:
+        """A module, decompressed.
+
+        :raises ImageError: the kernel has no such module.
+        """
+        path = self.paths.get(name)
+        if path is None:
+            raise ImageError(f"kernel {self.release} has no module {name}", None, "Correct the recipe's `modules`")
+        return decompress_module(path, self.tree.read(path))
+
+    def closure(self, names: Iterable[str]) -> list[str]:
+        """The named modules with all they need, each after its needs: an order in which insmod works."""
+        order: list[str] = []
+        visiting: set[str] = set()
+
+        def visit(name: str) -> None:
+            if name in visiting:
+                return
+            visiting.add(name)
+            for needed in module_depends(self.read(name)):
+                visit(needed)
+            order.append(name)
+
+        for name in names:
+            visit(name.replace("-", "_"))
+        return order
+
+    def matching(self, globs: Iterable[str]) -> list[str]:
+        """Names of modules whose name, or path below `kernel/`, matches one of `globs`; sorted.
+
+        :raises ImageError: a pattern that matches nothing, since it hides a spelling mistake.
+        """
+        base = f"usr/lib/modules/{self.release}/kernel/"
+        found: set[str] = set()
+        idle = []
+        for glob in globs:
+            hits = {
+                name
+                for name, path in self.paths.items()
+                if fnmatch.fnmatchcase(name, glob) or fnmatch.fnmatchcase(path.removeprefix(base), glob)
+            }
+            if not hits:
+                idle.append(glob)
+            found |= hits
+        if idle:
+            raise ImageError(
+                f"kernel {self.release} has no module that matches",
+                ", ".join(idle),
+                "Correct `modules.keep` in the recipe",
+            )
+        return sorted(found)
+
+    def keep_only(self, names: Iterable[str]) -> None:
+        """Remove every other module from the tree."""
+        kept = {self.paths[name] for name in names}
+        doomed = {path for path in self.paths.values() if path not in kept}
+        self.tree.remove(lambda path: path in doomed)
+        self.paths = {name: path for name, path in self.paths.items() if path in kept}

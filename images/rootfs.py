@@ -1,0 +1,110 @@
+"""From packages and a recipe to the tree that becomes an image's root."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from images.accounts import add_accounts
+from images.deb import unpack_data
+from images.disk import disk_full_explained
+from images.errors import RecipeError
+from images.initramfs import own_files
+from images.recipe import FILES
+from images.tree import Kind, Tree, add_package
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from images.archive import Package
+    from images.progress import Progress
+    from images.recipe import Recipe
+
+CERTIFICATES = "usr/share/ca-certificates/"
+BUNDLE = "etc/ssl/certs/ca-certificates.crt"
+
+
+@dataclass(frozen=True, slots=True)
+class Unpacked:
+    """A package whose data.tar lies decompressed on disk."""
+
+    package: Package
+    deb: Path
+    data: Path
+
+
+def unpack_packages(
+    packages: Sequence[Package], debs: Sequence[Path], work: Path, progress: Progress
+) -> list[Unpacked]:
+    """Decompress every data.tar into `work`, some at a time (lzma runs without the interpreter's lock).
+
+    :raises ImageError: a .deb that is none.
+    :raises DiskFullError: no space in `work`.
+    """
+
+    def one(number: int) -> Unpacked:
+        target = work / f"{number}.tar"
+        with disk_full_explained(work):
+            unpack_data(debs[number], target)
+        task.advance(packages[number].size)
+        return Unpacked(packages[number], debs[number], target)
+
+    with (
+        progress.task("unpacking", sum(package.size for package in packages), "B") as task,
+        ThreadPoolExecutor(os.cpu_count() or 2, "unpack") as pool,
+    ):
+        return list(pool.map(one, range(len(packages))))
+
+
+def package_tree(unpacked: Sequence[Unpacked]) -> Tree:
+    """One tree of all packages: base-files first, since it brings the links of the merged /usr."""
+    tree = Tree()
+    for item in sorted(unpacked, key=lambda item: (item.package.name != "base-files", item.package.name)):
+        add_package(tree, item.data, item.package.name)
+    return tree
+
+
+def apply_recipe(tree: Tree, recipe: Recipe) -> None:
+    """Bring a tree of packages into the recipe's shape (its modules are chosen elsewhere).
+
+    :raises ImageError: the recipe names something that is not there.
+    """
+    tree.drop(recipe.drop)
+    add_accounts(tree, recipe.users, recipe.groups)
+    add_ca_bundle(tree)
+    for path, mode in recipe.dirs.items():
+        tree.add_dir(path.strip("/"), mode)
+    if recipe.files:
+        for path, data, mode in own_files(FILES / recipe.files):
+            tree.add_file(path, data, mode)
+    for path, target in recipe.links.items():
+        tree.add_link(path.strip("/"), target)
+    apply_modes(tree, recipe.modes)
+
+
+def apply_modes(tree: Tree, modes: dict[str, int]) -> None:
+    """Set the mode of everything that a pattern matches.
+
+    :raises RecipeError: patterns that match nothing.
+    """
+    idle = []
+    for pattern, mode in modes.items():
+        glob = pattern.strip("/")
+        hits = [p for p, node in tree.nodes.items() if node.kind is not Kind.LINK and fnmatch.fnmatchcase(p, glob)]
+        for path in hits:
+            tree.chmod(path, mode)
+        if not hits:
+            idle.append(pattern)
+    if idle:
+        raise RecipeError("`modes` names files that do not exist", "\n".join(idle), "Correct the recipe")
+
+
+def add_ca_bundle(tree: Tree) -> None:
+    """What update-ca-certificates would write, if ca-certificates is there: every certificate, one after another."""
+    names = sorted(path for path in tree.nodes if path.startswith(CERTIFICATES) and path.endswith(".crt"))
+    if names:
+        tree.add_file(BUNDLE, b"".join(tree.nodes[name].read().rstrip(b"\n") + b"\n" for name in names))
