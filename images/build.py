@@ -1,0 +1,172 @@
+"""Building a guest image: packages in, {vmlinuz, initramfs, root.erofs, manifest.json} out."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from images.archive import DEFAULT_MIRROR, Archive, Fetcher, Package, open_archive, suites_of
+from images.bakery import MIB, TOOL_PACKAGES, Bakery, builder_initramfs, cut_erofs, make_disk
+from images.cpio import CpioEntry
+from images.disk import disk_full_explained, temporary_folder
+from images.initramfs import initramfs_entries, own_files, write_initramfs
+from images.modules import ModuleSet
+from images.recipe import FILES, Recipe
+from images.rootfs import Unpacked, apply_recipe, package_tree, unpack_packages
+from images.store import FORMAT, INITRAMFS, KERNEL, ROOT, Image, describe_parts, list_images, store_image
+from images.tree import Tree, write_tar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from pysequoia import Cert
+
+    from images.bake import Builder
+    from images.progress import Progress
+
+# Part of every recipe's digest: raise it when this code makes other bytes of the same recipe.
+REVISION = 1
+# Any constant will do: what matters is that it is not drawn by lot.
+EROFS_UUID = "8d2cbd1b-1c0d-4d0e-9c43-7f1f6f2d8e55"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Plan:
+    recipe: Recipe
+    arch: str
+    suite: str
+    cache: Path
+    builder: Builder
+    progress: Progress
+
+
+def recipe_digest(recipe: Recipe) -> str:
+    """The hex sha256 of all that goes into an image besides packages: the recipe, its files, this code's revision."""
+    folders = [name for name in (recipe.files, recipe.initramfs, "builder", "builder-jobs") if name]
+    content = {
+        "revision": REVISION,
+        "recipe": dataclasses.asdict(recipe),
+        "files": {
+            f"{folder}/{path}": [hashlib.sha256(data).hexdigest(), mode]
+            for folder in folders
+            for path, data, mode in own_files(FILES / folder)
+        },
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def find_image(recipe: Recipe, arch: str, suite: str | None, cache: Path) -> Image | None:
+    """The newest stored image of this very recipe, without any look at the network."""
+    digest = recipe_digest(recipe)
+    for image in list_images(cache):
+        if (image.manifest["recipe"], image.arch, image.suite) == (digest, arch, suite or recipe.suite):
+            return image
+    return None
+
+
+def build_image(
+    recipe: Recipe,
+    arch: str,
+    suite: str | None,
+    mirror: str | None,
+    cache: Path,
+    builder: Builder,
+    progress: Progress,
+    *,
+    keys: Sequence[Cert] | None = None,
+    fetcher: Fetcher | None = None,
+) -> Image:
+    """Make the image from the archive as it is now, and store it; the same packages give the same image.
+
+    One build at a time per cache; a second one waits. Nothing half-made is left, downloads stay for a retry.
+
+    :param suite: instead of the recipe's.
+    :param mirror: default: DEFAULT_MIRROR.
+    :param keys: pinned certificates instead of the shipped ones.
+    :raises HostvmError: see `open_archive`, `Fetcher.fetch_all`, `resolve` and `Builder.run`.
+    """
+    plan = _Plan(recipe, arch, suite or recipe.suite, cache, builder, progress)
+    kernel = recipe.arch(arch).kernel
+    images = cache / "images"
+    with disk_full_explained(cache):
+        images.mkdir(parents=True, exist_ok=True)
+    with FileLock(images / ".lock"), temporary_folder(images, ".new-") as work:
+        suites = suites_of(plan.suite, mirror or DEFAULT_MIRROR, recipe.pockets)
+        archive = open_archive(suites, arch, fetcher or Fetcher(cache), progress, keys=keys)
+        wanted = archive.resolve([*recipe.packages, kernel], recipe.exclude_packages)
+        tools = archive.resolve(TOOL_PACKAGES)
+        both = sorted({package.name: package for package in [*wanted, *tools]}.values(), key=lambda p: p.name)
+        unpacked = {
+            item.package.name: item for item in unpack_packages(both, archive.fetch(both, progress), work, progress)
+        }
+        return _assemble(plan, archive, [unpacked[p.name] for p in wanted], [unpacked[p.name] for p in tools], work)
+
+
+def _assemble(
+    plan: _Plan, archive: Archive, wanted: Sequence[Unpacked], tools: Sequence[Unpacked], work: Path
+) -> Image:
+    recipe, epoch = plan.recipe, int(archive.date.timestamp())
+    result = work / "image"
+    result.mkdir()
+    with plan.progress.step("root tree"):
+        tree = package_tree(wanted)
+        modules = ModuleSet.of(tree)
+        (result / KERNEL).write_bytes(tree.read(f"boot/vmlinuz-{modules.release}"))
+        entries = initramfs_entries(tree, modules, recipe.initramfs_modules, FILES / recipe.initramfs)
+        (result / INITRAMFS).write_bytes(write_initramfs(entries))
+        bakery = Bakery(plan.arch, result / KERNEL, builder_initramfs(package_tree(tools), modules), plan.builder)
+        modules.keep_only(modules.closure(modules.matching(recipe.keep_modules)))
+        apply_recipe(tree, recipe)
+    _pack(plan, tree, bakery, modules.release, epoch, work)
+    manifest = _manifest(plan, [item.package for item in wanted], modules.release, epoch)
+    with plan.progress.step("storing"):
+        manifest["files"] = describe_parts(result)
+        return store_image(result, manifest, plan.cache)
+
+
+def _pack(plan: _Plan, tree: Tree, bakery: Bakery, release: str, epoch: int, work: Path) -> None:
+    source, target = work / "root.tar", work / "image" / ROOT
+    size = tree.size()
+    with plan.progress.task("writing the tree", size, "B") as task, source.open("wb") as file:
+        write_tar(tree, file, epoch, task.advance)
+    make_disk(target, max(size, 64 * MIB))
+    finish = "".join(
+        shlex.join(release if word == "KVER" else word for word in argv) + "\n" for argv in plan.recipe.finish
+    )
+    bakery.run(
+        "image",
+        {"EPOCH": str(epoch), "UUID": EROFS_UUID, "COMPRESSION": plan.recipe.compression},
+        source,
+        target,
+        work,
+        plan.progress,
+        extra=[CpioEntry.file("job/finish", finish.encode())],
+        # The unpacked tree lies in the guest's memory, and mkfs.erofs wants some of its own.
+        memory=(size + 512 * MIB) // MIB * MIB,
+        title="packing the root image",
+    )
+    cut_erofs(target)
+
+
+def _manifest(plan: _Plan, packages: Sequence[Package], release: str, epoch: int) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "name": plan.recipe.name,
+        "arch": plan.arch,
+        "suite": plan.suite,
+        "date": epoch,
+        "kernel_release": release,
+        "console": plan.recipe.arch(plan.arch).console,
+        "cmdline": plan.recipe.cmdline,
+        "cmdline_tcg": plan.recipe.cmdline_tcg,
+        "recipe": recipe_digest(plan.recipe),
+        "packages": [
+            {"name": p.name, "version": p.version, "arch": p.arch, "sha256": p.sha256, "size": p.size} for p in packages
+        ],
+    }

@@ -1,0 +1,212 @@
+"""Images on disk, named by what they are.
+
+    CACHE/images/sha256/DIGEST/   one image; DIGEST is the sha256 of its manifest.json
+        vmlinuz  initramfs  root.erofs  manifest.json
+    CACHE/images/.new-…           being made; left-overs are removed by the next build
+    CACHE/images/.lock            held while one is made
+
+The manifest holds every other file's sha256, so the name vouches for the whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from images.disk import disk_full_explained, sha256_file
+from images.errors import HashError, ImageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FORMAT = 1
+MANIFEST, KERNEL, INITRAMFS, ROOT = "manifest.json", "vmlinuz", "initramfs", "root.erofs"
+PARTS = (KERNEL, INITRAMFS, ROOT)
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A stored image.
+
+    :param digest: hex sha256 of its manifest; with `sha256:` before it, what `--image` takes.
+    """
+
+    digest: str
+    path: Path
+    manifest: dict[str, Any]
+
+    @property
+    def kernel(self) -> Path:
+        """For direct boot."""
+        return self.path / KERNEL
+
+    @property
+    def initramfs(self) -> Path:
+        """Uncompressed; a machine's own cpio archive may follow it."""
+        return self.path / INITRAMFS
+
+    @property
+    def root(self) -> Path:
+        """The read-only erofs root, raw."""
+        return self.path / ROOT
+
+    @property
+    def name(self) -> str:
+        """The recipe's name."""
+        return str(self.manifest["name"])
+
+    @property
+    def arch(self) -> str:
+        """Debian's name of the architecture."""
+        return str(self.manifest["arch"])
+
+    @property
+    def suite(self) -> str:
+        """The Debian suite it was made from."""
+        return str(self.manifest["suite"])
+
+    @property
+    def size(self) -> int:
+        """Bytes of its files."""
+        return sum(int(part["size"]) for part in self.manifest["files"].values())
+
+
+def images_folder(cache: Path) -> Path:
+    """Where images lie."""
+    return cache / "images" / "sha256"
+
+
+def manifest_bytes(manifest: dict[str, Any]) -> bytes:
+    """The one spelling of a manifest, so that equal ones have equal digests."""
+    return (json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def describe_parts(folder: Path) -> dict[str, dict[str, Any]]:
+    """The `files` section of a manifest."""
+    return {name: {"sha256": sha256_file(folder / name), "size": (folder / name).stat().st_size} for name in PARTS}
+
+
+def store_image(folder: Path, manifest: dict[str, Any], cache: Path) -> Image:
+    """Move a finished folder of parts to its place; when the same image is there already, that one is kept.
+
+    :raises DiskFullError: no space; nothing is stored.
+    """
+    data = manifest_bytes(manifest)
+    digest = hashlib.sha256(data).hexdigest()
+    target = images_folder(cache) / digest
+    with disk_full_explained(cache):
+        (folder / MANIFEST).write_bytes(data)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists() and _fault(target, digest) is not None:
+            shutil.rmtree(target)
+        if not target.exists():
+            folder.replace(target)
+    return open_image(target)
+
+
+def open_image(path: Path) -> Image:
+    """Read a stored image's manifest; sizes are compared, contents are not (see `verify_image`).
+
+    :raises ImageError: it is damaged.
+    """
+    fault = _fault(path, path.name)
+    if fault is not None:
+        raise ImageError(
+            f"image {path.name[:12]} is damaged",
+            fault,
+            f"`hostvm image rm {path.name[:12]}`, then `hostvm image build`",
+        )
+    return Image(path.name, path, json.loads((path / MANIFEST).read_bytes()))
+
+
+def list_images(cache: Path) -> list[Image]:
+    """Every sound image, newest release first."""
+    found = []
+    for path in _folders(cache):
+        try:
+            found.append(open_image(path))
+        except ImageError:
+            continue  # `image ls` shows it through list_damaged
+    return sorted(found, key=lambda image: (-int(image.manifest["date"]), image.digest))
+
+
+def list_damaged(cache: Path) -> list[Path]:
+    """Folders in the store that are no sound image."""
+    return [path for path in _folders(cache) if _fault(path, path.name) is not None]
+
+
+def inspect_image(cache: Path, reference: str) -> Image:
+    """The image meant by a digest or its beginning (with or without `sha256:`), or by a recipe's name (newest).
+
+    :raises ImageError: none, or several.
+    """
+    wanted = reference.removeprefix("sha256:")
+    images = list_images(cache)
+    by_name = [image for image in images if image.name == wanted]
+    if by_name:
+        return by_name[0]
+    found = [image for image in images if wanted and image.digest.startswith(wanted)]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise ImageError(f"no image {reference}", None, "See which there are: `hostvm image ls`")
+    raise ImageError(
+        f"{reference} is the beginning of several images",
+        "\n".join(image.digest for image in found),
+        "Type more of the digest",
+    )
+
+
+def verify_image(image: Image) -> None:
+    """Read every byte and compare.
+
+    :raises HashError: a file was changed.
+    """
+    for name, part in image.manifest["files"].items():
+        if sha256_file(image.path / name) != part["sha256"]:
+            raise HashError(
+                f"image {image.digest[:12]} is damaged",
+                f"{image.path / name} was changed.",
+                f"`hostvm image rm {image.digest[:12]}`, then `hostvm image build`",
+            )
+
+
+def remove_image(cache: Path, digest: str) -> None:
+    """Remove an image, damaged or not, by its whole digest. Machines that use it do not start any more.
+
+    :raises ImageError: there is none.
+    """
+    path = images_folder(cache) / digest
+    if not path.is_dir() or path.parent != images_folder(cache):
+        raise ImageError(f"no image {digest}", None, "See which there are: `hostvm image ls`")
+    # Renamed first: an image that is half removed must not be found.
+    doomed = path.parent.parent / f".rm-{digest}-{os.getpid()}"
+    path.replace(doomed)
+    shutil.rmtree(doomed)
+
+
+def _folders(cache: Path) -> list[Path]:
+    try:
+        return sorted(path for path in images_folder(cache).iterdir() if path.is_dir())
+    except FileNotFoundError:
+        return []
+
+
+def _fault(path: Path, digest: str) -> str | None:
+    try:
+        data = (path / MANIFEST).read_bytes()
+        if hashlib.sha256(data).hexdigest() != digest:
+            return f"{path / MANIFEST} was changed."
+        manifest = json.loads(data)
+        if manifest.get("format") != FORMAT:
+            return f"Its format is {manifest.get('format')}, this version reads {FORMAT}."
+        for name, part in manifest["files"].items():
+            if (path / name).stat().st_size != part["size"]:
+                return f"{path / name} has another size than its manifest says."
+    except OSError as error:
+        return str(error)
+    return None
