@@ -1,0 +1,1 @@
+"""Driving QEMU through libvirt: domain XML, connections, a machine's life. `libvirt` is imported only when used."""

@@ -1,0 +1,94 @@
+"""Connections to libvirt: opened within a deadline, silent, with errors in hostvm's own shape."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from hostvm.errors import DriverError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+DEFAULT_URI = "qemu:///session"
+
+OPEN_TIMEOUT = 20.0
+"""Seconds to connect: a session daemon that must start first needs a few."""
+
+T = TypeVar("T")
+
+
+def import_libvirt() -> Any:
+    """The `libvirt` module, told not to print.
+
+    :raises DriverError: libvirt-python is not installed, or its library is missing.
+    """
+    try:
+        import libvirt
+    except ImportError as error:
+        raise DriverError(
+            "libvirt-python is not installed", str(error), "Install it: pip install 'hostvm[libvirt]'"
+        ) from error
+    libvirt.registerErrorHandler(lambda _context, _error: None, None)
+    return libvirt
+
+
+@contextmanager
+def connected(uri: str, timeout: float = OPEN_TIMEOUT) -> Iterator[Any]:
+    """A `virConnect` for a `with` block; libvirt's errors inside become DriverErrors.
+
+    :raises DriverError: no connection within `timeout` seconds, or libvirt refuses something.
+    """
+    libvirt = import_libvirt()
+    connection = None
+    try:
+        connection = within(timeout, lambda: libvirt.open(uri), f"no connection to libvirt at {uri}", uri)
+        yield connection
+    except libvirt.libvirtError as error:
+        raise translate(error, uri) from error
+    finally:
+        if connection is not None:
+            within(5.0, connection.close, f"libvirt at {uri} does not let go", uri)
+
+
+def within(timeout: float, call: Callable[[], T], brief: str, uri: str) -> T:
+    """Run a libvirt call that cannot be interrupted, but do not wait longer than `timeout` seconds for it.
+
+    :raises DriverError: it took too long; its thread is left to end by itself.
+    """
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            results.append(call())
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
+            errors.append(error)
+
+    thread = threading.Thread(target=work, name="libvirt-call", daemon=True)
+    thread.start()
+    thread.join(timeout)
+    if errors:
+        raise errors[0]
+    if not results:
+        raise DriverError(brief, f"no answer within {timeout:g} s", _resolution(uri))
+    return results[0]
+
+
+def translate(error: Exception, uri: str) -> DriverError:
+    """A libvirtError in hostvm's shape."""
+    text = str(error)
+    if "Failed to connect socket" in text or "Cannot recv data" in text or "unable to connect to server" in text:
+        return DriverError(f"no connection to libvirt at {uri}", text, _resolution(uri))
+    if "Cannot access storage file" in text or "Permission denied" in text:
+        return DriverError(
+            "libvirt cannot open a file of the machine",
+            text,
+            f"Let QEMU run as yourself: --libvirt-uri {DEFAULT_URI}",
+        )
+    return DriverError("libvirt refuses", text, f"Look at it yourself: virsh -c {uri} list --all")
+
+
+def _resolution(uri: str) -> str:
+    return f"Try it by hand: virsh -c {uri} version; or use QEMU without libvirt: --driver qemu"

@@ -1,0 +1,141 @@
+"""The driver that gives machines to libvirt as transient domains: visible in virsh and virt-manager while they run."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING, Any
+
+from hostvm.drivers.base import DomainState, Features
+from hostvm.drivers.consoles import rotate_console
+from hostvm.drivers.libvirt.connection import DEFAULT_URI, connected, import_libvirt, within
+from hostvm.drivers.libvirt.xml import build_domain
+from hostvm.errors import DriverError, PortTaken, SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hostvm.drivers.base import DomainSpec
+
+STATE_TIMEOUT = 1.8
+"""Seconds; state() promises 2."""
+
+_POLL = 0.05
+
+_HOSTNET = "hostnet0"
+"""The id that libvirt gives the first network back end in QEMU."""
+
+
+class LibvirtDriver:
+    """Implements `hostvm.drivers.base.Driver` for one machine.
+
+    A connection is opened for each call: cheap (0.03 s), and nothing to go stale when the daemon restarts.
+    """
+
+    def __init__(self, name: str, uuid: str, uri: str | None = None) -> None:
+        self._name = name
+        self._uuid = uuid
+        self._uri = uri or DEFAULT_URI
+        remote = not self._uri.partition("://")[2].startswith("/")
+        self.features = Features(name="libvirt", remote=remote, saves_state=True)
+
+    def start(self, domain: DomainSpec) -> None:
+        """See `Driver.start`.
+
+        :raises PortTaken: another program listens on `domain.ssh_port`.
+        """
+        if domain.accel == "whpx":
+            raise SpecError("libvirt has no whpx", "it does not run guests on Windows", "Use QEMU: --driver qemu")
+        libvirt = import_libvirt()
+        with connected(self._uri) as connection:
+            if self._lookup(connection) is not None:
+                raise DriverError(
+                    f"machine {self._name} already runs", None, f"Stop it first: hostvm stop {self._name}"
+                )
+            rotate_console(domain.console)
+            # Paused, so that the ssh port is forwarded before anything in the guest runs.
+            created = connection.createXML(build_domain(domain), libvirt.VIR_DOMAIN_START_PAUSED)
+            try:
+                _forward_ssh(created, domain.ssh_port)
+                created.resume()
+            except BaseException:
+                with contextlib.suppress(libvirt.libvirtError):
+                    created.destroy()
+                raise
+
+    def state(self) -> DomainState:
+        """See `Driver.state`.
+
+        :raises DriverError: libvirt does not answer in time.
+        """
+        return within(STATE_TIMEOUT, self._state, f"libvirt at {self._uri} does not answer", self._uri)
+
+    def powerdown(self) -> None:
+        """See `Driver.powerdown`."""
+        libvirt = import_libvirt()
+        with self._existing() as found:
+            if found is not None:
+                found.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
+
+    def kill(self) -> None:
+        """See `Driver.kill`."""
+        with self._existing() as found:
+            if found is not None:
+                found.destroy()
+
+    def wait_off(self, timeout: float) -> bool:
+        """See `Driver.wait_off`."""
+        deadline = time.monotonic() + timeout
+        with self._existing() as found:
+            while found is not None and found.isActive():
+                if time.monotonic() >= deadline:
+                    return False
+                time.sleep(_POLL)
+        return True
+
+    def _state(self) -> DomainState:
+        libvirt = import_libvirt()
+        states = {
+            libvirt.VIR_DOMAIN_PAUSED: DomainState.PAUSED,
+            libvirt.VIR_DOMAIN_PMSUSPENDED: DomainState.PAUSED,
+            libvirt.VIR_DOMAIN_SHUTOFF: DomainState.OFF,
+            libvirt.VIR_DOMAIN_CRASHED: DomainState.CRASHED,
+        }
+        with self._existing() as found:
+            if found is not None:
+                return states.get(found.state()[0], DomainState.RUNNING)
+        return DomainState.OFF
+
+    @contextlib.contextmanager
+    def _existing(self) -> Iterator[Any]:
+        """The domain, or None; that it ends meanwhile is no error: it was to be OFF."""
+        libvirt = import_libvirt()
+        with connected(self._uri) as connection:
+            try:
+                yield self._lookup(connection)
+            except libvirt.libvirtError as error:
+                if error.get_error_code() not in {libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID}:
+                    raise
+
+    def _lookup(self, connection: Any) -> Any:
+        libvirt = import_libvirt()
+        try:
+            return connection.lookupByUUIDString(self._uuid)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+                return None
+            raise
+
+
+def _forward_ssh(domain: Any, port: int) -> None:
+    """Ask QEMU itself: libvirt's user network has no forwards in its XML. It marks the domain as tainted, which
+    is a line in its log and nothing else.
+    """
+    import libvirt_qemu
+
+    rule = f"hostfwd_add {_HOSTNET} tcp:127.0.0.1:{port}-:22"
+    said = libvirt_qemu.qemuMonitorCommand(domain, rule, libvirt_qemu.VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP).strip()
+    if "could not set up host forwarding rule" in said.lower():
+        raise PortTaken(f"port {port} of this computer is taken", said, "Start it again: another one is chosen")
+    if said:
+        raise DriverError("QEMU refuses to forward the ssh port", said, "Use QEMU without libvirt: --driver qemu")
