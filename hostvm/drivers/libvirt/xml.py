@@ -55,8 +55,9 @@ def _boot(root: ET.Element, domain: DomainSpec) -> None:
 
 def _cpu(root: ET.Element, domain: DomainSpec) -> None:
     features = ET.SubElement(root, "features")
-    ET.SubElement(features, "acpi")
     if domain.arch == "amd64":
+        # On arm64 ACPI would need UEFI; a kernel booted directly is given a device tree.
+        ET.SubElement(features, "acpi")
         ET.SubElement(features, "vmport", state="off")
     else:
         ET.SubElement(features, "gic", version="host" if domain.accel == "kvm" else "3")

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hostvm.drivers.base import DomainSpec
+from hostvm.qemu_binary import QEMU_ARCH
+
+UUID = "5a1c3a52-6f1f-4a7c-a0c3-5bb0e9a3c001"
+
+
+@pytest.fixture
+def make_domain():
+    """A domain; its paths have what paths of people have."""
+
+    def make(arch: str = "amd64", accel: str = "tcg", **changes) -> DomainSpec:
+        home = Path("/home/a, b/machines/box")
+        facts = {
+            "name": "box",
+            "uuid": UUID,
+            "arch": arch,
+            "cpus": 2,
+            "memory": 2 * 1024**3,
+            "accel": accel,
+            "qemu": Path(f"/usr/bin/qemu-system-{QEMU_ARCH[arch]}"),
+            "kernel": Path("/cache/images/sha256/ab/vmlinuz"),
+            "initramfs": home / "initramfs",
+            "cmdline": "console=ttyS0 quiet panic=1",
+            "root_image": Path("/cache/images/sha256/ab/root.erofs"),
+            "data_disk": home / "data.qcow2",
+            "mac": "52:54:00:12:34:56",
+            "ssh_port": 42022,
+            "console": home / "console.log",
+            "run_dir": Path("/run/user/1000/hostvm/box"),
+        }
+        return DomainSpec(**{**facts, **changes})
+
+    return make

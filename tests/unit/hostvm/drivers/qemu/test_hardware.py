@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import pytest
+
+from hostvm.drivers.qemu import hardware
+
+
+def test_commas_are_doubled():
+    assert hardware.escape("/a,b, c") == "/a,,b,, c"
+
+
+@pytest.mark.parametrize(
+    ("arch", "version", "option"),
+    [
+        ("amd64", (10, 2, 0), "whpx,kernel-irqchip=off"),
+        ("amd64", (11, 0, 0), "whpx"),
+        ("arm64", (10, 2, 0), "whpx"),
+    ],
+)
+def test_whpx_s_interrupt_controller(arch, version, option):
+    assert hardware.accelerator(arch, "whpx", version) == option
+
+
+def test_parameters_are_added_once():
+    line = hardware.with_parameters("quiet  clearcpuid=cx16", "amd64", "tcg")
+    assert line == "quiet clearcpuid=cx16 cpuidle.off=1"
+    assert hardware.with_parameters(line, "amd64", "tcg") == line
+
+
+def test_a_fast_guest_needs_no_parameters():
+    assert hardware.with_parameters("quiet", "amd64", "kvm") == "quiet"

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import json
+import socket
+import threading
+
+import pytest
+
+from hostvm.drivers.qemu.qmp import Qmp, QmpGoneError
+from hostvm.errors import DriverError
+
+GREETING = {"QMP": {"version": {}, "capabilities": []}}
+OK = {"return": {}}
+
+
+class Monitor(threading.Thread):
+    """The other end: answers each line with the messages that are next, then hangs up if told so."""
+
+    def __init__(self, *answers, greeting=GREETING, hang_up=True):
+        super().__init__(daemon=True)
+        self.ours, self._theirs = socket.socketpair()
+        self.heard: list[dict] = []
+        self._answers = answers
+        self._greeting = greeting
+        self._hang_up = hang_up
+        self.start()
+
+    def run(self):
+        self._say(self._greeting)
+        with self._theirs.makefile("rb") as lines:
+            for messages in self._answers:
+                line = lines.readline()
+                if not line:
+                    return
+                self.heard.append(json.loads(line))
+                for message in messages:
+                    self._say(message)
+            if not self._hang_up:
+                lines.readline()  # stay until the other end goes
+        self._theirs.close()
+
+    def _say(self, message):
+        # In pieces, as a stream may deliver it.
+        for byte in json.dumps(message).encode() + b"\r\n":
+            self._theirs.send(bytes([byte]))
+
+
+def test_a_command_is_sent_and_its_answer_returned():
+    monitor = Monitor([OK], [{"return": {"status": "running"}}])
+    with Qmp(monitor.ours, 5) as qmp:
+        assert qmp.execute("query-status", {"x": 1}) == {"status": "running"}
+    assert monitor.heard == [{"execute": "qmp_capabilities"}, {"execute": "query-status", "arguments": {"x": 1}}]
+
+
+def test_events_between_are_put_aside():
+    stop, reset = {"event": "STOP"}, {"event": "RESET"}
+    with Qmp(Monitor([reset, OK], [stop, {"return": 1}], hang_up=False).ours, 5) as qmp:
+        assert qmp.execute("x") == 1
+        assert qmp.wait_event({"STOP"}, 5) == stop
+        assert qmp.wait_event({"STOP"}, 0.01) is None
+        assert qmp.wait_event({"RESET", "STOP"}, 5) == reset
+
+
+def test_an_event_that_comes_later_is_waited_for():
+    stop = {"event": "STOP"}
+    with Qmp(Monitor([OK], [OK, {"event": "RESET"}, stop]).ours, 5) as qmp:
+        qmp.execute("x")
+        assert qmp.wait_event({"STOP"}, 5) == stop
+
+
+def test_qemu_s_words_are_the_details():
+    refusal = {"error": {"class": "GenericError", "desc": "no such device"}}
+    with Qmp(Monitor([OK], [refusal]).ours, 5) as qmp, pytest.raises(DriverError) as caught:
+        qmp.execute("device_del")
+    assert (caught.value.brief, caught.value.details) == (
+        "QEMU refuses device_del",
+        "GenericError: no such device",
+    )
+
+
+def test_an_end_in_the_middle_is_told_apart():
+    with Qmp(Monitor([OK], []).ours, 5) as qmp, pytest.raises(QmpGoneError):
+        qmp.execute("quit")
+
+
+def test_an_end_before_the_greeting():
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    with pytest.raises(QmpGoneError):
+        Qmp(ours, 5)
+    assert ours.fileno() == -1
+
+
+def test_no_answer_in_time():
+    with Qmp(Monitor([OK], hang_up=False).ours, 5) as qmp, pytest.raises(DriverError, match="does not answer"):
+        qmp.execute("query-status", timeout=0.05)
+
+
+def test_something_else_speaks():
+    with pytest.raises(DriverError, match="not QEMU's"):
+        Qmp(Monitor(greeting={"hello": 1}, hang_up=False).ours, 5)
+
+
+def test_nothing_listens(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        Qmp.connect(tmp_path / "qmp.sock")

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hostvm import disks, process
+from hostvm.disks import DiskInfo
+from hostvm.errors import HostvmError, MachineError
+
+GIB = 1024**3
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """qemu-img as far as these functions know it: `create` makes the file, `info` tells 2 GiB."""
+    made: list[tuple[str, ...]] = []
+
+    def run(argv, **_):
+        made.append(tuple(argv)[1:])
+        if argv[1] == "create":
+            Path(argv[-2]).write_bytes(b"QFI\xfb")
+        told = {"format": "qcow2", "virtual-size": 2 * GIB, "actual-size": 196624}
+        return process.Result(tuple(argv), 0, json.dumps(told).encode(), b"")
+
+    monkeypatch.setattr(process, "run", run)
+    monkeypatch.setattr(disks, "find_qemu_img", lambda: Path("/usr/bin/qemu-img"))
+    return made
+
+
+def test_a_disk_appears_whole_and_private(calls, tmp_path):
+    disks.create_disk(tmp_path / "data.qcow2", GIB)
+    (command,) = calls
+    assert command[:4] == ("create", "-q", "-f", "qcow2")
+    assert command[-1] == str(GIB)
+    assert (tmp_path / "data.qcow2").stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == ["data.qcow2"]
+
+
+def test_a_disk_is_never_overwritten(calls, tmp_path):
+    disk = tmp_path / "data.qcow2"
+    disk.write_bytes(b"precious")
+    with pytest.raises(MachineError, match="there is already a disk at"):
+        disks.create_disk(disk, GIB)
+    assert disk.read_bytes() == b"precious"
+    assert calls == []
+
+
+def test_not_even_one_that_appears_meanwhile(calls, tmp_path, monkeypatch):
+    disk = tmp_path / "data.qcow2"
+    real = process.run
+
+    def run(argv, **options):
+        disk.write_bytes(b"precious")
+        return real(argv, **options)
+
+    monkeypatch.setattr(process, "run", run)
+    with pytest.raises(MachineError, match="it is never overwritten"):
+        disks.create_disk(disk, GIB)
+    assert disk.read_bytes() == b"precious"
+    assert [path.name for path in tmp_path.iterdir()] == ["data.qcow2"]
+
+
+def test_without_hard_links_it_is_renamed(calls, tmp_path, monkeypatch):
+    def no_links(*_):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(disks.os, "link", no_links)
+    disks.create_disk(tmp_path / "data.qcow2", GIB)
+    assert (tmp_path / "data.qcow2").exists()
+
+
+def test_a_failed_creation_leaves_nothing(calls, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise HostvmError("qemu-img failed", "No space left on device")
+
+    monkeypatch.setattr(process, "run", full)
+    with pytest.raises(MachineError, match="No space left on device") as caught:
+        disks.create_disk(tmp_path / "data.qcow2", GIB)
+    assert caught.value.brief == f"cannot create the disk {tmp_path / 'data.qcow2'}"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_growing(calls, tmp_path):
+    disks.grow_disk(tmp_path / "d", 3 * GIB)
+    assert calls[-1] == ("resize", "-q", "-f", "qcow2", str(tmp_path / "d"), str(3 * GIB))
+
+
+def test_growing_to_the_same_size_does_nothing(calls, tmp_path):
+    disks.grow_disk(tmp_path / "d", 2 * GIB)
+    assert [call[0] for call in calls] == ["info"]
+
+
+def test_shrinking_is_refused(calls, tmp_path):
+    with pytest.raises(MachineError, match="cannot become smaller"):
+        disks.grow_disk(tmp_path / "d", GIB)
+    assert [call[0] for call in calls] == ["info"]
+
+
+def test_info_also_while_a_guest_has_it_open(calls, tmp_path):
+    assert disks.disk_info(tmp_path / "d") == DiskInfo("qcow2", 2 * GIB, 196624)
+    assert calls == [("info", "-U", "-f", "qcow2", "--output=json", str(tmp_path / "d"))]

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from hostvm import process
+from hostvm.errors import HostvmError
+from hostvm.process import ProcessId, Result
+
+
+def test_programs_get_a_scrubbed_environment(monkeypatch):
+    monkeypatch.setattr(
+        os, "environ", {"PATH": "/bin", "HOSTVM_HOME": "/h", "LD_PRELOAD": "x", "QEMU_AUDIO_DRV": "x", "LC_ALL": "de"}
+    )
+    assert process.scrubbed_env({"A": "1"}) == {"PATH": "/bin", "HOSTVM_HOME": "/h", "LC_ALL": "C.UTF-8", "A": "1"}
+
+
+def test_a_failure_tells_command_status_and_output():
+    failed = Result(("/usr/bin/qemu-img", "create", "a b"), 1, b"out\n", b"no space\n")
+    assert process.failure(failed) == HostvmError(
+        "qemu-img failed",
+        "command: /usr/bin/qemu-img create 'a b'\nexit status 1\nno space\nout",
+        "Try it by hand: /usr/bin/qemu-img create 'a b'",
+    )
+
+
+def test_a_failure_may_be_named_by_its_caller():
+    error = process.failure(Result(("x",), 2, b"", b""), "no disk", "Do this: y")
+    assert (error.brief, error.resolution) == ("no disk", "Do this: y")
+
+
+def test_only_the_end_of_long_output_is_shown():
+    error = process.failure(Result(("x",), 1, b"", b"a" * 9000 + b"the end"))
+    assert error.details is not None
+    assert len(error.details) < 5000
+    assert "[...] aaa" in error.details
+    assert error.details.endswith("the end")
+
+
+def test_this_process_is_identified():
+    own = process.identify(os.getpid())
+    assert own is not None
+    assert process.is_alive(own)
+    assert not process.wait_gone(own, 0)
+    assert process.command_of(os.getpid())
+
+
+def test_a_later_process_of_the_same_number_is_another_one():
+    own = process.identify(os.getpid())
+    assert own is not None
+    earlier = ProcessId(own.pid, own.started - 1)
+    assert not process.is_alive(earlier)
+    assert process.wait_gone(earlier, 0)
+    assert process.kill(earlier)
+
+
+@pytest.mark.parametrize("pid", [2**22 + 1, 999_999_999])
+def test_no_process(pid):
+    assert process.identify(pid) is None
+    assert process.command_of(pid) == ()
+    assert process.wait_gone(ProcessId(pid, 1.0), 0)
