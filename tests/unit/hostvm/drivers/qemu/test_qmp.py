@@ -35,8 +35,8 @@ class Monitor(threading.Thread):
                 self.heard.append(json.loads(line))
                 for message in messages:
                     self._say(message)
-            if not self._hang_up:
-                lines.readline()  # stay until the other end goes
+            while not self._hang_up and lines.readline():
+                pass  # stays, without an answer, until the other end goes
         self._theirs.close()
 
     def _say(self, message):
