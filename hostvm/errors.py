@@ -8,6 +8,7 @@ __all__ = [
     "AgentError",
     "DriverError",
     "ForwardError",
+    "GuestTimeout",
     "HostvmError",
     "ImageError",
     "MachineError",
@@ -32,6 +33,10 @@ class DriverError(HostvmError):
 
 class SshError(HostvmError):
     """The guest cannot be reached, or is not the one that was made."""
+
+
+class GuestTimeout(SshError):  # noqa: N818 - it is one, in the words of its callers
+    """A program in the guest took longer than it was given."""
 
 
 class AgentError(HostvmError):

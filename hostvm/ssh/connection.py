@@ -8,7 +8,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from hostvm.errors import SshError
+from hostvm.errors import GuestTimeout, SshError
 from hostvm.guest import Completed
 from hostvm.ssh.banner import wait_banner
 from hostvm.ssh.command import command_text
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from hostvm.guest import GuestProcess, Pty, Stream
+    from hostvm.guest import Pty
     from hostvm.ssh.transport import GuestTransport
 
 _CHUNK = 256 * 1024
@@ -161,7 +161,7 @@ class Connection:
             timer.cancel()
             process.close()
         if expired.is_set():
-            raise SshError(
+            raise GuestTimeout(
                 "a program in the guest took too long",
                 f"{command_text(argv).decode(errors='replace')} ran for more than {timeout:g} s and was killed",
                 "hostvm shell -- top -bn1   # shows what keeps the guest busy",
@@ -175,15 +175,15 @@ class Connection:
         env: Mapping[str, str] | None = None,
         cwd: str | None = None,
         pty: Pty | None = None,
-    ) -> GuestProcess:
+    ) -> SshProcess:
         """See `Guest.stream`."""
         return self._start(argv, env, cwd, pty)
 
-    def open_socket(self, path: str) -> Stream:
+    def open_socket(self, path: str) -> SshStream:
         """See `Guest.open_socket`. Such channels do not count against sshd's MaxSessions."""
         return SshStream(self._transport.open_guest_channel("direct-streamlocal@openssh.com", path, "", 0))
 
-    def open_tcp(self, host: str, port: int) -> Stream:
+    def open_tcp(self, host: str, port: int) -> SshStream:
         """See `Guest.open_tcp`."""
         return SshStream(self._transport.open_guest_channel("direct-tcpip", host, port, "127.0.0.1", 0))
 

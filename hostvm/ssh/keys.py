@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hostvm.errors import SshError
+from hostvm.paths import CLIENT_KEY, HOST_KEY
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-CLIENT_KEY = "client_ed25519"
-HOST_KEY = "host_ed25519"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +35,15 @@ def make_keys(folder: Path) -> Keys:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     client, host = folder / CLIENT_KEY, folder / HOST_KEY
     return Keys(client, _ensure_pair(client), host, _ensure_pair(host))
+
+
+def load_keys(folder: Path) -> Keys:
+    """The pairs that `make_keys` made.
+
+    :raises SshError: one is missing or cannot be read.
+    """
+    client, host = folder / CLIENT_KEY, folder / HOST_KEY
+    return Keys(client, _public_of(client), host, _public_of(host))
 
 
 def authorized_keys_line(client_public: str) -> str:

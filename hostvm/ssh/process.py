@@ -36,6 +36,11 @@ class _ChannelWriter:
 class SshStream(_ChannelWriter):
     """Implements `hostvm.guest.Stream`."""
 
+    @property
+    def lost(self) -> bool:
+        """Whether it was cut off: closed before the guest said end of file."""
+        return self._channel.closed and not self._channel.eof_received
+
     def recv(self, size: int) -> bytes:
         """See `Stream.recv`."""
         return self._channel.recv(size)

@@ -1,0 +1,61 @@
+"""The background process of one machine: puts the agent together with what the machine's engine needs.
+
+Run as `python -m cli.agent_main RUN_DIR`, where RUN_DIR holds agent.json.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hostvm.agent.config import load
+from hostvm.agent.run import run_agent
+from hostvm.paths import MACHINE_YAML
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from hostvm.agent.config import AgentConfig
+    from hostvm.agent.service import Service
+    from hostvm.checks import Check
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve until the machine is off; returns the process's exit status."""
+    words = sys.argv[1:] if argv is None else argv
+    config = load(Path(words[0]))
+    services, checks = compose(config)
+    return run_agent(config, services, checks, forward_listens(config.ssh_port), capture=True)
+
+
+def compose(config: AgentConfig) -> tuple[Sequence[Service], Sequence[Check]]:
+    """The engine's services and checks; none for a machine without an engine."""
+    if not config.engine_socket:
+        return (), ()
+    from hostvm.spec import load_spec
+    from runtime.engine import find_engine
+
+    engine = find_engine(load_spec(Path(config.home) / MACHINE_YAML).engine)
+    return engine.services(), engine.checks()
+
+
+def forward_listens(port: int) -> Callable[[], bool]:
+    """Whether the machine is on, seen by its ssh forward: the hypervisor listens exactly as long as it lives.
+
+    True for a paused machine too, costs a millisecond, and needs no driver.
+    """
+
+    def listens() -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=2.0).close()
+        except OSError:
+            return False
+        return True
+
+    return listens
+
+
+if __name__ == "__main__":
+    sys.exit(main())

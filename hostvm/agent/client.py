@@ -1,0 +1,276 @@
+"""Asking a machine's agent. Imports nothing heavy: the forwarding client is built on it.
+
+A machine's run folder names it: its last part is the machine's name, and the sockets are in it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from hostvm.agent import protocol
+from hostvm.errors import AgentError, ForwardError, HostvmError, MachineError, SshError
+from hostvm.paths import AGENT_SOCK, DOCKER_SOCK
+from hostvm.platform.local import connect_local
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Sequence
+    from io import BufferedReader
+    from pathlib import Path
+    from typing import Self
+
+    from hostvm.guest import Completed
+    from images.progress import Progress
+
+_KINDS: dict[str, type[HostvmError]] = {
+    "AgentError": AgentError,
+    "ForwardError": ForwardError,
+    "MachineError": MachineError,
+    "SshError": SshError,
+}
+_PAUSE = 0.01
+_LOG_LINES = 15
+
+
+class AgentAbsent(AgentError):  # noqa: N818 - a state callers act on: the machine is started, the call repeated
+    """No agent listens: the machine is off, or its agent died."""
+
+
+class Agent:
+    """A connection to an agent; one request each.
+
+    :param timeout: seconds that any one answer may take; None waits for ever.
+    :raises AgentAbsent: nobody listens there.
+    """
+
+    def __init__(self, run_dir: Path, timeout: float | None = None) -> None:
+        self.machine = run_dir.name
+        path = os.path.join(run_dir, AGENT_SOCK)  # noqa: PTH118 - the thin client counts milliseconds
+        try:
+            self.sock: socket.socket = connect_local(path)
+        except OSError as error:
+            raise AgentAbsent(
+                f"machine {self.machine} is not running",
+                f"no agent listens on {path}",
+                f"hostvm start {self.machine}",
+            ) from error
+        self.sock.settimeout(timeout)
+        self.frames: BufferedReader = protocol.reader(self.sock)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hang up. Idempotent."""
+        self.frames.close()
+        self.sock.close()
+
+    def ask(self, op: str, **facts: Any) -> None:
+        """Send the request.
+
+        :raises AgentError: the agent went away.
+        """
+        hello = {"version": protocol.VERSION, "op": op, **facts}
+        try:
+            self.sock.sendall(protocol.control(protocol.HELLO, hello))
+        except OSError as error:
+            raise self.lost() from error
+
+    def next_frame(self) -> tuple[int, bytes]:
+        """The agent's next frame; its ERROR is raised.
+
+        :raises HostvmError: what the agent reports, or that it went away.
+        """
+        try:
+            received = protocol.read_frame(self.frames)
+        except TimeoutError as error:
+            raise AgentError(
+                f"the agent of machine {self.machine} does not answer",
+                None,
+                f"hostvm restart {self.machine}   # its log: hostvm logs --agent {self.machine}",
+            ) from error
+        except (OSError, protocol.ProtocolError) as error:
+            raise self.lost() from error
+        if received is None:
+            raise self.lost()
+        if received[0] == protocol.ERROR:
+            raise error_of(protocol.parse(received[1]))
+        return received
+
+    def answer(self, report: Callable[[str], None] | None = None) -> dict[str, Any]:
+        """The facts that end a request; lines of progress before them go to `report`.
+
+        :raises HostvmError: as `next_frame`.
+        """
+        while True:
+            kind, payload = self.next_frame()
+            if kind == protocol.OK:
+                return protocol.parse(payload)
+            if kind == protocol.PROGRESS and report is not None:
+                report(str(protocol.parse(payload).get("text", "")))
+
+    def lost(self) -> AgentError:
+        """The error for an agent that went away."""
+        return AgentError(
+            f"the agent of machine {self.machine} went away",
+            "it ended, was killed, or the machine was stopped meanwhile",
+            f"hostvm status {self.machine}   # its log: hostvm logs --agent {self.machine}",
+        )
+
+
+def error_of(facts: dict[str, Any]) -> HostvmError:
+    """The error an agent's ERROR frame tells."""
+    kind = _KINDS.get(str(facts.get("kind")), HostvmError)
+    return kind(str(facts.get("brief")), facts.get("details"), facts.get("resolution"))
+
+
+def request(run_dir: Path, op: str, *, timeout: float = 10.0, **facts: Any) -> dict[str, Any]:
+    """One request with one answer: status, ports, reconnect, shutdown.
+
+    :raises AgentAbsent: no agent listens.
+    :raises HostvmError: the agent refused or went away.
+    """
+    with Agent(run_dir, timeout) as agent:
+        agent.ask(op, **facts)
+        return agent.answer()
+
+
+def agent_status(run_dir: Path) -> dict[str, Any] | None:
+    """The agent's facts; None when none answers. `ready` says whether forwarding can begin."""
+    try:
+        return request(run_dir, "status")
+    except HostvmError:
+        return None
+
+
+def agent_is_ready(run_dir: Path) -> bool:
+    """Whether an agent answers and its machine is ready."""
+    return bool((agent_status(run_dir) or {}).get("ready"))
+
+
+def wait_ready(run_dir: Path, deadline: float, progress: Progress) -> dict[str, Any]:
+    """Wait until the machine is ready and return the agent's facts; the agent may still be starting.
+
+    :param deadline: on `time.monotonic`'s clock.
+    :param progress: told of checks that failed without stopping the start.
+    :raises HostvmError: why the machine is not ready.
+    """
+    while True:
+        try:
+            with Agent(run_dir) as agent:
+                agent.ask("wait", timeout=max(0.0, deadline - time.monotonic()))
+                facts = agent.answer()
+        except AgentAbsent:
+            if time.monotonic() >= deadline or not _may_appear(run_dir):
+                raise _not_started(run_dir) from None
+            time.sleep(_PAUSE)
+            continue
+        for warning in facts.get("warnings", []):
+            progress.note(f"warning: {warning}")
+        return facts
+
+
+def end_agent(run_dir: Path, timeout: float = 10.0) -> None:
+    """Tell the agent to end and wait until it has; one that does not is killed. Idempotent.
+
+    An agent also ends by itself when its machine is off.
+    """
+    deadline = time.monotonic() + timeout
+    try:
+        request(run_dir, "shutdown", timeout=timeout)
+    except AgentAbsent:
+        pass
+    except HostvmError:
+        pass  # it went away while it answered, or hangs: looked after below
+    from hostvm.agent.spawn import end_process
+
+    end_process(run_dir, max(0.1, deadline - time.monotonic()))
+
+
+def run_in_guest(run_dir: Path, argv: Sequence[str], *, timeout: float = 60.0) -> Completed:
+    """Run one argv in the guest, which need not be ready, and collect its output.
+
+    :raises HostvmError: no agent, no connection to the guest within `timeout` seconds, or it took longer.
+    """
+    from hostvm.guest import Completed
+
+    output: dict[int, list[bytes]] = {protocol.STDOUT: [], protocol.STDERR: []}
+    with Agent(run_dir, timeout) as agent:
+        agent.ask("exec", argv=list(argv), wait=timeout, ready=False)
+        agent.answer()
+        agent.sock.sendall(protocol.frame(protocol.STDIN_END))
+        while True:
+            kind, payload = agent.next_frame()
+            if kind == protocol.EXIT:
+                status = protocol.parse_number(payload)
+                return Completed(status, b"".join(output[protocol.STDOUT]), b"".join(output[protocol.STDERR]))
+            output.get(kind, []).append(payload)
+
+
+class LocalStream:
+    """A connection to a local socket, as `hostvm.guest.Stream`."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+
+    def recv(self, size: int) -> bytes:
+        """See `Stream.recv`."""
+        return self._socket.recv(size)
+
+    def sendall(self, data: bytes) -> None:
+        """See `Stream.sendall`."""
+        self._socket.sendall(data)
+
+    def shutdown_write(self) -> None:
+        """See `Stream.shutdown_write`."""
+        import socket
+
+        self._socket.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        """See `Stream.close`."""
+        self._socket.close()
+
+
+def open_engine(run_dir: Path) -> LocalStream:
+    """A connection to the machine's engine, through its agent.
+
+    :raises OSError: no agent listens.
+    """
+    return LocalStream(connect_local(os.path.join(run_dir, DOCKER_SOCK)))  # noqa: PTH118 - as above
+
+
+def docker_host(run_dir: Path) -> str:
+    """The value of DOCKER_HOST that leads docker clients of this computer to the machine's engine.
+
+    :raises ForwardError: on Windows, whose docker clients know named pipes and no Unix sockets.
+    """
+    if sys.platform == "win32":
+        raise ForwardError(
+            "docker clients on Windows cannot reach the machine's engine yet",
+            "they know named pipes and unprotected TCP; hostvm serves neither",
+            "use the guest's own client: set HOSTVM_CLIENT=guest",
+        )
+    return f"unix://{run_dir / DOCKER_SOCK}"
+
+
+def _may_appear(run_dir: Path) -> bool:
+    from hostvm.agent.spawn import spawned_alive
+
+    return spawned_alive(run_dir)
+
+
+def _not_started(run_dir: Path) -> AgentError:
+    from hostvm.agent.spawn import log_tail
+
+    return AgentError(
+        f"the agent of machine {run_dir.name} did not start",
+        log_tail(run_dir, _LOG_LINES) or None,
+        f"hostvm logs --agent {run_dir.name}",
+    )

@@ -1,0 +1,96 @@
+"""What an agent is told: written by the command that starts a machine, read by the agent."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from hostvm.errors import AgentError
+from hostvm.files import private_folder, write_atomic
+from hostvm.paths import AGENT_JSON, AGENT_LOCK, AGENT_SOCK, DOCKER_SOCK
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class AgentConfig:
+    """One machine as its agent sees it.
+
+    :param run_dir: where the sockets are.
+    :param home: the machine's folder.
+    :param log: the agent's log.
+    :param ssh_port: on 127.0.0.1, leads to the guest's sshd.
+    :param client_key: path of the private key.
+    :param host_public_key: `ssh-ed25519 BASE64`, the only one accepted.
+    :param engine_socket: the engine's socket in the guest; "" when the machine has no engine.
+    :param console: the guest's console log.
+    :param boot_seconds: from the agent's start until the machine must be ready.
+    :param user: the guest's account.
+    """
+
+    name: str
+    run_dir: str
+    home: str
+    log: str
+    ssh_port: int
+    client_key: str
+    host_public_key: str
+    engine_socket: str
+    console: str
+    boot_seconds: float = 180.0
+    user: str = "root"
+
+    @property
+    def agent_sock(self) -> str:
+        """Where clients of the agent connect."""
+        return f"{self.run_dir}/{AGENT_SOCK}"
+
+    @property
+    def engine_sock(self) -> str:
+        """The engine's API on this computer."""
+        return f"{self.run_dir}/{DOCKER_SOCK}"
+
+    @property
+    def lock(self) -> str:
+        """Held by the machine's agent while it lives."""
+        return f"{self.run_dir}/{AGENT_LOCK}"
+
+
+def store(config: AgentConfig, run_dir: Path, process: tuple[int, float] | None = None) -> None:
+    """Write agent.json into `run_dir`, which is made 0700.
+
+    :param process: number and start of the agent's process, once it is known.
+    :raises OSError: it cannot be written.
+    """
+    private_folder(run_dir)
+    facts = {"process": process, **asdict(config)}
+    write_atomic(run_dir / AGENT_JSON, json.dumps(facts, indent=1).encode())
+
+
+def load(run_dir: Path) -> AgentConfig:
+    """Read agent.json.
+
+    :raises AgentError: it is missing, damaged, or another version's.
+    """
+    path = run_dir / AGENT_JSON
+    try:
+        facts = json.loads(path.read_bytes())
+        facts.pop("process", None)
+        return AgentConfig(**facts)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise AgentError(
+            f"the agent's settings {path} cannot be used",
+            str(error),
+            "hostvm restart   # writes them anew",
+        ) from error
+
+
+def spawned(run_dir: Path) -> tuple[int, float] | None:
+    """Number and start of the process that was started last as the machine's agent; None when that is unknown."""
+    try:
+        number, started = json.loads((run_dir / AGENT_JSON).read_bytes())["process"]
+        return int(number), float(started)
+    except (OSError, ValueError, TypeError, KeyError):
+        return None

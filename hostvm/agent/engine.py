@@ -1,0 +1,69 @@
+"""Waiting for a container engine's API, Docker's `GET /_ping`, which Podman answers too."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from hostvm.errors import MachineError
+
+if TYPE_CHECKING:
+    from hostvm.guest import Guest, Stream
+
+_REQUEST = b"GET /_ping HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\r\n"
+_PAUSE = 0.1
+
+
+def wait_engine(guest: Guest, socket_path: str, deadline: float, stop: threading.Event) -> None:
+    """Return as soon as the engine answers.
+
+    An engine that listens already but is still starting holds the request back and answers it at once when it
+    can, so most of the wait is no polling. Ends early, without an error, when `stop` is set.
+
+    :param deadline: on `time.monotonic`'s clock.
+    :raises MachineError: it did not answer in time.
+    """
+    last = "nothing listens"
+    while not stop.is_set():
+        if time.monotonic() >= deadline:
+            raise MachineError(
+                "the container engine did not answer in time",
+                f"{socket_path} in the guest: {last}",
+                "hostvm shell -- tail -n 50 /var/log/dockerd.log   # what the engine said",
+            )
+        try:
+            stream = guest.open_socket(socket_path)
+        except ConnectionRefusedError:
+            stop.wait(_PAUSE)
+            continue
+        except OSError as error:
+            raise MachineError(
+                "the connection was lost while the engine started", str(error), "hostvm logs --console"
+            ) from error
+        last = _ask(stream, deadline)
+        if last == "":
+            return
+        stop.wait(_PAUSE)
+
+
+def _ask(stream: Stream, deadline: float) -> str:
+    """What is wrong with the answer; an empty string when nothing is."""
+    # A stream has no time-outs: the request is cut off from outside.
+    cutter = threading.Timer(max(0.1, deadline - time.monotonic()), stream.close)
+    cutter.daemon = True
+    cutter.start()
+    try:
+        stream.sendall(_REQUEST)
+        head = b""
+        while b"\r\n" not in head and (more := stream.recv(4096)):
+            head += more
+    except OSError as error:
+        return str(error)
+    finally:
+        cutter.cancel()
+        stream.close()
+    line = head.partition(b"\r\n")[0]
+    if line.split(b" ")[1:2] == [b"200"]:
+        return ""
+    return line.decode("ascii", "replace") or "it listens but does not answer"

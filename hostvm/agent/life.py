@@ -1,0 +1,326 @@
+"""The life of the connection to a guest: boot, ready, lost, found again, over."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hostvm.agent.engine import wait_engine
+from hostvm.checks import run_checks
+from hostvm.errors import AgentError, HostvmError, SshError
+from hostvm.files import tail
+from hostvm.ssh.banner import wait_banner
+from hostvm.ssh.connection import handshake
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from hostvm.agent.config import AgentConfig
+    from hostvm.agent.service import Host, Service
+    from hostvm.checks import Check
+    from hostvm.ssh.connection import Connection
+
+BOOTING, READY, LOST, FAILED = "booting", "ready", "reconnecting", "failed"
+
+_SLICE = 1.0
+_PAUSE_MOST = 2.0
+_AGAIN_SECONDS = 30.0
+_APPEARS_WITHIN = 30.0
+_PING_EVERY = 15.0
+_PING_WAITS = 20.0
+_SILENT_MOST = 15
+_CONSOLE_LINES = 20
+
+
+class MachineOffError(Exception):
+    """The machine runs no more, or the agent was told to end."""
+
+
+class Life:
+    """Keeps one connection while the machine runs; others wait on it for readiness.
+
+    :param is_running: whether the machine is powered on (a paused one is); asked only while there is no
+        connection, so it may be slow.
+    """
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        services: Sequence[Service],
+        checks: Sequence[Check],
+        is_running: Callable[[], bool],
+        host: Host,
+    ) -> None:
+        self._config = config
+        self._services = services
+        self._checks = checks
+        self._is_running = is_running
+        self._host = host
+        self._changed = threading.Condition()
+        self._stop = threading.Event()
+        self._connection: Connection | None = None
+        self._state = BOOTING
+        self._error: HostvmError | None = None
+        self._lines: list[str] = []
+        self._warnings: list[str] = []
+        self._marks: dict[str, float] = {}
+        self._begun = time.monotonic()
+        self._seen_running = False
+
+    # ---- for the agent's main thread
+
+    def run(self) -> None:
+        """Serve until the machine is off or `stop` is called."""
+        attempt = 0
+        try:
+            while True:
+                try:
+                    connection = self._reach()
+                    attempt = 0
+                    self._serve(connection)
+                except HostvmError as error:
+                    self._failed(error)
+                finally:
+                    self._drop()
+                self._pause(min(0.1 * 2 ** min(attempt, 5), _PAUSE_MOST))
+                attempt += 1
+        except MachineOffError:
+            self._host.log("the machine is off")
+
+    def stop(self) -> None:
+        """End `run` soon, from any thread."""
+        self._stop.set()
+        connection = self._connection
+        if connection is not None:
+            connection.close()
+        with self._changed:
+            self._changed.notify_all()
+
+    def reconnect(self) -> None:
+        """Drop the connection so that a new one is made (a restored guest knows the old one no more)."""
+        connection = self._connection
+        if connection is not None:
+            connection.close()
+
+    # ---- for everybody else
+
+    def connection(self, timeout: float, *, ready: bool = True) -> Connection:
+        """The connection, waiting up to `timeout` seconds until the machine is ready (or only reached by ssh).
+
+        :raises AgentError: it was not in time; says what it is doing instead.
+        """
+        deadline = time.monotonic() + timeout
+        with self._changed:
+            while True:
+                found = self._connection
+                if found is not None and found.alive and (self._state == READY or not ready):
+                    return found
+                left = deadline - time.monotonic()
+                if left <= 0 or self._stop.is_set():
+                    raise self._not_ready()
+                self._changed.wait(left)
+
+    def wait_ready(self, timeout: float, report: Callable[[str], None]) -> None:
+        """Wait until the machine is ready, passing on every line of progress since the agent began.
+
+        :raises HostvmError: why it did not become ready.
+        """
+        deadline = time.monotonic() + timeout
+        told = 0
+        while True:
+            with self._changed:
+                while told == len(self._lines) and self._state in (BOOTING, LOST) and not self._stop.is_set():
+                    left = deadline - time.monotonic()
+                    if left <= 0:
+                        raise self._not_ready()
+                    self._changed.wait(left)
+                lines, told = self._lines[told:], len(self._lines)
+                state, error = self._state, self._error
+            for line in lines:
+                report(line)
+            if state == READY:
+                return
+            if state == FAILED and error is not None:
+                raise error
+            if self._stop.is_set():
+                raise self._not_ready()
+
+    def describe(self) -> dict[str, Any]:
+        """Facts for `status`. Times are seconds since the agent began."""
+        with self._changed:
+            return {
+                "state": self._state,
+                "ready": self._state == READY,
+                "marks": dict(self._marks),
+                "doing": self._lines[-1] if self._lines else "",
+                "warnings": list(self._warnings),
+                "error": None if self._error is None else str(self._error),
+                "services": {service.name: service.describe() for service in self._services},
+            }
+
+    # ---- one connection's life
+
+    def _reach(self) -> Connection:
+        deadline = self._deadline()
+        self._say("waiting for the guest's ssh server")
+        sock = self._wait_banner(deadline)
+        self._mark("banner")
+        connection = handshake(
+            sock,
+            client_key=Path(self._config.client_key),
+            host_public_key=self._config.host_public_key,
+            deadline=deadline,
+            user=self._config.user,
+        )
+        self._mark("ssh")
+        with self._changed:
+            self._connection = connection
+            self._changed.notify_all()
+        return connection
+
+    def _serve(self, connection: Connection) -> None:
+        """Until the connection ends. It is kept when the machine does not get ready, for a look inside."""
+        warmer = threading.Thread(target=_warm_up, args=(connection,), name="warm-up", daemon=True)
+        warmer.start()
+        while connection.alive:
+            try:
+                self._make_ready(connection)
+            except HostvmError as error:
+                if not connection.alive:
+                    raise
+                self._failed(error)
+                connection.wait_closed(_PAUSE_MOST)
+                continue
+            warmer.join()
+            self._become(READY, None)
+            self._mark("ready")
+            self._host.log(f"ready: {self._marks}")
+            self._start_services(connection)
+            self._hold(connection)
+
+    def _make_ready(self, connection: Connection) -> None:
+        deadline = self._deadline()
+        if self._config.engine_socket:
+            self._say("waiting for the container engine")
+            wait_engine(connection, self._config.engine_socket, deadline, self._stop)
+            self._mark("engine")
+        if self._stop.is_set():
+            raise MachineOffError
+        console = Path(self._config.console)
+        self._warnings = run_checks(connection, self._checks, deadline, console=console, report=self._say)
+        for warning in self._warnings:
+            self._host.log(f"warning: {warning}")
+
+    def _start_services(self, connection: Connection) -> None:
+        for service in self._services:
+            try:
+                service.start(connection, self._host)
+            except Exception as error:  # noqa: BLE001 - one service's bug must not end the connection
+                self._host.log(f"service {service.name} did not start: {type(error).__name__}: {error}")
+
+    def _deadline(self) -> float:
+        return max(self._begun + self._config.boot_seconds, time.monotonic() + _AGAIN_SECONDS)
+
+    def _wait_banner(self, deadline: float) -> Any:
+        while True:
+            self._check_running()
+            now = time.monotonic()
+            try:
+                return wait_banner(self._config.ssh_port, min(deadline, now + _SLICE))
+            except SshError as error:
+                if time.monotonic() >= deadline:
+                    raise self._with_console(error) from error
+
+    def _check_running(self) -> None:
+        if self._stop.is_set():
+            raise MachineOffError
+        if self._is_running():
+            self._seen_running = True
+        elif self._seen_running or time.monotonic() - self._begun > _APPEARS_WITHIN:
+            raise MachineOffError
+
+    def _hold(self, connection: Connection) -> None:
+        """Until the connection ends. A guest that is silent for minutes (paused, hung) is given up."""
+        silent = 0
+        while not connection.wait_closed(_PING_EVERY):
+            if connection.ping(_PING_WAITS):
+                silent = 0
+                continue
+            silent += 1
+            if silent == 1:
+                self._host.log("the guest does not answer")
+            if silent >= _SILENT_MOST:
+                connection.close()
+        self._host.log("the connection to the guest was lost")
+
+    def _drop(self) -> None:
+        with self._changed:
+            connection, self._connection = self._connection, None
+            if self._state == READY:
+                self._state = LOST
+        if connection is None:
+            return
+        for service in self._services:
+            try:
+                service.stop()
+            except Exception as error:  # noqa: BLE001 - as at the start
+                self._host.log(f"service {service.name} did not stop: {type(error).__name__}: {error}")
+        connection.close()
+
+    def _failed(self, error: HostvmError) -> None:
+        if self._stop.is_set():
+            return
+        self._host.log(f"not ready: {error}")
+        if self._state == BOOTING and time.monotonic() - self._begun < self._config.boot_seconds:
+            # A fault of the moment: sshd is restarting, say. Anything that waits goes on waiting.
+            if not isinstance(error, SshError):
+                self._become(FAILED, error)
+            return
+        self._become(FAILED, error)
+
+    def _pause(self, seconds: float) -> None:
+        if not self._stop.wait(seconds):
+            self._check_running()
+
+    # ---- telling
+
+    def _say(self, text: str) -> None:
+        with self._changed:
+            self._lines.append(text)
+            self._changed.notify_all()
+
+    def _mark(self, name: str) -> None:
+        with self._changed:
+            self._marks[name] = round(time.monotonic() - self._begun, 3)
+
+    def _become(self, state: str, error: HostvmError | None) -> None:
+        with self._changed:
+            self._state, self._error = state, error
+            self._changed.notify_all()
+
+    def _not_ready(self) -> HostvmError:
+        name = self._config.name
+        if self._error is not None:
+            return self._error
+        doing = self._lines[-1] if self._lines else "starting"
+        return AgentError(
+            f"machine {name} is not ready",
+            f"it is {self._state}: {doing}",
+            f"hostvm status {name}   # or see how far it got: hostvm logs --console {name}",
+        )
+
+    def _with_console(self, error: SshError) -> SshError:
+        lines = tail(Path(self._config.console), _CONSOLE_LINES)
+        if not lines:
+            return error
+        console = f"the guest's console ({self._config.console}) ends with:\n{lines}"
+        return SshError(error.brief, f"{error.details}\n{console}", error.resolution)
+
+
+def _warm_up(connection: Connection) -> None:
+    try:
+        connection.warm_up()
+    except SshError:
+        return  # whoever uses the connection next finds out

@@ -1,0 +1,123 @@
+"""What the agent and its clients say to each other: frames of type, length and payload.
+
+One connection is one request. The client begins with HELLO, which names the protocol's version and an operation;
+control frames hold JSON, data frames bytes. Imports nothing heavy.
+
+The client sends no more STDIN than it has credit for (WINDOW at first, then what CREDIT adds), so the agent never
+stops reading and a signal or a new terminal size is never stuck behind input that nobody reads.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import socket
+    from io import BufferedReader
+
+VERSION = 1
+
+HELLO = 1  # client: {"version", "op", ...}
+OK = 2  # agent: the operation began (exec) or is done; facts
+ERROR = 3  # agent: {"kind", "brief", "details", "resolution"}
+STDIN = 4  # client: bytes
+STDIN_END = 5  # client: end of file
+CREDIT = 6  # agent: u32, this many more bytes of STDIN may be sent
+STDOUT = 7  # agent: bytes
+STDERR = 8  # agent: bytes
+SIGNAL = 9  # client: a name without SIG
+RESIZE = 10  # client: u16 rows, u16 columns
+EXIT = 11  # agent: u32 status; the last frame of an exec
+PROGRESS = 12  # agent: {"text"}
+
+WINDOW = 512 * 1024
+CHUNK = 64 * 1024
+MOST = 4 * 1024 * 1024
+
+_HEADER = struct.Struct(">BI")
+_NUMBER = struct.Struct(">I")
+_SIZE = struct.Struct(">HH")
+
+
+class ProtocolError(Exception):
+    """The other side does not speak this protocol."""
+
+
+def frame(kind: int, payload: bytes = b"") -> bytes:
+    """One frame as bytes."""
+    return _HEADER.pack(kind, len(payload)) + payload
+
+
+def control(kind: int, facts: dict[str, Any]) -> bytes:
+    """A control frame. Lone surrogates (undecodable bytes of an argv) survive as JSON escapes."""
+    return frame(kind, json.dumps(facts).encode("ascii"))
+
+
+def number(kind: int, value: int) -> bytes:
+    """A frame that holds one unsigned number (CREDIT, EXIT)."""
+    return frame(kind, _NUMBER.pack(value))
+
+
+def resize(rows: int, columns: int) -> bytes:
+    """A RESIZE frame; sizes beyond 65535 cells are cut."""
+    return frame(RESIZE, _SIZE.pack(min(rows, 0xFFFF), min(columns, 0xFFFF)))
+
+
+def read_frame(stream: BufferedReader) -> tuple[int, bytes] | None:
+    """The next frame, or None at the end, also when the end comes inside a frame.
+
+    :raises ProtocolError: a length nobody sends.
+    :raises OSError: the connection was reset.
+    """
+    header = stream.read(_HEADER.size)
+    if len(header) < _HEADER.size:
+        return None
+    kind, length = _HEADER.unpack(header)
+    if length > MOST:
+        raise ProtocolError(f"a frame of {length} bytes")
+    payload = stream.read(length) if length else b""
+    return None if len(payload) < length else (kind, payload)
+
+
+def reader(sock: socket.socket) -> BufferedReader:
+    """A buffered reader of the socket's frames."""
+    stream: BufferedReader = sock.makefile("rb", buffering=256 * 1024)  # type: ignore[assignment]
+    return stream
+
+
+def parse(payload: bytes) -> dict[str, Any]:
+    """A control frame's facts.
+
+    :raises ProtocolError: not a JSON object.
+    """
+    try:
+        facts = json.loads(payload)
+    except ValueError as error:
+        raise ProtocolError("a control frame that is not JSON") from error
+    if not isinstance(facts, dict):
+        raise ProtocolError("a control frame that is not an object")
+    return facts
+
+
+def parse_number(payload: bytes) -> int:
+    """The number in a CREDIT or EXIT frame.
+
+    :raises ProtocolError: it is not one.
+    """
+    if len(payload) != _NUMBER.size:
+        raise ProtocolError("a number of the wrong size")
+    value: int = _NUMBER.unpack(payload)[0]
+    return value
+
+
+def parse_size(payload: bytes) -> tuple[int, int]:
+    """Rows and columns of a RESIZE frame.
+
+    :raises ProtocolError: it holds something else.
+    """
+    if len(payload) != _SIZE.size:
+        raise ProtocolError("a size of the wrong size")
+    rows, columns = _SIZE.unpack(payload)
+    return rows, columns

@@ -1,0 +1,83 @@
+"""Joining a socket of this computer to one in the guest, each direction ending by itself."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import struct
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hostvm.ssh.process import SshStream
+
+_CHUNK = 256 * 1024
+
+
+def relay(sock: socket.socket, stream: SshStream) -> None:
+    """Carry bytes both ways until both ends are done; closes both.
+
+    An end of file travels as a half-close, so that a request may be ended while its answer still comes (the
+    engine's attach and exec do that). A lost connection resets a TCP client.
+    """
+    upward = threading.Thread(target=_carry_up, args=(sock, stream), name="relay-up", daemon=True)
+    upward.start()
+    try:
+        _carry_down(stream, sock)
+        upward.join()
+    finally:
+        stream.close()
+        sock.close()
+
+
+def reset(sock: socket.socket) -> None:
+    """Close so that a TCP client sees a reset rather than an orderly end."""
+    if sock.family != getattr(socket, "AF_UNIX", None):
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+def _carry_up(sock: socket.socket, stream: SshStream) -> None:
+    try:
+        while data := sock.recv(_CHUNK):
+            stream.sendall(data)
+        stream.shutdown_write()
+        if _wait_hangup(sock):
+            stream.close()
+    except OSError:
+        # Either side is gone for good: wake the other direction.
+        stream.close()
+        _shutdown(sock, socket.SHUT_RDWR)
+
+
+def _carry_down(stream: SshStream, sock: socket.socket) -> None:
+    try:
+        while data := stream.recv(_CHUNK):
+            sock.sendall(data)
+    except OSError:
+        stream.close()
+        _shutdown(sock, socket.SHUT_RDWR)
+        return
+    _shutdown(sock, socket.SHUT_RDWR if stream.lost else socket.SHUT_WR)
+
+
+def _wait_hangup(sock: socket.socket) -> bool:
+    """After the client's end of file: wait until it is known to be gone altogether, or both directions ended.
+
+    Only Linux tells the two apart (POLLHUP: both directions are shut). A client that was killed would otherwise
+    hold its stream until the guest next writes, which for `docker events` may be never.
+    """
+    if sys.platform != "linux":
+        return False
+    poller = select.poll()
+    poller.register(sock, 0)
+    poller.poll()
+    return True
+
+
+def _shutdown(sock: socket.socket, how: int) -> None:
+    with contextlib.suppress(OSError):
+        sock.shutdown(how)

@@ -1,0 +1,134 @@
+"""An agent from its lock to its last line. What it runs besides is handed in."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+
+from hostvm.agent.client import docker_host
+from hostvm.agent.forwards import Ports, SocketForward
+from hostvm.agent.life import Life
+from hostvm.agent.log import AgentLog
+from hostvm.agent.server import Server
+from hostvm.files import private_folder
+from hostvm.platform.limits import raise_descriptor_limit
+from hostvm.ssh.connection import import_paramiko
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from hostvm.agent.config import AgentConfig
+    from hostvm.agent.service import Service
+    from hostvm.checks import Check
+    from hostvm.ssh.process import SshStream
+
+_LOCK_SECONDS = 15.0
+_ENGINE_WAIT = 60.0
+_STACK = 512 * 1024
+
+
+class _Host:
+    """The agent's abilities for services."""
+
+    def __init__(self, ports: Ports, log: Callable[[str], None]) -> None:
+        self._ports = ports
+        self._log = log
+
+    def open_port(self, host: str, port: int, guest_host: str, guest_port: int) -> None:
+        self._ports.open_port(host, port, guest_host, guest_port)
+
+    def close_port(self, host: str, port: int) -> None:
+        self._ports.close_port(host, port)
+
+    def log(self, text: str) -> None:
+        self._log(text)
+
+
+def run_agent(
+    config: AgentConfig,
+    services: Sequence[Service],
+    checks: Sequence[Check],
+    is_running: Callable[[], bool],
+    *,
+    capture: bool = False,
+) -> int:
+    """Serve one machine until it is off or a client says shutdown; returns the process's exit status.
+
+    May be started before the machine: it waits for it to appear. Only one agent serves a machine: a second one
+    waits a little for the first to end and then leaves with status 3. Sockets of a dead agent are replaced.
+
+    :param is_running: whether the machine is powered on; see `Life`.
+    :param capture: send standard output and error to the log; for a process of its own.
+    """
+    private_folder(Path(config.run_dir))
+    log = AgentLog(config.log, capture=capture)
+    try:
+        with FileLock(config.lock, timeout=_LOCK_SECONDS, mode=0o600):
+            _serve(config, services, checks, is_running, log)
+    except Timeout:
+        log("another agent serves this machine: leaving")
+        return 3
+    return 0
+
+
+def _serve(
+    config: AgentConfig,
+    services: Sequence[Service],
+    checks: Sequence[Check],
+    is_running: Callable[[], bool],
+    log: AgentLog,
+) -> None:
+    threading.stack_size(_STACK)
+    raise_descriptor_limit()
+    life: Life
+
+    def connect_port(host: str, port: int) -> SshStream:
+        return life.connection(0.0, ready=False).open_tcp(host, port)
+
+    def connect_engine() -> SshStream:
+        return life.connection(_ENGINE_WAIT).open_socket(config.engine_socket)
+
+    ports = Ports(lambda host, port: _as_oserror(lambda: connect_port(host, port)))
+    life = Life(config, services, checks, is_running, _Host(ports, log))
+    with contextlib.ExitStack() as undo:
+        undo.callback(ports.close)
+        server = Server(config.agent_sock, life, ports, log, life.stop, _facts(config))
+        undo.callback(server.close)
+        if config.engine_socket:
+            undo.callback(SocketForward(config.engine_sock, lambda: _as_oserror(connect_engine), log).close)
+        log(f"agent of {config.name} begins")
+        _stop_on_signals(life)
+        import_paramiko()  # while the guest boots
+        life.run()
+    log("agent ends")
+
+
+def _facts(config: AgentConfig) -> dict[str, Any]:
+    facts: dict[str, Any] = {"name": config.name}
+    if config.engine_socket and sys.platform != "win32":
+        facts["docker_host"] = docker_host(Path(config.run_dir))
+    return facts
+
+
+def _as_oserror(connect: Callable[[], SshStream]) -> SshStream:
+    from hostvm.errors import HostvmError
+
+    try:
+        return connect()
+    except HostvmError as error:
+        raise ConnectionError(error.brief) from error
+
+
+def _stop_on_signals(life: Life) -> None:
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for name in ("SIGTERM", "SIGINT"):
+        signal.signal(getattr(signal, name), lambda *_: life.stop())
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -1,0 +1,165 @@
+"""The agent's socket: takes requests from `hostvm` commands and serves each in a thread of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+from typing import TYPE_CHECKING, Any
+
+from hostvm.agent import protocol
+from hostvm.agent.session import Client, ExecSession
+from hostvm.errors import AgentError, HostvmError, SshError
+from hostvm.guest import Pty
+from hostvm.platform.local import LocalListener
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hostvm.agent.forwards import Ports
+    from hostvm.agent.life import Life
+
+_HELLO_SECONDS = 5.0
+_WAIT = 30.0
+
+
+class Server:
+    """Listens on the agent's socket from the moment it is made.
+
+    :param shutdown: called once when a client asks the agent to end.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        life: Life,
+        ports: Ports,
+        log: Callable[[str], None],
+        shutdown: Callable[[], None],
+        facts: dict[str, Any],
+    ) -> None:
+        self._life = life
+        self._ports = ports
+        self._log = log
+        self._shutdown = shutdown
+        self._facts = facts
+        self._sessions = 0
+        self._lock = threading.Lock()
+        self._listener = LocalListener(path)
+        threading.Thread(target=self._accept, name="agent-socket", daemon=True).start()
+
+    def close(self) -> None:
+        """Take no more requests and remove the socket."""
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                sock = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(sock,), name="client", daemon=True).start()
+
+    def _serve(self, sock: socket.socket) -> None:
+        with contextlib.closing(sock), protocol.reader(sock) as frames:
+            client = Client(sock, frames)
+            try:
+                if self._listener.admit(sock):
+                    self._request(sock, client)
+            except HostvmError as error:
+                client.fail(error)
+            except protocol.ProtocolError as error:
+                self._log(f"client: {error}")
+                client.fail(AgentError("the agent does not understand this hostvm", str(error), "hostvm restart"))
+            except OSError:
+                pass  # the client left
+            except Exception as error:  # noqa: BLE001 - one client's request must not end the agent
+                self._log(f"request failed: {type(error).__name__}: {error}")
+                client.fail(AgentError("the agent failed", f"{type(error).__name__}: {error}", "hostvm logs --agent"))
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+    def _request(self, sock: socket.socket, client: Client) -> None:
+        sock.settimeout(_HELLO_SECONDS)
+        first = protocol.read_frame(client.frames)
+        sock.settimeout(None)
+        if first is None:
+            return
+        if first[0] != protocol.HELLO:
+            raise protocol.ProtocolError("it does not begin with HELLO")
+        hello = protocol.parse(first[1])
+        if hello.get("version") != protocol.VERSION:
+            raise AgentError(
+                "the machine's agent is of another version of hostvm",
+                f"it speaks {protocol.VERSION}, this command {hello.get('version')}",
+                f"hostvm restart {self._facts['name']}",
+            )
+        operations = {
+            "exec": self._exec,
+            "status": self._status,
+            "wait": self._wait,
+            "ports": self._list_ports,
+            "reconnect": self._reconnect,
+            "shutdown": self._end,
+        }
+        operation = operations.get(str(hello.get("op")))
+        if operation is None:
+            raise protocol.ProtocolError(f"unknown operation {hello.get('op')!r}")
+        operation(client, hello)
+
+    def _exec(self, client: Client, hello: dict[str, Any]) -> None:
+        connection = self._life.connection(float(hello.get("wait", _WAIT)), ready=bool(hello.get("ready", True)))
+        size = hello.get("pty")
+        process = connection.stream(
+            [os.fsencode(word) for word in hello["argv"]],
+            env=hello.get("env") or {},
+            cwd=hello.get("cwd"),
+            pty=Pty(str(size["term"]), int(size["rows"]), int(size["columns"])) if size else None,
+        )
+        with self._lock:
+            self._sessions += 1
+        try:
+            client.send(protocol.control(protocol.OK, {}))
+            ExecSession(client, process).run()
+        finally:
+            with self._lock:
+                self._sessions -= 1
+            with contextlib.suppress(OSError, SshError):
+                process.close()
+
+    def _status(self, client: Client, hello: dict[str, Any]) -> None:
+        del hello
+        client.send(protocol.control(protocol.OK, self._all_facts()))
+
+    def _wait(self, client: Client, hello: dict[str, Any]) -> None:
+        def report(text: str) -> None:
+            client.send(protocol.control(protocol.PROGRESS, {"text": text}))
+
+        self._life.wait_ready(float(hello.get("timeout", 600.0)), report)
+        client.send(protocol.control(protocol.OK, self._all_facts()))
+
+    def _list_ports(self, client: Client, hello: dict[str, Any]) -> None:
+        del hello
+        client.send(protocol.control(protocol.OK, {"ports": self._ports.describe()}))
+
+    def _reconnect(self, client: Client, hello: dict[str, Any]) -> None:
+        del hello
+        self._life.reconnect()
+        client.send(protocol.control(protocol.OK, {}))
+
+    def _end(self, client: Client, hello: dict[str, Any]) -> None:
+        del hello
+        client.send(protocol.control(protocol.OK, {}))
+        self._shutdown()
+
+    def _all_facts(self) -> dict[str, Any]:
+        with self._lock:
+            sessions = self._sessions
+        return {
+            **self._facts,
+            "pid": os.getpid(),
+            "sessions": sessions,
+            "ports": self._ports.describe(),
+            **self._life.describe(),
+        }

@@ -1,0 +1,156 @@
+"""One program in the guest on behalf of one client."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from typing import TYPE_CHECKING
+
+from hostvm.agent import protocol
+from hostvm.errors import HostvmError, SshError
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+    from io import BufferedReader
+
+    from hostvm.guest import GuestProcess
+
+_CHUNK = 256 * 1024
+_GRACE = 2.0
+_SIGNALS = frozenset({"HUP", "INT", "KILL", "QUIT", "TERM", "USR1", "USR2"})
+
+
+class Client:
+    """The agent's end of a client's connection; any thread may send."""
+
+    def __init__(self, sock: socket.socket, frames: BufferedReader) -> None:
+        self._socket = sock
+        self._lock = threading.Lock()
+        self.frames = frames
+
+    def send(self, data: bytes) -> None:
+        """Send one whole frame.
+
+        :raises OSError: the client is gone.
+        """
+        with self._lock:
+            self._socket.sendall(data)
+
+    def fail(self, error: HostvmError) -> None:
+        """Send an ERROR; a client that is gone is no matter."""
+        facts = {
+            "kind": type(error).__name__,
+            "brief": error.brief,
+            "details": error.details,
+            "resolution": error.resolution,
+        }
+        with contextlib.suppress(OSError):
+            self.send(protocol.control(protocol.ERROR, facts))
+
+
+class ExecSession:
+    """Joins a client to a program until the program ends or the client leaves."""
+
+    def __init__(self, client: Client, process: GuestProcess) -> None:
+        self._client = client
+        self._process = process
+        # Bounded by the client's credit, not by the queue: a client that exceeds it is thrown out.
+        self._input: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._owed = 0
+        self._owed_lock = threading.Lock()
+        self._finished = threading.Event()
+
+    def run(self) -> None:
+        """Serve until the end. Blocks; never raises for a client or program that is gone."""
+        jobs: list[Callable[[], None]] = [self._write_input, self._finish]
+        for job in jobs:
+            threading.Thread(target=job, name=f"exec{job.__name__}", daemon=True).start()
+        try:
+            self._obey()
+        finally:
+            self._input.put(None)
+            self._leave()
+
+    def _obey(self) -> None:
+        """Read the client's frames until it leaves or the program has ended."""
+        while (received := self._next_frame()) is not None:
+            kind, payload = received
+            if kind == protocol.STDIN:
+                with self._owed_lock:
+                    self._owed += len(payload)
+                    if self._owed > protocol.WINDOW:
+                        raise protocol.ProtocolError("input beyond the credit that was given")
+                self._input.put(payload)
+            elif kind == protocol.STDIN_END:
+                self._input.put(None)
+            elif kind == protocol.SIGNAL:
+                name = payload.decode("ascii", "replace")
+                if name in _SIGNALS:
+                    self._quietly(self._process.signal, name)
+            elif kind == protocol.RESIZE:
+                self._quietly(self._process.resize, *protocol.parse_size(payload))
+            else:
+                raise protocol.ProtocolError(f"unexpected frame {kind}")
+
+    def _next_frame(self) -> tuple[int, bytes] | None:
+        try:
+            return protocol.read_frame(self._client.frames)
+        except OSError:
+            return None
+
+    def _write_input(self) -> None:
+        gone = False
+        while (data := self._input.get()) is not None:
+            if not gone:
+                try:
+                    self._process.write_stdin(data)
+                except OSError:
+                    gone = True  # the rest is taken and dropped, as a pipe's reader would never see it either
+            with self._owed_lock:
+                self._owed -= len(data)
+            with contextlib.suppress(OSError):
+                self._client.send(protocol.number(protocol.CREDIT, len(data)))
+        self._quietly(self._process.close_stdin)
+
+    def _finish(self) -> None:
+        """Carry both outputs, then the status."""
+        errors = threading.Thread(
+            target=self._carry, args=(self._process.read_stderr, protocol.STDERR), name="exec-err", daemon=True
+        )
+        errors.start()
+        self._carry(self._process.read_stdout, protocol.STDOUT)
+        errors.join()
+        try:
+            last = protocol.number(protocol.EXIT, self._process.wait())
+        except SshError as error:
+            self._finished.set()
+            self._client.fail(error)
+            return
+        self._finished.set()
+        with contextlib.suppress(OSError):
+            self._client.send(last)
+
+    def _carry(self, read: Callable[[int], bytes], kind: int) -> None:
+        listening = True
+        while data := read(_CHUNK):
+            if listening:
+                try:
+                    self._client.send(protocol.frame(kind, data))
+                except OSError:
+                    listening = False  # drained all the same, so that the program can end by itself
+
+    def _leave(self) -> None:
+        """The client is gone: whatever still runs gets HUP, then TERM, then loses its channel."""
+        for name in ("HUP", "TERM"):
+            if self._finished.is_set():
+                break
+            self._quietly(self._process.signal, name)
+            self._finished.wait(_GRACE)
+        self._quietly(self._process.close)
+
+    @staticmethod
+    def _quietly(act: Callable[..., None], *words: object) -> None:
+        with contextlib.suppress(OSError, SshError):
+            act(*words)

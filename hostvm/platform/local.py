@@ -1,0 +1,125 @@
+"""Sockets that only this user's programs can reach.
+
+On Linux and macOS a Unix socket, 0600. CPython has no Unix sockets on Windows: there a file of that name, in the
+user's own profile, holds a loopback port and a token that every connection must begin with.
+Imports nothing heavy: the forwarding client needs it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+
+_TOKEN_BYTES = 32
+_TOKEN_SECONDS = 2.0
+_BACKLOG = 256
+
+
+class LocalListener:
+    """A listening local socket that replaces whatever lay at `path`.
+
+    :raises OSError: it cannot be made (a path over the system's limit, a folder that is missing).
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.closed = False
+        self._token = b""
+        _unlink(path)
+        if sys.platform == "win32":
+            self._socket = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
+            self._token = os.urandom(_TOKEN_BYTES // 2).hex().encode()
+            port = self._socket.getsockname()[1]
+            with open(path, "wb", opener=_open_private) as file:
+                file.write(b"%d %s" % (port, self._token))
+        else:
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                self._socket.bind(path)
+                os.chmod(path, 0o600)  # noqa: PTH101 - before listen(), so nobody connects in between
+                self._socket.listen(_BACKLOG)
+            except OSError:
+                self._socket.close()
+                raise
+
+    def accept(self) -> socket.socket:
+        """The next connection, its token not checked yet: see `admit`.
+
+        :raises OSError: the listener was closed.
+        """
+        connection, _ = self._socket.accept()
+        if self.closed:
+            connection.close()
+            raise ConnectionAbortedError("the listener was closed")
+        return connection
+
+    def admit(self, connection: socket.socket) -> bool:
+        """Whether the connection may be served; to be called in its own thread, since it may wait for the token."""
+        if not self._token:
+            return True
+        import hmac
+
+        connection.settimeout(_TOKEN_SECONDS)
+        try:
+            sent = b""
+            while len(sent) < _TOKEN_BYTES and (more := connection.recv(_TOKEN_BYTES - len(sent))):
+                sent += more
+        except OSError:
+            return False
+        connection.settimeout(None)
+        return hmac.compare_digest(sent, self._token)
+
+    def close(self) -> None:
+        """Stop listening, wake `accept` and remove the file. Idempotent."""
+        self.closed = True
+        close_listener(self._socket)
+        _unlink(self.path)
+
+
+def connect_local(path: str) -> socket.socket:
+    """Connect to a `LocalListener`.
+
+    :raises OSError: nobody listens: there is no such file, or it is a dead listener's.
+    """
+    if sys.platform == "win32":
+        with open(path, "rb") as file:  # noqa: PTH123 - no pathlib on the forwarding path
+            port, _, token = file.read(256).partition(b" ")
+        try:
+            number = int(port)
+        except ValueError as error:
+            raise ConnectionRefusedError(path) from error
+        connection = socket.create_connection(("127.0.0.1", number))
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.sendall(token)
+        return connection
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.connect(path)
+    except OSError:
+        connection.close()
+        raise
+    return connection
+
+
+def close_listener(listener: socket.socket) -> None:
+    """Close a listening socket and wake the thread that waits in its accept(). Idempotent."""
+    with contextlib.suppress(OSError):
+        address = listener.getsockname()
+        try:
+            listener.shutdown(socket.SHUT_RDWR)  # wakes accept() on Linux; an error elsewhere
+        except OSError:
+            with socket.socket(listener.family) as waker:
+                waker.settimeout(0.2)
+                waker.connect(address)
+    listener.close()
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)  # noqa: PTH108 - no pathlib on the forwarding path
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

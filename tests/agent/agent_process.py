@@ -1,0 +1,14 @@
+"""An agent without an engine's services, for a guest played by a plain sshd: `python agent_process.py RUN_DIR`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from cli.agent_main import forward_listens
+from hostvm.agent.config import load
+from hostvm.agent.run import run_agent
+
+if __name__ == "__main__":
+    config = load(Path(sys.argv[1]))
+    sys.exit(run_agent(config, (), (), forward_listens(config.ssh_port), capture=True))
