@@ -122,6 +122,7 @@ def _assemble(
         (result / INITRAMFS).write_bytes(write_initramfs(entries))
         bakery = Bakery(plan.arch, result / KERNEL, builder_initramfs(package_tree(tools), modules), plan.builder)
         modules.keep_only(modules.closure(modules.matching(recipe.keep_modules)))
+        modules.decompress()
         apply_recipe(tree, recipe)
     _pack(plan, tree, bakery, modules.release, epoch, work)
     manifest = _manifest(plan, [item.package for item in wanted], modules.release, epoch)
