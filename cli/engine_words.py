@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import os
 from typing import TYPE_CHECKING
 
 from cli.host_client import choice, find_host_client, run_host_client
@@ -38,21 +38,16 @@ def run_engine_word(found: Globals) -> int:
 
 
 def _run_in_guest(paths: MachinePaths, prefix: tuple[str, ...], words: list[str]) -> int:
+    from cli.docker_words import plan
     from cli.forward import forward
+    from cli.guest_env import engine_env
 
+    env = engine_env(os.environ)
     if "build" in words or "b" in words:
         from cli.build_context import find_build, guest_argv, open_context
 
         build = find_build(words)
         if build is not None:
-            return forward(paths.run_dir, guest_argv(prefix, build), tty=False, stdin=open_context(build))
-    return forward(paths.run_dir, [*prefix, *words], tty=wants_terminal(words) and _both_terminals())
-
-
-def _both_terminals() -> bool:
-    return sys.stdin.isatty() and sys.stdout.isatty()
-
-
-def wants_terminal(words: list[str]) -> bool:
-    """Whether docker's words ask for a terminal (`-t`, `-it`, `--tty`)."""
-    raise NotImplementedError
+            return forward(paths.run_dir, guest_argv(prefix, build), stdin=open_context(build), env=env)
+    tty, reads = plan(words, (os.isatty(0), os.isatty(1), os.isatty(2)))
+    return forward(paths.run_dir, [*prefix, *words], tty=tty, stdin=0 if reads else None, env=env)

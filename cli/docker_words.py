@@ -1,0 +1,160 @@
+"""What docker's words say about the terminal and standard input, read before they are forwarded.
+
+Imports nothing: the forwarding client reads this.
+
+Three ways of running a forwarded command:
+- The words ask for a terminal (`-t` of run, create, exec; attach, start -a; compose run and exec) and the user sits
+  at one, in and out: the guest's program gets a terminal, the user's is raw, every key goes through.
+- The command draws progress (build, pull, push, compose up ...) and all three of the user's descriptors are
+  terminals: it gets a terminal to draw on. With a terminal both outputs arrive as one, which cannot be told apart
+  there anyhow. The user's own terminal stays as it is: Ctrl-C is passed on as a signal and typed-ahead text is left
+  to the shell.
+- Otherwise plain streams, both outputs apart, so that nothing mixes into what a script reads.
+"""
+
+from __future__ import annotations
+
+# Short options of run, create, exec, start, attach and compose that take a value: behind one of these the rest
+# of a cluster ("-itv/x:/y") is the value. Only such as can stand before -i and -t matter.
+_SHORT_WITH_VALUE = frozenset("acehlmpuvwfH")
+_LONG_SWITCHES = frozenset(
+    {
+        *("--detach", "--disable-content-trust", "--init", "--interactive", "--no-healthcheck", "--oom-kill-disable"),
+        *(
+            "--privileged",
+            "--publish-all",
+            "--quiet",
+            "--read-only",
+            "--rm",
+            "--sig-proxy",
+            "--tty",
+            "--use-api-socket",
+        ),
+        *("--attach", "--no-stdin", "--no-deps", "--service-ports", "--build", "--quiet-pull", "--remove-orphans"),
+        *("--no-TTY", "--use-aliases", "--debug", "--tls", "--tlsverify", "--no-tty", "--quiet-build"),
+    }
+)
+# `--attach` takes a value with run and create and none with start.
+_START_SWITCHES = frozenset({"-a", "-i"})
+
+_PROGRAM_VERBS = frozenset({"run", "create", "exec", "start", "attach"})
+# Verbs that never read standard input. Any other gets it: a prompt of `prune`, the archive of `load`.
+_NO_INPUT = frozenset(
+    {
+        *("commit", "diff", "events", "export", "history", "images", "info", "inspect", "kill", "logs", "ls", "pause"),
+        *("port", "ps", "pull", "push", "rename", "restart", "rm", "rmi", "save", "search", "stats", "stop", "tag"),
+        *("top", "unpause", "update", "version", "wait", "list", "down"),
+    }
+)
+_DRAWS = frozenset({"build", "buildx", "builder", "load", "login", "pull", "push", "stats"})
+_COMPOSE_DRAWS = frozenset(
+    {"build", "create", "down", "kill", "pause", "pull", "push", "restart", "rm", "start", "stop", "unpause", "up"}
+)
+_GROUPS = frozenset({"container", "image", "network", "volume", "system", "context", "plugin", "compose"})
+_GLOBAL_WITH_VALUE = frozenset(
+    {
+        *("--config", "-c", "--context", "-H", "--host", "-l", "--log-level", "--tlscacert", "--tlscert", "--tlskey"),
+        *("-f", "--file", "-p", "--project-name", "--profile", "--env-file", "--project-directory", "--ansi"),
+        *("--parallel", "--progress"),
+    }
+)
+
+
+def plan(words: list[str], terminals: tuple[bool, bool, bool]) -> tuple[bool, bool]:
+    """Whether the guest's program gets a terminal, and whether it gets standard input.
+
+    :param words: docker's, without "docker" itself.
+    :param terminals: whether standard input, output and error are terminals.
+    """
+    if wants_terminal(words) and terminals[0] and terminals[1]:
+        return True, True
+    return draws(words) and all(terminals), reads_input(words)
+
+
+def draws(words: list[str]) -> bool:
+    """Whether the command shows progress or asks for a password, which it does well only on a terminal."""
+    group, verb, _ = _split(words)
+    if group == "compose":
+        return verb in _COMPOSE_DRAWS
+    return verb in _DRAWS
+
+
+def wants_terminal(words: list[str]) -> bool:
+    """Whether docker's words (without "docker" itself) ask for a terminal inside the container."""
+    group, verb, rest = _split(words)
+    options = _options(verb, rest)
+    if group == "compose" and verb in ("run", "exec"):
+        # Compose gives a terminal unless told not to, and none to what is detached.
+        return not options & {"-T", "--no-TTY", "--no-tty", "-d", "--detach"}
+    if verb in ("run", "create", "exec"):
+        return bool(options & {"-t", "--tty"})
+    # start -ai and attach: whether the container has a terminal is not in the words; the guest's client asks.
+    return verb == "attach" or (verb == "start" and bool(options & {"-a", "--attach", "-i", "--interactive"}))
+
+
+def reads_input(words: list[str]) -> bool:
+    """Whether standard input may be read by docker's words.
+
+    What is not read must be left alone: `while read name; do hostvm docker exec $name true; done < names`.
+    """
+    group, verb, rest = _split(words)
+    options = _options(verb, rest)
+    if group == "compose" and verb in ("run", "exec"):
+        return "--no-interactive" not in options and not options & {"-d", "--detach"}
+    if verb in ("run", "create", "exec", "start"):
+        return bool(options & {"-i", "--interactive"})
+    if group == "compose" and verb in _COMPOSE_DRAWS - {"rm"}:
+        return "-" in words  # `-f -` reads the compose file; `rm` asks first
+    return verb not in _NO_INPUT
+
+
+def _split(words: list[str]) -> tuple[str, str, list[str]]:
+    """Group ("" without), verb, and the words behind the verb."""
+    group = ""
+    at = 0
+    while at < len(words):
+        word = words[at]
+        if word.startswith("-"):
+            at += 2 if word in _GLOBAL_WITH_VALUE else 1
+        elif not group and word in _GROUPS:
+            group = word
+            at += 1
+        else:
+            return group, word, words[at + 1 :]
+    return group, "", []
+
+
+def _options(verb: str, rest: list[str]) -> set[str]:
+    """The options before the first word that is none; clusters of short ones are taken apart."""
+    found: set[str] = set()
+    if verb not in _PROGRAM_VERBS:
+        return found
+    at = 0
+    while at < len(rest) and rest[at].startswith("-") and rest[at] not in ("-", "--"):
+        word = rest[at]
+        at += 1
+        if word.startswith("--"):
+            name, equals, value = word.partition("=")
+            if not equals or value.lower() not in ("false", "0", "f"):
+                found.add(name)
+            if not equals and (name not in _LONG_SWITCHES or (name == "--attach" and verb != "start")):
+                at += 1
+        elif _cluster(verb, word, found):
+            at += 1
+    return found
+
+
+def _cluster(verb: str, word: str, found: set[str]) -> bool:
+    """Take "-itv" apart; True when its last letter wants the next word."""
+    for place, letter in enumerate(word[1:], 1):
+        if letter == "=":
+            # "-t=false" is a value for the letter before.
+            if word[place + 1 :].lower() in ("false", "0", "f"):
+                found.discard(f"-{word[place - 1]}")
+            return False
+        option = f"-{letter}"
+        if letter in _SHORT_WITH_VALUE and not (verb == "start" and option in _START_SWITCHES):
+            found.add(option)
+            return place == len(word) - 1
+        found.add(option)
+    return False

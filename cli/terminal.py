@@ -1,0 +1,135 @@
+"""The user's terminal while a program in the guest uses it: raw, its size known, and put back whatever happens."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_ROWS, _COLUMNS = 24, 80
+_DESCRIPTORS = 256
+
+
+def terminal_size(descriptor: int) -> tuple[int, int]:
+    """Rows and columns; 24 and 80 where nobody knows."""
+    try:
+        columns, rows = os.get_terminal_size(descriptor)
+    except OSError:
+        return _ROWS, _COLUMNS
+    return rows or _ROWS, columns or _COLUMNS
+
+
+if sys.platform == "win32":
+    import ctypes
+    import msvcrt
+    from ctypes import wintypes
+
+    # Names of the console API (consoleapi.h).
+    _PROCESSED_INPUT, _LINE_INPUT, _ECHO_INPUT, _VT_INPUT = 0x1, 0x2, 0x4, 0x200
+    _PROCESSED_OUTPUT, _VT_OUTPUT, _NO_AUTO_RETURN = 0x1, 0x4, 0x8
+    _UTF8 = 65001
+
+    @contextlib.contextmanager
+    def raw_terminal(source: int, sink: int) -> Iterator[None]:
+        """Keys and escape sequences go through untouched while the block runs; put back at its end.
+
+        A killed client leaves the console as it is: the console belongs to the window, and `cmd` and PowerShell
+        set their modes anew at each prompt.
+        """
+        kernel = ctypes.WinDLL("kernel32", use_last_error=True)
+        handles = [wintypes.HANDLE(msvcrt.get_osfhandle(number)) for number in (source, sink)]
+        before = [wintypes.DWORD(), wintypes.DWORD()]
+        for handle, mode in zip(handles, before, strict=True):
+            kernel.GetConsoleMode(handle, ctypes.byref(mode))
+        pages = kernel.GetConsoleCP(), kernel.GetConsoleOutputCP()
+        raw = before[0].value & ~(_PROCESSED_INPUT | _LINE_INPUT | _ECHO_INPUT) | _VT_INPUT
+        kernel.SetConsoleMode(handles[0], raw)
+        kernel.SetConsoleMode(handles[1], before[1].value | _PROCESSED_OUTPUT | _VT_OUTPUT | _NO_AUTO_RETURN)
+        kernel.SetConsoleCP(_UTF8)
+        kernel.SetConsoleOutputCP(_UTF8)
+        try:
+            yield
+        finally:
+            for handle, mode in zip(handles, before, strict=True):
+                kernel.SetConsoleMode(handle, mode)
+            kernel.SetConsoleCP(pages[0])
+            kernel.SetConsoleOutputCP(pages[1])
+
+    def make_binary(*descriptors: int) -> None:
+        """Let bytes through as they are: the C library would translate line ends."""
+        for descriptor in descriptors:
+            with contextlib.suppress(OSError):
+                msvcrt.setmode(descriptor, os.O_BINARY)
+
+else:
+    import termios
+
+    @contextlib.contextmanager
+    def raw_terminal(source: int, sink: int) -> Iterator[None]:
+        """Keys and escape sequences go through untouched while the block runs; put back at its end.
+
+        A small child watches over a killed client: it holds no more than the terminal and a pipe, and puts the
+        terminal back when the pipe breaks, unless somebody else has set it meanwhile. To be entered before any
+        thread is started, since it forks.
+        """
+        del sink
+        before = termios.tcgetattr(source)
+        raw = _raw(before)
+        with _watchdog(source, before, raw):
+            termios.tcsetattr(source, termios.TCSADRAIN, raw)
+            try:
+                yield
+            finally:
+                termios.tcsetattr(source, termios.TCSADRAIN, before)
+
+    def make_binary(*descriptors: int) -> None:
+        """Nothing to do: bytes go through as they are."""
+        del descriptors
+
+    def _raw(before: list[Any]) -> list[Any]:
+        """As cfmakeraw(3): no echo, no lines, no signals from keys, no output translation, eight bits."""
+        source, sink, control, local, *speeds, keys = before
+        source &= ~(termios.IGNBRK | termios.BRKINT | termios.PARMRK | termios.ISTRIP)
+        source &= ~(termios.INLCR | termios.IGNCR | termios.ICRNL | termios.IXON)
+        local &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)
+        control = control & ~(termios.CSIZE | termios.PARENB) | termios.CS8
+        keys = list(keys)
+        keys[termios.VMIN], keys[termios.VTIME] = 1, 0
+        return [source, sink & ~termios.OPOST, control, local, *speeds, keys]
+
+    @contextlib.contextmanager
+    def _watchdog(terminal: int, before: list[Any], raw: list[Any]) -> Iterator[None]:
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os._exit(_watch(terminal, reader, before, raw))
+        os.close(reader)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                os.write(writer, b".")
+            os.close(writer)
+            with contextlib.suppress(OSError):
+                os.waitpid(child, 0)
+
+    def _watch(terminal: int, reader: int, before: list[Any], raw: list[Any]) -> int:
+        """The child: status 0 whatever happens. It never returns to the caller's code."""
+        with contextlib.suppress(OSError, termios.error):
+            # A session of its own: no key, hangup or stopped job of the terminal reaches it.
+            os.setsid()
+            # Everything else is let go, above all the agent's socket and pipes that others wait on.
+            for number in (0, 1, 2):
+                if number != terminal:
+                    os.close(number)
+            lowest, highest = sorted((reader, terminal))
+            os.closerange(3, lowest)
+            os.closerange(lowest + 1, highest)
+            os.closerange(highest + 1, _DESCRIPTORS)
+            if os.read(reader, 1) == b"" and termios.tcgetattr(terminal)[:4] == raw[:4]:
+                termios.tcsetattr(terminal, termios.TCSANOW, before)
+        return 0
