@@ -1,0 +1,108 @@
+"""Power-on to ssh and to an answering engine, for any guest with sshd and dockerd: one clock, one way to look."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hostvm.errors import HostvmError
+from hostvm.ssh.banner import wait_banner
+from hostvm.ssh.connection import Connection, handshake, import_paramiko
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from hostvm.ssh.keys import Keys
+
+DOCKER_SOCK = "/run/docker.sock"
+_PING = b"GET /_ping HTTP/1.0\r\nHost: docker\r\n\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class BootTimes:
+    """Seconds since QEMU was started.
+
+    :param ssh: sshd's banner was read.
+    :param engine: the engine's API answered with 200.
+    :param used: bytes of the guest's memory in use then (total less available), caches not counted.
+    """
+
+    ssh: float
+    engine: float
+    used: int
+
+
+@contextlib.contextmanager
+def powered_on(argv: list[str], log: Path) -> Iterator[float]:
+    """Start QEMU; gives the moment on `time.monotonic`'s clock; killed and reaped at the end."""
+    with log.open("wb") as output:
+        started = time.monotonic()
+        qemu = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+    try:
+        yield started
+    finally:
+        qemu.kill()
+        qemu.wait()
+
+
+def measure(started: float, port: int, keys: Keys, timeout: float = 300.0) -> tuple[BootTimes, Connection]:
+    """Wait for both; the connection stays open for the caller."""
+    import_paramiko()
+    deadline = started + timeout
+    ssh = None
+    while True:
+        sock = wait_banner(port, deadline)
+        if sock.recv(4, socket.MSG_PEEK) == b"SSH-":
+            ssh = ssh or time.monotonic() - started
+            with contextlib.suppress(HostvmError):  # while a distribution boots, its sshd may let go again
+                connection = handshake(
+                    sock, client_key=keys.client_key, host_public_key=keys.host_public, deadline=deadline
+                )
+                break
+        sock.close()
+        time.sleep(0.2)
+    connection.warm_up()
+    wait_engine(connection, deadline)
+    engine = time.monotonic() - started
+    return BootTimes(round(ssh, 2), round(engine, 2), memory_used(connection)), connection
+
+
+def wait_engine(connection: Connection, deadline: float) -> None:
+    """Ask dockerd's /_ping through the connection until it answers."""
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError, HostvmError):
+            stream = connection.open_socket(DOCKER_SOCK)
+            try:
+                stream.sendall(_PING)
+                if b" 200 " in stream.recv(64):
+                    return
+            finally:
+                stream.close()
+        time.sleep(0.05)
+    raise SystemExit("the engine did not answer in time")
+
+
+def memory_used(connection: Connection) -> int:
+    """MemTotal less MemAvailable, in bytes."""
+    lines = connection.run(["cat", "/proc/meminfo"]).stdout.decode().splitlines()
+    kib = {line.split(":")[0]: int(line.split()[1]) for line in lines}
+    return (kib["MemTotal"] - kib["MemAvailable"]) * 1024
+
+
+def power_off(connection: Connection, argv: list[str], deadline: float = 60.0) -> None:
+    """Tell the guest to power itself off and wait for the end of the connection, so that its disk is whole."""
+    with contextlib.suppress(HostvmError, OSError):
+        connection.run(argv, timeout=10)
+    connection.wait_closed(deadline)
+    connection.close()
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nothing uses now."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])

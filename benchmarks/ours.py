@@ -1,0 +1,109 @@
+"""hostvm's own machine for the benchmarks: booted bare like the reference guest, and by `hostvm start`."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+from measure import BootTimes, measure, power_off, powered_on
+
+from hostvm.drivers.base import DomainSpec
+from hostvm.drivers.qemu.argv import PID_FILE, HostFacts, build_argv
+from hostvm.files import private_folder, write_atomic
+from hostvm.guest_images import kernel_cmdline, stored_image
+from hostvm.machines.seed import boot_initramfs, seed_entries
+from hostvm.paths import MachinePaths
+from hostvm.ssh.keys import load_keys
+from hostvm.state import load_state
+
+if TYPE_CHECKING:
+    from reference import Host
+
+HOSTVM = Path(sys.executable).parent / "hostvm"
+
+
+def hostvm(*words: str, timeout: float = 900.0) -> subprocess.CompletedProcess[str]:
+    """Run the installed command.
+
+    :raises SystemExit: it failed; with its words.
+    """
+    result = subprocess.run(
+        [HOSTVM, *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False
+    )
+    if result.returncode != 0:
+        raise SystemExit(f"hostvm {' '.join(words)} ended with {result.returncode}:\n{result.stderr}{result.stdout}")
+    return result
+
+
+def create(name: str, host: Host) -> None:
+    """A machine of the run's size; the image is built when it is missing."""
+    mib = host.memory // 2**20
+    hostvm("create", name, "--driver", "qemu", "--cpus", str(host.cpus), "--memory", f"{mib}M", "--accel", host.accel)
+
+
+def argv(name: str, host: Host) -> list[str]:
+    """The very command line that the QEMU driver would run, for a boot watched by the benchmark alone."""
+    paths, state = MachinePaths.of(name), load_state(MachinePaths.of(name))
+    image = stored_image(state.image)
+    private_folder(paths.run_dir)
+    seed = seed_entries(paths, state, boot_id=str(uuid.uuid4()))
+    write_atomic(paths.initramfs, boot_initramfs(image.initramfs.read_bytes(), seed))
+    domain = DomainSpec(
+        name=name,
+        uuid=state.uuid,
+        arch=state.arch,
+        cpus=host.cpus,
+        memory=host.memory,
+        accel=host.accel,
+        qemu=host.qemu,
+        kernel=image.kernel,
+        initramfs=paths.initramfs,
+        cmdline=kernel_cmdline(image.manifest, host.accel),
+        root_image=image.root,
+        data_disk=paths.data_disk,
+        mac=state.mac,
+        ssh_port=state.ssh_port,
+        console=paths.console,
+        run_dir=paths.run_dir,
+    )
+    return build_argv(domain, HostFacts(host.version))
+
+
+def boot_bare(name: str, host: Host) -> BootTimes:
+    """One boot without agent or `hostvm start`, powered off through the guest."""
+    paths = MachinePaths.of(name)
+    words = argv(name, host)
+    with powered_on(words, paths.run_dir / "bench.log") as started:
+        times, connection = measure(started, load_state(paths).ssh_port, load_keys(paths.keys))
+        power_off(connection, ["hostvm-poweroff"])
+    for leftover in paths.run_dir.iterdir():
+        leftover.unlink()
+    return times
+
+
+def start(name: str) -> dict[str, float]:
+    """`hostvm start` as a user types it, in seconds: `before` power-on, `guest` from there to its return."""
+    paths = MachinePaths.of(name)
+    began, clock = time.time(), time.monotonic()
+    hostvm("start", name)
+    total = time.monotonic() - clock
+    pid = int((paths.run_dir / PID_FILE).read_text())
+    before = psutil.Process(pid).create_time() - began
+    return {"before": round(before, 2), "guest": round(total - before, 2), "total": round(total, 2)}
+
+
+def status(name: str) -> Any:
+    """`hostvm status --json`."""
+    return json.loads(hostvm("-m", name, "--json", "status").stdout)
+
+
+def use_scratch(folder: Path) -> None:
+    """Machines and sockets of the benchmark's own; the cache is the user's unless HOSTVM_CACHE says otherwise."""
+    os.environ["HOSTVM_HOME"], os.environ["HOSTVM_RUN"] = str(folder / "home"), str(folder / "run")
