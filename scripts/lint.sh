@@ -15,7 +15,7 @@ check "$BIN/ruff" format --check --quiet .
 for platform in linux darwin win32; do
     check "$BIN/mypy" --no-error-summary --platform "$platform"
 done
-check "$BIN/lint-imports" --no-timing
+check "$BIN/lint-imports" --no-logo
 if command -v vagrant >/dev/null; then
     # The Vagrantfile alone, in a home of its own: no provider, no plugin, no box is looked for.
     home="$(mktemp -d)"
