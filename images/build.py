@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from images.archive import DEFAULT_MIRROR, Archive, Fetcher, Package, open_archive, suites_of
-from images.bakery import MIB, TOOL_PACKAGES, Bakery, builder_initramfs, cut_erofs, make_disk
-from images.cpio import CpioEntry
+from images.archive import DEFAULT_MIRROR, Fetcher, Package, open_archive, suites_of
+from images.bakery import MIB, Bakery, cut_erofs, make_disk
+from images.cpio import CpioEntry, write_cpio
 from images.disk import disk_full_explained, temporary_folder
-from images.initramfs import initramfs_entries, own_files, write_initramfs
+from images.initramfs import initramfs_entries, own_files
+from images.kit import open_bakery
 from images.modules import ModuleSet
 from images.recipe import FILES, Recipe
 from images.rootfs import Unpacked, apply_recipe, package_tree, unpack_packages
@@ -100,32 +101,26 @@ def build_image(
         suites = suites_of(plan.suite, mirror or DEFAULT_MIRROR, recipe.pockets)
         archive = open_archive(suites, arch, fetcher or Fetcher(cache), progress, keys=keys)
         wanted = archive.resolve([*recipe.packages, kernel], recipe.exclude_packages)
-        tools = archive.resolve(TOOL_PACKAGES)
-        both = sorted({package.name: package for package in [*wanted, *tools]}.values(), key=lambda p: p.name)
-        unpacked = {
-            item.package.name: item for item in unpack_packages(both, archive.fetch(both, progress), work, progress)
-        }
-        return _assemble(plan, archive, [unpacked[p.name] for p in wanted], [unpacked[p.name] for p in tools], work)
+        unpacked = unpack_packages(wanted, archive.fetch(wanted, progress), work, progress)
+        bakery = open_bakery(archive, arch, cache, builder, progress)
+        return _assemble(plan, bakery, unpacked, int(archive.date.timestamp()), work)
 
 
-def _assemble(
-    plan: _Plan, archive: Archive, wanted: Sequence[Unpacked], tools: Sequence[Unpacked], work: Path
-) -> Image:
-    recipe, epoch = plan.recipe, int(archive.date.timestamp())
+def _assemble(plan: _Plan, bakery: Bakery, unpacked: Sequence[Unpacked], epoch: int, work: Path) -> Image:
+    recipe = plan.recipe
     result = work / "image"
     result.mkdir()
     with plan.progress.step("root tree"):
-        tree = package_tree(wanted)
+        tree = package_tree(unpacked)
         modules = ModuleSet.of(tree)
         (result / KERNEL).write_bytes(tree.read(f"boot/vmlinuz-{modules.release}"))
         entries = initramfs_entries(tree, modules, recipe.initramfs_modules, FILES / recipe.initramfs)
-        (result / INITRAMFS).write_bytes(write_initramfs(entries))
-        bakery = Bakery(plan.arch, result / KERNEL, builder_initramfs(package_tree(tools), modules), plan.builder)
+        (result / INITRAMFS).write_bytes(write_cpio(entries))
         modules.keep_only(modules.closure(modules.matching(recipe.keep_modules)))
         modules.decompress()
         apply_recipe(tree, recipe)
     _pack(plan, tree, bakery, modules.release, epoch, work)
-    manifest = _manifest(plan, [item.package for item in wanted], modules.release, epoch)
+    manifest = _manifest(plan, [item.package for item in unpacked], modules.release, epoch)
     with plan.progress.step("storing"):
         manifest["files"] = describe_parts(result)
         return store_image(result, manifest, plan.cache)

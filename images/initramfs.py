@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from images.cpio import CpioEntry, write_cpio
+from images.cpio import CpioEntry
 from images.errors import ImageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from images.modules import ModuleSet
@@ -60,8 +60,3 @@ def initramfs_entries(tree: Tree, modules: ModuleSet, names: Sequence[str], fold
         CpioEntry.file("modules/order", "".join(f"{name}\n" for name in order).encode()),
         *(CpioEntry.file(path, data, mode) for path, data, mode in files),
     ]
-
-
-def write_initramfs(entries: Iterable[CpioEntry]) -> bytes:
-    """Uncompressed: the kernel would spend longer on unpacking than the host saves by reading less."""
-    return write_cpio(entries)

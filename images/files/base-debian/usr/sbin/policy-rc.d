@@ -1,0 +1,3 @@
+#!/bin/sh
+# A container's services are started by its command, never by a package being installed.
+exit 101
