@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -34,8 +35,8 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("HOSTVM_HOME", str(scratch / "home"))
     os.environ.setdefault("HOSTVM_RUN", str(scratch / "run"))
     os.environ.setdefault("HOSTVM_CACHE", str(config.rootpath / "build" / "test-cache"))
-    os.environ.pop("HOSTVM_MACHINE", None)
-    os.environ.pop("DOCKER_HOST", None)
+    for name in ("HOSTVM_MACHINE", "HOSTVM_CLIENT", "DOCKER_HOST", "DOCKER_CONTEXT"):
+        os.environ.pop(name, None)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -92,6 +93,9 @@ def _leaves_nothing_behind(request: pytest.FixtureRequest):
         time.monotonic() < deadline
     ):
         time.sleep(0.1)
+    for pid in left:  # told below; not left running as well
+        with contextlib.suppress(psutil.NoSuchProcess):
+            psutil.Process(pid).kill()
     strays = [] if request.config.getoption("--regenerate") else sorted(map(str, _visible_files() - files))
     assert not left, f"processes left behind by this run: {left}"
     assert not strays, f"files left behind by this run: {strays}"
