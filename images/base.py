@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pysequoia import Cert
 
     from images.bake import Builder
+    from images.bakery import Bakery
     from images.progress import Progress
 
 REVISION = 1
@@ -72,44 +73,44 @@ BUSYBOX_FOLDERS = {"dev": 0o755, "etc": 0o755, "home": 0o755, "proc": 0o755, "ro
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class BaseImage:
-    """A base image that was made.
+class _Request:
+    """What was asked for.
 
-    :param path: what `docker load` reads.
-    :param image_id: `sha256:…`, what the engine calls it.
+    :param reference: what the engine will call it.
     """
 
-    reference: str
-    arch: str
-    path: Path
-    image_id: str
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Request:
-    """What was asked for; its fields are the part of the cache's key that needs no network."""
-
+    kind: str
     reference: str
     arch: str
     suite: str
     mirror: str
     packages: tuple[str, ...]
 
-    @property
-    def kind(self) -> str:
-        return self.reference.partition(":")[0]
+    def as_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self) | {"packages": list(self.packages)}
 
 
 def find_base(
-    name: str, arch: str, packages: Sequence[str], suite: str | None, mirror: str | None, cache: Path
-) -> BaseImage | None:
+    name: str,
+    arch: str,
+    packages: Sequence[str],
+    suite: str | None,
+    mirror: str | None,
+    cache: Path,
+    *,
+    tag: str | None = None,
+) -> Path | None:
     """The newest image made by the same request before, without any look at the network.
 
     :raises RecipeError: an unknown name.
     """
-    request = dataclasses.asdict(_request(name, arch, packages, suite, mirror)) | {"packages": sorted(set(packages))}
-    found = [(entry["date"], _base(path, entry)) for path, entry in _entries(cache) if entry["request"] == request]
-    return max(found, key=lambda item: item[0])[1] if found else None
+    wanted = _request(name, arch, packages, suite, mirror, tag).as_json()
+    found = []
+    for path in (cache / "base" / "sha256").glob("*/manifest.json"):
+        entry = json.loads(path.read_bytes())
+        if entry.get("revision") == REVISION and entry["request"] == wanted:
+            found.append((entry["date"], path.with_name("image.tar")))
+    return max(found)[1] if found else None
 
 
 def build_base(
@@ -122,19 +123,22 @@ def build_base(
     builder: Builder,
     progress: Progress,
     *,
+    tag: str | None = None,
     keys: Sequence[Cert] | None = None,
     fetcher: Fetcher | None = None,
-) -> BaseImage:
-    """Make `debian:SUITE` or `busybox:latest` from the archive as it is now; kept in the cache.
+) -> Path:
+    """Make `debian:SUITE` or `busybox:latest` from the archive as it is now; returns a tar for `docker load`.
 
-    Debian's packages are configured by their own maintainer scripts, run by dpkg inside the builder guest.
+    Debian's packages are configured by their own maintainer scripts, run by dpkg inside the builder guest. The
+    tar belongs to the cache: the same packages give the same one. Do not change it.
 
     :param packages: Debian packages on top of the minimal set (not for busybox).
-    :param suite: instead of the one the tag names.
+    :param suite: instead of the one that `name` says.
+    :param tag: NAME:TAG that the engine will call it; default: `name`.
     :raises RecipeError: an unknown name.
     :raises HostvmError: see `open_archive`, `resolve`, `Fetcher.fetch_all` and `Builder.run`.
     """
-    request = _request(name, arch, packages, suite, mirror)
+    request = _request(name, arch, packages, suite, mirror, tag)
     base = cache / "base"
     with disk_full_explained(cache):
         base.mkdir(parents=True, exist_ok=True)
@@ -143,30 +147,35 @@ def build_base(
         suites = suites_of(request.suite, request.mirror, pockets)
         archive = open_archive(suites, arch, fetcher or Fetcher(cache), progress, keys=keys)
         chosen = _choose(archive, request)
-        entry = _entry(request, archive, chosen)
-        folder = base / "sha256" / _digest(entry)
+        entry = _entry(request, chosen)
+        folder = base / "sha256" / hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()
         if not (folder / "manifest.json").is_file():
             with temporary_folder(base, ".new-") as work:
-                _make(archive, request, chosen, entry, work, cache, builder, progress)
+                _Maker(request, work, progress).make(archive, chosen, entry, cache, builder)
                 folder.parent.mkdir(exist_ok=True)
                 (work / "result").replace(folder)
-        return _base(folder, json.loads((folder / "manifest.json").read_bytes()))
+        return folder / "image.tar"
 
 
-def _request(name: str, arch: str, packages: Sequence[str], suite: str | None, mirror: str | None) -> _Request:
-    kind, _, tag = name.partition(":")
-    if kind == "debian" and re.fullmatch(r"[a-z]+", tag or "trixie"):
-        reference, default = f"debian:{tag or 'trixie'}", tag or "trixie"
-    elif kind == "busybox" and tag in ("", "latest") and not packages:
+def _request(
+    name: str, arch: str, packages: Sequence[str], suite: str | None, mirror: str | None, tag: str | None
+) -> _Request:
+    kind, _, version = name.partition(":")
+    if kind == "debian" and re.fullmatch(r"[a-z]*", version):
+        default = version or "trixie"
+        reference = f"debian:{default}"
+    elif kind == "busybox" and version in ("", "latest") and not packages:
         reference, default = "busybox:latest", "trixie"
     else:
-        extra = " (busybox takes no packages)" if kind == "busybox" else ""
+        extra = " with packages" if kind == "busybox" and packages else ""
         raise RecipeError(
-            f"no base image {name}{extra}",
-            f"Made from Debian's packages are {KNOWN}.",
-            "`hostvm image base debian:trixie`",
+            f"no base image {name}{extra}", f"There are {KNOWN}.", "Type `hostvm image base debian:trixie`"
         )
-    return _Request(reference, arch, suite or default, mirror or DEFAULT_MIRROR, tuple(sorted(set(packages))))
+    name_tag = tag or reference
+    if ":" not in name_tag.rpartition("/")[2]:
+        name_tag += ":latest"
+    wanted = tuple(sorted(set(packages)))
+    return _Request(kind, name_tag, arch, suite or default, mirror or DEFAULT_MIRROR, wanted)
 
 
 def _choose(archive: Archive, request: _Request) -> list[Package]:
@@ -175,67 +184,73 @@ def _choose(archive: Archive, request: _Request) -> list[Package]:
     return archive.resolve([*archive.index.required(), *APT, *request.packages])
 
 
-def _entry(request: _Request, archive: Archive, packages: Sequence[Package]) -> dict[str, Any]:
-    folder = f"base-{request.kind}"
-    files = [*own_files(FILES / folder), *own_files(FILES / "builder-jobs")]
+def _entry(request: _Request, packages: Sequence[Package]) -> dict[str, Any]:
+    files = [*own_files(FILES / f"base-{request.kind}"), *own_files(FILES / "builder-jobs")]
     return {
         "revision": REVISION,
-        "request": dataclasses.asdict(request) | {"packages": list(request.packages)},
-        "date": int(archive.date.timestamp()),
+        "request": request.as_json(),
         "files": [[path, hashlib.sha256(data).hexdigest()] for path, data, _ in files],
         "packages": [{"name": p.name, "version": p.version, "sha256": p.sha256} for p in packages],
     }
 
 
-def _digest(entry: dict[str, Any]) -> str:
-    # The date is left out: a newer InRelease with the same packages makes nothing new.
-    content = {key: value for key, value in entry.items() if key != "date"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Maker:
+    """One image being made in a folder of its own."""
 
+    request: _Request
+    work: Path
+    progress: Progress
 
-def _make(
-    archive: Archive,
-    request: _Request,
-    packages: Sequence[Package],
-    entry: dict[str, Any],
-    work: Path,
-    cache: Path,
-    builder: Builder,
-    progress: Progress,
-) -> None:
-    result = work / "result"
-    result.mkdir()
-    unpacked = unpack_packages(packages, archive.fetch(packages, progress), work, progress)
-    if request.kind == "busybox":
-        tree, command = busybox_tree(package_tree(unpacked).read("usr/bin/busybox")), ("sh",)
-    else:
-        source, target = work / "packages.tar", work / "configured.tar"
-        with progress.step("unpacked tree"):
-            size = _write_source(request, unpacked, source, entry["date"])
+    def make(
+        self, archive: Archive, packages: Sequence[Package], entry: dict[str, Any], cache: Path, builder: Builder
+    ) -> None:
+        """Leave image.tar and manifest.json in `work`/result."""
+        result = self.work / "result"
+        result.mkdir()
+        unpacked = unpack_packages(packages, archive.fetch(packages, self.progress), self.work, self.progress)
+        if self.request.kind == "busybox":
+            shipped = package_tree(unpacked)
+            date, command = shipped.newest, ("sh",)
+            tree = busybox_tree(shipped.read("usr/bin/busybox"))
+        else:
+            bakery = open_bakery(archive, self.request.arch, cache, builder, self.progress)
+            tree, date = self.configure(unpacked, bakery)
+            command = ("bash",)
+        with self.progress.step("writing the image"):
+            layer = self.work / "layer.tar"
+            with layer.open("wb") as file:
+                write_tar(tree, file, date)
+            comment = f"Debian {self.request.suite}, {len(packages)} package{'s' * (len(packages) > 1)}"
+            config = ContainerConfig(self.request.arch, date, command, comment)
+            image_id = write_image(layer, config, self.request.reference, result / "image.tar")
+            facts = entry | {"image_id": image_id, "date": date}
+            (result / "manifest.json").write_text(json.dumps(facts, indent=1, sort_keys=True), encoding="utf-8")
+
+    def configure(self, unpacked: Sequence[Unpacked], bakery: Bakery) -> tuple[Tree, int]:
+        """Have the builder guest configure packages; the tree it gives back, and the newest package's date."""
+        source, target = self.work / "packages.tar", self.work / "configured.tar"
+        with self.progress.step("unpacked tree"):
+            tree = debian_tree(unpacked, self.request.suite, self.request.mirror)
+            size = tree.size()
+            with source.open("wb") as file:
+                write_tar(tree, file, tree.newest)
         make_disk(target, 2 * size + 64 * MIB)
-        bakery = open_bakery(archive, request.arch, cache, builder, progress)
         bakery.run(
             "configure",
-            {"EPOCH": str(entry["date"])},
+            {"EPOCH": str(tree.newest)},
             source,
             target,
-            work,
-            progress,
+            self.work,
+            self.progress,
             memory=(2 * size // MIB + 384) * MIB,
             title="configuring packages",
         )
-        tree, command = read_configured(target), ("bash",)
-    with progress.step("writing the image"):
-        layer = work / "layer.tar"
-        with layer.open("wb") as file:
-            write_tar(tree, file, entry["date"])
-        comment = f"{request.reference} from Debian {request.suite}, {len(packages)} packages"
-        config = ContainerConfig(request.arch, entry["date"], command, comment)
-        image_id = write_image(layer, config, request.reference, result / "image.tar")
-        (result / "manifest.json").write_text(json.dumps(entry | {"image_id": image_id}, indent=1, sort_keys=True))
+        return read_configured(target), tree.newest
 
 
-def _write_source(request: _Request, unpacked: Sequence[Unpacked], source: Path, date: int) -> int:
+def debian_tree(unpacked: Sequence[Unpacked], suite: str, mirror: str) -> Tree:
+    """Packages as `dpkg --unpack` would leave them, with apt's sources and the settings of a container."""
     tree = Tree()
     order = sorted(unpacked, key=lambda item: (item.package.name != "base-files", item.package.name))
     install_unpacked(tree, [(item.deb, item.data, item.package.name) for item in order])
@@ -245,11 +260,9 @@ def _write_source(request: _Request, unpacked: Sequence[Unpacked], source: Path,
     tree.add_link("usr/bin/awk", "mawk")  # maintainer scripts use it before mawk's own has made the alternative
     for path, data, mode in own_files(FILES / "base-debian"):
         tree.add_file(path, data, mode)
-    tree.add_file("etc/apt/sources.list.d/debian.sources", sources_list(request.suite, request.mirror).encode())
+    tree.add_file("etc/apt/sources.list.d/debian.sources", sources_list(suite, mirror).encode())
     tree.drop(DEBIAN_DROP)
-    with source.open("wb") as file:
-        write_tar(tree, file, date)
-    return tree.size()
+    return tree
 
 
 def sources_list(suite: str, mirror: str) -> str:
@@ -307,17 +320,3 @@ def busybox_applets(busybox: bytes) -> list[str]:
     if "sh" not in names or not all(re.fullmatch(r"[\w\[\-.]+", name) for name in names):
         raise ImageError("busybox's list of applets was not found", None, "Report this with the package's version")
     return [name for name in names if name != "busybox"]
-
-
-def _entries(cache: Path) -> list[tuple[Path, dict[str, Any]]]:
-    found = []
-    for path in sorted((cache / "base" / "sha256").glob("*/manifest.json")):
-        entry = json.loads(path.read_bytes())
-        if entry.get("revision") == REVISION:
-            found.append((path.parent, entry))
-    return found
-
-
-def _base(folder: Path, entry: dict[str, Any]) -> BaseImage:
-    request = entry["request"]
-    return BaseImage(request["reference"], request["arch"], folder / "image.tar", entry["image_id"])

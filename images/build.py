@@ -103,10 +103,10 @@ def build_image(
         wanted = archive.resolve([*recipe.packages, kernel], recipe.exclude_packages)
         unpacked = unpack_packages(wanted, archive.fetch(wanted, progress), work, progress)
         bakery = open_bakery(archive, arch, cache, builder, progress)
-        return _assemble(plan, bakery, unpacked, int(archive.date.timestamp()), work)
+        return _assemble(plan, bakery, unpacked, work)
 
 
-def _assemble(plan: _Plan, bakery: Bakery, unpacked: Sequence[Unpacked], epoch: int, work: Path) -> Image:
+def _assemble(plan: _Plan, bakery: Bakery, unpacked: Sequence[Unpacked], work: Path) -> Image:
     recipe = plan.recipe
     result = work / "image"
     result.mkdir()
@@ -119,25 +119,25 @@ def _assemble(plan: _Plan, bakery: Bakery, unpacked: Sequence[Unpacked], epoch: 
         modules.keep_only(modules.closure(modules.matching(recipe.keep_modules)))
         modules.decompress()
         apply_recipe(tree, recipe)
-    _pack(plan, tree, bakery, modules.release, epoch, work)
-    manifest = _manifest(plan, [item.package for item in unpacked], modules.release, epoch)
+    _pack(plan, tree, bakery, modules.release, work)
+    manifest = _manifest(plan, [item.package for item in unpacked], modules.release, tree.newest)
     with plan.progress.step("storing"):
         manifest["files"] = describe_parts(result)
         return store_image(result, manifest, plan.cache)
 
 
-def _pack(plan: _Plan, tree: Tree, bakery: Bakery, release: str, epoch: int, work: Path) -> None:
+def _pack(plan: _Plan, tree: Tree, bakery: Bakery, release: str, work: Path) -> None:
     source, target = work / "root.tar", work / "image" / ROOT
     size = tree.size()
     with plan.progress.task("writing the tree", size, "B") as task, source.open("wb") as file:
-        write_tar(tree, file, epoch, task.advance)
+        write_tar(tree, file, tree.newest, task.advance)
     make_disk(target, max(size, 64 * MIB))
     finish = "".join(
         shlex.join(release if word == "KVER" else word for word in argv) + "\n" for argv in plan.recipe.finish
     )
     bakery.run(
         "image",
-        {"EPOCH": str(epoch), "UUID": EROFS_UUID, "COMPRESSION": plan.recipe.compression},
+        {"EPOCH": str(tree.newest), "UUID": EROFS_UUID, "COMPRESSION": plan.recipe.compression},
         source,
         target,
         work,
@@ -150,13 +150,13 @@ def _pack(plan: _Plan, tree: Tree, bakery: Bakery, release: str, epoch: int, wor
     cut_erofs(target)
 
 
-def _manifest(plan: _Plan, packages: Sequence[Package], release: str, epoch: int) -> dict[str, Any]:
+def _manifest(plan: _Plan, packages: Sequence[Package], release: str, date: int) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "name": plan.recipe.name,
         "arch": plan.arch,
         "suite": plan.suite,
-        "date": epoch,
+        "date": date,
         "kernel_release": release,
         "console": plan.recipe.arch(plan.arch).console,
         "cmdline": plan.recipe.cmdline,

@@ -70,9 +70,14 @@ class Node:
 
 @dataclass(slots=True)
 class Tree:
-    """Paths are relative, "/"-separated, without a leading slash; the root itself is ""."""
+    """Paths are relative, "/"-separated, without a leading slash; the root itself is "".
+
+    :param newest: the latest time of anything in the packages added, seconds since 1970: a date that depends on
+        nothing but the packages.
+    """
 
     nodes: dict[str, Node] = field(default_factory=lambda: {"": Node(Kind.DIR, 0o755)})
+    newest: int = 0
 
     def add_file(self, path: str, data: bytes, mode: int = 0o644, uid: int = 0, gid: int = 0) -> None:
         """Add or replace a file; missing folders are made (0755, root)."""
@@ -227,6 +232,7 @@ def add_package(tree: Tree, data_tar: Path, origin: str) -> list[str]:
         for member in tar:
             name = check_path(member.name)
             names.append(name)
+            tree.newest = max(tree.newest, int(member.mtime))
             if not name:
                 continue
             node = _node(tree, member, data_tar, origin, places)

@@ -52,13 +52,9 @@ def suites_of(suite: str, mirror: str, pockets: Iterable[str]) -> list[Suite]:
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """Opened suites: their packages are known and trusted.
-
-    :param date: when the newest of the suites was published; the only clock a build looks at.
-    """
+    """Opened suites: their packages are known and trusted."""
 
     index: PackageIndex
-    date: datetime
     fetcher: Fetcher
 
     def resolve(self, names: Iterable[str], exclude: Collection[str] = ()) -> list[Package]:
@@ -90,18 +86,16 @@ def open_archive(
     trusted = load_pinned_keys() if keys is None else keys
     moment = now or datetime.now(UTC)
     wanted: list[Wanted] = []
-    dates: list[datetime] = []
     with progress.step("archive signatures"):
         for suite in suites:
             release = _read_release(suite, fetcher, trusted, moment)
-            dates.append(release.date)
             wanted.append(_wanted_index(suite, release, release.index(arch)))
     index = PackageIndex()
     paths = fetcher.fetch_all(wanted, progress, "package indexes")
     with progress.step("reading package indexes"):
         for suite, path in zip(suites, paths, strict=True):
             index.add(_read_index(path), suite.url)
-    return Archive(index, max(dates), fetcher)
+    return Archive(index, fetcher)
 
 
 def _read_release(suite: Suite, fetcher: Fetcher, keys: Sequence[Cert], now: datetime) -> Release:
