@@ -206,10 +206,10 @@ def running(argv: Sequence[str | Path], log: Path, *, pass_fds: Sequence[int] = 
     :raises HostvmError: it is missing.
     """
     words = tuple(str(word) for word in argv)
-    setpriv = which("setpriv") if sys.platform == "linux" else None
-    guard = (setpriv, "--pdeathsig", "KILL", "--") if setpriv else ()
     with log.open("wb") as output:
-        process = _popen((*guard, *words), stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=pass_fds)
+        process = _popen(
+            (*_tied_to_us(), *words), stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=pass_fds
+        )
     child = Child(process, words)
     try:
         yield child
@@ -330,10 +330,48 @@ def _popen(words: tuple[str, ...], *, env: Mapping[str, str] | None = None, **op
     else:
         # A session of its own: the terminal's Ctrl-C reaches us alone, and a kill reaches all it started.
         options["start_new_session"] = True
+    with _signals_held() as arrived:
+        try:
+            child = subprocess.Popen(words, env=scrubbed_env(env), **options)
+        except OSError as error:
+            raise _cannot_start(words, error) from error
+        if arrived:
+            _kill_group(child)
+            child.wait()
+    return child
+
+
+@contextmanager
+def _signals_held() -> Iterator[list[int]]:
+    """Put off Ctrl-C and a handled SIGTERM while a program starts: an exception between its birth and Popen's
+    return would leave it running, known to nobody. What arrived is raised at the end.
+    """
+    arrived: list[int] = []
+    held: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (int(signal.SIGINT), int(signal.SIGTERM)):
+            handler = signal.getsignal(number)
+            if callable(handler):
+                held[number] = handler
+                signal.signal(number, lambda got, _frame: arrived.append(got))
     try:
-        return subprocess.Popen(words, env=scrubbed_env(env), **options)
-    except OSError as error:
-        raise _cannot_start(words, error) from error
+        yield arrived
+    finally:
+        for number, handler in held.items():
+            signal.signal(number, handler)
+    for number in arrived:
+        signal.raise_signal(number)
+
+
+def _tied_to_us() -> tuple[str, ...]:
+    """Words before a command that make the kernel kill it when we end, however we end; none where that is not known.
+
+    The shell looks whether we died before the kernel was asked.
+    """
+    setpriv = which("setpriv") if sys.platform == "linux" else None
+    if setpriv is None:
+        return ()
+    return (setpriv, "--pdeathsig", "KILL", "--", "/bin/sh", "-c", '[ $PPID = $0 ] && exec "$@"', str(os.getpid()))
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
