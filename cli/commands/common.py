@@ -12,6 +12,7 @@ from hostvm.paths import DEFAULT_MACHINE, MachinePaths, machine_names
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
 
 def chosen_paths(options: argparse.Namespace) -> MachinePaths:
@@ -52,7 +53,7 @@ def print_json(facts: Any) -> int:
     return 0
 
 
-def print_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     """Columns as wide as their longest cell, two spaces apart; easy for people and for awk."""
     table = [head, *rows]
     widths = [max(len(row[column]) for row in table) for column in range(len(head))]

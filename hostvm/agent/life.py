@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hostvm.agent.engine import wait_engine
 from hostvm.checks import run_checks
+from hostvm.console import SSH_MARK, ConsoleMark
 from hostvm.errors import AgentError, HostvmError, SshError
 from hostvm.files import tail
 from hostvm.ssh.banner import wait_banner
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
 
 BOOTING, READY, LOST, FAILED = "booting", "ready", "reconnecting", "failed"
 
-_SLICE = 1.0
 _PAUSE_MOST = 2.0
 _AGAIN_SECONDS = 30.0
 _APPEARS_WITHIN = 30.0
@@ -223,15 +224,13 @@ class Life:
     def _deadline(self) -> float:
         return max(self._begun + self._config.boot_seconds, time.monotonic() + _AGAIN_SECONDS)
 
-    def _wait_banner(self, deadline: float) -> Any:
-        while True:
-            self._check_running()
-            now = time.monotonic()
-            try:
-                return wait_banner(self._config.ssh_port, min(deadline, now + _SLICE))
-            except SshError as error:
-                if time.monotonic() >= deadline:
-                    raise self._with_console(error) from error
+    def _wait_banner(self, deadline: float) -> socket.socket:
+        self._check_running()
+        announced = ConsoleMark(Path(self._config.console), SSH_MARK)
+        try:
+            return wait_banner(self._config.ssh_port, deadline, announced=announced.seen, check=self._check_running)
+        except SshError as error:
+            raise self._with_console(error) from error
 
     def _check_running(self) -> None:
         if self._stop.is_set():

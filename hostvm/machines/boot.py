@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 from hostvm import paths as places
 from hostvm.accel import select_accel
-from hostvm.agent.client import agent_status, end_agent, wait_ready
+from hostvm.agent.client import agent_is_ready, end_agent, wait_ready
 from hostvm.agent.config import AgentConfig
 from hostvm.agent.spawn import spawn_agent
 from hostvm.drivers.base import DomainSpec, DomainState
+from hostvm.drivers.consoles import rotate_console
 from hostvm.errors import DriverError, MachineError, PortTaken
 from hostvm.files import private_folder, write_atomic
-from hostvm.guest_images import stored_image
+from hostvm.guest_images import kernel_cmdline, stored_image
 from hostvm.machines.identity import free_port, port_is_free
 from hostvm.machines.open import machine_driver
 from hostvm.machines.seed import boot_initramfs, seed_entries
@@ -52,7 +53,7 @@ def start_machine(paths: MachinePaths, progress: Progress, engine_socket: str) -
     spec, state = load_spec(paths.spec), load_state(paths)
     driver = machine_driver(paths, state, spec)
     power = driver.state()
-    if power is DomainState.RUNNING and (agent_status(paths.run_dir) or {}).get("ready"):
+    if power is DomainState.RUNNING and agent_is_ready(paths.run_dir):
         return None
     if power in (DomainState.PAUSED, DomainState.CRASHED):
         driver.kill()
@@ -62,7 +63,7 @@ def start_machine(paths: MachinePaths, progress: Progress, engine_socket: str) -
             undo.callback(_power_off, paths, driver)
             state = _power_on(paths, spec, state, driver, progress, engine_socket)
         else:
-            spawn_agent(_agent_config(paths, state, spec, engine_socket))
+            spawn_agent(_agent_config(paths, state, engine_socket))
         with progress.step(f"start {paths.name}"):
             wait_ready(paths.run_dir, time.monotonic() + BOOT_SECONDS, progress)
         save_state(paths, replace(state, wanted_off=False))
@@ -79,8 +80,9 @@ def _power_on(
     private_folder(paths.run_dir)
     image = stored_image(state.image)
     qemu = find_qemu(state.arch)
-    accel = select_accel(spec.accel, state.arch, qemu, image.kernel, image.initramfs, places.cache(), progress)
+    accel = select_accel(spec.accel, qemu=qemu, kernel=image.kernel, cache_dir=places.cache(), progress=progress)
     seed = seed_entries(paths, state, boot_id=str(uuid.uuid4()))
+    rotate_console(paths.console)  # before the agent looks: the last boot's marks are not this one's
     write_atomic(paths.initramfs, boot_initramfs(image.initramfs.read_bytes(), seed))
     for _ in range(_PORT_TRIES):
         if not port_is_free(state.ssh_port):
@@ -88,7 +90,7 @@ def _power_on(
             save_state(paths, state)
             progress.note(f"port {taken} is taken by another program; machine {paths.name} now has {state.ssh_port}")
         # The agent starts first: it loads its libraries while the guest boots.
-        spawn_agent(_agent_config(paths, state, spec, engine_socket))
+        spawn_agent(_agent_config(paths, state, engine_socket))
         try:
             driver.start(_domain(paths, spec, state, image, accel, qemu.path))
         except PortTaken:
@@ -115,7 +117,7 @@ def _domain(
         qemu=qemu,
         kernel=image.kernel,
         initramfs=paths.initramfs,
-        cmdline=image.cmdline(accel),
+        cmdline=kernel_cmdline(image.manifest, accel),
         root_image=image.root,
         data_disk=paths.data_disk,
         mac=state.mac,
@@ -125,19 +127,19 @@ def _domain(
     )
 
 
-def _agent_config(paths: MachinePaths, state: MachineState, spec: MachineSpec, engine_socket: str) -> AgentConfig:
+def _agent_config(paths: MachinePaths, state: MachineState, engine_socket: str) -> AgentConfig:
     keys = make_keys(paths.keys)
     return AgentConfig(
         name=paths.name,
-        run_dir=paths.run_dir,
-        home=paths.folder,
+        run_dir=str(paths.run_dir),
+        home=str(paths.folder),
+        log=str(paths.agent_log),
         ssh_port=state.ssh_port,
-        client_key=keys.client_key,
+        client_key=str(keys.client_key),
         host_public_key=keys.host_public,
-        engine=spec.engine,
         engine_socket=engine_socket,
-        console=paths.console,
-        boot_deadline=BOOT_SECONDS,
+        console=str(paths.console),
+        boot_seconds=BOOT_SECONDS,
     )
 
 

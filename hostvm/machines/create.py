@@ -7,7 +7,7 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from hostvm.disks import create_data_disk
+from hostvm.disks import create_disk
 from hostvm.drivers.registry import pick_driver
 from hostvm.errors import MachineError
 from hostvm.files import private_folder, write_atomic
@@ -42,7 +42,7 @@ def create_machine(paths: MachinePaths, spec: MachineSpec, image: Image) -> Mach
         draft.folder.mkdir(mode=0o700)
         undo.callback(shutil.rmtree, draft.folder, ignore_errors=True)
         make_keys(private_folder(draft.folder / KEYS))
-        create_data_disk(draft.data_disk, spec.disk)
+        create_disk(draft.data_disk, spec.disk)
         write_atomic(draft.spec, render_spec(spec).encode())
         identity = new_uuid()
         state = MachineState(
@@ -51,7 +51,7 @@ def create_machine(paths: MachinePaths, spec: MachineSpec, image: Image) -> Mach
             arch=image.arch,
             ssh_port=free_port(),
             driver=kind,
-            image=image.digest,
+            image=f"sha256:{image.digest}",
             created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         )
         save_state(draft, state)

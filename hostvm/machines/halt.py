@@ -45,7 +45,7 @@ def stop_machine(paths: MachinePaths, progress: Progress, *, force: bool = False
 
 def _ask(paths: MachinePaths, driver: Driver, progress: Progress) -> None:
     with suppress(HostvmError, OSError):  # no agent, no ssh: the next way is tried
-        run_in_guest(paths.run_dir, POWEROFF, timeout=5.0)
+        run_in_guest(paths.run_dir, POWEROFF, timeout=10.0)
         if driver.wait_off(GUEST_SECONDS):
             return
     driver.powerdown()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 import uuid
 
 
@@ -25,8 +26,13 @@ def free_port() -> int:
 
 
 def port_is_free(port: int) -> bool:
-    """Whether the machine's kept port can still be listened on."""
+    """Whether nobody listens on this port of 127.0.0.1, found out without connecting."""
     with socket.socket() as probe:
+        if sys.platform == "win32":
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+        else:
+            # Lets connections that were closed a moment ago be; a listener is in the way all the same.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:

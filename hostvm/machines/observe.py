@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from hostvm.agent.client import agent_status
+from hostvm.agent.client import agent_status, docker_host
 from hostvm.drivers.base import DomainState
 from hostvm.errors import HostvmError
 from hostvm.machines.open import machine_driver
@@ -42,7 +42,7 @@ class Observation:
     @property
     def docker_host(self) -> str:
         """The value of DOCKER_HOST that reaches its engine."""
-        return str(self.agent.get("docker_host") or f"unix://{self.paths.docker_sock}")
+        return docker_host(self.paths.run_dir)
 
     def facts(self) -> dict[str, Any]:
         """The facts of `ls --json` and `status --json`; sizes are bytes."""

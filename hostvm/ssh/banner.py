@@ -2,48 +2,62 @@
 
 from __future__ import annotations
 
-import select
 import socket
 import time
+from typing import TYPE_CHECKING
 
 from hostvm.errors import SshError
 
-# QEMU's user network accepts a connection at once and only then tries the guest. While nothing listens there
-# the connection ends at once; while the guest has no network yet it stays silent, and its retries come seconds
-# apart. So a silent connection is joined by a fresh one; a few are kept, since a busy guest may need a while to
-# say its first words.
-_PAUSE = 0.05
-_SILENCE = 0.25
-_MOST = 4
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# QEMU's user network accepts a connection at once and only then tries the guest. While nothing listens there the
+# connection ends at once; while the guest has no network yet it stays silent, and its retries come seconds apart.
+# So a silent connection is given up for a fresh one, each with twice the patience of the one before: every attempt
+# makes sshd fork, and a busy emulated guest that is asked again and again would never get to answer.
+_PAUSE = 0.02
+_PATIENCE, _PATIENCE_ANNOUNCED, _PATIENCE_MOST = 0.5, 4.0, 16.0
+_UNANNOUNCED = 20.0  # a guest whose console says nothing for so long is tried all the same
+_CHECK_EVERY = 1.0
 
 
-def wait_banner(port: int, deadline: float, host: str = "127.0.0.1") -> socket.socket:
+def wait_banner(
+    port: int,
+    deadline: float,
+    host: str = "127.0.0.1",
+    *,
+    announced: Callable[[], bool] | None = None,
+    check: Callable[[], None] | None = None,
+) -> socket.socket:
     """A connected socket on which sshd has begun to speak, its banner still unread.
 
     :param deadline: on `time.monotonic`'s clock.
+    :param announced: whether the guest has said that its sshd starts; nothing is tried before.
+    :param check: called about once a second; what it raises ends the waiting.
     :raises SshError: nothing spoke before the deadline.
     """
-    probes: list[socket.socket] = []
-    opened = 0.0
-    try:
-        while (now := time.monotonic()) < deadline:
-            if not probes or (now - opened >= _SILENCE and len(probes) < _MOST):
-                opened = now
-                _add_probe(probes, host, port)
-            ready, _, _ = select.select(probes, [], [], _PAUSE) if probes else ([], [], [])
-            for probe in ready:
-                if _speaks(probe):
-                    probes.remove(probe)
-                    return probe
-                probes.remove(probe)
-                probe.close()
-            if not probes:
+    begun = checked = time.monotonic()
+    patience = _PATIENCE
+    while (now := time.monotonic()) < deadline:
+        if check is not None and now - checked >= _CHECK_EVERY:
+            checked = now
+            check()
+        if announced is not None:
+            if announced():
+                patience = max(patience, _PATIENCE_ANNOUNCED)
+            elif now - begun < _UNANNOUNCED:
                 time.sleep(_PAUSE)
-            elif len(probes) == _MOST and now - opened >= _SILENCE:
-                probes.pop(0).close()
-    finally:
-        for probe in probes:
+                continue
+        probe = _connect(host, port)
+        if probe is None:
+            time.sleep(_PAUSE)
+        elif _speaks(probe, min(patience, deadline - now)):
+            return probe
+        else:
             probe.close()
+            silent = time.monotonic() - now >= patience
+            patience = min(patience * 2, _PATIENCE_MOST) if silent else patience
+            time.sleep(_PAUSE)
     raise SshError(
         "the guest's ssh server did not answer in time",
         f"nothing spoke on {host}:{port}",
@@ -51,17 +65,21 @@ def wait_banner(port: int, deadline: float, host: str = "127.0.0.1") -> socket.s
     )
 
 
-def _add_probe(probes: list[socket.socket], host: str, port: int) -> None:
+def _connect(host: str, port: int) -> socket.socket | None:
     try:
         probe = socket.create_connection((host, port), timeout=1.0)
     except OSError:
-        return  # the hypervisor does not listen yet
+        return None  # the hypervisor does not listen yet
     probe.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    probes.append(probe)
+    return probe
 
 
-def _speaks(probe: socket.socket) -> bool:
+def _speaks(probe: socket.socket, patience: float) -> bool:
+    """Whether anything came within `patience` seconds; False as soon as the connection ends."""
+    probe.settimeout(max(patience, 0.01))
     try:
-        return bool(probe.recv(1, socket.MSG_PEEK))
+        spoke = bool(probe.recv(1, socket.MSG_PEEK))
     except OSError:
         return False
+    probe.settimeout(None)
+    return spoke

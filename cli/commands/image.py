@@ -1,0 +1,147 @@
+"""image build, ls, inspect, rm: guest images; image base: container base images made offline."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Any
+
+from cli.commands.common import existing_paths, print_json, print_table, say
+from cli.progress import make_progress
+from cli.ready import ensure_ready
+from hostvm.agent.client import open_engine
+from hostvm.errors import HostvmError, MachineError
+from hostvm.guest_images import guest_arch, make_builder
+from hostvm.paths import MachinePaths, cache, machine_names
+from hostvm.sizes import human_size
+from hostvm.state import load_state
+from images.base import build_base
+from images.build import build_image
+from images.recipe import find_recipe
+from images.store import inspect_image, list_damaged, list_images, remove_image
+from runtime.docker.api import EngineApi
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from images.progress import Task
+    from images.store import Image
+
+
+def build(options: argparse.Namespace) -> int:
+    """Build from the archive as it is now, whether an image is stored already or not."""
+    recipe = find_recipe(options.recipe)
+    arch = options.arch or guest_arch()
+    progress = make_progress(quiet=options.quiet)
+    image = build_image(recipe, arch, options.suite, options.mirror, cache(), make_builder(), progress)
+    if options.json:
+        return print_json(_facts(image))
+    say(options, f"image {image.digest[:12]} ({image.name}, {image.arch}, {human_size(image.size)})")
+    return 0
+
+
+def ls(options: argparse.Namespace) -> int:
+    """All stored images, newest first."""
+    images = list_images(cache())
+    if options.json:
+        return print_json([_facts(image) for image in images])
+    rows = [
+        (
+            image.name,
+            image.digest[:12],
+            image.arch,
+            image.suite,
+            human_size(image.size),
+            ", ".join(_users(image)) or "-",
+        )
+        for image in images
+    ]
+    print_table(("NAME", "DIGEST", "ARCH", "SUITE", "SIZE", "MACHINES"), rows)
+    for path in list_damaged(cache()):
+        say(options, f"damaged: {path}; remove it with: hostvm image rm {path.name[:12]}")
+    return 0
+
+
+def _facts(image: Image) -> dict[str, Any]:
+    return {
+        "name": image.name,
+        "digest": f"sha256:{image.digest}",
+        "arch": image.arch,
+        "suite": image.suite,
+        "size": image.size,
+        "path": str(image.path),
+        "machines": _users(image),
+    }
+
+
+def _users(image: Image) -> list[str]:
+    """Names of the machines that boot this image."""
+    found = []
+    for name in machine_names():
+        try:
+            state = load_state(MachinePaths.of(name))
+        except HostvmError:
+            continue  # a damaged machine boots nothing
+        if state.image == f"sha256:{image.digest}":
+            found.append(name)
+    return found
+
+
+def inspect(options: argparse.Namespace) -> int:
+    """The manifest."""
+    image = inspect_image(cache(), options.reference)
+    return print_json({**_facts(image), "manifest": image.manifest})
+
+
+def rm(options: argparse.Namespace) -> int:
+    """Delete an image that no machine needs."""
+    image = inspect_image(cache(), options.reference)
+    users = _users(image)
+    if users:
+        raise MachineError(
+            f"image {image.digest[:12]} is in use",
+            f"machines that boot it: {', '.join(users)}",
+            f"delete them first, for example: hostvm rm {users[0]}",
+        )
+    remove_image(cache(), image.digest)
+    say(options, f"image {image.digest[:12]} is deleted")
+    return 0
+
+
+def base(options: argparse.Namespace) -> int:
+    """Make a base image; load it into the machine's engine, or write it to a file."""
+    paths = None if options.output else existing_paths(options)
+    if paths is not None:
+        ensure_ready(paths)
+    progress = make_progress(quiet=options.quiet)
+    archive = build_base(
+        options.image,
+        options.arch or guest_arch(),
+        packages=options.package,
+        suite=options.suite,
+        mirror=options.mirror,
+        cache=cache(),
+        builder=make_builder(),
+        progress=progress,
+        tag=options.tag,
+    )
+    name = options.tag or options.image
+    if paths is None:
+        shutil.copyfile(archive, options.output)
+        say(options, f"{name} is in {options.output}; load it with: docker load -i {options.output}")
+        return 0
+    api = EngineApi(lambda: open_engine(paths.run_dir), paths.name)
+    with progress.task(f"loading {name}", archive.stat().st_size, "B") as task:
+        answer = api.upload("POST", "/images/load", _read(archive, task), query={"quiet": 1})
+    if '"errorDetail"' in answer:
+        raise HostvmError(f"the engine refused {name}", answer.strip(), f"look with: hostvm logs {paths.name}")
+    say(options, f"{name} is loaded into machine {paths.name}")
+    return 0
+
+
+def _read(path: Path, task: Task) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(1024 * 1024):
+            task.advance(len(chunk))
+            yield chunk

@@ -1,0 +1,40 @@
+"""What a guest says on its serial console about its own boot."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# images/files/guest/usr/lib/hostvm/lib.sh prints "hostvm-guest: mark NAME UPTIME".
+SSH_MARK = b"hostvm-guest: mark ssh "
+
+
+class ConsoleMark:
+    """Whether a mark has appeared in a console's file, read on from where the last look ended."""
+
+    def __init__(self, console: Path, mark: bytes) -> None:
+        self._console = console
+        self._mark = mark
+        self._place = 0
+        self._rest = b""
+        self._seen = False
+
+    def seen(self) -> bool:
+        """Look again; once seen it stays seen. A console that was begun anew is read from its start."""
+        if self._seen:
+            return True
+        try:
+            with self._console.open("rb") as file:
+                if file.seek(0, 2) < self._place:
+                    self._place, self._rest = 0, b""
+                file.seek(self._place)
+                data = file.read()
+        except OSError:
+            return False
+        self._place += len(data)
+        text = self._rest + data
+        self._seen = self._mark in text
+        self._rest = text[-len(self._mark) :]
+        return self._seen
