@@ -80,8 +80,9 @@ def _devices(devices: ET.Element, domain: DomainSpec) -> None:
     _text(rng, "backend", None, model="builtin")
     _slot(rng, 4)
     _slot(ET.SubElement(devices, "memballoon", model="virtio", autodeflate="on", freePageReporting="on"), 5)
+    # Not "off": the file is new for each boot, and virtlogd would also delete the boot before this one beside it.
     serial = ET.SubElement(devices, "serial", type="file")
-    ET.SubElement(serial, "source", path=str(domain.console), append="off")
+    ET.SubElement(serial, "source", path=str(domain.console), append="on")
     ET.SubElement(serial, "target", port="0")
     ET.SubElement(devices, "controller", type="usb", model="none")
 
