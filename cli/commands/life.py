@@ -65,12 +65,8 @@ def start(options: argparse.Namespace) -> int:
     with machine_lock(paths):
         if not paths.folder.exists():
             _create(paths, spec, progress)
-        elif _wanted(options):
-            raise MachineError(
-                f"machine {paths.name} exists already; options of start only shape a new one",
-                f"given: {', '.join('--' + key.replace('_', '-') for key in _wanted(options))}",
-                f"change them in {paths.spec} and then: hostvm restart {paths.name}",
-            )
+        else:
+            _refuse_other(paths, options)
         seconds = start_machine(paths, progress, _engine_socket(paths))
     if options.json:
         return print_json(observe(paths).facts())
@@ -78,6 +74,23 @@ def start(options: argparse.Namespace) -> int:
     state = "was running already" if seconds is None else f"is ready after {seconds:.1f} s"
     say(options, f"machine {paths.name} {state}. Try: hostvm{suffix} docker run --rm IMAGE")
     return 0
+
+
+def _refuse_other(paths: MachinePaths, options: argparse.Namespace) -> None:
+    """Options of `start` shape a new machine; for one that exists they must say what it already is."""
+    there = load_spec(paths.spec)
+    wanted = parse_settings(_wanted(options), there, "command line")
+    differing = [setting for setting in SETTINGS if getattr(wanted, setting.key) != getattr(there, setting.key)]
+    if differing:
+        raise MachineError(
+            f"machine {paths.name} exists already and is another one",
+            "\n".join(
+                f"{setting.key}: it has {setting.render(getattr(there, setting.key))}, "
+                f"given was {setting.render(getattr(wanted, setting.key))}"
+                for setting in differing
+            ),
+            f"start it as it is: hostvm start {paths.name}\nor change {paths.spec}, then: hostvm restart {paths.name}",
+        )
 
 
 def _engine_socket(paths: MachinePaths) -> str:
