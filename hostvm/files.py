@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def private_folder(path: Path) -> Path:
     :raises OSError: it cannot be made, or belongs to another user.
     """
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if os.name == "posix":
+    if sys.platform != "win32":
         owner = path.lstat().st_uid
         if owner != os.geteuid():
             raise PermissionError(f"{path} belongs to user {owner}")

@@ -112,6 +112,7 @@ def test_a_binary_that_lies_about_its_architecture_is_named(says, tmp_path):
     ],
 )
 def test_a_missing_qemu_is_told_with_the_command_that_installs_it(says, monkeypatch, platform, command):
+    monkeypatch.setattr(qemu_binary, "_find_program", lambda _: None)  # shutil.which asks the real Windows
     monkeypatch.setattr(qemu_binary.sys, "platform", platform)
     with pytest.raises(DriverError) as caught:
         qemu_binary.find_qemu("arm64")
