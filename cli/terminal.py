@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -123,13 +124,9 @@ else:
             # A session of its own: no key, hangup or stopped job of the terminal reaches it.
             os.setsid()
             # Everything else is let go, above all the agent's socket and pipes that others wait on.
-            for number in (0, 1, 2):
-                if number != terminal:
-                    os.close(number)
-            lowest, highest = sorted((reader, terminal))
-            os.closerange(3, lowest)
-            os.closerange(lowest + 1, highest)
-            os.closerange(highest + 1, _DESCRIPTORS)
+            for first, last in pairwise(sorted({-1, terminal, reader, _DESCRIPTORS})):
+                if first + 1 < last:
+                    os.closerange(first + 1, last)
             if os.read(reader, 1) == b"" and termios.tcgetattr(terminal)[:4] == raw[:4]:
                 termios.tcsetattr(terminal, termios.TCSANOW, before)
         return 0

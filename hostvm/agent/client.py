@@ -261,9 +261,9 @@ def docker_host(run_dir: Path) -> str:
 
 
 def _may_appear(run_dir: Path) -> bool:
-    from hostvm.agent.spawn import spawned_alive
+    from hostvm.agent.spawn import may_appear
 
-    return spawned_alive(run_dir)
+    return may_appear(run_dir)
 
 
 def _not_started(run_dir: Path) -> AgentError:

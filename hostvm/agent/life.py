@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ from hostvm.ssh.banner import wait_banner
 from hostvm.ssh.connection import handshake
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Sequence
 
     from hostvm.agent.config import AgentConfig

@@ -57,6 +57,7 @@ def run_agent(
     is_running: Callable[[], bool],
     *,
     capture: bool = False,
+    lock_seconds: float = _LOCK_SECONDS,
 ) -> int:
     """Serve one machine until it is off or a client says shutdown; returns the process's exit status.
 
@@ -64,12 +65,13 @@ def run_agent(
     waits a little for the first to end and then leaves with status 3. Sockets of a dead agent are replaced.
 
     :param is_running: whether the machine is powered on; see `Life`.
+    :param lock_seconds: how long to wait for another agent's end.
     :param capture: send standard output and error to the log; for a process of its own.
     """
     private_folder(Path(config.run_dir))
     log = AgentLog(config.log, capture=capture)
     try:
-        with FileLock(config.lock, timeout=_LOCK_SECONDS, mode=0o600):
+        with FileLock(config.lock, timeout=lock_seconds, mode=0o600):
             _serve(config, services, checks, is_running, log)
     except Timeout:
         log("another agent serves this machine: leaving")

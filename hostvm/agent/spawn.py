@@ -36,10 +36,10 @@ def spawn_agent(config: AgentConfig) -> None:
         settings.store(config, run_dir, (agent.pid, agent.started))
 
 
-def spawned_alive(run_dir: Path) -> bool:
-    """Whether the process that was started last as this machine's agent lives."""
+def may_appear(run_dir: Path) -> bool:
+    """Whether the process that was started last as this machine's agent lives, or is not known."""
     identity = settings.spawned(run_dir)
-    return identity is not None and process.is_alive(ProcessId(*identity))
+    return identity is None or process.is_alive(ProcessId(*identity))
 
 
 def end_process(run_dir: Path, timeout: float) -> None:

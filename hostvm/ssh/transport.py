@@ -168,7 +168,8 @@ class GuestTransport(paramiko.Transport):
             self.send_user(_message(common.cMSG_GLOBAL_REQUEST, "keepalive@openssh.com", want_reply))
         except ConnectionError:
             return False
-        return self._pong.wait(timeout)
+        # A dead connection drops what is sent without a word.
+        return self.is_active() and self._pong.wait(timeout)
 
     def close(self) -> None:
         """Close all channels and the socket; wakes the reader, so it takes no time. Idempotent."""

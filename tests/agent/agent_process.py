@@ -11,4 +11,5 @@ from hostvm.agent.run import run_agent
 
 if __name__ == "__main__":
     config = load(Path(sys.argv[1]))
-    sys.exit(run_agent(config, (), (), forward_listens(config.ssh_port), capture=True))
+    is_running = forward_listens(config.ssh_port)
+    sys.exit(run_agent(config, (), (), is_running, capture=True, lock_seconds=0.3))

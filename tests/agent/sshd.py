@@ -12,6 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import psutil
+
 from hostvm.ssh.keys import Keys, authorized_keys_line, make_keys
 
 # Debian 12's sshd passes signals on only for ordinary users; the guest's newer one does for root too.
@@ -83,22 +85,30 @@ class Sshd:
             time.sleep(0.02)
         raise AssertionError((self.folder / "sshd.log").read_text())
 
-    def connections(self) -> list[int]:
-        """Process ids of the children that serve connections."""
+    def connections(self) -> list[psutil.Process]:
+        """The children that serve connections, oldest first; each has a child without privileges."""
         assert self.process is not None
-        found = subprocess.run(["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True, check=False)
-        return [int(word) for word in found.stdout.split()]
+        dated = []
+        for child in psutil.Process(self.process.pid).children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                dated.append((child.create_time(), child.pid, child))
+        return [child for _, _, child in sorted(dated)]
+
+    def cut(self, connection: psutil.Process) -> None:
+        """End one connection as a crash would."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for process in [*connection.children(recursive=True), connection]:
+                process.kill()
 
     def stop(self) -> None:
         if self.process is None:
             return
-        children = self.connections()
+        connections = self.connections()
         self.process.terminate()
         self.process.wait(10)
         self.process = None
-        for child in children:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(child, 9)
+        for connection in connections:
+            self.cut(connection)
 
     def remove(self) -> None:
         self.stop()

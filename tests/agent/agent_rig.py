@@ -1,0 +1,108 @@
+"""What the tests of this folder share: an agent and clients of it as processes, waiting, connecting."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(HERE.parent.parent)}
+
+
+def until(condition, seconds=10.0):
+    """Wait for a condition; gives its value."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"still not after {seconds} s"
+        time.sleep(0.02)
+    return value
+
+
+class AgentUnderTest:
+    """A machine's run folder, and an agent process for it."""
+
+    def __init__(self, folder: Path, sshd, engine_socket: str) -> None:
+        from hostvm.agent import config as settings
+        from hostvm.console import SSH_MARK
+
+        self.run_dir = folder / "m"
+        self.log = self.run_dir / "agent.log"
+        self.config = settings.AgentConfig(
+            name="m",
+            run_dir=str(self.run_dir),
+            home=str(folder),
+            log=str(self.log),
+            ssh_port=sshd.port,
+            client_key=str(sshd.keys.client_key),
+            host_public_key=sshd.keys.host_public,
+            engine_socket=engine_socket,
+            console=str(folder / "console.log"),
+            user=sshd.user,
+        )
+        # What a guest says on its console when its sshd begins.
+        Path(self.config.console).write_bytes(SSH_MARK + b"1.0\n")
+        settings.store(self.config, self.run_dir)
+        self.processes: list[subprocess.Popen] = []
+
+    def spawn(self) -> subprocess.Popen:
+        from hostvm import process
+        from hostvm.agent import config as settings
+
+        argv = [sys.executable, HERE / "agent_process.py", self.run_dir]
+        child = subprocess.Popen(argv, env=ENVIRONMENT, stdin=subprocess.DEVNULL, start_new_session=True)
+        self.processes.append(child)
+        identity = process.identify(child.pid)
+        settings.store(self.config, self.run_dir, (identity.pid, identity.started))
+        return child
+
+    def start(self) -> None:
+        from hostvm.agent.client import wait_ready
+        from images.progress import NullProgress
+
+        self.spawn()
+        wait_ready(self.run_dir, time.monotonic() + 15, NullProgress())
+
+    @property
+    def process(self) -> subprocess.Popen:
+        return self.processes[-1]
+
+    def status(self):
+        from hostvm.agent.client import agent_status
+
+        return agent_status(self.run_dir)
+
+    def stop(self) -> None:
+        for child in self.processes:
+            with contextlib.suppress(ProcessLookupError):
+                child.send_signal(signal.SIGTERM)
+            child.wait(10)
+
+    def argv(self, mode: str, *words: str | bytes) -> list[str | bytes]:
+        return [sys.executable, str(HERE / "client_process.py"), str(self.run_dir), mode, *words]
+
+    def run(self, *words: str | bytes, mode: str = "plain", **options) -> subprocess.CompletedProcess:
+        options.setdefault("stdin", subprocess.DEVNULL) if "input" not in options else None
+        return subprocess.run(
+            self.argv(mode, *words), env=ENVIRONMENT, capture_output=True, timeout=60, check=False, **options
+        )
+
+    def popen(self, *words: str | bytes, mode: str = "plain", **options) -> subprocess.Popen:
+        return subprocess.Popen(self.argv(mode, *words), env=ENVIRONMENT, **options)
+
+
+def connect_to(sshd, **changes):
+    from hostvm.ssh.connection import connect
+
+    options = {
+        "client_key": sshd.keys.client_key,
+        "host_public_key": sshd.keys.host_public,
+        "deadline": time.monotonic() + 10,
+        "user": sshd.user,
+        **changes,
+    }
+    return connect(sshd.port, **options)

@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import stat
+import subprocess
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from agent_rig import until
+from sshd import free_port
+
+from hostvm.agent import protocol
+from hostvm.agent.client import Agent, AgentAbsent, agent_is_ready, agent_status, end_agent, run_in_guest, wait_ready
+from hostvm.agent.run import run_agent
+from hostvm.checks import Check
+from hostvm.errors import AgentError, HostvmError, MachineError
+from images.progress import NullProgress
+
+
+def test_sockets_are_private(agent):
+    for name in ("agent.sock", "docker.sock"):
+        mode = (agent.run_dir / name).stat().st_mode
+        assert stat.S_ISSOCK(mode)
+        assert stat.S_IMODE(mode) == 0o600
+    assert stat.S_IMODE(agent.run_dir.stat().st_mode) == 0o700
+
+
+def test_status(agent):
+    facts = agent.status()
+    assert facts["ready"] is True
+    assert facts["state"] == "ready"
+    assert facts["pid"] == agent.process.pid
+    assert facts["docker_host"] == f"unix://{agent.run_dir}/docker.sock"
+    assert 0 < facts["marks"]["banner"] <= facts["marks"]["ssh"] <= facts["marks"]["engine"] <= facts["marks"]["ready"]
+    assert agent_is_ready(agent.run_dir)
+
+
+def test_run_in_guest(agent):
+    done = run_in_guest(agent.run_dir, ["sh", "-c", "echo out; echo err >&2; exit 3"], timeout=10)
+    assert (done.status, done.stdout, done.stderr) == (3, b"out\n", b"err\n")
+
+
+def test_second_agent_leaves(agent):
+    second = agent.spawn()
+    assert second.wait(10) == 3
+    assert "another agent" in agent.log.read_text()
+    agent.processes.remove(second)
+    assert agent.status()["pid"] == agent.process.pid
+
+
+def test_other_version_is_told_what_to_do(agent):
+    with Agent(agent.run_dir, 5) as client:
+        hello = {"version": 99, "op": "status"}
+        client.sock.sendall(protocol.control(protocol.HELLO, hello))
+        with pytest.raises(AgentError) as caught:
+            client.answer()
+    assert caught.value.resolution == "hostvm restart m"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\xff" * 64,
+        protocol.frame(protocol.STDIN, b"x"),
+        protocol.frame(protocol.HELLO, b"no json"),
+        protocol.frame(protocol.HELLO, b"[]"),
+        protocol.control(protocol.HELLO, {"version": protocol.VERSION, "op": "no such"}),
+        protocol.control(protocol.HELLO, {"version": protocol.VERSION, "op": "exec"}),
+        protocol.control(protocol.HELLO, {"version": protocol.VERSION, "op": "exec", "argv": [1]}),
+        protocol.frame(protocol.HELLO, b"x" * 100)[:20],
+    ],
+)
+def test_nonsense_ends_that_connection_only(agent, sent):
+    with Agent(agent.run_dir, 10) as client:
+        client.sock.sendall(sent)
+        with contextlib.suppress(OSError):
+            client.sock.shutdown(socket.SHUT_WR)
+        with pytest.raises(HostvmError):
+            client.answer()
+    assert agent_is_ready(agent.run_dir)
+
+
+def flood(client: Agent) -> None:
+    for _ in range(200):
+        client.sock.sendall(protocol.frame(protocol.STDIN, b"x" * 65536))
+    client.next_frame()
+
+
+def test_input_beyond_its_credit_ends_the_session(agent):
+    with Agent(agent.run_dir, 10) as client:
+        client.ask("exec", argv=["sleep", "60"])
+        client.answer()
+        with pytest.raises((HostvmError, OSError)):
+            flood(client)
+    until(lambda: agent.status()["sessions"] == 0)
+
+
+def test_sockets_of_a_dead_agent_are_replaced(own_agent):
+    own_agent.start()
+    own_agent.process.kill()
+    own_agent.process.wait()
+    assert (own_agent.run_dir / "agent.sock").exists()
+    with pytest.raises(AgentAbsent) as caught:
+        Agent(own_agent.run_dir)
+    assert caught.value.resolution == "hostvm start m"
+    own_agent.start()
+    assert own_agent.run("echo", "again").stdout == b"again\n"
+
+
+def test_shutdown_removes_the_sockets(own_agent):
+    own_agent.start()
+    end_agent(own_agent.run_dir)
+    assert own_agent.process.wait(5) == 0
+    assert not list(own_agent.run_dir.glob("*.sock"))
+    assert agent_status(own_agent.run_dir) is None
+    end_agent(own_agent.run_dir)
+
+
+def test_a_hung_agent_is_killed(own_agent):
+    own_agent.start()
+    own_agent.process.send_signal(signal.SIGSTOP)
+    begun = time.monotonic()
+    end_agent(own_agent.run_dir, timeout=0.5)
+    assert time.monotonic() - begun < 5
+    assert own_agent.process.wait(5) == -signal.SIGKILL
+
+
+def test_reconnects_when_ssh_is_lost(own_agent, sshd):
+    own_agent.start()
+    begun = time.monotonic()
+    sshd.cut(sshd.connections()[-1])
+    until(lambda: "was lost" in own_agent.log.read_text())
+    until(lambda: agent_is_ready(own_agent.run_dir))
+    assert time.monotonic() - begun < 5
+    assert own_agent.run("echo", "back").stdout == b"back\n"
+
+
+def test_a_command_waits_for_a_guest_that_comes_late(own_agent, sshd):
+    sshd.stop()
+    try:
+        own_agent.spawn()
+        until(lambda: agent_status(own_agent.run_dir))
+        assert not agent_is_ready(own_agent.run_dir)
+        client = own_agent.popen("echo", "late", stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
+        time.sleep(0.3)
+        assert client.poll() is None
+    finally:
+        sshd.start()
+    assert client.communicate(timeout=10)[0] == b"late\n"
+
+
+def test_ends_with_its_machine(own_agent, sshd):
+    own_agent.start()
+    sshd.stop()
+    try:
+        assert own_agent.process.wait(10) == 0
+    finally:
+        sshd.start()
+    assert not list(own_agent.run_dir.glob("*.sock"))
+
+
+def test_start_that_dies_is_told_at_once(own_agent):
+    from hostvm.agent import config as settings
+
+    settings.store(own_agent.config, own_agent.run_dir, (2**22 - 1, 1.0))
+    own_agent.log.write_text("2026 agent begins\nout of memory\n")
+    begun = time.monotonic()
+    with pytest.raises(AgentError) as caught:
+        wait_ready(own_agent.run_dir, begun + 60, NullProgress())
+    assert time.monotonic() - begun < 2
+    assert "out of memory" in caught.value.details
+
+
+class Recorder:
+    name = "recorder"
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def start(self, guest, host) -> None:
+        self.events.append("start " + guest.run(["echo", "in guest"]).stdout.decode().strip())
+        host.log("service speaks")
+
+    def stop(self) -> None:
+        self.events.append("stop")
+
+    def describe(self):
+        return {"events": len(self.events)}
+
+
+@contextlib.contextmanager
+def agent_in_this_process(config, services, checks, is_running):
+    thread = threading.Thread(target=run_agent, args=(config, services, checks, is_running), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        end_agent(Path(config.run_dir))
+        thread.join(10)
+
+
+def test_services_live_with_the_connection(own_agent, sshd):
+    recorder = Recorder()
+    with agent_in_this_process(own_agent.config, [recorder], [], lambda: True):
+        wait_ready(own_agent.run_dir, time.monotonic() + 10, NullProgress())
+        until(lambda: recorder.events == ["start in guest"])
+        assert agent_status(own_agent.run_dir)["services"] == {"recorder": {"events": 1}}
+        sshd.cut(sshd.connections()[-1])
+        until(lambda: recorder.events == ["start in guest", "stop", "start in guest"])
+    assert recorder.events[-1] == "stop"
+    assert "service speaks" in own_agent.log.read_text()
+
+
+def test_check_that_fails_is_told_and_the_machine_kept(own_agent, monkeypatch):
+    monkeypatch.setattr("hostvm.agent.life._AGAIN_SECONDS", 0.3)
+    config = replace(own_agent.config, boot_seconds=0.3)
+    check = Check("data disk", ("sh", "-c", "echo not mounted; exit 1"), "look with: hostvm logs m")
+    with agent_in_this_process(config, [], [check], lambda: True):
+        with pytest.raises(MachineError) as caught:
+            until(lambda: wait_ready(own_agent.run_dir, time.monotonic() + 20, NullProgress()))
+        assert "data disk" in caught.value.brief
+        assert "not mounted" in caught.value.details
+        assert caught.value.resolution == "look with: hostvm logs m"
+        assert agent_status(own_agent.run_dir)["state"] == "failed"
+        # ssh works all the same, for a look inside.
+        assert run_in_guest(own_agent.run_dir, ["echo", "inside"], timeout=10).stdout == b"inside\n"
+
+
+def test_agent_that_never_sees_a_machine_says_so(own_agent, monkeypatch):
+    monkeypatch.setattr("hostvm.agent.life._APPEARS_WITHIN", 0.2)
+    assert run_agent(replace(own_agent.config, ssh_port=free_port()), [], [], lambda: False) == 0
+    assert "the machine is off" in own_agent.log.read_text()

@@ -1,0 +1,252 @@
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+
+import pytest
+from agent_rig import connect_to, until
+
+from hostvm.checks import Check, run_checks
+from hostvm.errors import GuestTimeout, MachineError, SshError
+from hostvm.guest import Pty
+from hostvm.ssh.banner import wait_banner
+from hostvm.ssh.keys import make_keys
+
+ARGV = [
+    "a b",
+    "it's",
+    'say "x"',
+    "$HOME `id` $(id)",
+    "",
+    "line\nbreak\n",
+    "tab\there",
+    "*?[a]",
+    "~",
+    "-n",
+    "\\",
+    "!history",
+    "grüße 你好 🐳",
+    b"\xff\xfe raw",
+    "a=b",
+    ";true&",
+]
+
+
+def test_argv_is_exact(guest):
+    done = guest.run(["printf", "%s\\0", *ARGV])
+    words = [word if isinstance(word, bytes) else word.encode() for word in ARGV]
+    assert done.stdout.split(b"\0")[:-1] == words
+    assert (done.status, done.stderr) == (0, b"")
+
+
+def test_env_and_folder(guest):
+    env = {"A": "1 '2'\n3", "with-dash": "x", "UID": "77", "EMPTY": ""}
+    done = guest.run(["env", "-0"], env=env, cwd="/usr/share")
+    found = dict(entry.split(b"=", 1) for entry in done.stdout.split(b"\0") if entry)
+    assert {name: found[name.encode()].decode() for name in env} == env
+    assert found[b"PWD"] == b"/usr/share"
+
+
+def test_folder_that_is_missing_falls_back_to_home(guest, sshd):
+    home = guest.run(["sh", "-c", "cd; pwd"]).stdout
+    assert guest.run(["pwd"], cwd="/no/such place").stdout == home
+
+
+@pytest.mark.parametrize(("script", "status"), [("exit 0", 0), ("exit 7", 7), ("exit 255", 255)])
+def test_status(guest, script, status):
+    assert guest.run(["sh", "-c", script]).status == status
+
+
+@pytest.mark.parametrize(("name", "status"), [("KILL", 137), ("TERM", 143), ("SEGV", 139), ("USR1", 138)])
+def test_status_of_a_signal(guest, name, status):
+    assert guest.run(["sh", "-c", f"kill -{name} $$"]).status == status
+
+
+def test_missing_program(guest):
+    done = guest.run(["no-such-program"])
+    assert done.status == 127
+    assert b"no-such-program" in done.stderr
+
+
+def test_outputs_are_apart(guest):
+    done = guest.run(["sh", "-c", "echo out; echo err >&2"])
+    assert (done.stdout, done.stderr) == (b"out\n", b"err\n")
+
+
+def test_big_binary_both_ways(guest):
+    data = os.urandom(16 << 20)
+    assert guest.run(["cat"], stdin=data).stdout == data
+
+
+def test_program_that_does_not_read_its_input(guest):
+    assert guest.run(["true"], stdin=b"x" * (8 << 20)).status == 0
+
+
+@pytest.mark.parametrize(("name", "status"), [("TERM", 143), ("INT", 130), ("KILL", 137), ("HUP", 129)])
+def test_signals_reach_the_program(guest, name, status):
+    process = guest.stream(["sh", "-c", "echo up; exec sleep 60"])
+    assert process.read_stdout(10) == b"up\n"
+    process.signal(name)
+    assert process.wait() == status
+
+
+def test_close_ends_the_program(guest):
+    process = guest.stream(["sh", "-c", "echo $$; exec sleep 60"])
+    number = int(process.read_stdout(20))
+    process.close()
+    until(lambda: guest.run(["kill", "-0", str(number)]).status != 0)
+
+
+def test_terminal_and_its_size(guest):
+    process = guest.stream(
+        ["sh", "-c", "tty >/dev/null && stty size && echo $TERM; read x; stty size"], pty=Pty("vt220", 33, 101)
+    )
+    first = b""
+    while b"vt220" not in first:
+        first += process.read_stdout(1000)
+    assert first == b"33 101\r\nvt220\r\n"
+    process.resize(20, 70)
+    process.write_stdin(b"\n")
+    rest = b""
+    while more := process.read_stdout(1000):
+        rest += more
+    assert b"20 70" in rest
+    assert process.wait() == 0
+
+
+def test_timeout_kills(guest):
+    begun = time.monotonic()
+    with pytest.raises(GuestTimeout) as caught:
+        guest.run(["sleep", "60"], timeout=0.3)
+    assert time.monotonic() - begun < 3
+    assert "sleep 60" in caught.value.details
+
+
+def test_other_host_key_is_refused(sshd, tmp_path):
+    other = make_keys(tmp_path).host_public
+    with pytest.raises(SshError) as caught:
+        connect_to(sshd, host_public_key=other)
+    assert "host key" in caught.value.brief
+    assert other in caught.value.details
+
+
+def test_unknown_client_key_is_refused(sshd, tmp_path):
+    with pytest.raises(SshError):
+        connect_to(sshd, client_key=make_keys(tmp_path).client_key)
+
+
+def test_nobody_listens():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    begun = time.monotonic()
+    with pytest.raises(SshError):
+        wait_banner(port, time.monotonic() + 0.4)
+    assert time.monotonic() - begun < 1
+
+
+def test_a_forward_that_accepts_but_stays_silent_is_tried_again():
+    """As QEMU's does while the guest boots: the first connections never speak, a later one does."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        kept = []
+
+        def serve() -> None:
+            for turn in range(3):
+                sock, _ = server.accept()
+                kept.append(sock)
+                if turn == 2:
+                    sock.sendall(b"SSH-2.0-Test\r\n")
+
+        threading.Thread(target=serve, daemon=True).start()
+        begun = time.monotonic()
+        with wait_banner(server.getsockname()[1], begun + 10) as found:
+            assert found.recv(100) == b"SSH-2.0-Test\r\n", "the banner is still unread"
+        assert time.monotonic() - begun < 2
+        for sock in kept:
+            sock.close()
+
+
+def test_socket_in_the_guest(guest, engine):
+    stream = guest.open_socket(str(engine.path))
+    stream.sendall(b"ECHO\n" + b"x" * 100_000)
+    stream.shutdown_write()
+    answer = b""
+    while more := stream.recv(65536):
+        answer += more
+    assert answer == b"x" * 100_000 + b"<end>"
+    stream.close()
+    stream.close()
+
+
+def test_nothing_listens_in_the_guest(guest):
+    with pytest.raises(ConnectionRefusedError):
+        guest.open_socket("/no/such.sock")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(ConnectionRefusedError):
+        guest.open_tcp("127.0.0.1", port)
+
+
+def test_tcp_in_the_guest(guest):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        stream = guest.open_tcp("127.0.0.1", server.getsockname()[1])
+        sock, _ = server.accept()
+        with sock:
+            stream.sendall(b"hello")
+            assert sock.recv(10) == b"hello"
+        assert stream.recv(10) == b""
+    stream.close()
+
+
+def test_channels_are_forgotten(guest, engine):
+    transport = guest._transport
+    for _ in range(50):
+        guest.open_socket(str(engine.path)).close()
+    guest.run(["true"])
+    until(lambda: not transport._open)
+    assert not transport.channels_seen
+    assert not transport.channel_events
+
+
+def test_ping_and_end_of_the_connection(sshd):
+    connection = connect_to(sshd)
+    assert connection.ping(5)
+    assert not connection.wait_closed(0.01)
+    process = connection.stream(["sleep", "60"])
+    connection.close()
+    assert connection.wait_closed(5)
+    assert not connection.alive
+    assert not connection.ping(1)
+    with pytest.raises(SshError):
+        process.wait()
+    with pytest.raises(SshError):
+        connection.run(["true"])
+
+
+def test_checks_hold_in_their_order(guest, tmp_path):
+    told = []
+    checks = (
+        Check("first", ("true",), "hostvm logs"),
+        Check("soft", ("sh", "-c", "echo why; false"), "hostvm logs", fatal=False),
+        Check("second", ("sh", "-c", f"test -e {tmp_path}/mark || {{ mkdir -p {tmp_path}; exit 1; }}"), "hostvm logs"),
+    )
+    (tmp_path / "mark").touch()
+    tmp_path.chmod(0o755)
+    warnings = run_checks(guest, (checks[0], checks[1]), time.monotonic() + 5, report=told.append)
+    assert told == ["check 1 of 1: first"]
+    assert warnings == ["soft: hostvm logs (why)"]
+
+
+def test_check_that_never_holds(guest, tmp_path):
+    console = tmp_path / "console.log"
+    console.write_text("old\n" * 30 + "Kernel panic\n")
+    check = Check("engine", ("sh", "-c", "echo no engine >&2; exit 3"), "look with: hostvm logs")
+    with pytest.raises(MachineError) as caught:
+        run_checks(guest, [check], time.monotonic() + 0.5, console=console)
+    error = caught.value
+    assert "engine" in error.brief
+    assert "status 3" in error.details
+    assert "no engine" in error.details
+    assert "Kernel panic" in error.details
+    assert error.resolution == "look with: hostvm logs"
