@@ -1,0 +1,133 @@
+"""Machines as a user keeps them: side by side, stopped, restarted, looked at, spoken to."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import urllib.request
+from pathlib import Path
+
+import pytest
+from machines import HOSTVM, eventually, folders_of, hostvm, run, running_machine, succeed
+
+pytestmark = pytest.mark.vm
+
+AWKWARD = [
+    "",
+    " ",
+    "a b",
+    "it's",
+    '"quoted"',
+    "$HOME",
+    "`id`",
+    "back\\slash",
+    "new\nline",
+    "tab\t",
+    "*",
+    "-n",
+    "é✓",
+    "--",
+]
+
+
+def test_an_argv_travels_exactly(machine):
+    shown = machine.shell("sh", "-c", 'for word do printf "[%s]" "$word"; done', "sh", *AWKWARD)
+    assert shown == "".join(f"[{word}]" for word in AWKWARD)
+
+
+def test_bytes_travel_unchanged_and_outputs_stay_apart(machine):
+    data = bytes(range(256)) * 4096
+    words = [str(HOSTVM), "-m", machine.name, "shell", "--", "sh", "-c", "cat; echo aside >&2; exit 7"]
+    done = subprocess.run(words, input=data, capture_output=True, check=False, timeout=60)
+    assert done.stdout == data
+    assert done.stderr == b"aside\n"
+    assert done.returncode == 7
+
+
+def test_a_signals_status_is_128_and_its_number(machine):
+    assert hostvm("-m", machine.name, "shell", "--", "sh", "-c", "kill -KILL $$").status == 137
+
+
+def test_what_status_ls_and_inspect_tell(machine):
+    facts = json.loads(succeed(hostvm("status", machine.name, "--json")))
+    assert (facts["name"], facts["status"], facts["cpus"]) == (machine.name, "running", 2)
+    assert facts["memory"] == 2 << 30
+    listed = {entry["name"]: entry for entry in json.loads(succeed(hostvm("ls", "--json")))}
+    assert listed[machine.name]["ssh_port"] == facts["ssh_port"]
+    known = json.loads(succeed(hostvm("inspect", machine.name)))
+    assert known["wanted"]["memory"] == facts["memory"]
+    assert known["made"]["image"].startswith("sha256:")
+    assert known["observed"]["agent"]["ready"] is True
+    assert machine.name in succeed(hostvm("ls"))
+    assert "running" in succeed(hostvm("status", machine.name))
+
+
+def test_env_is_what_eval_needs(machine, host_client):
+    script = f'eval "$({HOSTVM} env {machine.name})" && docker version --format "{{{{.Server.Version}}}}"'
+    done = run("sh", "-c", script, env=host_client)
+    assert succeed(done) == machine.docker("version", "--format", "{{.Server.Version}}")
+    undone = run(
+        "sh", "-c", f'eval "$({HOSTVM} env {machine.name})"; eval "$({HOSTVM} env {machine.name} --unset)"; env'
+    )
+    assert "DOCKER_HOST" not in undone.out
+
+
+def test_private_things_are_private(machine):
+    folder, run_dir = folders_of(machine.name)
+    for place in (folder, run_dir, folder / "keys"):
+        assert place.stat().st_mode & 0o077 == 0, place
+    for file in [*run_dir.glob("*.sock"), *(folder / "keys").iterdir(), folder / "state.json"]:
+        assert file.stat().st_mode & 0o077 == 0, file
+
+
+def test_logs_show_console_and_agent(machine):
+    shown = succeed(hostvm("logs", machine.name, "--console", "-n", "500"))
+    assert "hostvm-guest: mark ssh" in shown
+    assert "ready" in succeed(hostvm("logs", machine.name, "--agent"))
+
+
+def test_a_killed_agent_is_replaced_by_the_next_start(machine, free_port):
+    machine.docker("run", "-d", "--name", "kept", "-p", f"{free_port}:80", "busybox", "httpd", "-f", "-h", "/etc")
+    agent = json.loads(succeed(hostvm("status", machine.name, "--json")))["agent"]["pid"]
+    os.kill(agent, 9)
+    boot = machine_boot(machine)
+    assert boot == machine.boot_id(), "the guest was not touched"
+    page = eventually(lambda: fetch(free_port), "the port is back", 30)
+    assert b"root:" in page
+    machine.docker("rm", "-f", "kept")
+
+
+def machine_boot(machine) -> str:
+    """The kernel's boot id after hostvm has healed itself."""
+    succeed(hostvm("start", machine.name))
+    return machine.boot_id()
+
+
+def fetch(port: int) -> bytes:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/passwd", timeout=10) as answer:
+            return answer.read()
+    except OSError:
+        return b""
+
+
+def test_restart_keeps_images_containers_and_identity(unique):
+    with running_machine(unique("life")[:24], "--cpus", "2", "--memory", "1GiB") as own:
+        own.hostvm("image", "base", "busybox:latest")
+        own.docker("run", "--name", "one", "busybox", "sh", "-c", "echo kept > /note")
+        before = json.loads(succeed(hostvm("inspect", own.name)))
+        first_boot = own.boot_id()
+        succeed(hostvm("restart", own.name))
+        after = json.loads(succeed(hostvm("inspect", own.name)))
+        assert own.boot_id() != first_boot
+        assert after["made"] == before["made"], "identity, ports and image are kept"
+        assert own.docker("cp", "one:/note", "-").find("kept") > 0
+        stopped = hostvm("stop", own.name)
+        assert stopped.status == 0
+        assert json.loads(hostvm("status", own.name, "--json").out)["status"] == "stopped"
+        assert "cutting its power" not in stopped.err, "the guest powered itself off"
+        assert list(Path(folders_of(own.name)[1]).glob("*.sock")) == []
+        assert "was stopped already" in hostvm("stop", own.name).err
+        succeed(hostvm("start", own.name))
+        assert "one" in own.docker("ps", "-a", "--format", "{{.Names}}")

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import os
+import tarfile
+
+import pytest
+
+from cli.build_context import find_build, guest_argv, open_context
+from hostvm.errors import ForwardError
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    app = tmp_path / "app"
+    (app / "docker").mkdir(parents=True)
+    (app / "Dockerfile").write_text("FROM scratch\n")
+    (app / "docker" / "Other").write_text("FROM busybox\n")
+    (tmp_path / "Outside").write_text("FROM debian\n")
+    monkeypatch.chdir(tmp_path)
+    return app
+
+
+@pytest.mark.parametrize(
+    ("words", "changed"),
+    [
+        (["build", "app"], ["build", "."]),
+        (["build", "-t", "web", "app"], ["build", "-t", "web", "."]),
+        (["build", "app", "-t", "web"], ["build", ".", "-t", "web"]),
+        (["buildx", "build", "--no-cache", "--build-arg", "A=1", "app"],) * 2,
+        (["image", "build", "--pull", "-q", "app"], ["image", "build", "--pull", "-q", "."]),
+        (["build", "-f", "app/docker/Other", "app"], ["build", "-f", "docker/Other", "."]),
+        (["build", "--file=app/docker/Other", "app"], ["build", "--file=docker/Other", "."]),
+        (["build", "-f", "Outside", "app"], ["build", "-f", "../Dockerfile", "."]),
+    ],
+)
+def test_the_folder_becomes_the_working_folder(folder, words, changed):
+    build = find_build(words)
+    assert build is not None
+    wanted = [word if word != "app" else "." for word in changed] if words == changed else changed
+    assert list(build.words) == wanted
+    assert build.context.resolve() == folder
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["build", "-"],
+        ["build", "https://example.com/repo.git"],
+        ["build", "git@example.com:repo.git"],
+        ["build", "nowhere"],
+        ["build", "-t", "app"],
+        ["run", "build", "app"],
+        ["ps"],
+    ],
+)
+def test_what_is_no_folder_of_this_computer_is_left_alone(folder, words):
+    assert find_build(words) is None
+
+
+@pytest.mark.parametrize("word", ["--iidfile", "--secret=id=x,src=f", "-o"])
+def test_other_files_need_a_client_here(folder, word):
+    with pytest.raises(ForwardError) as caught:
+        find_build(["build", word, "x", "app"] if "=" not in word else ["build", word, "app"])
+    assert "install" in caught.value.resolution
+
+
+def test_the_stream_holds_the_folder_and_an_outer_dockerfile(folder):
+    (folder / "link").symlink_to("Dockerfile")
+    os.mkfifo(folder / "pipe")
+    build = find_build(["build", "-f", "Outside", "app"])
+    with os.fdopen(open_context(build), "rb") as pipe, tarfile.open(fileobj=pipe, mode="r|") as tar:
+        members = {member.name: member for member in tar}
+    assert set(members) == {
+        "context",
+        "context/Dockerfile",
+        "context/docker",
+        "context/docker/Other",
+        "context/link",
+    } | {"Dockerfile"}
+    assert all((member.uid, member.gid) == (0, 0) for member in members.values())
+
+
+def test_the_guest_runs_the_exact_words(folder):
+    argv = guest_argv(("docker",), find_build(["build", "-t", "a b", "app"]))
+    assert argv[:2] == ["/bin/sh", "-c"]
+    assert argv[4:] == ["docker", "build", "-t", "a b", "."]

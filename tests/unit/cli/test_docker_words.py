@@ -1,0 +1,142 @@
+import pytest
+
+from cli.docker_words import draws, plan, reads_input, wants_terminal
+
+ALL = (True, True, True)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "run -it alpine",
+        "run -ti alpine sh",
+        "run --rm -it --name web alpine",
+        "run -i -t alpine",
+        "run --tty alpine",
+        "run --tty=true alpine",
+        "run -itv /a:/b alpine",
+        "run -v /a:/b -t alpine",
+        "run -e A=1 --env B -p 80:80 -it alpine",
+        "container run -it alpine",
+        "exec -it web bash",
+        "exec -e A -it web bash",
+        "-H tcp://x exec -it web sh",
+        "--context other run -t alpine",
+        "start -ai web",
+        "start -a web",
+        "attach web",
+        "attach --no-stdin web",
+        "compose exec web sh",
+        "compose run web sh",
+        "compose -f other.yaml run --rm web",
+        "compose --profile p exec web sh",
+        "create -it alpine",
+        "run --attach stdout -t alpine",
+    ],
+)
+def test_terminal_wanted(line):
+    assert wants_terminal(line.split())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "run alpine",
+        "run -i alpine cat",
+        "run -d alpine",
+        "run alpine ls -t",
+        "run --name -it alpine",
+        "run -v -t alpine",
+        "run -e -t alpine",
+        "run -w -t alpine",
+        "run -t=false alpine",
+        "run --tty=false alpine",
+        "run -eT alpine",
+        "exec web sh -it",
+        "ps -t",
+        "",
+        "--help",
+        "start web",
+        "logs -t web",
+        "build -t name .",
+        "compose exec -T web sh",
+        "compose run -d web",
+        "compose up",
+        "image ls -t",
+        "run -- -t",
+    ],
+)
+def test_terminal_not_wanted(line):
+    assert not wants_terminal(line.split())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "run -i alpine cat",
+        "run --interactive alpine",
+        "run -it alpine",
+        "exec -i web cat",
+        "load",
+        "image load",
+        "import -",
+        "build -",
+        "login --password-stdin",
+        "system prune",
+        "container prune",
+        "cp - web:/",
+        "compose exec web sh",
+        "compose -f - up",
+        "secret create name -",
+        "start -i web",
+        "attach web",
+        "rm-unknown-verb",
+    ],
+)
+def test_input_read(line):
+    assert reads_input(line.split())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "run alpine",
+        "run -d alpine",
+        "exec web true",
+        "exec web cat -i",
+        "ps",
+        "container ls",
+        "images",
+        "logs -f web",
+        "rm -f web",
+        "pull alpine",
+        "compose up -d",
+        "compose ps",
+        "compose run -d web",
+        "start web",
+        "version",
+        "network inspect n",
+    ],
+)
+def test_input_left_alone(line):
+    assert not reads_input(line.split())
+
+
+def test_plan_interactive():
+    assert plan(["run", "-it", "alpine"], ALL) == (True, True)
+    assert plan(["run", "-it", "alpine"], (True, True, False)) == (True, True)
+    assert plan(["run", "-it", "alpine"], (False, True, True)) == (False, True)
+    assert plan(["run", "-t", "alpine"], ALL) == (True, True), "its keys are needed for Ctrl-C"
+
+
+def test_plan_drawing():
+    assert plan(["pull", "alpine"], ALL) == (True, False)
+    assert plan(["pull", "alpine"], (True, True, False)) == (False, False)
+    assert plan(["compose", "up"], ALL) == (True, False)
+    assert plan(["ps"], ALL) == (False, False)
+    assert plan(["login"], ALL) == (True, True), "the password is not to be shown"
+
+
+@pytest.mark.parametrize("line", ["build .", "image build .", "buildx build .", "image pull x", "compose build"])
+def test_draws(line):
+    assert draws(line.split())

@@ -1,0 +1,30 @@
+from cli.guest_env import engine_env, plain_env
+
+
+def test_the_users_variables_travel():
+    environ = {"MY_TOKEN": "x y", "DOCKER_BUILDKIT": "1", "COMPOSE_PROFILES": "a", "http_proxy": "http://p"}
+    assert engine_env(environ) == environ
+
+
+def test_what_describes_this_computer_stays():
+    environ = {
+        **dict.fromkeys(["PATH", "HOME", "USER", "PWD", "SHELL", "TERM", "TMPDIR", "LANG", "IFS", "ENV", "UID"], "x"),
+        **dict.fromkeys(["DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "SSH_AUTH_SOCK", "LD_PRELOAD"], "x"),
+        **dict.fromkeys(["PYTHONPATH", "XDG_RUNTIME_DIR", "HOSTVM_HOME", "LC_ALL", "DYLD_LIBRARY_PATH"], "x"),
+    }
+    assert engine_env(environ) == {}
+
+
+def test_names_no_shell_can_hold_stay():
+    assert engine_env({"BASH_FUNC_x%%": "() { :; }", "a-b": "1", "ProgramFiles(x86)": "c", "é": "1", "A": "1"}) == {
+        "A": "1"
+    }
+
+
+def test_too_much_is_cut_from_the_longest():
+    environ = {"BIG": "x" * 70_000, "SMALL": "1", "MIDDLE": "y" * 30_000}
+    assert sorted(engine_env(environ)) == ["MIDDLE", "SMALL"]
+
+
+def test_plain():
+    assert plain_env({"NO_COLOR": "1", "TZ": "UTC", "SECRET": "x"}) == {"NO_COLOR": "1", "TZ": "UTC"}

@@ -1,0 +1,83 @@
+"""The pure parts of a machine's start: its seed, its kernel's parameters, its identity, its console's marks."""
+
+from __future__ import annotations
+
+import pytest
+
+from hostvm.console import SSH_MARK, ConsoleMark
+from hostvm.guest_images import kernel_cmdline
+from hostvm.machines.identity import mac_of, new_uuid
+from hostvm.machines.seed import boot_initramfs, seed_entries
+from hostvm.paths import MachinePaths
+from hostvm.state import MachineState
+
+STATE = MachineState(
+    "0a1b2c3d-0000-4000-8000-000000000000", "", "amd64", 2222, "qemu", "sha256:ab", "2026-11-23T00:00:00Z"
+)
+
+
+@pytest.fixture
+def entries(tmp_path):
+    paths = MachinePaths("box", tmp_path, tmp_path / "run")
+    return {entry.path: entry for entry in seed_entries(paths, STATE, "boot-1")}
+
+
+def test_the_seed_has_the_names_that_the_guest_knows(entries):
+    assert sorted(entries) == [
+        "seed",
+        "seed/authorized_keys",
+        "seed/boot_id",
+        "seed/hostname",
+        "seed/machine_id",
+        "seed/ssh_host_ed25519_key",
+        "seed/ssh_host_ed25519_key.pub",
+    ]
+    assert entries["seed/hostname"].data == b"box\n"
+    assert entries["seed/boot_id"].data == b"boot-1\n"
+    assert entries["seed/machine_id"].data == b"0a1b2c3d000040008000000000000000\n"
+
+
+def test_private_parts_of_the_seed_are_private(entries):
+    # sshd refuses a host key that anyone else may read.
+    assert entries["seed/ssh_host_ed25519_key"].mode & 0o777 == 0o600
+    assert entries["seed"].mode & 0o777 == 0o700
+    assert b"OPENSSH PRIVATE KEY" in entries["seed/ssh_host_ed25519_key"].data
+    assert entries["seed/authorized_keys"].data.startswith(b"ssh-ed25519 ")
+
+
+def test_the_seed_follows_the_images_initramfs_aligned(entries):
+    both = boot_initramfs(b"12345", list(entries.values()))
+    assert both.startswith(b"12345" + bytes(3) + b"070701")
+
+
+def test_kernel_parameters_follow_the_accelerator():
+    manifest = {"console": "ttyS0", "cmdline": "quiet", "cmdline_tcg": "clearcpuid=cx16"}
+    assert kernel_cmdline(manifest, "kvm") == "console=ttyS0 quiet"
+    assert kernel_cmdline(manifest, "tcg") == "console=ttyS0 quiet clearcpuid=cx16"
+
+
+def test_a_mac_address_follows_from_the_id():
+    assert mac_of("0a1b2c3d-0000-4000-8000-000000000000") == "52:54:00:0a:1b:2c"
+    assert new_uuid() != new_uuid()
+
+
+def test_a_mark_is_seen_once_it_is_whole(tmp_path):
+    console = tmp_path / "console.log"
+    mark = ConsoleMark(console, SSH_MARK)
+    assert not mark.seen()
+    console.write_bytes(b"hostvm-guest: mark root 1\r\nhostvm-guest: ma")
+    assert not mark.seen()
+    with console.open("ab") as file:
+        file.write(b"rk ssh 3.4\r\n")
+    assert mark.seen()
+    console.write_bytes(b"")
+    assert mark.seen()
+
+
+def test_a_console_that_begins_anew_is_read_anew(tmp_path):
+    console = tmp_path / "console.log"
+    console.write_bytes(b"x" * 100)
+    mark = ConsoleMark(console, SSH_MARK)
+    assert not mark.seen()
+    console.write_bytes(SSH_MARK + b"3\n")
+    assert mark.seen()
