@@ -1,0 +1,69 @@
+import threading
+import time
+
+import pytest
+
+from hostvm.agent.engine import wait_engine
+from hostvm.errors import MachineError
+
+GOOD = b"HTTP/1.1 200 OK\r\n\r\nOK"
+
+
+class Stream:
+    def __init__(self, answer: bytes) -> None:
+        self.answer = answer
+        self.sent = b""
+
+    def sendall(self, data):
+        self.sent += data
+
+    def recv(self, size):
+        piece, self.answer = self.answer[:7], self.answer[7:]
+        return piece
+
+    def close(self):
+        self.closed = True
+
+
+class Guest:
+    def __init__(self, *answers):
+        self.answers = list(answers)
+        self.streams = []
+
+    def open_socket(self, path):
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        self.streams.append(Stream(answer))
+        return self.streams[-1]
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch):
+    monkeypatch.setattr("hostvm.agent.engine._PAUSE", 0.0)
+
+
+def test_asks_until_it_answers():
+    guest = Guest(ConnectionRefusedError(), b"", b"HTTP/1.1 503 Busy\r\n\r\n", GOOD)
+    wait_engine(guest, "/run/docker.sock", time.monotonic() + 9, threading.Event())
+    assert len(guest.streams) == 3
+    assert guest.streams[-1].sent.startswith(b"GET /_ping HTTP/1.1\r\n")
+    assert all(stream.closed for stream in guest.streams)
+
+
+def test_too_late():
+    with pytest.raises(MachineError) as caught:
+        wait_engine(Guest(ConnectionRefusedError()), "/run/docker.sock", 0.0, threading.Event())
+    assert "/run/docker.sock in the guest: nothing listens" in caught.value.details
+
+
+def test_lost():
+    with pytest.raises(MachineError) as caught:
+        wait_engine(Guest(ConnectionError("gone")), "/run/docker.sock", time.monotonic() + 9, threading.Event())
+    assert "lost" in caught.value.brief
+
+
+def test_stops_quietly():
+    stop = threading.Event()
+    stop.set()
+    wait_engine(Guest(ConnectionRefusedError()), "/run/docker.sock", time.monotonic() + 9, stop)
