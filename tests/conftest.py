@@ -17,6 +17,10 @@ from platformdirs import user_cache_path, user_data_path, user_runtime_path
 _SCRATCH = pytest.StashKey[Path]()
 _TOOLS_OWN = {".git", ".venv", ".tools", "build", "__pycache__", ".hypothesis"}
 _TOOLS_OWN |= {".pytest_cache", ".mypy_cache", ".ruff_cache", ".import_linter_cache"}
+_SECONDS = {"unit": 60, "agent": 120, "vm": 900, "e2e": 900, "faults": 1800}
+"""Of one test with its fixtures; the first test with a guest also builds the image, on a slow machine emulated."""
+
+_ORDER = list(_SECONDS)
 _GRACE = 5.0
 """Seconds for processes that were told to end at the very end of the run."""
 
@@ -44,14 +48,15 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Quick tests first, whatever order the folders were named in."""
-    order = ("unit", "agent", "vm", "e2e", "faults")
+    """Quick tests first, whatever order the folders were named in; each kind with its time limit."""
 
-    def rank(item: pytest.Item) -> int:
-        folder = item.path.relative_to(item.config.rootpath / "tests").parts[0]
-        return order.index(folder) if folder in order else len(order)
+    def folder(item: pytest.Item) -> str:
+        return item.path.relative_to(item.config.rootpath / "tests").parts[0]
 
-    items.sort(key=rank)  # stable: within a folder the order stays
+    items.sort(key=lambda item: _ORDER.index(folder(item)))  # stable: within a folder the order stays
+    for item in items:
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(_SECONDS[folder(item)]))
 
 
 def _processes() -> dict[int, str]:
