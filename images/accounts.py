@@ -26,9 +26,10 @@ def account_files(
 
     :raises RecipeError: a user's group does not exist.
     """
-    own = {user.name for user in users}  # a recipe may give Debian's accounts, root say, another shell
-    people = [line.split(":") for line in passwd_master.splitlines() if line and line.split(":")[0] not in own]
-    people += [[u.name, "x", str(u.uid), str(u.gid), "", u.home, u.shell] for u in users]
+    # A recipe may give Debian's accounts, root say, another shell; they stay where people look for them: first.
+    accounts = {line.split(":")[0]: line.split(":") for line in passwd_master.splitlines() if line}
+    accounts.update((u.name, [u.name, "x", str(u.uid), str(u.gid), "", u.home, u.shell]) for u in users)
+    people = accounts.values()
     teams = {line.split(":")[0]: line.split(":")[2] for line in group_master.splitlines() if line}
     teams.update((name, str(gid)) for name, gid in groups.items())
     members: dict[str, list[str]] = {name: [] for name in teams}

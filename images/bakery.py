@@ -127,7 +127,7 @@ def cut_erofs(path: Path) -> int:
     """
     with path.open("r+b") as file:
         file.seek(EROFS_OFFSET)
-        block = file.read(128)
+        block = file.read(128).ljust(128, b"\0")
         magic, bits, blocks = struct.unpack_from("<I", block)[0], block[12], struct.unpack_from("<I", block, 36)[0]
         if magic != EROFS_MAGIC:
             raise ImageError("the builder guest wrote no erofs", None, "Try again: `hostvm image build`")

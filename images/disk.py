@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import os
 import shutil
 import tempfile
 from contextlib import contextmanager
@@ -53,23 +52,6 @@ def temporary_folder(parent: Path, prefix: str) -> Iterator[Path]:
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a whole file or leave what was there.
-
-    :raises DiskFullError: no space; nothing is left behind.
-    """
-    with disk_full_explained(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
 
 
 def sha256_file(path: Path) -> str:

@@ -74,7 +74,7 @@ def write_image(layer: Path, config: ContainerConfig, reference: str, target: Pa
     manifest_id = hashlib.sha256(manifest).hexdigest()
     name, _, tag = reference.rpartition(":")
     annotations = {
-        "io.containerd.image.name": f"docker.io/library/{name}:{tag}",
+        "io.containerd.image.name": full_reference(name, tag),
         "org.opencontainers.image.ref.name": tag,
     }
     listed = _descriptor(MANIFEST_TYPE, manifest_id, len(manifest)) | {"annotations": annotations}
@@ -93,6 +93,15 @@ def write_image(layer: Path, config: ContainerConfig, reference: str, target: Pa
         with layer.open("rb") as file:
             tar.addfile(_info(f"{blobs}/{diff_id}", size, config.created), file)
     return f"sha256:{settings_id}"
+
+
+def full_reference(name: str, tag: str) -> str:
+    """A reference with the parts that docker leaves out: `debian` is docker.io/library/debian."""
+    first, slash, _ = name.partition("/")
+    if not slash:
+        return f"docker.io/library/{name}:{tag}"
+    is_host = "." in first or ":" in first or first == "localhost"
+    return f"{name}:{tag}" if is_host else f"docker.io/{name}:{tag}"
 
 
 def _info(path: str, size: int, mtime: int) -> tarfile.TarInfo:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -181,7 +182,7 @@ def remove_image(cache: Path, digest: str) -> None:
     :raises ImageError: there is none.
     """
     path = images_folder(cache) / digest
-    if not path.is_dir() or path.parent != images_folder(cache):
+    if re.fullmatch(r"[0-9a-f]{64}", digest) is None or not path.is_dir():
         raise ImageError(f"no image {digest}", None, "See which there are: `hostvm image ls`")
     # Renamed first: an image that is half removed must not be found.
     doomed = path.parent.parent / f".rm-{digest}-{os.getpid()}"

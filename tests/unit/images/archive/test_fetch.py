@@ -1,0 +1,159 @@
+"""Downloads: resumed, retried, bounded, never trusted unchecked."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+from contextlib import contextmanager
+
+import pytest
+import requests
+
+from images.archive.fetch import Wanted
+from images.disk import DiskFullError
+from images.errors import HashError, MirrorError
+from images.progress import NullProgress
+
+DATA = bytes(range(256)) * 4096  # 1 MiB
+
+
+@pytest.fixture
+def wanted(archive) -> Wanted:
+    archive.write("file", DATA)
+    return Wanted("file", (f"{archive.mirror}/file",), hashlib.sha256(DATA).hexdigest(), len(DATA))
+
+
+def fetch(fetcher, *items, progress=None):
+    return fetcher.fetch_all(items, progress or NullProgress(), "files")
+
+
+def partial(cache, wanted):
+    return cache / "archive" / "partial" / f"{wanted.sha256}.part"
+
+
+class Counting(NullProgress):
+    def __init__(self):
+        self.done = 0
+
+    @contextmanager
+    def task(self, name, total, unit=""):
+        self.total = total
+        yield self
+
+    def advance(self, amount):
+        self.done += amount
+
+
+def test_a_cut_connection_is_continued_where_it_ended(fetcher, adapter, wanted):
+    adapter.cut = 300_000
+    counting = Counting()
+    assert fetch(fetcher, wanted, progress=counting)[0].read_bytes() == DATA
+    assert [wanted_range for _, wanted_range in adapter.requests] == [None, "bytes=300000-"]
+    assert counting.done == counting.total == len(DATA)
+
+
+def test_a_part_of_an_earlier_run_is_continued(fetcher, adapter, wanted, cache):
+    partial(cache, wanted).parent.mkdir(parents=True)
+    partial(cache, wanted).write_bytes(DATA[:1000])
+    assert fetch(fetcher, wanted)[0].read_bytes() == DATA
+    assert adapter.requests == [("debian/file", "bytes=1000-")]
+    assert not partial(cache, wanted).exists()
+
+
+def test_a_complete_part_needs_no_request(fetcher, adapter, wanted, cache):
+    partial(cache, wanted).parent.mkdir(parents=True)
+    partial(cache, wanted).write_bytes(DATA)
+    assert fetch(fetcher, wanted)[0].read_bytes() == DATA
+    assert adapter.requests == []
+
+
+def test_a_damaged_part_is_thrown_away(fetcher, adapter, wanted, cache):
+    partial(cache, wanted).parent.mkdir(parents=True)
+    partial(cache, wanted).write_bytes(b"x" * 1000)
+    assert fetch(fetcher, wanted)[0].read_bytes() == DATA
+    assert [wanted_range for _, wanted_range in adapter.requests] == ["bytes=1000-", None]
+
+
+def test_a_server_without_ranges_starts_over(fetcher, adapter, wanted):
+    adapter.cut, adapter.ranges = 300_000, False
+    counting = Counting()
+    assert fetch(fetcher, wanted, progress=counting)[0].read_bytes() == DATA
+    assert counting.done == len(DATA)
+
+
+def test_what_is_cached_is_not_fetched_again(fetcher, adapter, wanted):
+    fetch(fetcher, wanted)
+    fetch(fetcher, wanted)
+    assert len(adapter.requests) == 1
+
+
+def test_a_damaged_cached_file_is_fetched_again(fetcher, adapter, wanted):
+    path = fetch(fetcher, wanted)[0]
+    path.write_bytes(b"x" + DATA[1:])
+    assert fetch(fetcher, wanted)[0].read_bytes() == DATA
+    assert len(adapter.requests) == 2
+
+
+def test_passing_faults_are_retried(fetcher, adapter, wanted):
+    adapter.faults = [requests.ConnectionError("reset"), 503]
+    assert fetch(fetcher, wanted)[0].read_bytes() == DATA
+
+
+def test_an_unreachable_mirror_is_told_with_what_to_do(fetcher, adapter, wanted, cache):
+    adapter.faults = [requests.ConnectionError("no route to host")] * 3
+    with pytest.raises(MirrorError) as error:
+        fetch(fetcher, wanted)
+    assert error.value.brief == f"cannot fetch {wanted.urls[0]}"
+    assert error.value.details == "no route to host (tried 3 times)"
+    assert "hostvm image build --mirror" in error.value.resolution
+    assert fetch(fetcher, wanted)[0].read_bytes() == DATA  # a retry works
+
+
+def test_a_missing_file_is_not_retried_but_sought_at_the_next_address(fetcher, adapter, wanted, archive):
+    twice = Wanted("file", (f"{archive.mirror}/by-hash/x", *wanted.urls), wanted.sha256, wanted.size)
+    assert fetch(fetcher, twice)[0].read_bytes() == DATA
+    assert [path for path, _ in adapter.requests] == ["debian/by-hash/x", "debian/file"]
+
+
+def test_a_file_no_address_has(fetcher, archive):
+    nowhere = Wanted("file", (f"{archive.mirror}/none",), "0" * 64, 1)
+    with pytest.raises(MirrorError, match="the mirror has no file"):
+        fetch(fetcher, nowhere)
+
+
+def test_more_than_promised_is_refused(fetcher, archive, wanted, cache):
+    short = Wanted("file", wanted.urls, wanted.sha256, 1000)
+    with pytest.raises(HashError, match="not what the signed index promises"):
+        fetch(fetcher, short)
+    assert not partial(cache, short).exists()
+
+
+def test_an_address_that_is_none(fetcher):
+    with pytest.raises(MirrorError, match="is not an address"):
+        fetcher.read("deb.debian.org/debian", 100)
+
+
+def test_a_small_file_has_a_limit(fetcher, archive):
+    archive.write("InRelease", b"x" * 1001)
+    assert len(fetcher.read(f"{archive.mirror}/InRelease", 1001)) == 1001
+    with pytest.raises(MirrorError, match="too long"):
+        fetcher.read(f"{archive.mirror}/InRelease", 1000)
+
+
+def test_a_full_disk_is_told_and_leaves_no_whole_file(fetcher, wanted, monkeypatch):
+    def full(*_args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("images.archive.fetch._append", full)
+    with pytest.raises(DiskFullError) as error:
+        fetch(fetcher, wanted)
+    assert error.value.brief == f"no space left in {fetcher.root}"
+    assert not fetcher.path(wanted.sha256).exists()
+    monkeypatch.undo()
+    assert fetch(fetcher, wanted)[0].read_bytes() == DATA
+
+
+def test_the_first_fault_ends_the_others(fetcher, archive, wanted):
+    bad = Wanted("bad", (f"{archive.mirror}/none",), "0" * 64, 1)
+    with pytest.raises(MirrorError, match="the mirror has no bad"):
+        fetch(fetcher, bad, wanted)

@@ -1,0 +1,202 @@
+"""A tiny Debian archive made and signed by the tests, served from a folder instead of the network."""
+
+from __future__ import annotations
+
+import email.utils
+import hashlib
+import io
+import lzma
+import re
+import tarfile
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+from pysequoia import SignatureMode, Tsk, sign
+from requests.adapters import BaseAdapter
+
+from images.archive import Fetcher, Patience
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+MIRROR = "http://mirror.test/debian"
+
+
+def ar(members: dict[str, bytes]) -> bytes:
+    data = b"!<arch>\n"
+    for name, content in members.items():
+        data += f"{name:<16}{0:<12}{0:<6}{0:<6}{'100644':<8}{len(content):<10}".encode() + b"`\n" + content
+        data += b"\n" * (len(content) % 2)
+    return data
+
+
+def make_tar(entries: list[tuple[tarfile.TarInfo, bytes]]) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as tar:
+        for info, data in entries:
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return out.getvalue()
+
+
+def entry(name: str, data: bytes = b"", **attributes) -> tuple[tarfile.TarInfo, bytes]:
+    """A tar member; a name that ends with a slash is a folder."""
+    info = tarfile.TarInfo(f"./{name.rstrip('/')}")
+    info.type = tarfile.DIRTYPE if name.endswith("/") else tarfile.REGTYPE
+    info.mode = 0o755 if name.endswith("/") else 0o644
+    info.mtime = 1_700_000_000
+    for key, value in attributes.items():
+        setattr(info, key, value)
+    return info, data
+
+
+def link(name: str, target: str) -> tuple[tarfile.TarInfo, bytes]:
+    return entry(name, type=tarfile.SYMTYPE, linkname=target)
+
+
+def make_deb(control: dict[str, bytes], entries: list[tuple[tarfile.TarInfo, bytes]]) -> bytes:
+    return ar(
+        {
+            "debian-binary": b"2.0\n",
+            "control.tar.xz": lzma.compress(make_tar([entry(name, data) for name, data in control.items()])),
+            "data.tar.xz": lzma.compress(make_tar(entries)),
+        }
+    )
+
+
+@dataclass
+class FakeArchive:
+    """Packages are added, then `publish` writes and signs the indexes."""
+
+    root: Path
+    key: Tsk
+    suite: str = "trixie"
+    arch: str = "amd64"
+    stanzas: list[str] = field(default_factory=list)
+    mirror: str = MIRROR
+    now: datetime = NOW
+
+    @property
+    def keys(self):
+        return [self.key.extract_certificate()]
+
+    def add(self, name: str, version: str = "1.0", *, files=(), scripts=None, **fields: str) -> None:
+        fields = {key.replace("_", "-"): value for key, value in fields.items()}
+        control = f"Package: {name}\nVersion: {version}\nArchitecture: {self.arch}\n"
+        control += "".join(f"{key}: {value}\n" for key, value in fields.items())
+        deb = make_deb({"control": control.encode(), **(scripts or {})}, list(files))
+        path = f"pool/{name}_{version}_{self.arch}.deb"
+        self.write(path, deb)
+        control += f"Filename: {path}\nSize: {len(deb)}\nSHA256: {hashlib.sha256(deb).hexdigest()}\n"
+        self.stanzas.append(control)
+
+    def write(self, path: str, data: bytes) -> None:
+        target = self.root / "debian" / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+
+    def path(self, name: str) -> Path:
+        return self.root / "debian" / name
+
+    def publish(self, *, key: Tsk | None = None, until: datetime | None = NOW + timedelta(days=7), **fields) -> None:
+        packages = lzma.compress("\n".join(self.stanzas).encode())
+        digest = hashlib.sha256(packages).hexdigest()
+        folder = f"dists/{self.suite}"
+        binary = f"main/binary-{self.arch}"
+        self.write(f"{folder}/{binary}/Packages.xz", packages)
+        self.write(f"{folder}/{binary}/by-hash/SHA256/{digest}", packages)
+        release = {
+            "Suite": "stable",
+            "Codename": self.suite,
+            "Date": email.utils.format_datetime(NOW - timedelta(hours=1)),
+            **({"Valid-Until": email.utils.format_datetime(until)} if until else {}),
+            "Acquire-By-Hash": "yes",
+            **{name.replace("_", "-"): value for name, value in fields.items()},
+        }
+        text = "".join(f"{name}: {value}\n" for name, value in release.items())
+        text += f"SHA256:\n {digest} {len(packages)} {binary}/Packages.xz\n"
+        signer = (key or self.key).signer()
+        self.write(f"{folder}/InRelease", bytes(sign(signer, text.encode(), mode=SignatureMode.CLEAR)))
+
+
+class FolderAdapter(BaseAdapter):
+    """Answers http requests from files, Range included; keeps what was asked for."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__()
+        self.root = root
+        self.requests: list[tuple[str, str | None]] = []
+        self.faults: list[Exception | int | None] = []
+        """What to do instead of answering, one per request: raise, a status, or None for nothing."""
+        self.cut: int | None = None
+        """End the next body after that many bytes, once."""
+        self.ranges = True
+
+    def send(self, request, **kwargs):
+        path = urlsplit(request.url).path.lstrip("/")
+        wanted = request.headers.get("Range")
+        self.requests.append((path, wanted))
+        fault = self.faults.pop(0) if self.faults else None
+        if isinstance(fault, Exception):
+            raise fault
+        file = self.root / path
+        response = requests.Response()
+        response.request, response.url, response.reason = request, request.url, "as the test says"
+        response.status_code = fault or (200 if file.is_file() else 404)
+        data = file.read_bytes() if response.status_code == 200 else b""
+        if wanted and self.ranges and response.status_code == 200:
+            start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1])
+            response.status_code = 206 if start < len(data) else 416
+            response.headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
+            data = data[start:]
+        if self.cut is not None and response.ok:
+            data, self.cut = data[: self.cut], None
+        response.raw = io.BytesIO(data)
+        return response
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture(scope="session")
+def make() -> SimpleNamespace:
+    """What tests build archives from."""
+    return SimpleNamespace(ar=ar, tar=make_tar, deb=make_deb, entry=entry, link=link)
+
+
+@pytest.fixture(scope="session")
+def signing_key() -> Tsk:
+    return Tsk.generate("Archive of the tests <archive@mirror.test>")
+
+
+@pytest.fixture(scope="session")
+def stranger_key() -> Tsk:
+    return Tsk.generate("Somebody else <else@mirror.test>")
+
+
+@pytest.fixture
+def archive(tmp_path: Path, signing_key: Tsk) -> FakeArchive:
+    return FakeArchive(tmp_path / "served", signing_key)
+
+
+@pytest.fixture
+def adapter(tmp_path: Path) -> FolderAdapter:
+    return FolderAdapter(tmp_path / "served")
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def fetcher(adapter: FolderAdapter, cache: Path) -> Fetcher:
+    session = requests.Session()
+    session.mount("http://", adapter)
+    return Fetcher(cache, session, Patience(attempts=3, sleep=lambda _seconds: None))

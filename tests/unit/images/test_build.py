@@ -1,0 +1,221 @@
+"""A whole build from a tiny archive; only the emulated guest is replaced, by one that writes an erofs header."""
+
+from __future__ import annotations
+
+import io
+import json
+import lzma
+import struct
+import tarfile
+
+import pytest
+
+from images.build import build_image, find_image, recipe_digest
+from images.errors import HashError, HostvmError, ImageError
+from images.progress import NullProgress
+from images.recipe import load_recipe
+from images.store import list_images, verify_image
+
+RECIPE = """
+name: tiny
+suite: trixie
+pockets: []
+arches:
+  amd64: {kernel: linux-image-amd64, console: ttyS0}
+packages: [base-files, base-passwd, hello]
+drop: [usr/share/doc]
+modules: {keep: [overlay], initramfs: [erofs]}
+initramfs: initramfs
+links: {etc/mtab: ../proc/self/mounts}
+dirs: {tmp: "01777"}
+users: [{name: anna, uid: 1000, gid: 0, home: /home/anna, shell: /bin/sh}]
+finish: [[/usr/sbin/depmod, -a, KVER]]
+"""
+
+
+class PackingBuilder:
+    """Keeps what the guest would have seen, and writes an erofs superblock of one block."""
+
+    def __init__(self):
+        self.tar, self.initramfs, self.jobs = b"", b"", 0
+
+    def run(self, job, progress):
+        self.jobs += 1
+        self.tar = job.disks[0].path.read_bytes()
+        self.initramfs = job.initramfs.read_bytes()
+        with job.disks[1].path.open("r+b") as disk:
+            disk.seek(1024)
+            disk.write(struct.pack("<I8xB", 0xE0F5E1E2, 12) + bytes(23) + struct.pack("<I", 1))
+        return job.success
+
+
+class FailingBuilder:
+    def run(self, job, progress):
+        raise HostvmError("the builder guest failed", "its last lines", "Try again")
+
+
+@pytest.fixture
+def shop(archive, make):
+    def ko(name: str, *needs: str):
+        return make.entry(name, lzma.compress(b"\0depends=" + ",".join(needs).encode() + b"\0" + name.encode()))
+
+    kernel = "usr/lib/modules/6.12-amd64/kernel"
+    archive.add("linux-image-amd64", Depends="linux-image-6.12-amd64 (= 1.0)")
+    archive.add(
+        "linux-image-6.12-amd64",
+        files=[
+            make.entry("boot/vmlinuz-6.12-amd64", b"KERNEL"),
+            ko(f"{kernel}/fs/overlay.ko.xz"),
+            ko(f"{kernel}/fs/erofs.ko.xz", "libcrc32c"),
+            ko(f"{kernel}/lib/libcrc32c.ko.xz"),
+            ko(f"{kernel}/virtio_blk.ko.xz"),
+            ko(f"{kernel}/unused.ko.xz"),
+        ],
+    )
+    masters = "usr/share/base-passwd"
+    archive.add("base-files", files=[make.entry("usr/bin/"), make.link("bin", "usr/bin")])
+    archive.add(
+        "base-passwd",
+        files=[
+            make.entry(f"{masters}/passwd.master", b"root:*:0:0:root:/root:/bin/bash\n"),
+            make.entry(f"{masters}/group.master", b"root:*:0:\n"),
+        ],
+    )
+    archive.add(
+        "hello",
+        files=[make.entry("usr/bin/hello", b"hi", mode=0o755), make.entry("usr/share/doc/hello/README", b"")],
+        Depends="busybox-static",
+    )
+    archive.add("busybox-static", files=[make.entry("usr/bin/busybox", b"BB", mode=0o755)])
+    archive.add("erofs-utils", files=[make.entry("usr/bin/mkfs.erofs", b"MKFS", mode=0o755)])
+    archive.publish(until=None)
+    return archive
+
+
+@pytest.fixture
+def build(shop, fetcher, cache):
+    def build(builder=None, text=RECIPE, progress=None):
+        recipe = load_recipe(text, "tiny.yaml")
+        return build_image(
+            recipe,
+            "amd64",
+            None,
+            shop.mirror,
+            cache,
+            builder or PackingBuilder(),
+            progress or NullProgress(),
+            keys=shop.keys,
+            fetcher=fetcher,
+        )
+
+    return build
+
+
+def test_an_image_is_built_and_found_again_without_the_network(build, cache, adapter):
+    builder = PackingBuilder()
+    image = build(builder)
+    verify_image(image)
+    assert image.kernel.read_bytes() == b"KERNEL"
+    assert image.root.stat().st_size == 4096
+    assert list(image.manifest["files"]) == ["initramfs", "root.erofs", "vmlinuz"]
+    assert [package["name"] for package in image.manifest["packages"]] == [
+        "base-files", "base-passwd", "busybox-static", "hello", "linux-image-6.12-amd64", "linux-image-amd64",
+    ]  # fmt: skip
+    assert (image.manifest["kernel_release"], image.manifest["console"]) == ("6.12-amd64", "ttyS0")
+    asked = len(adapter.requests)
+    assert find_image(load_recipe(RECIPE, "x"), "amd64", None, cache) == image
+    assert find_image(load_recipe(RECIPE, "x"), "amd64", "forky", cache) is None
+    assert find_image(load_recipe(RECIPE, "x"), "arm64", None, cache) is None
+    assert len(adapter.requests) == asked
+
+
+def test_the_guest_sees_the_tree_and_the_finish_commands(build):
+    builder = PackingBuilder()
+    build(builder)
+    with tarfile.open(fileobj=io.BytesIO(builder.tar)) as tar:
+        names = {member.name: member for member in tar}
+        assert tar.extractfile("./etc/passwd").read().splitlines()[1] == b"anna:x:1000:0::/home/anna:/bin/sh"
+    modules = [name for name in names if name.endswith(".ko")]
+    assert modules == ["./usr/lib/modules/6.12-amd64/kernel/fs/overlay.ko"]
+    assert "./usr/share/doc" not in names
+    assert names["./etc/mtab"].linkname == "../proc/self/mounts"
+    assert names["./tmp"].mode == 0o1777
+    assert {member.mtime for member in names.values()} == {1_700_000_000}
+    assert b"/usr/sbin/depmod -a 6.12-amd64\n" in builder.initramfs
+    assert b"MKFS" in builder.initramfs
+
+
+def test_the_initramfs_has_its_modules_in_order(build):
+    image = build()
+    data = image.initramfs.read_bytes()
+    assert b"libcrc32c\nerofs\n" in data
+    assert b"modules/erofs.ko\0" in data
+    assert b"BB" in data
+
+
+def test_the_same_packages_give_the_same_image(build, cache, shop):
+    first = build()
+    shop.publish(until=None, Version="13.9")  # another InRelease, the same packages
+    assert build().digest == first.digest
+    assert len(list_images(cache)) == 1
+
+
+def test_another_recipe_or_package_gives_another_image(build, cache, shop, make):
+    first = build()
+    shop.add("hello", "2.0", files=[make.entry("usr/bin/hello", b"hi again")], Depends="busybox-static")
+    shop.publish(until=None)
+    second = build()
+    third = build(text=RECIPE.replace("01777", "0755"))
+    assert len({first.digest, second.digest, third.digest}) == 3
+    digests = {recipe_digest(load_recipe(text, "x")) for text in (RECIPE, RECIPE.replace("01777", "0755"))}
+    assert len(digests) == 2
+
+
+def left_behind(cache) -> list[str]:
+    return sorted(path.name for path in (cache / "images").iterdir() if path.name != ".lock")
+
+
+def test_a_failed_guest_leaves_nothing_and_a_retry_works(build, cache, adapter):
+    with pytest.raises(HostvmError, match="builder guest failed"):
+        build(FailingBuilder())
+    assert left_behind(cache) == []
+    asked = len([path for path, _ in adapter.requests if "pool" in path])
+    assert build().digest
+    assert len([path for path, _ in adapter.requests if "pool" in path]) == asked  # packages stayed
+
+
+def test_a_guest_that_writes_nothing(build, cache):
+    class Idle:
+        def run(self, job, progress):
+            return job.success
+
+    with pytest.raises(ImageError, match="wrote no erofs"):
+        build(Idle())
+    assert left_behind(cache) == []
+
+
+def test_ctrl_c_leaves_nothing(build, cache):
+    class Interrupted:
+        def run(self, job, progress):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build(Interrupted())
+    assert left_behind(cache) == []
+
+
+def test_an_edited_package_leaves_nothing_and_a_retry_works(build, cache, shop):
+    path = shop.path("pool/hello_1.0_amd64.deb")
+    good = path.read_bytes()
+    path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    with pytest.raises(HashError, match=r"hello_1\.0_amd64\.deb"):
+        build()
+    assert left_behind(cache) == []
+    path.write_bytes(good)
+    assert build().digest
+
+
+def test_the_manifest_can_be_read_by_people(build):
+    text = (build().path / "manifest.json").read_text()
+    assert json.loads(text)["format"] == 1
+    assert text.count("\n") > 20

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import gzip
+import io
+import lzma
+import tarfile
+
+import pytest
+
+from images.deb import read_control, unpack_data
+from images.errors import ImageError
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(data: bytes):
+        path = tmp_path / "x.deb"
+        path.write_bytes(data)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize(("suffix", "pack"), [(".xz", lzma.compress), (".gz", gzip.compress), ("", bytes)])
+def test_control_and_data(make, write, tmp_path, suffix, pack):
+    control = make.tar([make.entry("control", b"Package: x\n"), make.entry("postinst", b"#!/bin/sh\n")])
+    data = make.tar([make.entry("usr/", b""), make.entry("usr/x", b"content" * 1000)])
+    deb = write(
+        make.ar({"debian-binary": b"2.0\n", f"control.tar{suffix}": pack(control), f"data.tar{suffix}": pack(data)})
+    )
+    assert read_control(deb) == {"control": b"Package: x\n", "postinst": b"#!/bin/sh\n"}
+    unpack_data(deb, tmp_path / "data.tar")
+    assert (tmp_path / "data.tar").read_bytes() == data
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        assert tar.getnames() == ["./usr", "./usr/x"]
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"PK", "no ar archive"),
+        (b"!<arch>\nshort", "a damaged ar header"),
+        (b"!<arch>\n", "it holds no data.tar"),
+    ],
+)
+def test_what_is_no_package(write, tmp_path, data, why):
+    with pytest.raises(ImageError) as error:
+        unpack_data(write(data), tmp_path / "out")
+    assert error.value.details == why
+
+
+def test_damaged_data(make, write, tmp_path):
+    packed = bytearray(lzma.compress(b"x" * 1000))
+    packed[30] ^= 255
+    with pytest.raises(ImageError, match="is not a Debian package"):
+        unpack_data(write(make.ar({"data.tar.xz": bytes(packed)})), tmp_path / "out")
+
+
+def test_a_package_that_ends_early(make, write, tmp_path):
+    whole = make.ar({"data.tar.xz": lzma.compress(b"x" * 1000)})
+    with pytest.raises(ImageError) as error:
+        unpack_data(write(whole[:-30]), tmp_path / "out")
+    assert error.value.details == "it ends early"
+
+
+def test_an_unknown_compression(make, write, tmp_path):
+    with pytest.raises(ImageError) as error:
+        unpack_data(write(make.ar({"data.tar.rar": b""})), tmp_path / "out")
+    assert "unknown compression" in error.value.details

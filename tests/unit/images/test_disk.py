@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from images.disk import disk_full_explained, sha256_file, temporary_folder
+from images.errors import DiskFullError
+
+
+def test_a_full_disk_is_explained(tmp_path):
+    with pytest.raises(DiskFullError) as error, disk_full_explained(tmp_path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert error.value.brief == f"no space left in {tmp_path}"
+    assert "HOSTVM_CACHE" in error.value.resolution
+    with pytest.raises(PermissionError), disk_full_explained(tmp_path):
+        raise PermissionError(errno.EACCES, "no")
+
+
+def test_a_temporary_folder_goes_away(tmp_path):
+    def interrupted():
+        with temporary_folder(tmp_path / "new", ".x-") as folder:
+            (folder / "file").write_bytes(b"x")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_hash(tmp_path):
+    (tmp_path / "x").write_bytes(b"")
+    assert sha256_file(tmp_path / "x").startswith("e3b0c442")

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import pytest
+
+from images.errors import HashError, ImageError
+from images.store import (
+    describe_parts,
+    inspect_image,
+    list_damaged,
+    list_images,
+    open_image,
+    remove_image,
+    store_image,
+    verify_image,
+)
+
+
+@pytest.fixture
+def stored(tmp_path, cache):
+    def store(name: str = "docker", date: int = 100, root: bytes = b"root"):
+        folder = tmp_path / "new"
+        folder.mkdir()
+        for part, data in {"vmlinuz": b"kernel", "initramfs": b"init", "root.erofs": root}.items():
+            (folder / part).write_bytes(data)
+        manifest = {"format": 1, "name": name, "arch": "amd64", "suite": "trixie", "date": date}
+        image = store_image(folder, manifest | {"files": describe_parts(folder)}, cache)
+        if folder.exists():
+            import shutil
+
+            shutil.rmtree(folder)
+        return image
+
+    return store
+
+
+def test_an_image_is_named_by_its_manifest(stored, cache):
+    image = stored()
+    assert image.path == cache / "images" / "sha256" / image.digest
+    assert sorted(path.name for path in image.path.iterdir()) == ["initramfs", "manifest.json", "root.erofs", "vmlinuz"]
+    assert (image.kernel.read_bytes(), image.root.read_bytes(), image.size) == (b"kernel", b"root", 14)
+    assert open_image(image.path) == image
+    verify_image(image)
+
+
+def test_the_same_image_is_stored_once(stored, cache):
+    assert stored() == stored()
+    assert len(list_images(cache)) == 1
+
+
+def test_a_damaged_twin_is_replaced(stored):
+    image = stored()
+    image.root.write_bytes(b"")
+    assert stored() == image
+    assert image.root.read_bytes() == b"root"
+
+
+def test_listing_and_finding(stored, cache):
+    old, new = stored(date=100), stored(date=200, root=b"newer")
+    other = stored("podman", root=b"p")
+    assert next(image.digest for image in list_images(cache)) == new.digest
+    assert inspect_image(cache, "docker") == new
+    assert inspect_image(cache, f"sha256:{old.digest}") == old
+    assert inspect_image(cache, other.digest[:12]) == other
+
+
+def test_what_is_not_found(stored, cache):
+    with pytest.raises(ImageError, match="no image docker"):
+        inspect_image(cache, "docker")
+    stored()
+    with pytest.raises(ImageError, match="no image "):
+        inspect_image(cache, "")
+
+
+def test_an_ambiguous_beginning(stored, cache):
+    images = [stored(root=bytes([number])) for number in range(20)]
+    beginnings = [image.digest[0] for image in images]
+    twice = next(char for char in beginnings if beginnings.count(char) > 1)
+    with pytest.raises(ImageError, match="beginning of several"):
+        inspect_image(cache, twice)
+
+
+@pytest.mark.parametrize("damage", ["manifest.json", "root.erofs", "gone"])
+def test_damage_is_seen(stored, cache, damage):
+    image = stored()
+    if damage == "gone":
+        image.kernel.unlink()
+    else:
+        (image.path / damage).write_bytes(b"{}")
+    assert list_images(cache) == []
+    assert list_damaged(cache) == [image.path]
+    with pytest.raises(ImageError, match="is damaged"):
+        open_image(image.path)
+
+
+def test_changed_bytes_of_the_same_size_are_seen_by_verify(stored):
+    image = stored()
+    image.root.write_bytes(b"toor")
+    with pytest.raises(HashError, match="is damaged"):
+        verify_image(image)
+
+
+def test_removing(stored, cache):
+    image = stored()
+    image.root.unlink()
+    remove_image(cache, image.digest)
+    assert not image.path.exists()
+    assert [path.name for path in (cache / "images").iterdir()] == ["sha256"]
+    with pytest.raises(ImageError, match="no image"):
+        remove_image(cache, image.digest)
+    with pytest.raises(ImageError):
+        remove_image(cache, "..")
