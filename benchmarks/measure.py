@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import subprocess
 import time
@@ -10,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hostvm.errors import HostvmError
-from hostvm.ssh.banner import wait_banner
 from hostvm.ssh.connection import Connection, handshake, import_paramiko
 
 if TYPE_CHECKING:
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from hostvm.ssh.keys import Keys
 
 DOCKER_SOCK = "/run/docker.sock"
+_PATIENCE = 30.0
+"""Seconds that a silent connection is kept."""
+
 _PING = b"GET /_ping HTTP/1.0\r\nHost: docker\r\n\r\n"
 
 
@@ -54,22 +57,46 @@ def measure(started: float, port: int, keys: Keys, timeout: float = 300.0) -> tu
     """Wait for both; the connection stays open for the caller."""
     import_paramiko()
     deadline = started + timeout
-    ssh = None
-    while True:
-        sock = wait_banner(port, deadline)
-        if sock.recv(4, socket.MSG_PEEK) == b"SSH-":
-            ssh = ssh or time.monotonic() - started
-            with contextlib.suppress(HostvmError):  # while a distribution boots, its sshd may let go again
-                connection = handshake(
-                    sock, client_key=keys.client_key, host_public_key=keys.host_public, deadline=deadline
-                )
-                break
-        sock.close()
-        time.sleep(0.2)
+    sock = wait_banner(port, deadline)
+    ssh = time.monotonic() - started
+    connection = handshake(sock, client_key=keys.client_key, host_public_key=keys.host_public, deadline=deadline)
     connection.warm_up()
     wait_engine(connection, deadline)
     engine = time.monotonic() - started
     return BootTimes(round(ssh, 2), round(engine, 2), memory_used(connection)), connection
+
+
+def wait_banner(port: int, deadline: float) -> socket.socket:
+    """A connection on which sshd has begun to speak, its banner unread.
+
+    QEMU's user network accepts before the guest does: a connection ends at once while nothing listens, and is
+    silent, with retries seconds apart, while the guest has no network. So silence is answered by another connection,
+    ever more slowly, and none is given up for long: a busy guest may need seconds for its first words, and
+    starting over would keep it busy.
+    """
+    probes: dict[socket.socket, float] = {}
+    opened = 0.0
+    try:
+        while (now := time.monotonic()) < deadline:
+            if not probes or now - opened >= min(0.25 * len(probes), 1.0):
+                opened = now
+                with contextlib.suppress(OSError):  # QEMU itself may not listen yet
+                    probes[socket.create_connection(("127.0.0.1", port), timeout=1.0)] = now
+            for probe in select.select(list(probes), [], [], 0.02)[0]:
+                del probes[probe]
+                with contextlib.suppress(OSError):
+                    if probe.recv(4, socket.MSG_PEEK) == b"SSH-":
+                        return probe
+                probe.close()
+            for probe in [probe for probe, since in probes.items() if now - since > _PATIENCE]:
+                del probes[probe]
+                probe.close()
+            if not probes:
+                time.sleep(0.02)
+    finally:
+        for probe in probes:
+            probe.close()
+    raise SystemExit("ssh did not answer in time")
 
 
 def wait_engine(connection: Connection, deadline: float) -> None:
