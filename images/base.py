@@ -15,7 +15,7 @@ from filelock import FileLock
 
 from images.archive import DEFAULT_MIRROR, Archive, Fetcher, Package, open_archive, suites_of
 from images.bakery import MIB, make_disk
-from images.disk import disk_full_explained, temporary_folder
+from images.disk import disk_full_explained, require_space, temporary_folder
 from images.dpkg import install_unpacked
 from images.errors import ImageError, RecipeError
 from images.initramfs import own_files
@@ -150,7 +150,7 @@ def build_base(
         entry = _entry(request, chosen)
         folder = base / "sha256" / hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()
         if not (folder / "manifest.json").is_file():
-            with temporary_folder(base, ".new-") as work:
+            with temporary_folder(base) as work:
                 _Maker(request, work, progress).make(archive, chosen, entry, cache, builder)
                 folder.parent.mkdir(exist_ok=True)
                 (work / "result").replace(folder)
@@ -236,6 +236,7 @@ class _Maker:
             with source.open("wb") as file:
                 write_tar(tree, file, tree.newest)
         make_disk(target, 2 * size + 64 * MIB)
+        require_space(self.work, size)
         bakery.run(
             "configure",
             {"EPOCH": str(tree.newest)},

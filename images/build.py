@@ -13,9 +13,9 @@ from filelock import FileLock
 from images.archive import DEFAULT_MIRROR, Fetcher, Package, open_archive, suites_of
 from images.bakery import MIB, Bakery, cut_erofs, make_disk
 from images.cpio import CpioEntry, write_cpio
-from images.disk import disk_full_explained, temporary_folder
+from images.disk import disk_full_explained, require_space, temporary_folder
 from images.initramfs import initramfs_entries, own_files
-from images.kit import open_bakery
+from images.kit import open_bakery, tool_versions
 from images.modules import ModuleSet
 from images.recipe import FILES, Recipe
 from images.rootfs import Unpacked, apply_recipe, package_tree, unpack_packages
@@ -85,7 +85,8 @@ def build_image(
 ) -> Image:
     """Make the image from the archive as it is now, and store it; the same packages give the same image.
 
-    One build at a time per cache; a second one waits. Nothing half-made is left, downloads stay for a retry.
+    When the store has the image of exactly these packages, that one is returned at once. One build at a time per
+    cache; a second one waits. Nothing half-made is left, downloads stay for a retry.
 
     :param suite: instead of the recipe's.
     :param mirror: default: DEFAULT_MIRROR.
@@ -97,16 +98,21 @@ def build_image(
     images = cache / "images"
     with disk_full_explained(cache):
         images.mkdir(parents=True, exist_ok=True)
-    with FileLock(images / ".lock"), temporary_folder(images, ".new-") as work:
+    with FileLock(images / ".lock"), temporary_folder(images) as work:
         suites = suites_of(plan.suite, mirror or DEFAULT_MIRROR, recipe.pockets)
         archive = open_archive(suites, arch, fetcher or Fetcher(cache), progress, keys=keys)
         wanted = archive.resolve([*recipe.packages, kernel], recipe.exclude_packages)
+        tools = tool_versions(archive)
+        current = _find_current(plan, wanted, tools)
+        if current is not None:
+            progress.note(f"image {current.digest[:12]} is up to date: no package is newer")
+            return current
         unpacked = unpack_packages(wanted, archive.fetch(wanted, progress), work, progress)
         bakery = open_bakery(archive, arch, cache, builder, progress)
-        return _assemble(plan, bakery, unpacked, work)
+        return _assemble(plan, bakery, unpacked, tools, work)
 
 
-def _assemble(plan: _Plan, bakery: Bakery, unpacked: Sequence[Unpacked], work: Path) -> Image:
+def _assemble(plan: _Plan, bakery: Bakery, unpacked: Sequence[Unpacked], tools: list[str], work: Path) -> Image:
     recipe = plan.recipe
     result = work / "image"
     result.mkdir()
@@ -120,7 +126,20 @@ def _assemble(plan: _Plan, bakery: Bakery, unpacked: Sequence[Unpacked], work: P
         modules.decompress()
         apply_recipe(tree, recipe)
     _pack(plan, tree, bakery, modules.release, work)
-    manifest = _manifest(plan, [item.package for item in unpacked], modules.release, tree.newest)
+    manifest = {
+        "format": FORMAT,
+        "name": recipe.name,
+        "arch": plan.arch,
+        "suite": plan.suite,
+        "date": tree.newest,
+        "kernel_release": modules.release,
+        "console": recipe.arch(plan.arch).console,
+        "cmdline": recipe.cmdline,
+        "cmdline_tcg": recipe.cmdline_tcg,
+        "recipe": recipe_digest(recipe),
+        "packages": describe_packages([item.package for item in unpacked]),
+        "packed_by": tools,
+    }
     with plan.progress.step("storing"):
         manifest["files"] = describe_parts(result)
         return store_image(result, manifest, plan.cache)
@@ -132,6 +151,7 @@ def _pack(plan: _Plan, tree: Tree, bakery: Bakery, release: str, work: Path) -> 
     with plan.progress.task("writing the tree", size, "B") as task, source.open("wb") as file:
         write_tar(tree, file, tree.newest, task.advance)
     make_disk(target, max(size, 64 * MIB))
+    require_space(work, size)
     finish = "".join(
         shlex.join(release if word == "KVER" else word for word in argv) + "\n" for argv in plan.recipe.finish
     )
@@ -150,19 +170,23 @@ def _pack(plan: _Plan, tree: Tree, bakery: Bakery, release: str, work: Path) -> 
     cut_erofs(target)
 
 
-def _manifest(plan: _Plan, packages: Sequence[Package], release: str, date: int) -> dict[str, Any]:
-    return {
-        "format": FORMAT,
-        "name": plan.recipe.name,
+def describe_packages(packages: Sequence[Package]) -> list[dict[str, Any]]:
+    """The `packages` section of a manifest."""
+    return [
+        {"name": p.name, "version": p.version, "arch": p.arch, "sha256": p.sha256, "size": p.size} for p in packages
+    ]
+
+
+def _find_current(plan: _Plan, packages: Sequence[Package], tools: list[str]) -> Image | None:
+    """The stored image that a build of these packages would make again."""
+    wanted = {
+        "recipe": recipe_digest(plan.recipe),
         "arch": plan.arch,
         "suite": plan.suite,
-        "date": date,
-        "kernel_release": release,
-        "console": plan.recipe.arch(plan.arch).console,
-        "cmdline": plan.recipe.cmdline,
-        "cmdline_tcg": plan.recipe.cmdline_tcg,
-        "recipe": recipe_digest(plan.recipe),
-        "packages": [
-            {"name": p.name, "version": p.version, "arch": p.arch, "sha256": p.sha256, "size": p.size} for p in packages
-        ],
+        "packages": describe_packages(packages),
+        "packed_by": tools,
     }
+    for image in list_images(plan.cache):
+        if all(image.manifest.get(key) == value for key, value in wanted.items()):
+            return image
+    return None

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CHUNK = 1 << 20
+UNFINISHED = ".new-"
+FREE_SOME = "Free some: `hostvm image prune`; or put the cache elsewhere by setting HOSTVM_CACHE"
 
 
 @contextmanager
@@ -34,24 +36,41 @@ def disk_full_explained(folder: Path) -> Iterator[None]:
         raise DiskFullError(
             f"no space left in {folder}",
             str(error),
-            "Free some: `hostvm image prune`; or put the cache elsewhere by setting HOSTVM_CACHE",
+            FREE_SOME,
         ) from error
 
 
 @contextmanager
-def temporary_folder(parent: Path, prefix: str) -> Iterator[Path]:
+def temporary_folder(parent: Path) -> Iterator[Path]:
     """A folder inside `parent` that is gone afterwards, whatever happened.
 
-    It lies beside its destination so that a rename moves it; `parent` is made when missing.
+    It lies beside its destination so that a rename moves it; `parent` is made when missing. What a killed run
+    left there is removed first, so the caller must hold the lock of `parent`.
     """
     with disk_full_explained(parent):
         parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        for left in parent.glob(f"{UNFINISHED}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        folder = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=parent))
     try:
         with disk_full_explained(parent):
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def require_space(folder: Path, size: int) -> None:
+    """Make sure that `size` bytes more will fit before a guest writes them: it would only see a broken disk.
+
+    :raises DiskFullError: they will not.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise DiskFullError(
+            f"not enough space in {folder.parent}",
+            f"{size >> 20} MiB are needed, {free >> 20} MiB are free.",
+            FREE_SOME,
+        )
 
 
 def sha256_file(path: Path) -> str:

@@ -9,8 +9,10 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
+from filelock import FileLock
+
 from images.bakery import BUILDER_MODULES, TOOL_PACKAGES, Bakery, builder_initramfs
-from images.disk import temporary_folder
+from images.disk import disk_full_explained, temporary_folder
 from images.initramfs import own_files
 from images.modules import ModuleSet
 from images.recipe import FILES
@@ -38,11 +40,18 @@ def open_bakery(archive: Archive, arch: str, cache: Path, builder: Builder, prog
     kernel = archive.resolve([KERNELS[arch]], NOT_BOOTED)
     folder = cache / "builder" / kit_key(arch, [*tools, *kernel])
     if not (folder / "initramfs").is_file():
-        with temporary_folder(cache / "builder", ".new-") as work:
-            _make_kit(archive, tools, kernel, work, progress)
+        with disk_full_explained(cache):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.parent / ".lock"), temporary_folder(folder.parent) as work:
             if not folder.exists():
+                _make_kit(archive, tools, kernel, work, progress)
                 (work / "kit").replace(folder)
     return Bakery(arch, folder / "vmlinuz", (folder / "initramfs").read_bytes(), builder)
+
+
+def tool_versions(archive: Archive) -> list[str]:
+    """What packs an image, as "name version": other tools may give other bytes of the same tree."""
+    return [f"{package.name} {package.version}" for package in archive.resolve(TOOL_PACKAGES)]
 
 
 def kit_key(arch: str, packages: Sequence[Package]) -> str:

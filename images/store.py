@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from images.disk import disk_full_explained, sha256_file
+from images.disk import UNFINISHED, disk_full_explained, sha256_file
 from images.errors import HashError, ImageError
 
 if TYPE_CHECKING:
@@ -185,7 +184,7 @@ def remove_image(cache: Path, digest: str) -> None:
     if re.fullmatch(r"[0-9a-f]{64}", digest) is None or not path.is_dir():
         raise ImageError(f"no image {digest}", None, "See which there are: `hostvm image ls`")
     # Renamed first: an image that is half removed must not be found.
-    doomed = path.parent.parent / f".rm-{digest}-{os.getpid()}"
+    doomed = path.parent.parent / f"{UNFINISHED}{digest}-removed"
     path.replace(doomed)
     shutil.rmtree(doomed)
 

@@ -148,8 +148,9 @@ class Fetcher:
 
     def _stream(self, item: Wanted, url: str, partial: Path, counter: _Counter, stop: threading.Event) -> None:
         """One attempt: continue `partial`, then check the whole; wrong bytes are thrown away."""
+        _check(stop, item)
         digest, have = _resume(partial, item.size)
-        resumed = have > 0
+        resumed, cut = have > 0, False
         counter.set(have)
         if have < item.size or not resumed:
             with self._get(url, {"Range": f"bytes={have}-"} if have else {}) as response:
@@ -158,8 +159,11 @@ class Fetcher:
                         partial.unlink(missing_ok=True)
                         raise _RetryError("the server does not continue where the download ended")
                     digest, have, resumed = hashlib.sha256(), 0, False
+                start = have
                 have = _append(response, partial, digest, _Goal(item, have, counter, stop))
-        if have < item.size:
+                # A whole answer that is too short is another file; only a cut one is worth continuing.
+                cut = response.headers.get("Content-Length") != str(have - start)
+        if have < item.size and cut:
             raise _RetryError(f"the connection ended after {have} of {item.size} bytes")
         if have == item.size and digest.hexdigest() == item.sha256:
             return
@@ -225,13 +229,17 @@ class _Goal:
     stop: threading.Event
 
 
+def _check(stop: threading.Event, item: Wanted) -> None:
+    if stop.is_set():
+        raise MirrorError(f"fetching {item.name} was given up", "Another download failed.", MIRROR_HINT)
+
+
 def _append(response: requests.Response, partial: Path, digest: hashlib._Hash, goal: _Goal) -> int:
     """Write the body behind the first `goal.have` bytes; never more than the file's size, plus a sign of excess."""
     have = goal.have
     with partial.open("ab" if have else "wb") as file:
         for chunk in response.iter_content(CHUNK >> 2):
-            if goal.stop.is_set():
-                raise MirrorError(f"fetching {goal.item.name} was given up", "Another download failed.", MIRROR_HINT)
+            _check(goal.stop, goal.item)
             have += len(chunk)
             if have > goal.item.size:
                 break

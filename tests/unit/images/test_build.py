@@ -7,11 +7,12 @@ import json
 import lzma
 import struct
 import tarfile
+from types import SimpleNamespace
 
 import pytest
 
 from images.build import build_image, find_image, recipe_digest
-from images.errors import HashError, HostvmError, ImageError
+from images.errors import DiskFullError, HashError, HostvmError, ImageError
 from images.progress import NullProgress
 from images.recipe import load_recipe
 from images.store import list_images, verify_image
@@ -94,7 +95,7 @@ def shop(archive, make):
 
 @pytest.fixture
 def build(shop, fetcher, cache):
-    def build(builder=None, text=RECIPE, progress=None):
+    def build(builder=None, text=RECIPE, progress=None, cache=cache):
         recipe = load_recipe(text, "tiny.yaml")
         return build_image(
             recipe,
@@ -153,11 +154,36 @@ def test_the_initramfs_has_its_modules_in_order(build):
     assert b"BB" in data
 
 
-def test_the_same_packages_give_the_same_image(build, cache, shop):
+def test_the_same_packages_give_the_same_image(build, tmp_path, shop):
     first = build()
     shop.publish(until=None, Version="13.9")  # another InRelease, the same packages
-    assert build().digest == first.digest
-    assert len(list_images(cache)) == 1
+    assert build(cache=tmp_path / "elsewhere").digest == first.digest
+
+
+def test_what_is_up_to_date_is_not_built_again(build, cache, shop):
+    builder = PackingBuilder()
+    first = build(builder)
+    assert build(builder) == first
+    assert builder.jobs == 1
+    first.root.unlink()
+    assert build(builder) == first  # a damaged one is
+    assert (builder.jobs, len(list_images(cache))) == (2, 1)
+
+
+def test_a_disk_too_small_for_the_result(build, cache, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _path: SimpleNamespace(free=10))
+    with pytest.raises(DiskFullError) as error:
+        build()
+    assert error.value.brief == f"not enough space in {cache / 'images'}"
+    assert left_behind(cache) == []
+    monkeypatch.undo()
+    assert build().digest
+
+
+def test_what_a_killed_build_left_is_removed(build, cache):
+    (cache / "images" / ".new-abc" / "image").mkdir(parents=True)
+    build()
+    assert left_behind(cache) == ["sha256"]
 
 
 def test_another_recipe_or_package_gives_another_image(build, cache, shop, make):

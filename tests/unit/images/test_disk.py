@@ -19,7 +19,7 @@ def test_a_full_disk_is_explained(tmp_path):
 
 def test_a_temporary_folder_goes_away(tmp_path):
     def interrupted():
-        with temporary_folder(tmp_path / "new", ".x-") as folder:
+        with temporary_folder(tmp_path / "new") as folder:
             (folder / "file").write_bytes(b"x")
             raise KeyboardInterrupt
 

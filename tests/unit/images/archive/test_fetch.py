@@ -128,6 +128,14 @@ def test_more_than_promised_is_refused(fetcher, archive, wanted, cache):
     assert not partial(cache, short).exists()
 
 
+def test_less_than_promised_is_refused_at_once(fetcher, adapter, archive, wanted):
+    archive.write("file", DATA[:1000])
+    with pytest.raises(HashError) as error:
+        fetch(fetcher, wanted)
+    assert "(1000 bytes)" in error.value.details
+    assert len(adapter.requests) == 1
+
+
 def test_an_address_that_is_none(fetcher):
     with pytest.raises(MirrorError, match="is not an address"):
         fetcher.read("deb.debian.org/debian", 100)
