@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import gzip
 import lzma
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from images.errors import ImageError
@@ -52,11 +52,15 @@ class ModuleSet:
     """The modules of one kernel in a tree.
 
     :param release: the kernel's release, e.g. 6.12.117+deb13-amd64.
+    :param paths: module files by module name.
+    :param builtin: paths below the kernel's folder of what is part of the kernel itself: one architecture's
+        module is another's built-in, and a recipe is for both.
     """
 
     tree: Tree
     release: str
     paths: dict[str, str]
+    builtin: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, tree: Tree) -> ModuleSet:
@@ -73,7 +77,15 @@ class ModuleSet:
                 ", ".join(sorted(releases)) or None,
                 "Name one in the recipe, e.g. `kernel: linux-image-amd64`",
             )
-        return cls(tree, releases.pop(), {module_name(path): path for path in files})
+        release = releases.pop()
+        listing = f"{prefix}{release}/modules.builtin"
+        builtin = tree.read(listing).decode().split() if listing in tree.nodes else []
+        return cls(
+            tree,
+            release,
+            {module_name(path): path for path in files},
+            {module_name(path): f"{prefix}{release}/{path}" for path in builtin},
+        )
 
     def read(self, name: str) -> bytes:
         """A module, decompressed.
@@ -91,7 +103,7 @@ class ModuleSet:
         visiting: set[str] = set()
 
         def visit(name: str) -> None:
-            if name in visiting:
+            if name in visiting or (name not in self.paths and name in self.builtin):
                 return
             visiting.add(name)
             for needed in module_depends(self.read(name)):
@@ -105,7 +117,7 @@ class ModuleSet:
     def matching(self, globs: Iterable[str]) -> list[str]:
         """Names of modules whose name, or path below `kernel/`, matches one of `globs`; sorted.
 
-        :raises ImageError: a pattern that matches nothing, since it hides a spelling mistake.
+        :raises ImageError: a pattern that matches neither a module nor a built-in: a spelling mistake.
         """
         base = f"usr/lib/modules/{self.release}/kernel/"
         found: set[str] = set()
@@ -113,12 +125,12 @@ class ModuleSet:
         for glob in globs:
             hits = {
                 name
-                for name, path in self.paths.items()
+                for name, path in (self.builtin | self.paths).items()
                 if fnmatch.fnmatchcase(name, glob) or fnmatch.fnmatchcase(path.removeprefix(base), glob)
             }
             if not hits:
                 idle.append(glob)
-            found |= hits
+            found |= hits & self.paths.keys()
         if idle:
             raise ImageError(
                 f"kernel {self.release} has no module that matches",

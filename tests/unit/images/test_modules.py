@@ -24,7 +24,7 @@ def modules() -> ModuleSet:
     tree.add_file(f"{KERNEL}/crypto/crc32c-generic.ko.gz", gzip.compress(module()))
     tree.add_file(f"{KERNEL}/fs/netfs.ko", module("libcrc32c"))
     tree.add_file(f"{KERNEL}/net/netfilter/nf_tables.ko", module())
-    tree.add_file("usr/lib/modules/6.12-x/modules.order", b"")
+    tree.add_file("usr/lib/modules/6.12-x/modules.builtin", b"kernel/drivers/acpi/button.ko\nkernel/lib/x/fuse.ko\n")
     return ModuleSet.of(tree)
 
 
@@ -45,6 +45,11 @@ def test_load_order(modules):
 
 def test_patterns_match_names_and_paths(modules):
     assert modules.matching(["nf_*", "fs/*"]) == ["erofs", "netfs", "nf_tables"]
+
+
+def test_what_is_built_in_is_known_but_needs_no_file(modules):
+    assert modules.matching(["button", "lib/x/*", "erofs"]) == ["erofs"]
+    assert modules.closure(["fuse", "libcrc32c"]) == ["crc32c_generic", "libcrc32c"]
 
 
 def test_patterns_that_match_nothing_are_told(modules):
