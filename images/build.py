@@ -16,6 +16,7 @@ from images.cpio import CpioEntry, write_cpio
 from images.disk import disk_full_explained, require_space, temporary_folder
 from images.initramfs import initramfs_entries, own_files
 from images.kit import open_bakery, tool_versions
+from images.kernel import bootable_kernel
 from images.modules import ModuleSet
 from images.recipe import FILES, Recipe
 from images.rootfs import Unpacked, apply_recipe, package_tree, unpack_packages
@@ -119,7 +120,7 @@ def _assemble(plan: _Plan, bakery: Bakery, unpacked: Sequence[Unpacked], tools: 
     with plan.progress.step("root tree"):
         tree = package_tree(unpacked)
         modules = ModuleSet.of(tree)
-        (result / KERNEL).write_bytes(tree.read(f"boot/vmlinuz-{modules.release}"))
+        (result / KERNEL).write_bytes(bootable_kernel(tree.read(f"boot/vmlinuz-{modules.release}")))
         entries = initramfs_entries(tree, modules, recipe.initramfs_modules, FILES / recipe.initramfs)
         (result / INITRAMFS).write_bytes(write_cpio(entries))
         modules.keep_only(modules.closure(modules.matching(recipe.keep_modules)))
