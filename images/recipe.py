@@ -30,7 +30,9 @@ Keys (those marked * are required):
                        stands for the kernel's release, e.g. [depmod, -a, KVER]
     cmdline            the kernel's parameters on every accelerator, without console= (that comes from `arches`)
     cmdline_tcg        parameters to add when the guest is emulated
-    compression        of mkfs.erofs: lz4, lz4hc (default), zstd, ... with an optional level: "lz4hc,12"
+    compression        of mkfs.erofs: lz4, lz4hc (default), zstd, ... with an optional level: "lz4hc,12".
+                       506 MB on one core, not emulated: lz4 0.8 s, 250 MB; lz4hc,2 2.3 s, 231 MB; lz4hc,4 6.1 s,
+                       212 MB; lz4hc,6 8.8 s, 209 MB; lz4hc (that is 9) 12.6 s, 208 MB
 
 Always done, since no maintainer script is run: passwd, group, shadow and gshadow are made from base-passwd's
 master files and `users`; the CA bundle from ca-certificates; links for the merged /usr come from base-files.
