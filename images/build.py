@@ -15,8 +15,8 @@ from images.bakery import MIB, Bakery, cut_erofs, make_disk
 from images.cpio import CpioEntry, write_cpio
 from images.disk import disk_full_explained, require_space, temporary_folder
 from images.initramfs import initramfs_entries, own_files
-from images.kit import open_bakery, tool_versions
 from images.kernel import bootable_kernel
+from images.kit import open_bakery, tool_versions
 from images.modules import ModuleSet
 from images.recipe import FILES, Recipe
 from images.rootfs import Unpacked, apply_recipe, package_tree, unpack_packages
