@@ -109,7 +109,7 @@ def build_image(
             progress.note(f"image {current.digest[:12]} is up to date: no package is newer")
             return current
         unpacked = unpack_packages(wanted, archive.fetch(wanted, progress), work, progress)
-        bakery = open_bakery(archive, arch, cache, builder, progress)
+        bakery = open_bakery(archive, arch, cache, builder, progress, unpacked)
         return _assemble(plan, bakery, unpacked, tools, work)
 
 

@@ -16,7 +16,7 @@ from images.disk import disk_full_explained, temporary_folder
 from images.initramfs import own_files
 from images.modules import ModuleSet
 from images.recipe import FILES
-from images.rootfs import package_tree, unpack_packages
+from images.rootfs import Unpacked, package_tree, unpack_packages
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,9 +31,17 @@ KERNELS = {"amd64": "linux-image-amd64", "arm64": "linux-image-arm64"}
 NOT_BOOTED = ("linux-base", "initramfs-tools", "kmod")
 
 
-def open_bakery(archive: Archive, arch: str, cache: Path, builder: Builder, progress: Progress) -> Bakery:
+def open_bakery(
+    archive: Archive,
+    arch: str,
+    cache: Path,
+    builder: Builder,
+    progress: Progress,
+    unpacked: Sequence[Unpacked] = (),
+) -> Bakery:
     """A builder guest of the archive's newest kernel and tools; made when the cache has none.
 
+    :param unpacked: packages that are unpacked already, the kernel perhaps; the others are fetched.
     :raises HostvmError: see `Archive.resolve`, `Archive.fetch`.
     """
     tools = archive.resolve(TOOL_PACKAGES)
@@ -44,7 +52,11 @@ def open_bakery(archive: Archive, arch: str, cache: Path, builder: Builder, prog
             folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.parent / ".lock"), temporary_folder(folder.parent) as work:
             if not folder.exists():
-                _make_kit(archive, tools, kernel, work, progress)
+                missing = [p for p in [*tools, *kernel] if p not in {item.package for item in unpacked}]
+                fresh = unpack_packages(missing, archive.fetch(missing, progress), work, progress)
+                have = {item.package: item for item in [*unpacked, *fresh]}
+                with progress.step("builder guest"):
+                    _make_kit([have[p] for p in tools], [have[p] for p in kernel], work / "kit")
                 (work / "kit").replace(folder)
     return Bakery(arch, folder / "vmlinuz", (folder / "initramfs").read_bytes(), builder)
 
@@ -65,16 +77,9 @@ def kit_key(arch: str, packages: Sequence[Package]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _make_kit(
-    archive: Archive, tools: Sequence[Package], kernel: Sequence[Package], work: Path, progress: Progress
-) -> None:
-    both = [*tools, *kernel]
-    unpacked = unpack_packages(both, archive.fetch(both, progress), work, progress)
-    with progress.step("builder guest"):
-        kernel_tree = package_tree(unpacked[len(tools) :])
-        modules = ModuleSet.of(kernel_tree)
-        kit = work / "kit"
-        kit.mkdir()
-        (kit / "vmlinuz").write_bytes(kernel_tree.read(f"boot/vmlinuz-{modules.release}"))
-        initramfs = builder_initramfs(package_tree(unpacked[: len(tools)]), modules)
-        (kit / "initramfs").write_bytes(initramfs)
+def _make_kit(tools: Sequence[Unpacked], kernel: Sequence[Unpacked], kit: Path) -> None:
+    tree = package_tree(kernel)
+    modules = ModuleSet.of(tree)
+    kit.mkdir()
+    (kit / "vmlinuz").write_bytes(tree.read(f"boot/vmlinuz-{modules.release}"))
+    (kit / "initramfs").write_bytes(builder_initramfs(package_tree(tools), modules))

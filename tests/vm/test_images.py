@@ -1,0 +1,161 @@
+"""Images with real packages and a real builder guest."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from hostvm.builder import QemuBuilder
+from hostvm.errors import DriverError
+from hostvm.guest_images import guest_arch, kernel_cmdline
+from images.archive import Fetcher
+from images.bake import BakeDisk, BakeJob
+from images.base import build_base
+from images.build import build_image
+from images.cpio import CpioEntry, write_cpio
+from images.progress import NullProgress
+from images.recipe import load_recipe
+from images.store import verify_image
+
+pytestmark = pytest.mark.vm
+
+TINY = """
+name: tiny
+suite: trixie
+arches:
+  amd64: {kernel: linux-image-amd64, console: ttyS0}
+  arm64: {kernel: linux-image-arm64, console: ttyAMA0}
+packages: [base-files, base-passwd, busybox-static, coreutils, kmod]
+exclude_packages: {linux-base: "", initramfs-tools: "", libssl3t64: only for sha256sum}
+drop: [usr/share/doc, usr/share/man, usr/share/locale, usr/lib/*/gconv, boot]
+modules: {keep: [overlay, veth], initramfs: [crc32c_generic, virtio_blk, erofs]}
+initramfs: initramfs
+links: {etc/link: passwd}
+dirs: {proc: "0555", tmp: "01777"}
+modes: {etc/issue: "0600"}
+users: [{name: anna, uid: 1000, gid: 0, home: /home/anna, shell: /bin/sh}]
+finish:
+  - [/usr/sbin/depmod, -a, KVER]
+  - [/usr/bin/busybox, sh, -c, "echo 'a  b' > /etc/finished; test -c /dev/null && test -r /proc/mounts"]
+compression: lz4
+"""
+
+LOOK = r"""#!/bin/busybox sh
+/bin/busybox mount -t proc proc /proc
+/bin/busybox mount -t devtmpfs dev /dev
+exec < /dev/null > /dev/console 2>&1
+while read -r name; do [ "$name" = -- ] || insmod "/modules/$name.ko"; done < /modules/order
+mount -t erofs -o ro /dev/vda /image || poweroff -f
+cd /image
+for path in etc/shadow etc/issue tmp home/anna usr/bin/busybox; do
+    echo "stat: $path $(stat -c '%a %u %g %Y' $path)"
+done
+echo "link: $(readlink etc/link) $(readlink bin)"
+echo "finished: $(cat etc/finished)"
+echo "modules: $(ls lib/modules/*/kernel/drivers/net lib/modules/*/kernel/fs/overlayfs | grep ko | tr '\n' ' ')"
+echo "depends: $(cd lib/modules/*/ && cut -d: -f1 modules.dep | sort | tr '\n' ' ')"
+echo "mounts left: $(ls -A proc dev sys tmp | grep -v : | tr -d '\n')"
+echo "looked"
+poweroff -f
+"""
+
+
+@pytest.fixture
+def builder(accel):
+    return QemuBuilder(lambda *_: accel)
+
+
+@pytest.fixture
+def fetcher() -> Fetcher:
+    """The run's own cache of packages, so that nothing is downloaded twice."""
+    return Fetcher(Path(os.environ["HOSTVM_CACHE"]))
+
+
+@pytest.fixture
+def build(builder, fetcher):
+    def build(cache: Path, text: str = TINY):
+        recipe = load_recipe(text, "tiny.yaml")
+        return build_image(recipe, guest_arch(), None, None, cache, builder, NullProgress(), fetcher=fetcher)
+
+    return build
+
+
+def test_the_same_packages_give_the_same_bytes_and_the_tree_is_as_told(build, builder, tmp_path):
+    first, second = build(tmp_path / "one"), build(tmp_path / "two")
+    assert first.digest == second.digest
+    assert first.root.read_bytes() == second.root.read_bytes()
+    verify_image(first)
+
+    (tmp_path / "initramfs").write_bytes(
+        first.initramfs.read_bytes() + write_cpio([CpioEntry.file("init", LOOK.encode(), 0o755)])
+    )
+    manifest = first.manifest | {"cmdline": "quiet panic=-1"}
+    console = builder.run(
+        BakeJob(
+            title="looking at the image",
+            arch=guest_arch(),
+            kernel=first.kernel,
+            initramfs=tmp_path / "initramfs",
+            cmdline=kernel_cmdline(manifest, "tcg"),
+            disks=(BakeDisk(first.root, readonly=True),),
+            success="looked",
+            memory=384 << 20,
+            timeout=90,
+        ),
+        NullProgress(),
+    )
+    date = first.manifest["date"]
+    for line in (
+        f"stat: etc/shadow 640 0 42 {date}",
+        f"stat: etc/issue 600 0 0 {date}",
+        f"stat: tmp 1777 0 0 {date}",
+        f"stat: home/anna 755 1000 0 {date}",
+        f"stat: usr/bin/busybox 755 0 0 {date}",
+        "link: passwd usr/bin",
+        "finished: a  b",
+        "modules: veth.ko overlay.ko ",
+        "depends: kernel/drivers/net/veth.ko kernel/fs/overlayfs/overlay.ko ",
+        "mounts left: \n",
+    ):
+        assert line in console
+
+
+def test_a_finish_command_that_fails_fails_the_build(build, tmp_path):
+    text = TINY.replace("[/usr/sbin/depmod, -a, KVER]", "[/usr/bin/busybox, sh, -c, 'echo oh no; exit 3']")
+    with pytest.raises(DriverError) as error:
+        build(tmp_path / "cache", text)
+    assert "oh no" in error.value.details
+    assert [path.name for path in (tmp_path / "cache" / "images").iterdir()] == [".lock"]
+
+
+def test_debian_is_configured_by_its_own_scripts(builder, fetcher, tmp_path):
+    path = build_base(
+        "debian:trixie",
+        guest_arch(),
+        ["ca-certificates"],
+        None,
+        None,
+        tmp_path,
+        builder,
+        NullProgress(),
+        fetcher=fetcher,
+    )
+    with tarfile.open(path) as image:
+        saved = json.load(image.extractfile("manifest.json"))[0]
+        layer = io.BytesIO(image.extractfile(saved["Layers"][0]).read())
+    with tarfile.open(fileobj=layer) as tree:
+        names = set(tree.getnames())
+        status = tree.extractfile("./var/lib/dpkg/status").read().decode()
+        bundle = tree.extractfile("./etc/ssl/certs/ca-certificates.crt").read()
+        awk = tree.getmember("./etc/alternatives/awk").linkname
+    assert status.count("\nStatus: install ok installed\n") == status.count("Package: ")
+    assert "unpacked" not in status
+    assert bundle.count(b"BEGIN CERTIFICATE") > 100
+    assert awk == "/usr/bin/mawk"
+    assert {"./usr/bin/apt-get", "./etc/ld.so.cache", "./etc/apt/sources.list.d/debian.sources"} <= names
+    assert not [name for name in names if name.startswith(("./dev/", "./proc/", "./tmp/", "./var/log/"))]
