@@ -47,8 +47,8 @@ def main() -> None:
         scratch = Path(folder)
         ours.use_scratch(scratch)
         with machine(), ssh_master(scratch) as (ssh, forwarded):
-            accel = str(ours.status(NAME).get("accelerator", "unknown"))
-            facts: dict[str, Any] = {"machine": report.machine_facts(qemu.version_text, accel), "rounds": rounds}
+            facts: dict[str, Any] = {"machine": report.machine_facts(qemu.version_text, ours.accelerator(NAME))}
+            facts["rounds"] = rounds
             facts["guest"] = compare(rounds, [*inner(), "ps"], [*ssh, "docker", "ps"])
             sock = MachinePaths.of(NAME).docker_sock
             facts["host"] = compare(rounds, [*outer(sock), "ps"], [*outer(forwarded), "ps"])
@@ -62,7 +62,7 @@ def main() -> None:
 @contextlib.contextmanager
 def machine() -> Iterator[None]:
     """A running machine, removed at the end."""
-    ours.hostvm("start", NAME, "--cpus", "2", "--memory", "2048M")
+    ours.hostvm("start", NAME, "--cpus", "2", "--memory", "2GiB", "--driver", "qemu")
     try:
         yield
     finally:

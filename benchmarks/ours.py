@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 import time
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
 from measure import BootTimes, measure, power_off, powered_on
@@ -45,7 +44,7 @@ def hostvm(*words: str, timeout: float = 900.0) -> subprocess.CompletedProcess[s
 def create(name: str, host: Host) -> None:
     """A machine of the run's size; the image is built when it is missing."""
     mib = host.memory // 2**20
-    hostvm("create", name, "--driver", "qemu", "--cpus", str(host.cpus), "--memory", f"{mib}M", "--accel", host.accel)
+    hostvm("create", name, "--driver", "qemu", "--cpus", str(host.cpus), "--memory", f"{mib}MiB", "--accel", host.accel)
 
 
 def argv(name: str, host: Host) -> list[str]:
@@ -99,9 +98,11 @@ def start(name: str) -> dict[str, float]:
     return {"before": round(before, 2), "guest": round(total - before, 2), "total": round(total, 2)}
 
 
-def status(name: str) -> Any:
-    """`hostvm status --json`."""
-    return json.loads(hostvm("-m", name, "--json", "status").stdout)
+def accelerator(name: str) -> str:
+    """Under which it runs, as QEMU was told."""
+    pid = int((MachinePaths.of(name).run_dir / PID_FILE).read_text())
+    words = psutil.Process(pid).cmdline()
+    return words[words.index("-accel") + 1].partition(",")[0]
 
 
 def use_scratch(folder: Path) -> None:
