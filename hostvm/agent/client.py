@@ -126,7 +126,7 @@ class Agent:
 
 def error_of(facts: dict[str, Any]) -> HostvmError:
     """The error an agent's ERROR frame tells."""
-    kind = _KINDS.get(str(facts.get("kind")), HostvmError)
+    kind = next((_KINDS[name] for name in facts.get("kinds", []) if name in _KINDS), HostvmError)
     return kind(str(facts.get("brief")), facts.get("details"), facts.get("resolution"))
 
 

@@ -28,6 +28,7 @@ BOOTING, READY, LOST, FAILED = "booting", "ready", "reconnecting", "failed"
 
 _PAUSE_MOST = 2.0
 _AGAIN_SECONDS = 30.0
+_LOOK_EVERY = 1.0
 _APPEARS_WITHIN = 30.0
 _PING_EVERY = 15.0
 _PING_WAITS = 20.0
@@ -69,6 +70,7 @@ class Life:
         self._marks: dict[str, float] = {}
         self._begun = time.monotonic()
         self._seen_running = False
+        self._looked = 0.0
 
     # ---- for the agent's main thread
 
@@ -233,8 +235,13 @@ class Life:
             raise self._with_console(error) from error
 
     def _check_running(self) -> None:
+        """Called often while there is no connection; looks at the machine once a second."""
         if self._stop.is_set():
             raise MachineOffError
+        now = time.monotonic()
+        if now - self._looked < _LOOK_EVERY:
+            return
+        self._looked = now
         if self._is_running():
             self._seen_running = True
         elif self._seen_running or time.monotonic() - self._begun > _APPEARS_WITHIN:
@@ -273,8 +280,8 @@ class Life:
             return
         self._host.log(f"not ready: {error}")
         if self._state == BOOTING and time.monotonic() - self._begun < self._config.boot_seconds:
-            # A fault of the moment: sshd is restarting, say. Anything that waits goes on waiting.
-            if not isinstance(error, SshError):
+            # A fault of the moment: sshd is restarting, say. Whoever waits goes on waiting.
+            if type(error) is not SshError:
                 self._become(FAILED, error)
             return
         self._become(FAILED, error)

@@ -21,7 +21,7 @@ VERSION = 1
 
 HELLO = 1  # client: {"version", "op", ...}
 OK = 2  # agent: the operation began (exec) or is done; facts
-ERROR = 3  # agent: {"kind", "brief", "details", "resolution"}
+ERROR = 3  # agent: {"kinds", "brief", "details", "resolution"}
 STDIN = 4  # client: bytes
 STDIN_END = 5  # client: end of file
 CREDIT = 6  # agent: u32, this many more bytes of STDIN may be sent

@@ -41,7 +41,7 @@ class Client:
     def fail(self, error: HostvmError) -> None:
         """Send an ERROR; a client that is gone is no matter."""
         facts = {
-            "kind": type(error).__name__,
+            "kinds": [kind.__name__ for kind in type(error).__mro__],
             "brief": error.brief,
             "details": error.details,
             "resolution": error.resolution,

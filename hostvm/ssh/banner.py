@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _PAUSE = 0.02
 _PATIENCE, _PATIENCE_ANNOUNCED, _PATIENCE_MOST = 0.5, 4.0, 16.0
 _UNANNOUNCED = 20.0  # a guest whose console says nothing for so long is tried all the same
-_CHECK_EVERY = 1.0
+_SLICE = 0.1
 
 
 def wait_banner(
@@ -33,14 +33,13 @@ def wait_banner(
 
     :param deadline: on `time.monotonic`'s clock.
     :param announced: whether the guest has said that its sshd starts; nothing is tried before.
-    :param check: called about once a second; what it raises ends the waiting.
+    :param check: called some ten times a second; what it raises ends the waiting.
     :raises SshError: nothing spoke before the deadline.
     """
-    begun = checked = time.monotonic()
+    begun = time.monotonic()
     patience = _PATIENCE
     while (now := time.monotonic()) < deadline:
-        if check is not None and now - checked >= _CHECK_EVERY:
-            checked = now
+        if check is not None:
             check()
         if announced is not None:
             if announced():
@@ -51,10 +50,9 @@ def wait_banner(
         probe = _connect(host, port)
         if probe is None:
             time.sleep(_PAUSE)
-        elif _speaks(probe, min(patience, deadline - now)):
+        elif _speaks(probe, now + min(patience, deadline - now), check):
             return probe
         else:
-            probe.close()
             silent = time.monotonic() - now >= patience
             patience = min(patience * 2, _PATIENCE_MOST) if silent else patience
             time.sleep(_PAUSE)
@@ -74,12 +72,25 @@ def _connect(host: str, port: int) -> socket.socket | None:
     return probe
 
 
-def _speaks(probe: socket.socket, patience: float) -> bool:
-    """Whether anything came within `patience` seconds; False as soon as the connection ends."""
-    probe.settimeout(max(patience, 0.01))
+def _speaks(probe: socket.socket, until: float, check: Callable[[], None] | None) -> bool:
+    """Whether anything came before `until`; False as soon as the connection ends. A mute one is closed."""
+    spoke = False
+    probe.settimeout(_SLICE)
     try:
-        spoke = bool(probe.recv(1, socket.MSG_PEEK))
-    except OSError:
-        return False
-    probe.settimeout(None)
+        while not spoke and time.monotonic() < until:
+            if check is not None:
+                check()
+            try:
+                if not probe.recv(1, socket.MSG_PEEK):
+                    break
+                spoke = True
+            except TimeoutError:
+                continue
+            except OSError:
+                break
+    finally:
+        if not spoke:
+            probe.close()
+    if spoke:
+        probe.settimeout(None)
     return spoke

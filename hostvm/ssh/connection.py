@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 _CHUNK = 256 * 1024
 
 
+class SshRefused(SshError):  # noqa: N818 - what happened
+    """Another host key than the planted one, or our key is not taken: trying again will not help."""
+
+
 def import_paramiko() -> None:
     """Import paramiko without `invoke`, half of its import time, which it needs only for ssh_config files.
 
@@ -52,7 +56,8 @@ def connect(
 
     :param host_public_key: `ssh-ed25519 BASE64`, as in `hostvm.ssh.keys.Keys`.
     :param deadline: on `time.monotonic`'s clock.
-    :raises SshError: no answer before the deadline, another host key, or the key was refused.
+    :raises SshRefused: another host key, or our key was refused.
+    :raises SshError: no answer before the deadline.
     """
     return handshake(
         wait_banner(port, deadline, host),
@@ -82,6 +87,12 @@ def handshake(
         return Connection(transport)
     except BaseException as error:
         transport.close()
+        if isinstance(error, paramiko.AuthenticationException):
+            raise SshRefused(
+                "the guest does not take the machine's ssh key",
+                f"{type(error).__name__}: {error}",
+                "hostvm restart   # plants it anew",
+            ) from error
         if isinstance(error, (paramiko.SSHException, EOFError, OSError)):
             raise _connect_error(error) from error
         raise
@@ -90,7 +101,7 @@ def handshake(
 def _check_host_key(transport: GuestTransport, pinned: str) -> None:
     key = transport.get_remote_server_key()
     if f"{key.get_name()} {key.get_base64()}" != pinned.strip():
-        raise SshError(
+        raise SshRefused(
             "the guest's host key is not the one that was planted",
             f"expected {pinned.strip()}, was shown {key.get_name()} {key.get_base64()}",
             "hostvm stop && hostvm start   # if it stays, something else listens on the machine's ssh port",

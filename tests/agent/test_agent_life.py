@@ -18,7 +18,8 @@ from hostvm.agent import protocol
 from hostvm.agent.client import Agent, AgentAbsent, agent_is_ready, agent_status, end_agent, run_in_guest, wait_ready
 from hostvm.agent.run import run_agent
 from hostvm.checks import Check
-from hostvm.errors import AgentError, HostvmError, MachineError
+from hostvm.errors import AgentError, HostvmError, MachineError, SshError
+from hostvm.ssh.keys import make_keys
 from images.progress import NullProgress
 
 
@@ -229,6 +230,16 @@ def test_check_that_fails_is_told_and_the_machine_kept(own_agent, monkeypatch):
         assert agent_status(own_agent.run_dir)["state"] == "failed"
         # ssh works all the same, for a look inside.
         assert run_in_guest(own_agent.run_dir, ["echo", "inside"], timeout=10).stdout == b"inside\n"
+
+
+def test_another_host_key_is_told_at_once(own_agent, tmp_path):
+    config = replace(own_agent.config, host_public_key=make_keys(tmp_path).host_public)
+    with agent_in_this_process(config, [], [], lambda: True):
+        begun = time.monotonic()
+        with pytest.raises(SshError) as caught:
+            wait_ready(own_agent.run_dir, begun + 60, NullProgress())
+        assert time.monotonic() - begun < 10
+    assert "host key" in caught.value.brief
 
 
 def test_agent_that_never_sees_a_machine_says_so(own_agent, monkeypatch):

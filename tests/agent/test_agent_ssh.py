@@ -12,6 +12,7 @@ from hostvm.checks import Check, run_checks
 from hostvm.errors import GuestTimeout, MachineError, SshError
 from hostvm.guest import Pty
 from hostvm.ssh.banner import wait_banner
+from hostvm.ssh.connection import SshRefused
 from hostvm.ssh.keys import make_keys
 
 ARGV = [
@@ -126,14 +127,14 @@ def test_timeout_kills(guest):
 
 def test_other_host_key_is_refused(sshd, tmp_path):
     other = make_keys(tmp_path).host_public
-    with pytest.raises(SshError) as caught:
+    with pytest.raises(SshRefused) as caught:
         connect_to(sshd, host_public_key=other)
     assert "host key" in caught.value.brief
     assert other in caught.value.details
 
 
 def test_unknown_client_key_is_refused(sshd, tmp_path):
-    with pytest.raises(SshError):
+    with pytest.raises(SshRefused):
         connect_to(sshd, client_key=make_keys(tmp_path).client_key)
 
 

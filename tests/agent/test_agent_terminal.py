@@ -84,6 +84,7 @@ def test_ctrl_c_goes_to_the_program(agent, spawn):
     shell.expect_exact("up\r\n")
     shell.send("\x03")
     shell.expect_exact("caught\r\n")
+    shell.expect_exact("shell> ")
     shell.sendline("echo status $?")
     shell.expect_exact("status 3")
 
