@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from images.disk import CHUNK
 from images.errors import ImageError
+from images.zstd import load_zstd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,24 +105,8 @@ def _decoder(suffix: str, deb: Path) -> Any:
     if suffix == "gz":
         return zlib.decompressobj(GZIP_WINDOW)
     if suffix == "zst":
-        return _zstd(deb)
+        return load_zstd(deb.name).ZstdDecompressor()
     raise _broken(deb, f"unknown compression .{suffix}")
-
-
-def _zstd(deb: Path) -> Any:
-    # Debian uses xz; zstd only comes with derivatives, so it is in no dependency list before Python 3.14 has it.
-    import importlib
-
-    for name in ("compression.zstd", "backports.zstd"):
-        try:
-            return importlib.import_module(name).ZstdDecompressor()
-        except ImportError:
-            continue
-    raise ImageError(
-        f"{deb.name} is compressed with zstd, which this Python cannot read",
-        None,
-        "Install it: `pip install backports.zstd`",
-    )
 
 
 def _broken(deb: Path, why: str) -> ImageError:

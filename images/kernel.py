@@ -8,11 +8,11 @@ of a bzImage is in Documentation/arch/x86/boot.rst.
 
 from __future__ import annotations
 
-import importlib
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from images.errors import ImageError
+from images.zstd import load_zstd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,17 +73,8 @@ def _notes(elf: bytes) -> Iterator[tuple[bytes, int]]:
 
 
 def _unzstd(data: bytes) -> bytes:
-    zstd = _zstd()
+    zstd = load_zstd("the kernel")
     try:
         return bytes(zstd.decompress(data))
     except (zstd.ZstdError, EOFError) as error:
         raise ImageError("the kernel is damaged", str(error), "hostvm image build") from error
-
-
-def _zstd() -> Any:
-    for name in ("compression.zstd", "backports.zstd"):
-        try:
-            return importlib.import_module(name)
-        except ImportError:
-            continue
-    raise ImageError("the kernel is compressed with zstd, which this Python cannot read", None, "make setup")

@@ -14,6 +14,7 @@ from filelock import FileLock
 from images.bakery import BUILDER_MODULES, TOOL_PACKAGES, Bakery, builder_initramfs
 from images.disk import disk_full_explained, temporary_folder
 from images.initramfs import own_files
+from images.kernel import bootable_kernel
 from images.modules import ModuleSet
 from images.recipe import FILES
 from images.rootfs import Unpacked, package_tree, unpack_packages
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from images.bake import Builder
     from images.progress import Progress
 
+REVISION = 2  # raise it when this code makes another kit of the same packages and files
 KERNELS = {"amd64": "linux-image-amd64", "arm64": "linux-image-arm64"}
 # Scripts and helpers of a kernel that is installed; this one is only booted.
 NOT_BOOTED = ("linux-base", "initramfs-tools", "kmod")
@@ -69,6 +71,7 @@ def tool_versions(archive: Archive) -> list[str]:
 def kit_key(arch: str, packages: Sequence[Package]) -> str:
     """What a kit depends on, as one hash."""
     content = {
+        "revision": REVISION,
         "arch": arch,
         "modules": BUILDER_MODULES,
         "packages": sorted(package.sha256 for package in packages),
@@ -81,5 +84,5 @@ def _make_kit(tools: Sequence[Unpacked], kernel: Sequence[Unpacked], kit: Path) 
     tree = package_tree(kernel)
     modules = ModuleSet.of(tree)
     kit.mkdir()
-    (kit / "vmlinuz").write_bytes(tree.read(f"boot/vmlinuz-{modules.release}"))
+    (kit / "vmlinuz").write_bytes(bootable_kernel(tree.read(f"boot/vmlinuz-{modules.release}")))
     (kit / "initramfs").write_bytes(builder_initramfs(package_tree(tools), modules))
