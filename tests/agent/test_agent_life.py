@@ -218,8 +218,8 @@ def test_services_live_with_the_connection(own_agent, sshd):
 
 
 def test_check_that_fails_is_told_and_the_machine_kept(own_agent, monkeypatch):
-    monkeypatch.setattr("hostvm.agent.life._AGAIN_SECONDS", 0.3)
-    config = replace(own_agent.config, boot_seconds=0.3)
+    monkeypatch.setattr("hostvm.agent.life._AGAIN_SECONDS", 3.0)
+    config = replace(own_agent.config, boot_seconds=3.0)
     check = Check("data disk", ("sh", "-c", "echo not mounted; exit 1"), "look with: hostvm logs m")
     with agent_in_this_process(config, [], [check], lambda: True):
         with pytest.raises(MachineError) as caught:
