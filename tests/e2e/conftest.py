@@ -1,0 +1,117 @@
+"""One warm machine for all of tests/e2e; each test finds its engine as the one before found it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from machines import HOSTVM, running_machine  # a helper beside this file
+
+ROOT = Path(__file__).parent.parent.parent
+_TAIL = 12 * 1024
+_numbers = count(1)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
+    """Beside a failure stands what the guests and their agents said last."""
+    report = yield
+    machines = Path(os.environ["HOSTVM_HOME"], "machines")
+    if report.failed and machines.is_dir():
+        for log in sorted(path for name in ("console.log", "agent.log") for path in machines.glob(f"*/{name}")):
+            lines = log.read_bytes()[-_TAIL:].decode(errors="replace").splitlines()[-40:]
+            report.sections.append((f"last lines of {log.parent.name}/{log.name}", "\n".join(lines)))
+    return report
+
+
+@pytest.fixture(scope="session")
+def machine():
+    """The machine most tests share, with debian:trixie and busybox:latest made from packages, no registry asked."""
+    assert HOSTVM.exists(), f"no {HOSTVM}: run `make setup`"
+    with running_machine(f"e2e-{os.getpid()}", "--cpus", "2", "--memory", "2GiB") as made:
+        for base in ("busybox:latest", "debian:trixie"):
+            made.hostvm("image", "base", base)
+        yield made
+
+
+@pytest.fixture(scope="session")
+def residents(machine):
+    """Names of two containers that always run, a Debian and a busybox one, made without any option."""
+    names = {"debian": "resident-debian", "busybox": "resident-busybox"}
+    for name, image in zip(names.values(), ("debian:trixie", "busybox:latest"), strict=True):
+        machine.docker("run", "-d", "--name", name, image, "sleep", "3601")
+    return names
+
+
+@pytest.fixture(scope="module")
+def second_machine():
+    """Another one beside it; small, and gone with the module that needs two."""
+    with running_machine(f"e2e-{os.getpid()}-b", "--cpus", "1", "--memory", "1GiB") as made:
+        made.hostvm("image", "base", "busybox:latest")
+        yield made
+
+
+@pytest.fixture
+def box(machine):
+    """The shared machine; what a test makes in it is removed after the test."""
+    with machine.clean():
+        yield machine
+
+
+@pytest.fixture
+def other(second_machine):
+    """The second machine, cleaned in the same way."""
+    with second_machine.clean():
+        yield second_machine
+
+
+@pytest.fixture
+def unique():
+    """`unique("web")` is a name that no other test uses."""
+    return lambda stem: f"{stem}-{os.getpid()}-{next(_numbers)}"
+
+
+@pytest.fixture(scope="session")
+def host_client():
+    """Environment in which hostvm uses a docker client of this computer: the one that set-up unpacked from Debian."""
+    tools = ROOT / ".tools" / "bin"
+    assert (tools / "docker").exists(), f"no docker client in {tools}: run `make setup`"
+    return {"HOSTVM_CLIENT": "host", "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
+
+
+@pytest.fixture(scope="session")
+def host_web():
+    """Port of a web server on this computer's loopback. QEMU's network shows it to the guest as 10.0.2.2."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", "13")
+            self.end_headers()
+            self.wfile.write(b"from outside\n")
+
+        def log_message(self, *words):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_address[1]
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def free_port():
+    """A port of this computer that nobody listened on a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

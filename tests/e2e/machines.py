@@ -1,0 +1,165 @@
+"""The installed `hostvm` command as the e2e tests type it, and machines made with it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import docker
+
+HOSTVM = Path(sys.executable).with_name("hostvm.exe" if os.name == "nt" else "hostvm")
+_MOST = 600.0
+"""Seconds for a command nobody gave a limit: the guest image may have to be built first."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command that ended."""
+
+    words: tuple[str, ...]
+    status: int
+    out: str
+    err: str
+
+    @property
+    def both(self) -> str:
+        return self.out + self.err
+
+    def __str__(self) -> str:
+        return f"$ {shlex.join(self.words)}\nexit status {self.status}\n--- stdout\n{self.out}\n--- stderr\n{self.err}"
+
+
+def run(*words: str, stdin: str | bytes | None = None, env: dict[str, str] | None = None, limit: float = _MOST) -> Done:
+    """Run a command to its end, whatever its exit status."""
+    data = stdin.encode() if isinstance(stdin, str) else stdin
+    source = {"stdin": subprocess.DEVNULL} if data is None else {"input": data}
+    done = subprocess.run(
+        words, capture_output=True, check=False, timeout=limit, env={**os.environ, **(env or {})}, **source
+    )
+    return Done(words, done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+
+
+def hostvm(*words: str, stdin: str | bytes | None = None, env: dict[str, str] | None = None) -> Done:
+    """`hostvm WORDS`, with the guest's docker client unless `env` says otherwise."""
+    return run(str(HOSTVM), *words, stdin=stdin, env={"HOSTVM_CLIENT": "guest", **(env or {})})
+
+
+def succeed(done: Done) -> str:
+    """Its output without the last line end; a failure is the test's."""
+    assert done.status == 0, str(done)
+    return done.out.removesuffix("\n")
+
+
+def eventually(look, what: str, seconds: float = 20.0):
+    """The first true value of `look()`; a test fails when none comes in time."""
+    deadline = time.monotonic() + seconds
+    while not (found := look()):
+        assert time.monotonic() < deadline, f"after {seconds:.0f} s still not: {what}"
+        time.sleep(0.1)
+    return found
+
+
+class Machine:
+    """A running machine, spoken to by `hostvm` and by the docker SDK through its socket on this computer."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        host = json.loads(self.hostvm("env", "--json"))["DOCKER_HOST"]
+        self.docker_host: str = host
+        self.sdk = docker.DockerClient(base_url=host, timeout=60)
+
+    def hostvm(self, *words: str) -> str:
+        return succeed(hostvm("-m", self.name, *words))
+
+    def try_docker(self, *words: str, stdin: str | bytes | None = None, env: dict[str, str] | None = None) -> Done:
+        """`docker WORDS`, which may fail."""
+        return hostvm("-m", self.name, "docker", *words, stdin=stdin, env=env)
+
+    def docker(self, *words: str, stdin: str | bytes | None = None, env: dict[str, str] | None = None) -> str:
+        """What `docker WORDS` prints."""
+        return succeed(self.try_docker(*words, stdin=stdin, env=env))
+
+    def shell(self, *argv: str, stdin: str | bytes | None = None) -> str:
+        """What a program in the guest prints."""
+        return succeed(hostvm("-m", self.name, "shell", "--", *argv, stdin=stdin))
+
+    def inspect(self, thing: str) -> dict[str, Any]:
+        """What the engine knows of a container, image, network or volume."""
+        found: dict[str, Any] = json.loads(self.docker("inspect", thing))[0]
+        return found
+
+    def image(self, reference: str) -> dict[str, Any]:
+        """An image's facts, through the API."""
+        return self.sdk.api.inspect_image(reference)
+
+    def container(self, name: str) -> dict[str, Any]:
+        """A container's facts, through the API."""
+        return self.sdk.api.inspect_container(name)
+
+    def state(self, name: str) -> str:
+        """created, running, paused, exited..."""
+        return str(self.container(name)["State"]["Status"])
+
+    def cgroup(self, container: str) -> str:
+        """The folder in the guest that holds a running container's control group."""
+        pid = self.container(container)["State"]["Pid"]
+        return "/sys/fs/cgroup" + self.shell("cat", f"/proc/{pid}/cgroup").removeprefix("0::")
+
+    def boot_id(self) -> str:
+        """The running kernel's: changes with every boot."""
+        return self.shell("cat", "/proc/sys/kernel/random/boot_id")
+
+    @contextlib.contextmanager
+    def clean(self):
+        """Whatever is made inside the block is gone after it, in an order that needs no force but for containers."""
+        before = self._things()
+        yield
+        for kind, remove in (
+            ("containers", lambda thing: self.sdk.api.remove_container(thing, force=True, v=True)),
+            ("images", lambda thing: self.sdk.api.remove_image(thing, force=True)),
+            ("volumes", self.sdk.api.remove_volume),
+            ("networks", self.sdk.api.remove_network),
+        ):
+            for thing in self._things()[kind] - before[kind]:
+                # Removing one image removes another that was only its parent.
+                with contextlib.suppress(docker.errors.NotFound):
+                    remove(thing)
+
+    def _things(self) -> dict[str, set[str]]:
+        api = self.sdk.api
+        images = {name for image in api.images() for name in image["RepoTags"] or [image["Id"]]}
+        return {
+            "containers": {container["Id"] for container in api.containers(all=True)},
+            "images": images,
+            "volumes": {volume["Name"] for volume in api.volumes()["Volumes"] or []},
+            "networks": {network["Id"] for network in api.networks()},
+        }
+
+
+@contextlib.contextmanager
+def running_machine(name: str, *options: str):
+    """A machine of this name from `hostvm start` to `hostvm rm`, and proof that nothing of it is left."""
+    try:
+        succeed(hostvm("start", name, *options))
+        machine = Machine(name)
+        yield machine
+        machine.sdk.close()
+    finally:
+        removed = hostvm("rm", "--force", name)
+    succeed(removed)
+    assert name not in {facts["name"] for facts in json.loads(succeed(hostvm("ls", "--json")))}
+    left = [path for path in folders_of(name) if path.exists()]
+    assert not left, f"left behind by the machine: {left}"
+
+
+def folders_of(name: str) -> tuple[Path, Path]:
+    """Where a machine's files and sockets are while it exists."""
+    return Path(os.environ["HOSTVM_HOME"], "machines", name), Path(os.environ["HOSTVM_RUN"], name)

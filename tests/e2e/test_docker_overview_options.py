@@ -1,0 +1,242 @@
+"""What Docker's overview says of networks, storage and isolation of containers: a test per statement."""
+
+from __future__ import annotations
+
+import http.client
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from machines import eventually
+
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(1200)]
+
+FOREVER = ("sleep", "3600")
+HOST = "10.0.2.2"
+"""This computer, as QEMU's network shows it to the guest."""
+
+
+def serve(box, name: str, *options: str) -> None:
+    """A container that answers HTTP requests with its own name."""
+    program = f"mkdir /www && echo {name} > /www/index.html && exec httpd -f -p 80 -h /www"
+    box.docker("run", "-d", "--name", name, *options, "busybox", "sh", "-c", program)
+
+
+def fetch(box, name: str, url: str) -> bool:
+    """Whether a running container can get `url`."""
+    return box.try_docker("exec", name, "wget", "-q", "-T", "3", "-O", "/dev/null", url).status == 0
+
+
+# ---- networks ------------------------------------------------------------------------------------------------
+
+
+def test_container_is_connected_to_one_network(box, unique):
+    name, network = unique("single"), unique("net")
+    box.docker("network", "create", "--subnet", "172.30.1.0/24", network)
+    box.docker("run", "-d", "--name", name, "--network", network, "busybox", *FOREVER)
+    assert set(box.container(name)["NetworkSettings"]["Networks"]) == {network}
+    found = box.docker("exec", name, "sh", "-c", "ls /sys/class/net; ip addr show eth0")
+    assert found.split()[:2] == ["eth0", "lo"]
+    assert "inet 172.30.1.2/24" in found
+
+
+def test_container_is_connected_to_several_networks(box, unique):
+    middle, left, right = unique("middle"), unique("left"), unique("right")
+    for network in (left, right):
+        box.docker("network", "create", network)
+        serve(box, f"{network}-server", "--network", network)
+    box.docker("run", "-d", "--name", middle, "--network", left, "busybox", *FOREVER)
+    assert not fetch(box, middle, f"http://{right}-server/")
+    box.docker("network", "connect", right, middle)
+    assert set(box.container(middle)["NetworkSettings"]["Networks"]) == {left, right}
+    get = "wget -q -T 10 -O -"
+    program = f"ls /sys/class/net; {get} http://{left}-server/; {get} http://{right}-server/"
+    found = box.docker("exec", middle, "sh", "-c", program).split()
+    assert found == ["eth0", "eth1", "lo", f"{left}-server", f"{right}-server"]
+
+
+def test_two_containers_find_each_other_by_name(box, unique):
+    network, one, two = unique("names"), unique("one"), unique("two")
+    box.docker("network", "create", network)
+    for name in (one, two):
+        serve(box, name, "--network", network)
+    for here, there in ((one, two), (two, one)):
+        assert box.docker("exec", here, "wget", "-q", "-T", "10", "-O", "-", f"http://{there}/") == there
+
+
+def test_internal_network_has_no_way_out(box, residents, host_web, unique):
+    network, closed, server = unique("internal"), unique("closed"), unique("server")
+    box.docker("network", "create", "--internal", network)
+    box.docker("run", "-d", "--name", closed, "--network", network, "busybox", *FOREVER)
+    serve(box, server, "--network", network)
+    assert fetch(box, residents["busybox"], f"http://{HOST}:{host_web}/")  # from elsewhere there is a way out
+    assert fetch(box, closed, f"http://{server}/")  # inside the network it speaks
+    assert not fetch(box, closed, f"http://{HOST}:{host_web}/")
+
+
+def ask(port: int) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as answer:
+        return str(answer.read().decode().strip())
+
+
+def try_ask(port: int) -> str:
+    """The answer; "" while there is a listener without a service behind it."""
+    try:
+        return ask(port)
+    except (urllib.error.URLError, http.client.HTTPException, ConnectionError):
+        return ""
+
+
+def is_refused(port: int) -> bool:
+    try:
+        ask(port)
+    except urllib.error.URLError as fault:
+        return isinstance(fault.reason, ConnectionRefusedError)
+    except (http.client.HTTPException, ConnectionError):
+        return False
+    return False
+
+
+def test_published_port_is_reached_on_this_computer(box, free_port, unique):
+    name = unique("published")
+    serve(box, name, "-p", f"{free_port}:80")
+    eventually(lambda: try_ask(free_port) == name, f"127.0.0.1:{free_port} answers")
+
+
+def test_published_port_goes_with_its_container(box, free_port, unique):
+    name = unique("leaving")
+    assert is_refused(free_port)
+    serve(box, name, "-p", f"{free_port}:80")
+    eventually(lambda: try_ask(free_port) == name, f"127.0.0.1:{free_port} answers")
+    box.docker("rm", "-f", name)
+    eventually(lambda: is_refused(free_port), f"127.0.0.1:{free_port} is closed")
+
+
+# ---- storage -------------------------------------------------------------------------------------------------
+
+
+def test_named_volume_is_shared(box, unique):
+    volume, first = unique("data"), unique("first")
+    program = "echo one > /data/file; exec sleep 3600"
+    box.docker("run", "-d", "--name", first, "-v", f"{volume}:/data", "busybox", "sh", "-c", program)
+    box.docker("run", "--rm", "-v", f"{volume}:/elsewhere", "busybox", "sh", "-c", "echo two >> /elsewhere/file")
+    assert box.docker("exec", first, "cat", "/data/file").splitlines() == ["one", "two"]
+    written = {change["Path"] for change in box.sdk.api.diff(first) or ()}
+    assert written <= {"/data"}  # the mount point; what was written is not in the container's layer
+
+
+def test_tmpfs_lives_in_memory_only(box, unique):
+    name = unique("tmpfs")
+    program = "grep ' /fast ' /proc/mounts; echo fleeting > /fast/file; exec sleep 3600"
+    box.docker("run", "-d", "--name", name, "--tmpfs", "/fast:size=1m", "busybox", "sh", "-c", program)
+    full = box.try_docker("exec", name, "dd", "if=/dev/zero", "of=/fast/big", "bs=64k", "count=64")
+    assert "No space left" in full.err
+    assert box.docker("logs", name).split()[:3] == ["tmpfs", "/fast", "tmpfs"]
+    assert not [change for change in box.sdk.api.diff(name) or () if change["Path"].startswith("/fast/")]
+    box.docker("restart", "-t", "0", name)
+    assert box.docker("exec", name, "ls", "/fast") == "file"  # written anew; what was there is gone
+
+
+def test_read_only_mount_refuses_writes(box, unique):
+    volume = unique("fixed")
+    box.docker("run", "--rm", "-v", f"{volume}:/data", "busybox", "sh", "-c", "echo kept > /data/file")
+    program = "cat /data/file; echo changed > /data/file"
+    done = box.try_docker("run", "--rm", "-v", f"{volume}:/data:ro", "busybox", "sh", "-c", program)
+    assert (done.status, done.out) == (1, "kept\n")
+    assert "Read-only file system" in done.err
+
+
+# ---- isolation -----------------------------------------------------------------------------------------------
+
+
+def test_network_none_leaves_only_the_loopback(box, host_web, unique):
+    name = unique("alone")
+    box.docker("run", "-d", "--name", name, "--network", "none", "busybox", *FOREVER)
+    assert box.docker("exec", name, "ls", "/sys/class/net").split() == ["lo"]
+    assert not fetch(box, name, f"http://{HOST}:{host_web}/")
+
+
+def test_read_only_root_refuses_writes(box):
+    program = "touch /tmp/allowed && echo allowed; touch /forbidden"
+    done = box.try_docker("run", "--rm", "--read-only", "--tmpfs", "/tmp", "busybox", "sh", "-c", program)
+    assert (done.status, done.out) == (1, "allowed\n")
+    assert "Read-only file system" in done.err
+
+
+def test_dropped_capability_is_missing(box, residents):
+    program = ("sh", "-c", "touch /tmp/file && chown 1:1 /tmp/file && stat -c %u /tmp/file; rm /tmp/file")
+    assert box.docker("exec", residents["busybox"], *program) == "1"
+    done = box.try_docker("run", "--rm", "--cap-drop", "CHOWN", "busybox", *program)
+    assert done.out == ""
+    assert "Operation not permitted" in done.err
+
+
+def test_pids_limit_stops_a_fork_bomb(box, unique):
+    name = unique("forks")
+    box.docker("run", "-d", "--name", name, "--pids-limit", "10", "busybox", *FOREVER)
+    program = "for n in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 3600 & done; echo started"
+    done = box.try_docker("exec", name, "sh", "-c", program)
+    assert "can't fork" in done.err
+    cgroup = box.cgroup(name)
+    assert int(box.shell("cat", f"{cgroup}/pids.current")) <= 10
+    assert "max 0" not in box.shell("cat", f"{cgroup}/pids.events")
+
+
+def test_memory_limit_kills_inside_and_the_guest_lives(box, residents, unique):
+    name, guest = unique("greedy"), box.boot_id()
+    allocate = ("dd", "if=/dev/zero", "of=/dev/null", "bs=128M", "count=1")
+    assert box.try_docker("exec", residents["busybox"], *allocate).status == 0
+    limits = ("--memory", "32m", "--memory-swap", "32m")
+    assert box.try_docker("run", "--name", name, *limits, "busybox", *allocate).status == 137
+    assert box.container(name)["State"]["OOMKilled"]
+    assert {box.state(other) for other in residents.values()} == {"running"}
+    assert box.boot_id() == guest
+
+
+def test_user_option_decides_who_runs(box):
+    program = "id -u; id -g; touch /forbidden"
+    done = box.try_docker("run", "--rm", "--user", "1234:4321", "busybox", "sh", "-c", program)
+    assert (done.status, done.out.split()) == (1, ["1234", "4321"])
+    assert "Permission denied" in done.err
+
+
+def test_seccomp_filter_is_on_by_default(box, residents):
+    program = ("sh", "-c", "grep ^Seccomp: /proc/self/status; unshare -r true && echo made a namespace")
+    done = box.try_docker("exec", residents["busybox"], *program)
+    assert done.out.split() == ["Seccomp:", "2"]
+    assert "Operation not permitted" in done.err
+    open_door = box.docker("run", "--rm", "--security-opt", "seccomp=unconfined", "busybox", *program)
+    assert open_door.splitlines() == ["Seccomp:\t0", "made a namespace"]
+
+
+# ---- the example ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def guestbook(machine):
+    """examples/web, built from its folder here with what its Dockerfile installs from Debian's archive."""
+    folder = Path(__file__).parent.parent.parent / "examples" / "web"
+    with machine.clean():
+        machine.docker("build", "-q", "-t", "guestbook", str(folder))
+        yield "guestbook"
+
+
+def test_run_apt_get_install_in_a_dockerfile(box, residents, guestbook):
+    """Through QEMU's network, by the guest's resolver, with Debian's signatures checked in the container."""
+    assert box.try_docker("exec", residents["debian"], "python3", "-V").status in (126, 127)
+    assert box.docker("run", "--rm", guestbook, "python3", "-V").startswith("Python 3.")
+
+
+def test_web_service_answers_on_this_computer_and_keeps_its_data(box, guestbook, free_port, unique):
+    name, volume = unique("book"), unique("pages")
+    options = ("--name", name, "-p", f"{free_port}:8000", "-v", f"{volume}:/data", "-e", "GREETING=Moin")
+    for visit in (1, 2):
+        box.docker("run", "-d", *options, guestbook)
+        answer = eventually(lambda: try_ask(free_port), f"127.0.0.1:{free_port} answers")
+        assert answer.startswith("Moin from ")
+        assert box.shell("uname", "-r") in answer
+        assert answer.count("visited") == visit - 1
+        urllib.request.urlopen(f"http://127.0.0.1:{free_port}/", b"visited", timeout=10).close()
+        box.docker("rm", "-f", name)
+        eventually(lambda: is_refused(free_port), f"127.0.0.1:{free_port} is closed")
