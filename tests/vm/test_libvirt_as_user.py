@@ -96,7 +96,12 @@ def test_libvirt_as_an_ordinary_user(user, image):
     command = [
         *("setpriv", "--reuid", name, "--regid", name, "--init-groups"),
         *("tini", "-s", "--", python_of(name), "-m", "pytest", "-p", "no:cacheprovider", "-v"),
-        *("--basetemp", str(home / "tmp" / "t"), "tests/vm/test_drivers_libvirt.py"),
+        *(
+            "--basetemp",
+            str(home / "tmp" / "t"),
+            "tests/vm/test_drivers_libvirt.py",
+            "tests/vm/test_libvirt_machine.py",
+        ),
     ]
     done = subprocess.run(
         command, cwd=places["checkout"], env=env, capture_output=True, text=True, check=False, timeout=1100
