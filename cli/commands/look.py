@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from cli.commands.common import existing_paths, print_json, print_table
+from hostvm.agent.client import docker_host
 from hostvm.files import tail
 from hostvm.machines.observe import observe, observe_all
 from hostvm.sizes import format_size
@@ -103,7 +104,7 @@ def env(options: argparse.Namespace) -> int:
     """What `eval` needs so that docker clients find the machine's engine."""
     paths = existing_paths(options)
     seen = observe(paths)
-    values = {"DOCKER_HOST": seen.docker_host, "HOSTVM_MACHINE": paths.name}
+    values = {"DOCKER_HOST": docker_host(paths.run_dir), "HOSTVM_MACHINE": paths.name}
     if options.json:
         return print_json(values)
     if options.unset:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hostvm.agent.client import agent_status, docker_host
 from hostvm.drivers.base import DomainState
-from hostvm.errors import HostvmError
+from hostvm.errors import ForwardError, HostvmError
 from hostvm.machines.open import machine_driver
 from hostvm.paths import MachinePaths, machine_names
 from hostvm.sizes import format_size, human_size
@@ -41,8 +41,11 @@ class Observation:
 
     @property
     def docker_host(self) -> str:
-        """The value of DOCKER_HOST that reaches its engine."""
-        return docker_host(self.paths.run_dir)
+        """The value of DOCKER_HOST that reaches its engine; "" where docker clients cannot (Windows)."""
+        try:
+            return docker_host(self.paths.run_dir)
+        except ForwardError:
+            return ""
 
     def facts(self) -> dict[str, Any]:
         """The facts of `ls --json` and `status --json`; sizes are bytes."""
