@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from debian.debian_support import NativeVersion
+from images.archive.versions import Version
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -78,7 +78,7 @@ def parse_relations(text: str) -> tuple[tuple[Relation, ...], ...]:
 
 def satisfies(version: str, op: str, wanted: str) -> bool:
     """Whether `version` stands in relation `op` to `wanted`, by dpkg's order."""
-    return not op or _COMPARE[op](NativeVersion(version), NativeVersion(wanted))
+    return not op or _COMPARE[op](Version(version), Version(wanted))
 
 
 def parse_package(stanza: str, base: str) -> Package:
@@ -132,7 +132,7 @@ class PackageIndex:
             if not stanzas:
                 return None
             found = [parse_package(body, base) for body, base in stanzas]
-            self._parsed[name] = max(found, key=lambda package: NativeVersion(package.version))
+            self._parsed[name] = max(found, key=lambda package: Version(package.version))
         return self._parsed[name]
 
     def providers(self, relation: Relation) -> list[Package]:
