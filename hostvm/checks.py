@@ -61,11 +61,11 @@ def run_checks(
         last = _wait_for(guest, check, deadline)
         if last is not None:
             raise _failure(check, last, console)
-    warnings = []
-    for check in checks:
-        if not check.fatal and (last := _try(guest, check, deadline)) is not None:
-            warnings.append(f"{check.name}: {check.hint} ({_words(last) or f'status {last.status}'})")
-    return warnings
+    return [
+        f"{check.name}: {check.hint} ({_words(last) or f'status {last.status}'})"
+        for check in checks
+        if not check.fatal and (last := _try(guest, check, deadline)) is not None
+    ]
 
 
 def _wait_for(guest: Guest, check: Check, deadline: float) -> Completed | None:
