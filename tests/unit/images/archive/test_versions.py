@@ -38,7 +38,8 @@ ASCENDING = [
 
 
 def test_the_order():
-    assert sorted(ASCENDING[::-1], key=Version) == ASCENDING
+    descending = ASCENDING[::-1]
+    assert sorted(descending, key=Version) == ASCENDING
     for low, high in itertools.pairwise(ASCENDING):
         assert Version(low) < Version(high)
         assert Version(high) > Version(low)
