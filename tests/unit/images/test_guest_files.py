@@ -1,0 +1,111 @@
+"""What must hold between the shipped recipe, the guest's own files and the seed; no guest is needed to see it."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from images.recipe import FILES, find_recipe
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RECIPE = find_recipe()
+GUEST = FILES / RECIPE.files
+INIT = FILES / RECIPE.initramfs / "init"
+SCRIPTS = sorted(path for path in [*GUEST.rglob("*"), INIT] if path.is_file() and path.read_bytes().startswith(b"#!"))
+SERVICES = GUEST / "usr/lib/hostvm/services"
+SEED_NAMES = {
+    "hostname",
+    "boot_id",
+    "env",
+    "engine/daemon.json",
+    "ssh_host_ed25519_key",
+    "authorized_keys",
+}
+
+
+def options(name: str) -> dict[str, str]:
+    lines = (GUEST / name).read_text(encoding="utf-8").splitlines()
+    return dict(line.split(None, 1) for line in lines if line and not line.startswith("#"))
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.relative_to(FILES).as_posix())
+def test_scripts_are_run_by_what_the_image_has(script: Path) -> None:
+    text = script.read_bytes()
+    shell = b"#!/bin/busybox sh\n" if script == INIT else b"#!/usr/bin/busybox sh\n"
+    assert text.startswith(shell)
+    assert b"\r" not in text
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.relative_to(FILES).as_posix())
+def test_own_programs_that_scripts_name_exist(script: Path) -> None:
+    named = re.findall(r"/(usr/(?:lib/hostvm/[\w.-]+|sbin/hostvm-[\w-]+))", script.read_text(encoding="utf-8"))
+    assert [name for name in named if not (GUEST / name).exists()] == []
+
+
+def test_every_service_and_its_log_can_run() -> None:
+    folders = [path for path in SERVICES.iterdir() if not path.name.startswith(".")]
+    logs = [path / "log" for path in folders if (path / "log").is_dir()]
+    assert {path.name for path in folders} == {"containerd", "dockerd", "power", "sshd"}
+    assert all((path / "run") in SCRIPTS for path in [*folders, *logs])
+
+
+def test_what_ends_process_1_powers_off_in_order() -> None:
+    signals = {path.name for path in (SERVICES / ".s6-svscan").iterdir()}
+    assert signals == {"SIGUSR2", "SIGTERM", "SIGINT", "SIGPWR", "finish", "crash"}
+    assert "kill -USR2 1" in (GUEST / "usr/sbin/hostvm-poweroff").read_text(encoding="utf-8")
+
+
+def test_the_seed_is_read_by_its_pinned_names() -> None:
+    text = "\n".join(p.read_text(encoding="utf-8") for p in GUEST.rglob("*") if p.is_file())
+    found = set(re.findall(r"(?:\$seed|/run/hostvm/seed)/([\w./]+)", text))
+    assert found == SEED_NAMES
+
+
+def test_sshd_lets_one_client_do_everything_by_key_only() -> None:
+    sshd = options("etc/ssh/sshd_config")
+    wanted = {
+        "UsePAM": "no",
+        "PasswordAuthentication": "no",
+        "PermitRootLogin": "prohibit-password",
+        "MaxSessions": "1000",
+        "AcceptEnv": "*",
+        "AllowStreamLocalForwarding": "yes",
+        "AllowTcpForwarding": "yes",
+        "PerSourcePenalties": "no",
+    }
+    assert {key: sshd.get(key) for key in wanted} == wanted
+    assert sshd["Ciphers"].startswith("aes128-gcm@openssh.com")
+    assert sshd["Subsystem"].startswith("sftp ")
+
+
+def test_the_engine_keeps_logs_bounded_and_needs_no_systemd() -> None:
+    daemon = json.loads((GUEST / "etc/docker/daemon.json").read_text(encoding="utf-8"))
+    assert daemon["exec-opts"] == ["native.cgroupdriver=cgroupfs"]
+    assert daemon["storage-driver"] == "overlay2"
+    assert daemon["log-opts"] == {"max-size": "10m", "max-file": "3"}
+    assert daemon["live-restore"] is False
+
+
+def test_the_root_is_reachable_before_the_rest_loads() -> None:
+    order = list(RECIPE.initramfs_modules)
+    needed = {"crc32c_generic", "virtio_blk", "erofs", "overlay"}
+    assert set(order[: order.index("--")]) == needed
+    # erofs asks for a crc32c that nothing else would have loaded by then.
+    assert order.index("crc32c_generic") < order.index("erofs")
+
+
+def test_words_for_emulation_stay_off_other_machines() -> None:
+    assert "clearcpuid=cx16" in RECIPE.cmdline_tcg.split()
+    assert not {"clearcpuid=cx16", "norandmaps"} & set(RECIPE.cmdline.split())
+    # A TSC that is trusted blindly lets the guest's clock run away on a busy host.
+    assert "tsc=reliable" not in f"{RECIPE.cmdline} {RECIPE.cmdline_tcg}"
+
+
+def test_each_left_out_package_has_its_reason() -> None:
+    assert all(reason.strip() for reason in RECIPE.exclude_packages.values())
+    assert not set(RECIPE.exclude_packages) & set(RECIPE.packages)
