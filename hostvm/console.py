@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-# images/files/guest/usr/lib/hostvm/lib.sh prints "hostvm-guest: mark NAME UPTIME".
-SSH_MARK = b"hostvm-guest: mark ssh "
+# The guest's log services (images/files/guest/usr/lib/hostvm/services/*/log/run) pass these lines of sshd and
+# dockerd on to the console.
+SSH_MARK = b"Server listening on 0.0.0.0"
+ENGINE_MARK = b"API listen on "
 
 
 class ConsoleMark:

@@ -186,8 +186,6 @@ def _folders() -> Iterator[Path]:
             base = os.environ.get(variable)
             if base:
                 yield from (Path(base, "qemu"), Path(base, "Programs", "qemu"))
-    else:
-        yield from (Path("/usr/bin"), Path("/usr/local/bin"))
 
 
 def _wheel_folders() -> Iterator[Path]:

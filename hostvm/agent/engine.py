@@ -9,28 +9,45 @@ from typing import TYPE_CHECKING
 from hostvm.errors import MachineError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hostvm.guest import Guest, Stream
 
 _REQUEST = b"GET /_ping HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\r\n"
 _PAUSE = 0.1
+_PAUSE_ANNOUNCED = 0.02
+_UNANNOUNCED = 30.0  # an engine whose start nobody tells of is asked all the same
 
 
-def wait_engine(guest: Guest, socket_path: str, deadline: float, stop: threading.Event) -> None:
+def wait_engine(
+    guest: Guest,
+    socket_path: str,
+    deadline: float,
+    stop: threading.Event,
+    announced: Callable[[], bool] | None = None,
+) -> None:
     """Return as soon as the engine answers.
 
     An engine that listens already but is still starting holds the request back and answers it at once when it
     can, so most of the wait is no polling. Ends early, without an error, when `stop` is set.
 
     :param deadline: on `time.monotonic`'s clock.
+    :param announced: whether the engine has said that it listens; it is not asked before, since each question makes
+        an emulated guest that is busy starting it slower.
     :raises MachineError: it did not answer in time.
     """
     last = "nothing listens"
+    begun = time.monotonic()
+    while announced is not None and not announced() and not stop.is_set():
+        if time.monotonic() >= min(deadline, begun + _UNANNOUNCED):
+            break
+        stop.wait(_PAUSE_ANNOUNCED)
     while not stop.is_set():
         if time.monotonic() >= deadline:
             raise MachineError(
                 "the container engine did not answer in time",
                 f"{socket_path} in the guest: {last}",
-                "hostvm shell -- tail -n 50 /var/log/dockerd.log   # what the engine said",
+                "hostvm shell -- tail -n 50 /var/log/dockerd/current   # what the engine said",
             )
         try:
             stream = guest.open_socket(socket_path)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hostvm.agent.engine import wait_engine
 from hostvm.checks import run_checks
-from hostvm.console import SSH_MARK, ConsoleMark
+from hostvm.console import ENGINE_MARK, SSH_MARK, ConsoleMark
 from hostvm.errors import AgentError, HostvmError, SshError
 from hostvm.files import tail
 from hostvm.ssh.banner import wait_banner
@@ -207,7 +207,8 @@ class Life:
         deadline = self._deadline()
         if self._config.engine_socket:
             self._say("waiting for the container engine")
-            wait_engine(connection, self._config.engine_socket, deadline, self._stop)
+            announced = ConsoleMark(Path(self._config.console), ENGINE_MARK)
+            wait_engine(connection, self._config.engine_socket, deadline, self._stop, announced.seen)
             self._mark("engine")
         if self._stop.is_set():
             raise MachineOffError

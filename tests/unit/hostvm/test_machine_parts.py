@@ -65,10 +65,10 @@ def test_a_mark_is_seen_once_it_is_whole(tmp_path):
     console = tmp_path / "console.log"
     mark = ConsoleMark(console, SSH_MARK)
     assert not mark.seen()
-    console.write_bytes(b"hostvm-guest: mark root 1\r\nhostvm-guest: ma")
+    console.write_bytes(b"hostvm-guest: mark root 1\r\nServer list")
     assert not mark.seen()
     with console.open("ab") as file:
-        file.write(b"rk ssh 3.4\r\n")
+        file.write(b"ening on 0.0.0.0 port 22.\r\n")
     assert mark.seen()
     console.write_bytes(b"")
     assert mark.seen()
