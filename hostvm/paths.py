@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hostvm.errors import SpecError
+from hostvm.files import private_folder
 
 DEFAULT_MACHINE = "default"
 
@@ -64,6 +65,10 @@ def run() -> Path:
     if sys.platform == "darwin":
         # The system's own temporary folder is some 50 bytes long and is swept; the home folder is neither.
         return Path.home() / ".hostvm"
+    if sys.platform != "win32":
+        user = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
+        # Without a login session there is no such folder; `MachinePaths.make_run_dir` closes the other one to others.
+        return Path(user, "hostvm") if os.access(user, os.W_OK) else Path(f"/tmp/hostvm-{os.getuid()}")  # noqa: S108
     from platformdirs import user_runtime_path
 
     return user_runtime_path("hostvm", appauthor=False)
@@ -145,6 +150,16 @@ class MachinePaths:
     def docker_sock(self) -> Path:
         """The engine's API on the host."""
         return self.run_dir / DOCKER_SOCK
+
+    def make_run_dir(self) -> None:
+        """Make the folder of the sockets, 0700. One that lies in a folder everybody may write to is closed as well.
+
+        :raises OSError: it cannot be made, or somebody else made it first.
+        """
+        parent = self.run_dir.parent
+        if parent.parent.is_dir() and parent.parent.stat().st_mode & 0o002:
+            private_folder(parent)
+        private_folder(self.run_dir)
 
     def check_socket_length(self) -> None:
         """:raises SpecError: a socket's path would not fit into the system's limit."""

@@ -16,7 +16,7 @@ from hostvm.agent.spawn import spawn_agent
 from hostvm.drivers.base import DomainSpec, DomainState
 from hostvm.drivers.consoles import rotate_console
 from hostvm.errors import DriverError, MachineError, PortTaken
-from hostvm.files import private_folder, write_atomic
+from hostvm.files import write_atomic
 from hostvm.guest_images import kernel_cmdline, stored_image
 from hostvm.machines.identity import free_port, port_is_free
 from hostvm.machines.open import machine_driver
@@ -77,7 +77,7 @@ def _power_on(
     driver.kill()  # clears run-time files of a machine that died with its host
     end_agent(paths.run_dir)
     paths.check_socket_length()
-    private_folder(paths.run_dir)
+    paths.make_run_dir()
     image = stored_image(state.image)
     qemu = find_qemu(state.arch)
     accel = select_accel(spec.accel, qemu=qemu, kernel=image.kernel, cache_dir=places.cache(), progress=progress)

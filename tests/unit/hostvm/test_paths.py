@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from hostvm.errors import SpecError
@@ -40,3 +42,31 @@ def test_only_folders_with_a_machines_name_are_machines(monkeypatch, tmp_path):
         (tmp_path / "machines" / name).mkdir(parents=True)
     (tmp_path / "machines" / "file").touch()
     assert machine_names() == ["a", "b"]
+
+
+def test_without_a_login_session_the_sockets_lie_in_a_folder_of_the_users_own(monkeypatch, tmp_path):
+    monkeypatch.delenv("HOSTVM_RUN")
+    monkeypatch.setattr("hostvm.paths.sys.platform", "linux")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    assert MachinePaths.of("box").run_dir == tmp_path / "hostvm" / "box"
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "missing"))
+    assert str(MachinePaths.of("box").run_dir).endswith(f"/hostvm-{os.getuid()}/box")
+
+
+def test_a_folder_in_a_place_everybody_may_write_to_is_closed(monkeypatch, tmp_path):
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    (shared / "run").mkdir(mode=0o755)
+    monkeypatch.setenv("HOSTVM_RUN", str(shared / "run"))
+    paths = MachinePaths.of("box")
+    paths.make_run_dir()
+    assert (shared / "run").stat().st_mode & 0o777 == 0o700
+    assert paths.run_dir.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_users_own_folder_keeps_its_mode(monkeypatch, tmp_path):
+    (tmp_path / "run").mkdir(mode=0o755)
+    monkeypatch.setenv("HOSTVM_RUN", str(tmp_path / "run"))
+    MachinePaths.of("box").make_run_dir()
+    assert (tmp_path / "run").stat().st_mode & 0o777 == 0o755
