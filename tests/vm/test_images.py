@@ -31,7 +31,7 @@ arches:
   amd64: {kernel: linux-image-amd64, console: ttyS0}
   arm64: {kernel: linux-image-arm64, console: ttyAMA0}
 packages: [base-files, base-passwd, busybox-static, coreutils, kmod]
-exclude_packages: {linux-base: "", initramfs-tools: "", libssl3t64: only for sha256sum}
+exclude_packages: {linux-base: not booted from a disk, initramfs-tools: the initramfs is ours}
 drop: [usr/share/doc, usr/share/man, usr/share/locale, usr/lib/*/gconv, boot]
 modules: {keep: [overlay, veth], initramfs: [crc32c_generic, virtio_blk, erofs]}
 initramfs: initramfs
