@@ -79,7 +79,8 @@ if (-not (Test-Path $venvPython)) {
 Say 'installing hostvm and its Python packages into .venv'
 $target = if ($Qemu -eq 'pip') { '.[qemu]' } else { '.' }
 Invoke-Checked $venvPython @('-m', 'pip', 'install', '--quiet', '--upgrade', 'pip>=25.1')
-$words = @('-m', 'pip', 'install', '--quiet', '--editable', $target)
+# A plain path instead of an import hook, which would slow down every start of the client.
+$words = @('-m', 'pip', 'install', '--quiet', '--config-settings', 'editable_mode=compat', '--editable', $target)
 if ($Tests) { $words += @('--group', 'lint', '--group', 'test') }
 Invoke-Checked $venvPython $words
 
