@@ -8,11 +8,9 @@ from __future__ import annotations
 import os
 import re
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 from hostvm.errors import SpecError
-from hostvm.files import private_folder
 
 DEFAULT_MACHINE = "default"
 
@@ -88,13 +86,15 @@ def check_name(name: str) -> str:
     return name
 
 
-@dataclass(frozen=True, slots=True)
 class MachinePaths:
-    """Where one machine's files are."""
+    """Where one machine's files are. A plain class: see `images.errors.HostvmError`."""
 
-    name: str
-    folder: Path
-    run_dir: Path
+    __slots__ = ("folder", "name", "run_dir")
+
+    def __init__(self, name: str, folder: Path, run_dir: Path) -> None:
+        self.name = name
+        self.folder = folder
+        self.run_dir = run_dir
 
     @classmethod
     def of(cls, name: str) -> MachinePaths:
@@ -156,6 +156,8 @@ class MachinePaths:
 
         :raises OSError: it cannot be made, or somebody else made it first.
         """
+        from hostvm.files import private_folder
+
         parent = self.run_dir.parent
         if parent.parent.is_dir() and parent.parent.stat().st_mode & 0o002:
             private_folder(parent)

@@ -7,30 +7,29 @@ only to print.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 
-@dataclass
 class HostvmError(Exception):
-    """A failure told in three parts.
+    """A failure told in three parts. Equal when all three are; a plain class, since dataclasses take 20 ms to import.
 
     :param brief: one line, what failed.
     :param details: why; may have several lines (a command's output, a console's tail).
     :param resolution: what to do next, with a command that can be pasted.
     """
 
-    brief: str
-    details: str | None = None
-    resolution: str | None = None
-
     exit_status: ClassVar[int] = 1
 
-    def __post_init__(self) -> None:
-        # Exception.args must hold the fields, or the error does not unpickle.
-        super().__init__(self.brief, self.details, self.resolution)
+    def __init__(self, brief: str, details: str | None = None, resolution: str | None = None) -> None:
+        super().__init__(brief, details, resolution)  # all of them, or the error does not unpickle
+        self.brief = brief
+        self.details = details
+        self.resolution = resolution
 
-    # A dataclass with eq=True loses its hash; exceptions must keep one (contextlib and traceback need it).
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, HostvmError) and type(self) is type(other) and self.args == other.args
+
+    # Defining equality takes the hash away; exceptions must keep one (contextlib and traceback need it).
     __hash__ = Exception.__hash__
 
     def __str__(self) -> str:
