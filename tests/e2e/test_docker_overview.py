@@ -91,9 +91,9 @@ def test_client_on_this_computer_and_daemon_in_the_guest(box, host_client, uniqu
 def test_image_is_a_read_only_template(box, residents, unique):
     before = box.image("busybox")
     writer = unique("writer")
-    box.docker("run", "--name", writer, "busybox", "sh", "-c", "echo changed > /bin/busybox; echo new > /new")
-    assert {"/bin/busybox", "/new"} <= {change["Path"] for change in box.sdk.api.diff(writer)}
-    look = "ls /new 2>/dev/null; cmp /bin/busybox /proc/self/exe && echo whole"
+    box.docker("run", "--name", writer, "busybox", "sh", "-c", "rm /bin/wget; echo new > /new")
+    assert {"/bin/wget", "/new"} <= {change["Path"] for change in box.sdk.api.diff(writer)}
+    look = "ls /new 2>/dev/null; [ -e /bin/wget ] && echo whole"
     assert box.docker("exec", residents["busybox"], "sh", "-c", look) == "whole"  # another container of this image
     assert box.docker("run", "--rm", "busybox", "sh", "-c", look) == "whole"  # and one made of it later
     after = box.image("busybox")

@@ -30,49 +30,49 @@ def fetch(box, name: str, url: str) -> bool:
 
 # ---- networks ------------------------------------------------------------------------------------------------
 
+ONE, TWO = "inside-one", "inside-two"
 
-def test_container_is_connected_to_one_network(box, unique):
-    name, network = unique("single"), unique("net")
-    box.docker("network", "create", "--subnet", "172.30.1.0/24", network)
-    box.docker("run", "-d", "--name", name, "--network", network, "busybox", *FOREVER)
-    assert set(box.container(name)["NetworkSettings"]["Networks"]) == {network}
-    found = box.docker("exec", name, "sh", "-c", "ls /sys/class/net; ip addr show eth0")
+
+@pytest.fixture(scope="module")
+def inside(machine):
+    """An internal network with two web servers, ONE and TWO."""
+    with machine.clean():
+        machine.docker("network", "create", "--internal", "--subnet", "172.30.1.0/24", "inside")
+        for name in (ONE, TWO):
+            serve(machine, name, "--network", "inside")
+        yield "inside"
+
+
+def test_container_is_connected_to_one_network(box, inside):
+    assert set(box.container(ONE)["NetworkSettings"]["Networks"]) == {inside}
+    found = box.docker("exec", ONE, "sh", "-c", "ls /sys/class/net; ip addr show eth0")
     assert found.split()[:2] == ["eth0", "lo"]
     assert "inet 172.30.1.2/24" in found
 
 
-def test_container_is_connected_to_several_networks(box, unique):
-    middle, left, right = unique("middle"), unique("left"), unique("right")
-    for network in (left, right):
-        box.docker("network", "create", network)
-        serve(box, f"{network}-server", "--network", network)
-    box.docker("run", "-d", "--name", middle, "--network", left, "busybox", *FOREVER)
-    assert not fetch(box, middle, f"http://{right}-server/")
-    box.docker("network", "connect", right, middle)
-    assert set(box.container(middle)["NetworkSettings"]["Networks"]) == {left, right}
-    get = "wget -q -T 10 -O -"
-    program = f"ls /sys/class/net; {get} http://{left}-server/; {get} http://{right}-server/"
-    found = box.docker("exec", middle, "sh", "-c", program).split()
-    assert found == ["eth0", "eth1", "lo", f"{left}-server", f"{right}-server"]
-
-
-def test_two_containers_find_each_other_by_name(box, unique):
-    network, one, two = unique("names"), unique("one"), unique("two")
-    box.docker("network", "create", network)
-    for name in (one, two):
-        serve(box, name, "--network", network)
-    for here, there in ((one, two), (two, one)):
+def test_two_containers_find_each_other_by_name(box, inside):
+    for here, there in ((ONE, TWO), (TWO, ONE)):
         assert box.docker("exec", here, "wget", "-q", "-T", "10", "-O", "-", f"http://{there}/") == there
 
 
-def test_internal_network_has_no_way_out(box, residents, host_web, unique):
-    network, closed, server = unique("internal"), unique("closed"), unique("server")
-    box.docker("network", "create", "--internal", network)
-    box.docker("run", "-d", "--name", closed, "--network", network, "busybox", *FOREVER)
-    serve(box, server, "--network", network)
+def test_internal_network_has_no_way_out(box, inside, residents, host_web):
     assert fetch(box, residents["busybox"], f"http://{HOST}:{host_web}/")  # from elsewhere there is a way out
-    assert fetch(box, closed, f"http://{server}/")  # inside the network it speaks
-    assert not fetch(box, closed, f"http://{HOST}:{host_web}/")
+    assert not fetch(box, ONE, f"http://{HOST}:{host_web}/")
+
+
+def test_container_is_connected_to_several_networks(box, inside, host_web, unique):
+    """Through the second network ONE gets what only that one offers, and keeps what the first one does."""
+    second = unique("second")
+    box.docker("network", "create", second)
+    box.docker("network", "connect", second, ONE)
+    try:
+        assert set(box.container(ONE)["NetworkSettings"]["Networks"]) == {inside, second}
+        get = "wget -q -T 10 -O -"
+        program = f"ls /sys/class/net; {get} http://{TWO}/; {get} http://{HOST}:{host_web}/"
+        assert box.docker("exec", ONE, "sh", "-c", program).split() == ["eth0", "eth1", "lo", TWO, "from", "outside"]
+    finally:
+        box.docker("network", "disconnect", second, ONE)
+    assert set(box.container(ONE)["NetworkSettings"]["Networks"]) == {inside}
 
 
 def ask(port: int) -> str:
