@@ -11,11 +11,9 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-
 from images.archive import DEFAULT_MIRROR, Archive, Fetcher, Package, open_archive, suites_of
 from images.bakery import MIB, make_disk
-from images.disk import disk_full_explained, require_space, temporary_folder
+from images.disk import require_space, temporary_folder, work_lock
 from images.dpkg import install_unpacked
 from images.errors import ImageError, RecipeError
 from images.initramfs import own_files
@@ -140,9 +138,7 @@ def build_base(
     """
     request = _request(name, arch, packages, suite, mirror, tag)
     base = cache / "base"
-    with disk_full_explained(cache):
-        base.mkdir(parents=True, exist_ok=True)
-    with FileLock(base / ".lock"):
+    with work_lock(base, progress):
         pockets = POCKETS if request.kind == "debian" else ("security",)
         suites = suites_of(request.suite, request.mirror, pockets)
         archive = open_archive(suites, arch, fetcher or Fetcher(cache), progress, keys=keys)

@@ -8,12 +8,10 @@ import json
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-
 from images.archive import DEFAULT_MIRROR, Fetcher, Package, open_archive, suites_of
 from images.bakery import MIB, Bakery, cut_erofs, make_disk
 from images.cpio import CpioEntry, write_cpio
-from images.disk import disk_full_explained, require_space, temporary_folder
+from images.disk import require_space, temporary_folder, work_lock
 from images.initramfs import initramfs_entries, own_files
 from images.kernel import bootable_kernel
 from images.kit import open_bakery, tool_versions
@@ -97,9 +95,7 @@ def build_image(
     plan = _Plan(recipe, arch, suite or recipe.suite, cache, builder, progress)
     kernel = recipe.arch(arch).kernel
     images = cache / "images"
-    with disk_full_explained(cache):
-        images.mkdir(parents=True, exist_ok=True)
-    with FileLock(images / ".lock"), temporary_folder(images) as work:
+    with work_lock(images, progress), temporary_folder(images) as work:
         suites = suites_of(plan.suite, mirror or DEFAULT_MIRROR, recipe.pockets)
         archive = open_archive(suites, arch, fetcher or Fetcher(cache), progress, keys=keys)
         wanted = archive.resolve([*recipe.packages, kernel], recipe.exclude_packages)

@@ -10,10 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from filelock import FileLock, Timeout
+
 from images.errors import DiskFullError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from images.progress import Progress
 
 CHUNK = 1 << 20
 UNFINISHED = ".new-"
@@ -57,6 +61,26 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def work_lock(folder: Path, progress: Progress) -> Iterator[None]:
+    """Hold `folder`/.lock, waiting for another hostvm that works there, and saying so; makes the folder.
+
+    :raises DiskFullError: no space for the folder.
+    """
+    with disk_full_explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        progress.note(f"another hostvm works in {folder}; waiting for it")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def require_space(folder: Path, size: int) -> None:

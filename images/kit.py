@@ -9,10 +9,8 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
-from filelock import FileLock
-
 from images.bakery import BUILDER_MODULES, TOOL_PACKAGES, Bakery, builder_initramfs
-from images.disk import disk_full_explained, temporary_folder
+from images.disk import temporary_folder, work_lock
 from images.initramfs import own_files
 from images.kernel import bootable_kernel
 from images.modules import ModuleSet
@@ -50,9 +48,7 @@ def open_bakery(
     kernel = archive.resolve([KERNELS[arch]], NOT_BOOTED)
     folder = cache / "builder" / kit_key(arch, [*tools, *kernel])
     if not (folder / "initramfs").is_file():
-        with disk_full_explained(cache):
-            folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.parent / ".lock"), temporary_folder(folder.parent) as work:
+        with work_lock(folder.parent, progress), temporary_folder(folder.parent) as work:
             if not folder.exists():
                 missing = [p for p in [*tools, *kernel] if p not in {item.package for item in unpacked}]
                 fresh = unpack_packages(missing, archive.fetch(missing, progress), work, progress)

@@ -57,7 +57,10 @@ def unpack_packages(
         progress.task("unpacking", sum(package.size for package in packages), "B") as task,
         ThreadPoolExecutor(os.cpu_count() or 2, "unpack") as pool,
     ):
-        return list(pool.map(one, range(len(packages))))
+        # The biggest first: the kernel alone takes a third of the time, and must not be what is left at the end.
+        order = sorted(range(len(packages)), key=lambda number: -packages[number].size)
+        done = dict(zip(order, pool.map(one, order), strict=True))
+        return [done[number] for number in range(len(packages))]
 
 
 def package_tree(unpacked: Sequence[Unpacked]) -> Tree:

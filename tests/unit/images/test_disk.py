@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import errno
+import threading
 
 import pytest
 
-from images.disk import disk_full_explained, sha256_file, temporary_folder
+from images.disk import disk_full_explained, sha256_file, temporary_folder, work_lock
 from images.errors import DiskFullError
+from images.progress import NullProgress
 
 
 def test_a_full_disk_is_explained(tmp_path):
@@ -26,6 +28,28 @@ def test_a_temporary_folder_goes_away(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_waiting_for_another_is_said(tmp_path):
+    held, told = threading.Event(), threading.Event()
+    notes = []
+
+    class Telling(NullProgress):
+        def note(self, text):
+            notes.append(text)
+            told.set()
+
+    def other():
+        with work_lock(tmp_path / "work", NullProgress()):
+            held.set()
+            told.wait(10)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    held.wait(10)
+    with work_lock(tmp_path / "work", Telling()):
+        assert notes == [f"another hostvm works in {tmp_path / 'work'}; waiting for it"]
+    thread.join()
 
 
 def test_hash(tmp_path):
