@@ -64,7 +64,9 @@ def builder_argv(job: BakeJob, qemu: QemuBinary, accel: str, console: Path) -> l
             "file.driver=file",
             f"file.filename={hardware.escape(disk.path)}",
         )
-        disks += ["-blockdev", ",".join(options), "-device", f"virtio-blk-pci,drive=disk{number}"]
+        # By default QEMU stops the guest when the host's disk is full, and the job would hang until its time-out.
+        error = "" if disk.readonly else ",werror=report"
+        disks += ["-blockdev", ",".join(options), "-device", f"virtio-blk-pci,drive=disk{number}{error}"]
     # fmt: off
     return [
         str(qemu.path),

@@ -14,8 +14,9 @@ from hostvm.guest_images import guest_arch, make_builder
 from hostvm.paths import MachinePaths, cache, machine_names
 from hostvm.sizes import human_size
 from hostvm.state import load_state
-from images.base import build_base
+from images.base import build_base, find_base
 from images.build import build_image
+from images.errors import MirrorError
 from images.recipe import find_recipe
 from images.store import inspect_image, list_damaged, list_images, remove_image
 from runtime.docker.api import EngineApi
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from images.progress import Task
+    from images.progress import Progress, Task
     from images.store import Image
 
 
@@ -115,17 +116,7 @@ def base(options: argparse.Namespace) -> int:
     if paths is not None:
         ensure_ready(paths)
     progress = make_progress(quiet=options.quiet)
-    archive = build_base(
-        options.image,
-        options.arch or guest_arch(),
-        packages=options.package,
-        suite=options.suite,
-        mirror=options.mirror,
-        cache=cache(),
-        builder=make_builder(),
-        progress=progress,
-        tag=options.tag,
-    )
+    archive = _base_archive(options, progress)
     name = options.tag or options.image
     if paths is None:
         shutil.copyfile(archive, options.output)
@@ -138,6 +129,19 @@ def base(options: argparse.Namespace) -> int:
         raise HostvmError(f"the engine refused {name}", answer.strip(), f"look with: hostvm logs {paths.name}")
     say(options, f"{name} is loaded into machine {paths.name}")
     return 0
+
+
+def _base_archive(options: argparse.Namespace, progress: Progress) -> Path:
+    """The image from the archive as it is now; without a mirror, the one that was made before."""
+    request = (options.image, options.arch or guest_arch(), options.package, options.suite, options.mirror, cache())
+    try:
+        return build_base(*request, make_builder(), progress, tag=options.tag)
+    except MirrorError as fault:
+        known = find_base(*request, tag=options.tag)
+        if known is None:
+            raise
+        progress.note(f"{fault.brief}; taking {options.image} as it was made before")
+        return known
 
 
 def _read(path: Path, task: Task) -> Iterator[bytes]:
