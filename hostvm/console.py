@@ -24,7 +24,10 @@ class ConsoleMark:
         self._seen = False
 
     def seen(self) -> bool:
-        """Look again; once seen it stays seen. A console that was begun anew is read from its start."""
+        """Look again; once seen it stays seen. A console that was begun anew is read from its start.
+
+        True where there is no console to read: nobody could announce anything there.
+        """
         if self._seen:
             return True
         try:
@@ -34,7 +37,7 @@ class ConsoleMark:
                 file.seek(self._place)
                 data = file.read()
         except OSError:
-            return False
+            return True
         self._place += len(data)
         text = self._rest + data
         self._seen = self._mark in text

@@ -28,7 +28,7 @@ class AgentUnderTest:
 
     def __init__(self, folder: Path, sshd, engine_socket: str) -> None:
         from hostvm.agent import config as settings
-        from hostvm.console import SSH_MARK
+        from hostvm.console import ENGINE_MARK, SSH_MARK
 
         self.run_dir = folder / "m"
         self.log = self.run_dir / "agent.log"
@@ -44,8 +44,8 @@ class AgentUnderTest:
             console=str(folder / "console.log"),
             user=sshd.user,
         )
-        # What a guest says on its console when its sshd begins.
-        Path(self.config.console).write_bytes(SSH_MARK + b"1.0\n")
+        # What a guest says on its console when its sshd and its engine listen.
+        Path(self.config.console).write_bytes(SSH_MARK + b"\n" + ENGINE_MARK + b"\n")
         settings.store(self.config, self.run_dir)
         self.processes: list[subprocess.Popen] = []
 

@@ -17,7 +17,7 @@ import psutil
 from hostvm.ssh.keys import Keys, authorized_keys_line, make_keys
 
 # Debian 12's sshd passes signals on only for ordinary users; the guest's newer one does for root too.
-LOGIN = "hostvm-sshd"
+LOGIN = f"hv-sshd-{os.getpid()}"  # of this run: another one beside it has its own
 
 CONFIG = """\
 ListenAddress 127.0.0.1
@@ -56,9 +56,6 @@ class Sshd:
     def _login(self) -> str:
         if os.getuid() != 0:
             return pwd.getpwuid(os.getuid()).pw_name
-        with contextlib.suppress(KeyError):
-            pwd.getpwnam(LOGIN)
-            subprocess.run(["userdel", LOGIN], check=True)
         subprocess.run(
             ["useradd", "--system", "--shell", "/bin/sh", "--password", "*", "--home-dir", self.home, LOGIN],
             check=True,
@@ -113,8 +110,11 @@ class Sshd:
     def remove(self) -> None:
         self.stop()
         if self.user == LOGIN:
-            subprocess.run(["pkill", "-KILL", "-U", LOGIN], check=False)
-            subprocess.run(["userdel", LOGIN], check=False)
+            deadline = time.monotonic() + 10
+            while subprocess.run(["pkill", "-KILL", "-U", LOGIN], check=False).returncode == 0:
+                assert time.monotonic() < deadline, f"processes of {LOGIN} do not end"
+                time.sleep(0.05)
+            subprocess.run(["userdel", LOGIN], check=True)
 
 
 @contextlib.contextmanager

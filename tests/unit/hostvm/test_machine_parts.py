@@ -64,7 +64,6 @@ def test_a_mac_address_follows_from_the_id():
 def test_a_mark_is_seen_once_it_is_whole(tmp_path):
     console = tmp_path / "console.log"
     mark = ConsoleMark(console, SSH_MARK)
-    assert not mark.seen()
     console.write_bytes(b"hostvm-guest: mark root 1\r\nServer list")
     assert not mark.seen()
     with console.open("ab") as file:
@@ -72,6 +71,10 @@ def test_a_mark_is_seen_once_it_is_whole(tmp_path):
     assert mark.seen()
     console.write_bytes(b"")
     assert mark.seen()
+
+
+def test_without_a_console_nothing_is_waited_for(tmp_path):
+    assert ConsoleMark(tmp_path / "none", SSH_MARK).seen()
 
 
 def test_a_console_that_begins_anew_is_read_anew(tmp_path):
