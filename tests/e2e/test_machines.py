@@ -131,3 +131,21 @@ def test_restart_keeps_images_containers_and_identity(unique):
         assert "was stopped already" in hostvm("stop", own.name).err
         succeed(hostvm("start", own.name))
         assert "one" in own.docker("ps", "-a", "--format", "{{.Names}}")
+
+
+def test_images_are_listed_told_and_kept_while_a_machine_needs_them(machine):
+    used = json.loads(succeed(hostvm("inspect", machine.name)))["made"]["image"]
+    listed = {entry["digest"]: entry for entry in json.loads(succeed(hostvm("image", "ls", "--json")))}
+    assert machine.name in listed[used]["machines"]
+    assert listed[used]["size"] == sum(file.stat().st_size for file in parts(Path(listed[used]["path"])))
+    assert used.removeprefix("sha256:")[:12] in succeed(hostvm("image", "ls"))
+    told = json.loads(succeed(hostvm("image", "inspect", used)))
+    assert "docker.io" in {package["name"] for package in told["manifest"]["packages"]}
+    refused = hostvm("image", "rm", used)
+    assert refused.status == 1
+    assert machine.name in refused.err
+    assert Path(listed[used]["path"]).is_dir()
+
+
+def parts(folder: Path) -> list[Path]:
+    return [file for file in folder.iterdir() if file.name != "manifest.json"]
