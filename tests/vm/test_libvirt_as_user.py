@@ -61,6 +61,15 @@ def python_of(name: str) -> str:
     pytest.fail(f"no {same} that an ordinary user may run; install it system-wide or move it out of /root")
 
 
+def python_for(name: str, home: Path, places: dict[str, Path]) -> Path:
+    """An environment of the user's own, as set-up makes one: the agent inherits nothing but its interpreter."""
+    subprocess.run([python_of(name), "-m", "venv", "--without-pip", home / "venv"], check=True)
+    packages = next(home.glob("venv/lib/python*/site-packages"))
+    packages.joinpath("hostvm.pth").write_text(f"{places['checkout']}\n{places['packages']}\n")
+    subprocess.run(["chown", "-R", name, home / "venv"], check=True)
+    return home / "venv" / "bin" / "python"
+
+
 def copy_for(name: str, home: Path, image) -> dict[str, Path]:
     """What the user needs and may not be allowed to read where it is."""
     packages = Path(sysconfig.get_paths()["purelib"])
@@ -90,12 +99,11 @@ def test_libvirt_as_an_ordinary_user(user, image):
         "HOSTVM_RUN": str(home / "run" / "hv"),
         "HOSTVM_CACHE": str(home / "cache"),
         "HOSTVM_TEST_IMAGE": image.digest,
-        "PYTHONPATH": f"{places['checkout']}:{places['packages']}",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     command = [
         *("setpriv", "--reuid", name, "--regid", name, "--init-groups"),
-        *("tini", "-s", "--", python_of(name), "-m", "pytest", "-p", "no:cacheprovider", "-v"),
+        *("tini", "-s", "--", str(python_for(name, home, places)), "-m", "pytest", "-p", "no:cacheprovider", "-v"),
         *(
             "--basetemp",
             str(home / "tmp" / "t"),
