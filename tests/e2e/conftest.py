@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import sys
 import threading
@@ -81,11 +82,18 @@ def unique():
 
 
 @pytest.fixture(scope="session")
-def host_client():
-    """Environment in which hostvm uses a docker client of this computer: the one that set-up unpacked from Debian."""
-    tools = ROOT / ".tools" / "bin"
-    assert (tools / "docker").exists(), f"no docker client in {tools}: run `make setup`"
-    return {"HOSTVM_CLIENT": "host", "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
+def client_program():
+    """A docker client of this computer that set-up brought: unpacked from Debian, or Homebrew's."""
+    unpacked = ROOT / ".tools" / "bin" / "docker"
+    found = str(shutil.which("docker")) if sys.platform == "darwin" else str(unpacked)
+    assert Path(found).is_file(), f"no docker client at {found}: run `make setup`"
+    return found
+
+
+@pytest.fixture(scope="session")
+def host_client(client_program):
+    """Environment in which hostvm uses that client."""
+    return {"HOSTVM_CLIENT": "host", "PATH": f"{Path(client_program).parent}{os.pathsep}{os.environ['PATH']}"}
 
 
 @pytest.fixture(scope="session")

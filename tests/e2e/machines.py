@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import shlex
 import subprocess
 import sys
+import tarfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,6 +105,16 @@ class Machine:
     def container(self, name: str) -> dict[str, Any]:
         """A container's facts, through the API."""
         return self.sdk.api.inspect_container(name)
+
+    def holds(self, container: str, path: str) -> str | None:
+        """The text of a file in a container, running or not, as `docker cp` reads it; None when there is none."""
+        try:
+            chunks, _ = self.sdk.api.get_archive(container, path)
+        except docker.errors.NotFound:
+            return None
+        with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as tar:
+            file = tar.extractfile(tar.next())
+            return file.read().decode(errors="replace") if file else ""
 
     def state(self, name: str) -> str:
         """created, running, paused, exited..."""

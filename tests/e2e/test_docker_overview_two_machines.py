@@ -33,10 +33,9 @@ def test_containers_of_one_machine_are_unknown_to_another(box, other, unique):
     assert name not in other.docker("ps", "-a", "--format", "{{.Names}}").split()
 
 
-def test_one_client_talks_to_two_daemons(box, other, host_client):
+def test_one_client_talks_to_two_daemons(box, other, client_program):
     """The same program on this computer, told by nothing but DOCKER_HOST which daemon it speaks to."""
-    client = f"{host_client['PATH'].split(':')[0]}/docker"
-    ask = (client, "info", "--format", "{{.ID}} {{.Name}}")
+    ask = (client_program, "info", "--format", "{{.ID}} {{.Name}}")
     answers = [succeed(run(*ask, env={"DOCKER_HOST": one.docker_host})).split() for one in (box, other)]
     assert [name for _, name in answers] == [box.name, other.name]
     assert answers[0][0] != answers[1][0]
