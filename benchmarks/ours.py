@@ -52,7 +52,7 @@ def argv(name: str, host: Host) -> list[str]:
     paths, state = MachinePaths.of(name), load_state(MachinePaths.of(name))
     image = stored_image(state.image)
     private_folder(paths.run_dir)
-    seed = seed_entries(paths, state, boot_id=str(uuid.uuid4()))
+    seed = seed_entries(paths, boot_id=str(uuid.uuid4()))
     write_atomic(paths.initramfs, boot_initramfs(image.initramfs.read_bytes(), seed))
     domain = DomainSpec(
         name=name,

@@ -104,12 +104,3 @@ def _leaves_nothing_behind(request: pytest.FixtureRequest):
     strays = [] if request.config.getoption("--regenerate") else sorted(map(str, _visible_files() - files))
     assert not left, f"processes left behind by this run: {left}"
     assert not strays, f"files left behind by this run: {strays}"
-
-
-@pytest.fixture(scope="session")
-def docker_client() -> str:
-    """The docker client that set-up put into .tools; the tests' own, never the machine's."""
-    client = Path(__file__).parent.parent / ".tools" / "bin" / "docker"
-    if not client.exists():
-        pytest.skip("no docker client in .tools/bin: run `make setup`")
-    return str(client)

@@ -81,7 +81,7 @@ def _power_on(
     image = stored_image(state.image)
     qemu = find_qemu(state.arch)
     accel = select_accel(spec.accel, qemu=qemu, kernel=image.kernel, cache_dir=places.cache(), progress=progress)
-    seed = seed_entries(paths, state, boot_id=str(uuid.uuid4()))
+    seed = seed_entries(paths, boot_id=str(uuid.uuid4()))
     rotate_console(paths.console)  # before the agent looks: the last boot's marks are not this one's
     write_atomic(paths.initramfs, boot_initramfs(image.initramfs.read_bytes(), seed))
     for _ in range(_PORT_TRIES):

@@ -13,10 +13,9 @@ from images.cpio import CpioEntry, write_cpio
 
 if TYPE_CHECKING:
     from hostvm.paths import MachinePaths
-    from hostvm.state import MachineState
 
 
-def seed_entries(paths: MachinePaths, state: MachineState, boot_id: str) -> list[CpioEntry]:
+def seed_entries(paths: MachinePaths, boot_id: str) -> list[CpioEntry]:
     """The files below /seed; the guest's init knows these names."""
     keys = make_keys(paths.keys)
     host_key = keys.host_key.read_bytes()
@@ -24,7 +23,6 @@ def seed_entries(paths: MachinePaths, state: MachineState, boot_id: str) -> list
         "authorized_keys": (0o600, authorized_keys_line(keys.client_public).encode()),
         "boot_id": (0o644, boot_id.encode() + b"\n"),
         "hostname": (0o644, paths.name.encode() + b"\n"),
-        "machine_id": (0o644, state.uuid.replace("-", "").encode() + b"\n"),
         "ssh_host_ed25519_key": (0o600, host_key),
         "ssh_host_ed25519_key.pub": (0o644, keys.host_public.encode() + b"\n"),
     }

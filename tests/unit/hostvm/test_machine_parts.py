@@ -9,17 +9,12 @@ from hostvm.guest_images import kernel_cmdline
 from hostvm.machines.identity import mac_of, new_uuid
 from hostvm.machines.seed import boot_initramfs, seed_entries
 from hostvm.paths import MachinePaths
-from hostvm.state import MachineState
-
-STATE = MachineState(
-    "0a1b2c3d-0000-4000-8000-000000000000", "", "amd64", 2222, "qemu", "sha256:ab", "2026-11-23T00:00:00Z"
-)
 
 
 @pytest.fixture
 def entries(tmp_path):
     paths = MachinePaths("box", tmp_path, tmp_path / "run")
-    return {entry.path: entry for entry in seed_entries(paths, STATE, "boot-1")}
+    return {entry.path: entry for entry in seed_entries(paths, "boot-1")}
 
 
 def test_the_seed_has_the_names_that_the_guest_knows(entries):
@@ -28,13 +23,11 @@ def test_the_seed_has_the_names_that_the_guest_knows(entries):
         "seed/authorized_keys",
         "seed/boot_id",
         "seed/hostname",
-        "seed/machine_id",
         "seed/ssh_host_ed25519_key",
         "seed/ssh_host_ed25519_key.pub",
     ]
     assert entries["seed/hostname"].data == b"box\n"
     assert entries["seed/boot_id"].data == b"boot-1\n"
-    assert entries["seed/machine_id"].data == b"0a1b2c3d000040008000000000000000\n"
 
 
 def test_private_parts_of_the_seed_are_private(entries):
