@@ -10,7 +10,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hostvm.console import SSH_MARK, ConsoleMark
 from hostvm.errors import HostvmError
+from hostvm.ssh.banner import wait_banner as wait_announced_banner
 from hostvm.ssh.connection import Connection, handshake, import_paramiko
 
 if TYPE_CHECKING:
@@ -53,11 +55,20 @@ def powered_on(argv: list[str], log: Path) -> Iterator[float]:
         qemu.wait()
 
 
-def measure(started: float, port: int, keys: Keys, timeout: float = 300.0) -> tuple[BootTimes, Connection]:
-    """Wait for both; the connection stays open for the caller."""
+def measure(
+    started: float, port: int, keys: Keys, console: Path | None = None, timeout: float = 300.0
+) -> tuple[BootTimes, Connection]:
+    """Wait for both; the connection stays open for the caller.
+
+    :param console: of a guest that tells there when its sshd listens: it is not knocked on before, as `hostvm start`
+        does not. Each knock that sshd hears too early makes it fork once more.
+    """
     import_paramiko()
     deadline = started + timeout
-    sock = wait_banner(port, deadline)
+    if console is None:
+        sock = wait_banner(port, deadline)
+    else:
+        sock = wait_announced_banner(port, deadline, announced=ConsoleMark(console, SSH_MARK).seen)
     ssh = time.monotonic() - started
     connection = handshake(sock, client_key=keys.client_key, host_public_key=keys.host_public, deadline=deadline)
     connection.warm_up()

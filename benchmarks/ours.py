@@ -79,8 +79,9 @@ def boot_bare(name: str, host: Host) -> BootTimes:
     """One boot without agent or `hostvm start`, powered off through the guest."""
     paths = MachinePaths.of(name)
     words = argv(name, host)
+    paths.console.unlink(missing_ok=True)
     with powered_on(words, paths.run_dir / "bench.log") as started:
-        times, connection = measure(started, load_state(paths).ssh_port, load_keys(paths.keys))
+        times, connection = measure(started, load_state(paths).ssh_port, load_keys(paths.keys), paths.console)
         power_off(connection, ["hostvm-poweroff"])
     for leftover in paths.run_dir.iterdir():
         leftover.unlink()

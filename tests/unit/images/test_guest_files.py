@@ -54,6 +54,21 @@ def test_every_service_and_its_log_can_run() -> None:
     assert all((path / "run") in SCRIPTS for path in [*folders, *logs])
 
 
+def test_sshd_needs_nothing_that_the_data_disk_brings() -> None:
+    boot = (GUEST / "usr/lib/hostvm/boot").read_text(encoding="utf-8")
+    late = (GUEST / "usr/lib/hostvm/late").read_text(encoding="utf-8")
+    started_first = re.findall(r"/usr/lib/hostvm/services/([\w.-]+)", boot)
+    assert started_first == [".s6-svscan", "sshd"]
+    assert late.index("data-disk") < late.index("/run/service")
+    scripts = [SERVICES / "sshd/run", SERVICES / "sshd/log/run"]
+    assert not [path for path in scripts if "/var/" in path.read_text(encoding="utf-8")]
+
+
+def test_the_first_cgroups_are_made_before_anything_runs_beside() -> None:
+    boot = (GUEST / "usr/lib/hostvm/boot").read_text(encoding="utf-8")
+    assert boot.index("mkdir /sys/fs/cgroup/system") < boot.index("&\n")
+
+
 def test_what_ends_process_1_powers_off_in_order() -> None:
     signals = {path.name for path in (SERVICES / ".s6-svscan").iterdir()}
     assert signals == {"SIGUSR2", "SIGTERM", "SIGINT", "SIGPWR", "finish", "crash"}

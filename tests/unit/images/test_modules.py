@@ -6,7 +6,7 @@ import lzma
 import pytest
 
 from images.errors import ImageError
-from images.modules import ModuleSet, module_depends, module_name
+from images.modules import SIGNATURE_MAGIC, ModuleSet, module_depends, module_name, plain_module
 from images.tree import Tree
 
 KERNEL = "usr/lib/modules/6.12-x/kernel"
@@ -36,6 +36,16 @@ def test_depends():
     assert module_depends(module("a-b", "c")) == ("a_b", "c")
     assert module_depends(module()) == ()
     assert module_depends(b"no section") == ()
+
+
+def test_a_plain_module_is_decompressed_and_unsigned():
+    signature = b"PKCS#7 ~Module" * 20
+    facts = b"\0\0\2\0\0\0\0\0" + len(signature).to_bytes(4, "big")  # struct module_signature
+    signed = module("crc16") + signature + facts + SIGNATURE_MAGIC
+    assert plain_module("a.ko.xz", lzma.compress(signed)) == module("crc16")
+    assert plain_module("a.ko.gz", gzip.compress(signed)) == module("crc16")
+    assert plain_module("a.ko", signed) == module("crc16")
+    assert plain_module("a.ko", module("crc16")) == module("crc16")
 
 
 def test_load_order(modules):
