@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
-from cli.host_client import choice, find_host_client, run_host_client
-from cli.ready import ensure_ready
-from hostvm.paths import MachinePaths
+from cli.host_client import choice, find_host_client
+from hostvm.agent.client import AgentAbsent, AgentNotReady
+from hostvm.paths import run_folder
 from runtime.words import FORWARDED
 
+TYPE_CHECKING = False  # a type checker takes it for typing's, which takes 8 ms to import
 if TYPE_CHECKING:
+    from typing import Any
+
     from cli.main import Globals
 
 
@@ -18,14 +20,10 @@ def run_engine_word(found: Globals) -> int:
     """Run `hostvm WORD ARGS...` and return the engine client's own exit status."""
     word, *arguments = found.rest
     _, prefix = FORWARDED[word]
-    paths = MachinePaths.of(found.chosen())
-    ensure_ready(paths)
     words = [*prefix[1:], *arguments]
     client = find_host_client(words)
     if client is not None:
-        from hostvm.agent.client import docker_host
-
-        return run_host_client(client, words, docker_host(paths.run_dir))
+        return _run_here(found.chosen(), client, words)
     if choice() == "host":
         from hostvm.errors import ForwardError
 
@@ -34,12 +32,21 @@ def run_engine_word(found: Globals) -> int:
             f"looked for docker on PATH, with the plugin that '{' '.join(words[:2])}' needs",
             "install one, or let the guest's do it: unset HOSTVM_CLIENT",
         )
-    return _run_in_guest(paths, prefix[:1], words)
+    return _run_in_guest(found.chosen(), prefix[:1], words)
 
 
-def _run_in_guest(paths: MachinePaths, prefix: tuple[str, ...], words: list[str]) -> int:
+def _run_here(name: str, client: str, words: list[str]) -> int:
+    from cli.host_client import run_host_client
+    from hostvm.agent.client import agent_is_ready, docker_host
+
+    folder = run_folder(name)
+    if not agent_is_ready(folder):
+        _start(name)
+    return run_host_client(client, words, docker_host(folder))
+
+
+def _run_in_guest(name: str, prefix: tuple[str, ...], words: list[str]) -> int:
     from cli.docker_words import plan
-    from cli.forward import forward
     from cli.guest_env import engine_env
 
     env = engine_env(os.environ)
@@ -48,6 +55,25 @@ def _run_in_guest(paths: MachinePaths, prefix: tuple[str, ...], words: list[str]
 
         build = find_build(words)
         if build is not None:
-            return forward(paths.run_dir, guest_argv(prefix, build), stdin=open_context(build), env=env)
+            return _forward(name, guest_argv(prefix, build), stdin=open_context(build), env=env)
     tty, reads = plan(words, (os.isatty(0), os.isatty(1), os.isatty(2)))
-    return forward(paths.run_dir, [*prefix, *words], tty=tty, stdin=0 if reads else None, env=env)
+    return _forward(name, [*prefix, *words], tty=tty, stdin=0 if reads else None, env=env)
+
+
+def _forward(name: str, argv: list[str], **options: Any) -> int:
+    """Ask at once: a machine that is ready needs no question before. One that is not is started first."""
+    from cli.forward import forward
+
+    folder = run_folder(name)
+    try:
+        return forward(folder, argv, wait=0.0, **options)
+    except (AgentAbsent, AgentNotReady):
+        _start(name)
+        return forward(folder, argv, **options)
+
+
+def _start(name: str) -> None:
+    from cli.ready import ensure_ready
+    from hostvm.paths import MachinePaths
+
+    ensure_ready(MachinePaths.of(name))

@@ -1,4 +1,4 @@
-"""The user's terminal while a program in the guest uses it: raw, its size known, and put back whatever happens."""
+"""The user's terminal while a program in the guest uses it: raw, and put back whatever happens."""
 
 from __future__ import annotations
 
@@ -6,22 +6,13 @@ import contextlib
 import os
 import sys
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # a type checker takes it for typing's, which takes 8 ms to import
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
-_ROWS, _COLUMNS = 24, 80
 _DESCRIPTORS = 256
-
-
-def terminal_size(descriptor: int) -> tuple[int, int]:
-    """Rows and columns; 24 and 80 where nobody knows."""
-    try:
-        columns, rows = os.get_terminal_size(descriptor)
-    except OSError:
-        return _ROWS, _COLUMNS
-    return rows or _ROWS, columns or _COLUMNS
 
 
 if sys.platform == "win32":

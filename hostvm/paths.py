@@ -6,16 +6,20 @@ Imports nothing heavy: the forwarding client needs these before it may spend a m
 from __future__ import annotations
 
 import os
-import re
 import sys
-from pathlib import Path
 
 from hostvm.errors import SpecError
 
+TYPE_CHECKING = False  # a type checker takes it for typing's, which takes 8 ms to import
+if TYPE_CHECKING:
+    from pathlib import Path
+
 DEFAULT_MACHINE = "default"
 
-# A host name label, so that the guest can be called by it; 24 keeps socket paths within macOS' 104 bytes.
-NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,22}[a-z0-9])?")
+# A machine's name is a host name label, so that the guest can be called by it; 24 letters keep socket paths within
+# macOS' 104 bytes.
+_NAME_MOST = 24
+_NAME_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
 
 # sun_path holds 104 bytes on macOS and 108 on Linux, the final NUL included.
 SOCKET_PATH_MAX = 103
@@ -41,6 +45,8 @@ QMP_SOCK = "qmp.sock"
 def home() -> Path:
     """`HOSTVM_HOME`, where machines are kept."""
     if value := os.environ.get("HOSTVM_HOME"):
+        from pathlib import Path
+
         return Path(value).absolute()
     from platformdirs import user_data_path
 
@@ -50,6 +56,8 @@ def home() -> Path:
 def cache() -> Path:
     """`HOSTVM_CACHE`, packages and images that can be had again."""
     if value := os.environ.get("HOSTVM_CACHE"):
+        from pathlib import Path
+
         return Path(value).absolute()
     from platformdirs import user_cache_path
 
@@ -58,18 +66,37 @@ def cache() -> Path:
 
 def run() -> Path:
     """`HOSTVM_RUN`, sockets of running machines; short, for the limit above."""
+    from pathlib import Path
+
+    return Path(_run())
+
+
+def run_folder(name: str) -> str:
+    """`MachinePaths.of(name).run_dir` for the forwarding client, which has no time for pathlib.
+
+    :raises SpecError: no machine can have that name.
+    """
+    return os.path.join(_run(), check_name(name))  # noqa: PTH118
+
+
+def _run() -> str:
     if value := os.environ.get("HOSTVM_RUN"):
-        return Path(value).absolute()
+        return os.path.abspath(value)  # noqa: PTH100
     if sys.platform == "darwin":
         # The system's own temporary folder is some 50 bytes long and is swept; the home folder is neither.
-        return Path.home() / ".hostvm"
+        return os.path.expanduser("~/.hostvm")  # noqa: PTH111
     if sys.platform != "win32":
         user = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
         # Without a login session there is no such folder; `MachinePaths.make_run_dir` closes the other one to others.
-        return Path(user, "hostvm") if os.access(user, os.W_OK) else Path(f"/tmp/hostvm-{os.getuid()}")  # noqa: S108
-    from platformdirs import user_runtime_path
+        return f"{user}/hostvm" if os.access(user, os.W_OK) else f"/tmp/hostvm-{os.getuid()}"  # noqa: S108
+    from platformdirs import user_runtime_dir
 
-    return user_runtime_path("hostvm", appauthor=False)
+    return user_runtime_dir("hostvm", appauthor=False)
+
+
+def is_name(name: str) -> bool:
+    """Whether a machine may have that name: 1 to 24 lower-case letters, digits and inner hyphens."""
+    return 1 <= len(name) <= _NAME_MOST and _NAME_LETTERS.issuperset(name) and "-" not in (name[0], name[-1])
 
 
 def check_name(name: str) -> str:
@@ -77,7 +104,7 @@ def check_name(name: str) -> str:
 
     :raises SpecError: otherwise.
     """
-    if NAME.fullmatch(name) is None:
+    if not is_name(name):
         raise SpecError(
             f"'{name}' cannot be a machine's name",
             "a name has 1 to 24 lower-case letters, digits and inner hyphens",
@@ -179,4 +206,4 @@ def machine_names() -> list[str]:
     folder = home() / "machines"
     if not folder.is_dir():
         return []
-    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and NAME.fullmatch(entry.name))
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and is_name(entry.name))

@@ -7,36 +7,59 @@ from __future__ import annotations
 
 import os
 import sys
-import time
-from typing import TYPE_CHECKING, Any
 
 from hostvm.agent import protocol
 from hostvm.errors import AgentError, ForwardError, HostvmError, MachineError, SshError
 from hostvm.paths import AGENT_SOCK, DOCKER_SOCK
-from hostvm.platform.local import connect_local
+from hostvm.platform.quick import connect_quick
 
+TYPE_CHECKING = False  # a type checker takes it for typing's, which takes 8 ms to import
 if TYPE_CHECKING:
+    import _socket
     import socket
     from collections.abc import Callable, Sequence
-    from io import BufferedReader
     from pathlib import Path
-    from typing import Self
+    from typing import Any, Self
 
     from hostvm.guest import Completed
     from images.progress import Progress
 
-_KINDS: dict[str, type[HostvmError]] = {
-    "AgentError": AgentError,
-    "ForwardError": ForwardError,
-    "MachineError": MachineError,
-    "SshError": SshError,
-}
 _PAUSE = 0.01
 _LOG_LINES = 15
 
 
 class AgentAbsent(AgentError):  # noqa: N818 - a state callers act on: the machine is started, the call repeated
     """No agent listens: the machine is off, or its agent died."""
+
+
+class AgentNotReady(AgentError):  # noqa: N818 - as above: the caller waits, or starts the machine
+    """The agent is there, its machine is not (yet, or for a moment) ready."""
+
+
+_KINDS: dict[str, type[HostvmError]] = {
+    "AgentError": AgentError,
+    "AgentNotReady": AgentNotReady,
+    "ForwardError": ForwardError,
+    "MachineError": MachineError,
+    "SshError": SshError,
+}
+
+
+class _Exact:
+    """Reads from a socket what is asked for and no byte more, so that another reader can go on behind it."""
+
+    def __init__(self, sock: _socket.socket) -> None:
+        self._sock = sock
+
+    def read(self, size: int) -> bytes:
+        """Less than `size` bytes only at the end of the stream."""
+        found = b""
+        while len(found) < size and (more := self._sock.recv(size - len(found))):
+            found += more
+        return found
+
+    def close(self) -> None:
+        """Nothing of its own to close."""
 
 
 class Agent:
@@ -46,11 +69,11 @@ class Agent:
     :raises AgentAbsent: nobody listens there.
     """
 
-    def __init__(self, run_dir: Path, timeout: float | None = None) -> None:
-        self.machine = run_dir.name
-        path = os.path.join(run_dir, AGENT_SOCK)  # noqa: PTH118 - the thin client counts milliseconds
+    def __init__(self, run_dir: Path | str, timeout: float | None = None) -> None:
+        self.machine = os.path.basename(run_dir)  # noqa: PTH119 - the thin client counts milliseconds
+        path = os.path.join(run_dir, AGENT_SOCK)  # noqa: PTH118 - as above
         try:
-            self.sock: socket.socket = connect_local(path)
+            self.sock: _socket.socket = connect_quick(path)
         except OSError as error:
             raise AgentAbsent(
                 f"machine {self.machine} is not running",
@@ -58,7 +81,11 @@ class Agent:
                 f"hostvm start {self.machine}",
             ) from error
         self.sock.settimeout(timeout)
-        self.frames: BufferedReader = protocol.reader(self.sock)
+        self._frames: protocol.Readable = _Exact(self.sock)
+
+    def read_ahead(self) -> None:
+        """From here on take frames from the connection in blocks, for a long answer. Not with a time-out."""
+        self._frames = protocol.read_ahead(self.sock)
 
     def __enter__(self) -> Self:
         return self
@@ -68,7 +95,7 @@ class Agent:
 
     def close(self) -> None:
         """Hang up. Idempotent."""
-        self.frames.close()
+        self._frames.close()
         self.sock.close()
 
     def ask(self, op: str, **facts: Any) -> None:
@@ -88,7 +115,7 @@ class Agent:
         :raises HostvmError: what the agent reports, or that it went away.
         """
         try:
-            received = protocol.read_frame(self.frames)
+            received = protocol.read_frame(self._frames)
         except TimeoutError as error:
             raise AgentError(
                 f"the agent of machine {self.machine} does not answer",
@@ -130,7 +157,7 @@ def error_of(facts: dict[str, Any]) -> HostvmError:
     return kind(str(facts.get("brief")), facts.get("details"), facts.get("resolution"))
 
 
-def request(run_dir: Path, op: str, *, timeout: float = 10.0, **facts: Any) -> dict[str, Any]:
+def request(run_dir: Path | str, op: str, *, timeout: float = 10.0, **facts: Any) -> dict[str, Any]:
     """One request with one answer: status, ports, reconnect, shutdown.
 
     :raises AgentAbsent: no agent listens.
@@ -149,9 +176,13 @@ def agent_status(run_dir: Path) -> dict[str, Any] | None:
         return None
 
 
-def agent_is_ready(run_dir: Path) -> bool:
+def agent_is_ready(run_dir: Path | str) -> bool:
     """Whether an agent answers and its machine is ready."""
-    return bool((agent_status(run_dir) or {}).get("ready"))
+    try:
+        request(run_dir, "ready")
+    except HostvmError:
+        return False
+    return True
 
 
 def wait_ready(run_dir: Path, deadline: float, progress: Progress) -> dict[str, Any]:
@@ -161,6 +192,8 @@ def wait_ready(run_dir: Path, deadline: float, progress: Progress) -> dict[str, 
     :param progress: told of checks that failed without stopping the start.
     :raises HostvmError: why the machine is not ready.
     """
+    import time
+
     while True:
         try:
             with Agent(run_dir) as agent:
@@ -181,6 +214,8 @@ def end_agent(run_dir: Path, timeout: float = 10.0) -> None:
 
     An agent also ends by itself when its machine is off.
     """
+    import time
+
     deadline = time.monotonic() + timeout
     try:
         request(run_dir, "shutdown", timeout=timeout)
@@ -243,10 +278,12 @@ def open_engine(run_dir: Path) -> LocalStream:
 
     :raises OSError: no agent listens.
     """
+    from hostvm.platform.local import connect_local
+
     return LocalStream(connect_local(os.path.join(run_dir, DOCKER_SOCK)))  # noqa: PTH118 - as above
 
 
-def docker_host(run_dir: Path) -> str:
+def docker_host(run_dir: Path | str) -> str:
     """The value of DOCKER_HOST that leads docker clients of this computer to the machine's engine.
 
     :raises ForwardError: on Windows, whose docker clients know named pipes and no Unix sockets.
@@ -257,7 +294,7 @@ def docker_host(run_dir: Path) -> str:
             "they know named pipes and unprotected TCP; hostvm serves neither",
             "use the guest's own client: set HOSTVM_CLIENT=guest",
         )
-    return f"unix://{run_dir / DOCKER_SOCK}"
+    return f"unix://{os.path.join(run_dir, DOCKER_SOCK)}"  # noqa: PTH118
 
 
 def _may_appear(run_dir: Path) -> bool:

@@ -7,10 +7,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hostvm.agent.client import AgentNotReady
 from hostvm.agent.engine import wait_engine
 from hostvm.checks import run_checks
 from hostvm.console import ENGINE_MARK, SSH_MARK, ConsoleMark
-from hostvm.errors import AgentError, HostvmError, SshError
+from hostvm.errors import HostvmError, SshError
 from hostvm.files import tail
 from hostvm.ssh.banner import wait_banner
 from hostvm.ssh.connection import handshake
@@ -112,7 +113,7 @@ class Life:
     def connection(self, timeout: float, *, ready: bool = True) -> Connection:
         """The connection, waiting up to `timeout` seconds until the machine is ready (or only reached by ssh).
 
-        :raises AgentError: it was not in time; says what it is doing instead.
+        :raises AgentNotReady: it was not in time; says what it is doing instead.
         """
         deadline = time.monotonic() + timeout
         with self._changed:
@@ -122,7 +123,8 @@ class Life:
                     return found
                 left = deadline - time.monotonic()
                 if left <= 0 or self._stop.is_set():
-                    raise self._not_ready()
+                    error = self._not_ready()
+                    raise AgentNotReady(error.brief, error.details, error.resolution)
                 self._changed.wait(left)
 
     def wait_ready(self, timeout: float, report: Callable[[str], None]) -> None:
@@ -312,7 +314,7 @@ class Life:
         if self._error is not None:
             return self._error
         doing = self._lines[-1] if self._lines else "starting"
-        return AgentError(
+        return AgentNotReady(
             f"machine {name} is not ready",
             f"it is {self._state}: {doing}",
             f"hostvm status {name}   # or see how far it got: hostvm logs --console {name}",

@@ -1,7 +1,8 @@
 """What the agent and its clients say to each other: frames of type, length and payload.
 
 One connection is one request. The client begins with HELLO, which names the protocol's version and an operation;
-control frames hold JSON, data frames bytes. Imports nothing heavy.
+control frames hold JSON, data frames bytes. Imports nothing heavy: JSON is written here in a few lines, and Python's
+json module loaded only where an answer has to be read.
 
 The client sends no more STDIN than it has credit for (WINDOW at first, then what CREDIT adds), so the agent never
 stops reading and a signal or a new terminal size is never stuck behind input that nobody reads.
@@ -9,15 +10,27 @@ stops reading and a signal or a new terminal size is never stuck behind input th
 
 from __future__ import annotations
 
-import json
 import struct
-from typing import TYPE_CHECKING, Any
+import sys
 
+TYPE_CHECKING = False  # a type checker takes it for typing's, which takes 8 ms to import
 if TYPE_CHECKING:
+    import _socket
     import socket
     from io import BufferedReader
+    from typing import Any, Protocol
 
-VERSION = 1
+    class Readable(Protocol):
+        """Gives as many bytes as asked for, less only at the end."""
+
+        def read(self, size: int, /) -> bytes:
+            """Blocks until they are there."""
+
+        def close(self) -> None:
+            """Let go."""
+
+
+VERSION = 2
 
 HELLO = 1  # client: {"version", "op", ...}
 OK = 2  # agent: the operation began (exec) or is done; facts
@@ -35,10 +48,15 @@ PROGRESS = 12  # agent: {"text"}
 WINDOW = 512 * 1024
 CHUNK = 64 * 1024
 MOST = 4 * 1024 * 1024
+_BLOCK = 256 * 1024
 
 _HEADER = struct.Struct(">BI")
 _NUMBER = struct.Struct(">I")
 _SIZE = struct.Struct(">HH")
+
+
+_ESCAPES = {number: f"\\u{number:04x}" for number in range(32)} | {ord('"'): '\\"', ord("\\"): "\\\\"}
+_NOTHING = b"{}"
 
 
 class ProtocolError(Exception):
@@ -51,8 +69,25 @@ def frame(kind: int, payload: bytes = b"") -> bytes:
 
 
 def control(kind: int, facts: dict[str, Any]) -> bytes:
-    """A control frame. Lone surrogates (undecodable bytes of an argv) survive as JSON escapes."""
-    return frame(kind, json.dumps(facts).encode("ascii"))
+    """A control frame. Lone surrogates (undecodable bytes of an argv) survive.
+
+    :raises TypeError: facts that JSON has no word for.
+    """
+    return frame(kind, _json(facts).encode("utf-8", "surrogatepass"))
+
+
+def _json(value: object) -> str:
+    if isinstance(value, str):
+        return '"' + value.translate(_ESCAPES) + '"'
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{_json(str(key))}:{_json(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(map(_json, value)) + "]"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, (int, float)):
+        return repr(value)
+    raise TypeError(f"a control frame cannot hold {type(value).__name__}")
 
 
 def number(kind: int, value: int) -> bytes:
@@ -65,7 +100,7 @@ def resize(rows: int, columns: int) -> bytes:
     return frame(RESIZE, _SIZE.pack(min(rows, 0xFFFF), min(columns, 0xFFFF)))
 
 
-def read_frame(stream: BufferedReader) -> tuple[int, bytes] | None:
+def read_frame(stream: Readable) -> tuple[int, bytes] | None:
     """The next frame, or None at the end, also when the end comes inside a frame.
 
     :raises ProtocolError: a length nobody sends.
@@ -83,8 +118,21 @@ def read_frame(stream: BufferedReader) -> tuple[int, bytes] | None:
 
 def reader(sock: socket.socket) -> BufferedReader:
     """A buffered reader of the socket's frames."""
-    stream: BufferedReader = sock.makefile("rb", buffering=256 * 1024)  # type: ignore[assignment]
+    stream: BufferedReader = sock.makefile("rb", buffering=_BLOCK)  # type: ignore[assignment]
     return stream
+
+
+def read_ahead(sock: _socket.socket) -> Readable:
+    """As `reader`, without Python's socket module where that can be; not for a socket with a time-out.
+
+    `sock` stays the one to close.
+    """
+    if sys.platform == "win32":
+        import socket
+
+        assert isinstance(sock, socket.socket)
+        return reader(sock)
+    return open(sock.fileno(), "rb", buffering=_BLOCK, closefd=False)
 
 
 def parse(payload: bytes) -> dict[str, Any]:
@@ -92,6 +140,10 @@ def parse(payload: bytes) -> dict[str, Any]:
 
     :raises ProtocolError: not a JSON object.
     """
+    if payload == _NOTHING:
+        return {}
+    import json
+
     try:
         facts = json.loads(payload)
     except ValueError as error:

@@ -97,6 +97,7 @@ class Server:
             )
         operations = {
             "exec": self._exec,
+            "ready": self._ready,
             "status": self._status,
             "wait": self._wait,
             "ports": self._list_ports,
@@ -127,6 +128,11 @@ class Server:
                 self._sessions -= 1
             with contextlib.suppress(OSError, SshError):
                 process.close()
+
+    def _ready(self, client: Client, hello: dict[str, Any]) -> None:
+        del hello
+        self._life.connection(0.0)
+        client.send(protocol.control(protocol.OK, {}))
 
     def _status(self, client: Client, hello: dict[str, Any]) -> None:
         del hello

@@ -224,10 +224,27 @@ def test_output_that_cannot_be_written(agent):
     assert b"No space left" in done.stderr
 
 
+def loaded_by(code: str) -> set[str]:
+    words = [sys.executable, "-c", f"import sys; {code}; print(*sys.modules)"]
+    return set(subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, check=True).stdout.split())
+
+
 def test_client_imports_nothing_heavy(agent):
-    code = "import sys, cli.main, cli.forward, cli.docker_words; print(*sorted(sys.modules))"
-    loaded = subprocess.run(
-        [sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, check=True
-    ).stdout.split()
-    heavy = {"paramiko", "cryptography", "yaml", "rich", "requests", "psutil", "asyncio", "subprocess", "platformdirs"}
-    assert not heavy & set(loaded)
+    before = loaded_by("import cli.engine_words, cli.forward, cli.docker_words, cli.guest_env")
+    base = loaded_by("pass")
+    slow = {
+        "typing",
+        "re",
+        "enum",
+        "signal",
+        "socket",
+        "threading",
+        "pathlib",
+        "json",
+        "contextlib",
+        "shutil",
+        "termios",
+    }
+    assert not slow & (before - base), "loaded before the request is on its way"
+    after = loaded_by("import cli.session")
+    assert not {"typing", "re", "socket", "json", "pathlib", "subprocess", "logging"} & (after - base)

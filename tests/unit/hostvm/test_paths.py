@@ -5,7 +5,7 @@ import os
 import pytest
 
 from hostvm.errors import SpecError
-from hostvm.paths import MachinePaths, check_name, machine_names
+from hostvm.paths import MachinePaths, check_name, machine_names, run_folder
 
 
 @pytest.mark.parametrize("name", ["default", "a", "ci-2", "a" * 24])
@@ -26,6 +26,14 @@ def test_the_environment_says_where(monkeypatch, tmp_path):
     paths = MachinePaths.of("box")
     assert paths.state == tmp_path / "home" / "machines" / "box" / "state.json"
     assert paths.docker_sock == tmp_path / "run" / "box" / "docker.sock"
+
+
+def test_the_quick_way_to_the_run_folder_leads_to_the_same_place(monkeypatch, tmp_path):
+    for value in (str(tmp_path), "relative", None):
+        monkeypatch.setenv("HOSTVM_RUN", value) if value else monkeypatch.delenv("HOSTVM_RUN")
+        assert run_folder("box") == str(MachinePaths.of("box").run_dir)
+    with pytest.raises(SpecError):
+        run_folder("../box")
 
 
 def test_a_long_folder_is_refused_before_a_socket_fails(monkeypatch, tmp_path):

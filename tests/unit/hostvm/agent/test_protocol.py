@@ -1,4 +1,5 @@
 import io
+import json
 import os
 
 import pytest
@@ -31,7 +32,7 @@ def test_golden_bytes():
     assert protocol.frame(protocol.STDIN, b"ab") == b"\x04\0\0\0\x02ab"
     assert protocol.number(protocol.EXIT, 137) == b"\x0b\0\0\0\x04\0\0\0\x89"
     assert protocol.resize(24, 80) == b"\x0a\0\0\0\x04\0\x18\0\x50"
-    assert protocol.control(protocol.OK, {"a": 1}) == b'\x02\0\0\0\x08{"a": 1}'
+    assert protocol.control(protocol.OK, {"a": 1}) == b'\x02\0\0\0\x07{"a":1}'
 
 
 def test_too_long_is_refused():
@@ -43,6 +44,25 @@ def test_undecodable_words_survive():
     words = [os.fsdecode(b"\xff\xfe"), "é", "a\nb", ""]
     (_, payload), *_ = read_all(protocol.control(protocol.HELLO, {"argv": words}))
     assert protocol.parse(payload)["argv"] == words
+
+
+_FACTS = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.text(), _FACTS, max_size=4))
+def test_our_json_is_what_pythons_own_reads(facts):
+    (_, payload), *_ = read_all(protocol.control(protocol.OK, facts))
+    assert json.loads(payload) == facts
+    assert protocol.parse(payload) == facts
+
+
+def test_what_json_has_no_word_for_is_refused():
+    with pytest.raises(TypeError):
+        protocol.control(protocol.OK, {"a": {1}})
 
 
 @pytest.mark.parametrize("payload", [b"", b"x", b"[1]", b"\xff", b"12345"])

@@ -1,0 +1,202 @@
+"""The thin client once the guest has begun: input, output, signals and the terminal's size go where they belong."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import threading
+from contextlib import ExitStack
+
+from cli.forward import terminal_size
+from cli.terminal import make_binary, raw_terminal
+from hostvm.agent import protocol
+from hostvm.errors import ForwardError
+
+TYPE_CHECKING = False  # a type checker takes it for typing's, which takes 8 ms to import
+if TYPE_CHECKING:
+    from typing import Any
+
+    from hostvm.agent.client import Agent
+
+_IN, _OUT, _ERR = 0, 1, 2
+_LAST_CTRL_C = 3
+_INTERRUPTED = 130
+_FORWARDED_SIGNALS = {"SIGINT": "INT", "SIGTERM": "TERM", "SIGHUP": "HUP", "SIGQUIT": "QUIT"}
+_FORWARDED_SIGNALS |= {"SIGUSR1": "USR1", "SIGUSR2": "USR2"}
+_POLL_SECONDS = 0.25
+
+
+class Session:
+    """A program in the guest, joined to this process's descriptors until it ends.
+
+    :param agent: it has answered that the program begins.
+    :param stdin: as for `cli.forward.forward`.
+    """
+
+    def __init__(self, agent: Agent, stdin: int | None, *, tty: bool) -> None:
+        self._agent = agent
+        agent.read_ahead()
+        self._stdin = stdin
+        self._tty = tty
+        # Reentrant: a signal's handler may interrupt another one of the same thread.
+        self._send_lock = threading.RLock()
+        self._credit = protocol.WINDOW
+        self._credit_grew = threading.Condition()
+        self._interrupts = 0
+        self._size = terminal_size(_OUT)
+        self._status: int | None = None
+        self._fault: BaseException | None = None
+
+    def run(self) -> int:
+        """Serve until the end; the program's exit status. Raises as `cli.forward.forward` does."""
+        make_binary(*{_OUT, _ERR, self._stdin if self._stdin is not None else _IN})
+        with ExitStack() as undo:
+            if self._tty and self._stdin is not None and os.isatty(self._stdin):
+                undo.enter_context(raw_terminal(self._stdin, _OUT))
+            self._take_signals(undo)
+            threading.Thread(target=self._pump_input, name="stdin", daemon=True).start()
+            if sys.platform == "win32":
+                self._receive_beside()
+            else:
+                self._receive()
+        if self._status is None:
+            raise self._agent.lost()
+        return self._status
+
+    # ---- from the agent
+
+    def _receive(self) -> None:
+        try:
+            while self._status is None:
+                kind, payload = self._agent.next_frame()
+                if kind == protocol.STDOUT:
+                    _write(_OUT, payload)
+                elif kind == protocol.STDERR:
+                    _write(_ERR, payload)
+                elif kind == protocol.CREDIT:
+                    with self._credit_grew:
+                        self._credit += protocol.parse_number(payload)
+                        self._credit_grew.notify()
+                elif kind == protocol.EXIT:
+                    self._status = protocol.parse_number(payload)
+        except _Left:
+            self._status = _INTERRUPTED
+
+    def _receive_beside(self) -> None:
+        """Windows: a blocked receive hears no Ctrl-C, and nobody tells of a new window size."""
+
+        def receive() -> None:
+            try:
+                self._receive()
+            except BaseException as fault:  # noqa: BLE001 - carried to the main thread
+                self._fault = fault
+
+        worker = threading.Thread(target=receive, name="receive", daemon=True)
+        worker.start()
+        try:
+            while worker.is_alive():
+                worker.join(_POLL_SECONDS)
+                self._pass_size()
+        except _Left:
+            self._status = _INTERRUPTED
+            return
+        if self._fault is not None:
+            raise self._fault
+
+    # ---- to the agent
+
+    def _send(self, data: bytes) -> None:
+        try:
+            with self._send_lock:
+                self._agent.sock.sendall(data)
+        except OSError:
+            return  # the receiving side finds out why
+
+    def _pump_input(self) -> None:
+        while self._stdin is not None:
+            with self._credit_grew:
+                self._credit_grew.wait_for(lambda: self._credit > 0)
+                credit = self._credit
+            data = _read(self._stdin, min(credit, protocol.CHUNK))
+            if not data:
+                break
+            with self._credit_grew:
+                self._credit -= len(data)
+            self._send(protocol.frame(protocol.STDIN, data))
+        self._send(protocol.frame(protocol.STDIN_END))
+
+    def _take_signals(self, undo: ExitStack) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        handlers: dict[str, Any] = dict.fromkeys(_FORWARDED_SIGNALS, self._pass_signal)
+        if self._tty:
+            handlers["SIGWINCH"] = lambda *_: self._pass_size()
+        for name, handler in handlers.items():
+            number = getattr(signal, name, None)
+            # nohup's and a background job's "ignore" stays.
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+                undo.callback(signal.signal, number, signal.signal(number, handler))
+
+    def _pass_signal(self, number: int, frame: object) -> None:
+        del frame
+        name = _FORWARDED_SIGNALS[signal.Signals(number).name]
+        if name == "INT":
+            self._interrupts += 1
+            if self._interrupts >= _LAST_CTRL_C:
+                raise _Left
+        self._send(protocol.frame(protocol.SIGNAL, name.encode()))
+
+    def _pass_size(self) -> None:
+        size = terminal_size(_OUT)
+        if self._tty and size != self._size:
+            self._size = size
+            self._send(protocol.resize(*size))
+
+
+class _Left(BaseException):
+    """The user insists on leaving. No `except Exception` may hold it."""
+
+
+def _read(descriptor: int, size: int) -> bytes:
+    _wait_foreground(descriptor)
+    while True:
+        try:
+            return os.read(descriptor, size)
+        except BlockingIOError:
+            select.select([descriptor], [], [])
+        except OSError:
+            return b""  # closed, or a terminal that went away
+
+
+def _wait_foreground(descriptor: int) -> None:
+    """A job in the background that reads its terminal is stopped by the system; ours may not need to read at all."""
+    if sys.platform == "win32" or not os.isatty(descriptor):
+        return
+    pause = threading.Event()
+    while True:
+        try:
+            if os.tcgetpgrp(descriptor) == os.getpgrp():
+                return
+        except OSError:
+            return  # not our controlling terminal: nobody stops us
+        pause.wait(_POLL_SECONDS)
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(descriptor, view) :]
+        except BlockingIOError:
+            # Somebody who shares the terminal made it non-blocking.
+            select.select([], [descriptor], [])
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise ForwardError(
+                "the command's output cannot be written here",
+                error.strerror,
+                "df -h .   # is the disk full?",
+            ) from error
