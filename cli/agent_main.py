@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from hostvm.agent.config import AgentConfig
-    from hostvm.agent.service import Service
+    from hostvm.agent.service import Forwards, Service
     from hostvm.checks import Check
 
 
@@ -27,7 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     config = load(Path(words[0]))
     services, checks = compose(config)
-    return run_agent(config, services, checks, forward_listens(config.ssh_port), capture=True)
+    listens = forward_listens(config.ssh_port)
+    return run_agent(config, services, checks, listens, forwards=hypervisor_forwards(config), capture=True)
 
 
 def compose(config: AgentConfig) -> tuple[Sequence[Service], Sequence[Check]]:
@@ -37,8 +38,24 @@ def compose(config: AgentConfig) -> tuple[Sequence[Service], Sequence[Check]]:
     from hostvm.spec import load_spec
     from runtime.engine import find_engine
 
-    engine = find_engine(load_spec(Path(config.home) / MACHINE_YAML).engine)
-    return engine.services(), engine.checks()
+    spec = load_spec(Path(config.home) / MACHINE_YAML)
+    engine = find_engine(spec.engine)
+    return engine.services(spec), engine.checks()
+
+
+def hypervisor_forwards(config: AgentConfig) -> Forwards | None:
+    """The way of the machine's own hypervisor into it, whatever `auto` would choose today; None when it has none."""
+    from hostvm.errors import HostvmError
+    from hostvm.machines.open import machine_driver
+    from hostvm.paths import MachinePaths
+    from hostvm.spec import load_spec
+    from hostvm.state import load_state
+
+    paths = MachinePaths.of(config.name)
+    try:
+        return machine_driver(paths, load_state(paths), load_spec(paths.spec)).forwards()
+    except HostvmError:
+        return None  # everything goes through ssh then
 
 
 def forward_listens(port: int) -> Callable[[], bool]:

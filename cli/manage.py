@@ -79,6 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
     _add_machine_verbs(verbs)
     _add_looking_verbs(verbs)
+    _add_port_verbs(verbs)
     _add_image_verbs(verbs)
     verbs.add_parser("docker", help="forward a docker command line to the machine", add_help=False)
     verbs.add_parser("compose", help="forward a docker compose command line to the machine", add_help=False)
@@ -185,6 +186,19 @@ def _add_looking_verbs(verbs: Verbs) -> None:
     )
     env.add_argument("--shell", choices=("sh", "fish", "powershell"), default="sh", help="whose syntax (default: sh)")
     env.add_argument("--unset", action="store_true", help="undo it")
+
+
+def _add_port_verbs(verbs: Verbs) -> None:
+    port = verbs.add_parser("port", help="ports of this computer that lead into the machine")
+    parts = port.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
+    _verb(
+        parts,
+        "ls",
+        "port:ls",
+        "published ports: whose, where they lead, what they carried; those that cannot be opened, and why",
+        "hostvm port ls",
+        "hostvm port ls ci --json",
+    )
 
 
 def _add_image_verbs(verbs: Verbs) -> None:

@@ -6,7 +6,7 @@ A setting is declared once, in `SETTINGS`; the file's keys, the command's option
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -24,6 +24,16 @@ ENGINES = ("docker",)
 
 
 @dataclass(frozen=True, slots=True)
+class PortSettings:
+    """`ports:` in machine.yaml.
+
+    :param expose: where a publish without an address, `-p 8080:80`, is to be reached: loopback or lan.
+    """
+
+    expose: str = "loopback"
+
+
+@dataclass(frozen=True, slots=True)
 class MachineSpec:
     """Wanted, never observed. `memory` and `disk` are bytes."""
 
@@ -36,6 +46,7 @@ class MachineSpec:
     engine: str = "docker"
     image: str = "docker"
     autostart: bool = True
+    ports: PortSettings = PortSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +113,12 @@ def _parse_bool(value: object) -> bool:
     return value
 
 
+def _parse_ports(value: object) -> PortSettings:
+    if not isinstance(value, dict) or set(value) - {"expose"}:
+        raise ValueError("must be a mapping with the key: expose")
+    return PortSettings(_one_of("loopback", "lan")(value.get("expose", "loopback")))
+
+
 SETTINGS = (
     Setting("cpus", "N", "virtual processors", _parse_cpus),
     Setting("memory", "SIZE", "memory, for example 4GiB", _parse_memory, format_size),
@@ -112,6 +129,7 @@ SETTINGS = (
     Setting("engine", "NAME", "container engine: " + ", ".join(ENGINES), _one_of(*ENGINES)),
     Setting("image", "REF", "guest image: a recipe's name or an image's digest", _parse_text),
     Setting("autostart", "BOOL", "start by itself when a forwarded command needs it", _parse_bool, option=False),
+    Setting("ports", "MAP", "expose: loopback or lan, for `-p` without an address", _parse_ports, asdict, option=False),
 )
 
 

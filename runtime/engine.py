@@ -9,6 +9,7 @@ from hostvm.errors import SpecError
 if TYPE_CHECKING:
     from hostvm.agent.service import Service
     from hostvm.checks import Check
+    from hostvm.spec import MachineSpec
 
 
 class Engine(Protocol):
@@ -20,7 +21,7 @@ class Engine(Protocol):
     def checks(self) -> tuple[Check, ...]:
         """What must hold before the engine is called ready, the essential first."""
 
-    def services(self) -> tuple[Service, ...]:
+    def services(self, spec: MachineSpec) -> tuple[Service, ...]:
         """What the machine's agent runs for it; new objects on every call."""
 
 

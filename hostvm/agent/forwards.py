@@ -1,22 +1,30 @@
-"""Listeners on this computer whose connections are carried into the guest: the engine's socket and TCP ports."""
+"""Listeners on this computer whose connections are carried into the guest: the engine's socket and published ports."""
 
 from __future__ import annotations
 
-import contextlib
-import socket
+import errno
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from hostvm.agent.accept import serve_each
+from hostvm.agent.loop import Loop
 from hostvm.agent.relay import relay, reset
-from hostvm.platform.local import LocalListener, close_listener
+from hostvm.agent.service import Traffic
+from hostvm.agent.tcp_port import TcpPort
+from hostvm.agent.udp_port import UdpPort
+from hostvm.platform.local import LocalListener
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
 
+    from hostvm.agent.rules import Rules
+    from hostvm.agent.service import PortForward
     from hostvm.ssh.process import SshStream
 
-_BACKLOG = 256
+# Windows' select() takes 512 sockets, two a connection; the rest goes through ssh, by threads.
+_CONNECTIONS_MOST = 200 if sys.platform == "win32" else 100_000
 
 
 class SocketForward:
@@ -29,24 +37,13 @@ class SocketForward:
         self._listener = LocalListener(path)
         self._connect = connect
         self._log = log
-        threading.Thread(target=self._accept, name="engine-socket", daemon=True).start()
+        serve_each(self._listener, self._serve, "engine-socket")
 
     def close(self) -> None:
         """Stop listening and remove the file; connections go on until their ssh connection ends."""
         self._listener.close()
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                sock = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(sock,), name="engine-relay", daemon=True).start()
-
     def _serve(self, sock: socket.socket) -> None:
-        if not self._listener.admit(sock):
-            sock.close()
-            return
         try:
             stream = self._connect()
         except OSError as error:
@@ -56,111 +53,78 @@ class SocketForward:
         relay(sock, stream)
 
 
-class _Port:
-    """One listening TCP port and its connections."""
-
-    def __init__(self, key: tuple[str, int], connect: Callable[[], SshStream]) -> None:
-        self._connect = connect
-        self._listener = _listen(*key)
-        self._lock = threading.Lock()
-        self._relayed: dict[socket.socket, SshStream | None] = {}
-        self._closed = False
-        threading.Thread(target=self._accept, name=f"port-{key[1]}", daemon=True).start()
-
-    def close(self) -> None:
-        self._closed = True
-        close_listener(self._listener)
-        with self._lock:
-            relayed = list(self._relayed.items())
-        for sock, stream in relayed:
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-            if stream is not None:
-                stream.close()
-
-    def _accept(self) -> None:
-        while not self._closed:
-            try:
-                sock, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(sock,), name="port-relay", daemon=True).start()
-
-    def _serve(self, sock: socket.socket) -> None:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        with self._lock:
-            self._relayed[sock] = None
-        try:
-            if self._closed:
-                reset(sock)
-                return
-            try:
-                stream = self._connect()
-            except OSError:
-                reset(sock)  # nothing listens in the guest: as near to "connection refused" as one can come
-                return
-            with self._lock:
-                self._relayed[sock] = stream
-            relay(sock, stream)
-        finally:
-            with self._lock:
-                del self._relayed[sock]
-
-
 class Ports:
-    """The host's TCP ports that lead into the guest."""
+    """This computer's ports that lead into the guest.
 
-    def __init__(self, connect: Callable[[str, int], SshStream]) -> None:
+    :param connect: opens a stream to (host, port) of the guest through ssh.
+    """
+
+    def __init__(self, connect: Callable[[str, int], SshStream], rules: Rules, log: Callable[[str], None]) -> None:
         self._connect = connect
+        self._rules = rules
+        self._loop = Loop("ports", log)
         self._lock = threading.Lock()
-        self._open: dict[tuple[str, int], tuple[_Port, tuple[str, int]]] = {}
+        self._open: dict[PortForward, TcpPort | UdpPort] = {}
 
-    def open_port(self, host: str, port: int, guest_host: str, guest_port: int) -> None:
-        """See `Host.open_port`; the same forward a second time changes nothing.
-
-        :raises OSError: the port is taken, by another of ours too, or not allowed.
-        """
-        key, target = (host, port), (guest_host, guest_port)
+    def open_port(self, forward: PortForward) -> None:
+        """See `Host.open_port`."""
         with self._lock:
-            if key in self._open:
-                if self._open[key][1] == target:
-                    return
-                raise OSError(f"{host}:{port} already leads to {self._open[key][1]}")
-            self._open[key] = (_Port(key, lambda: self._connect(guest_host, guest_port)), target)
+            if forward in self._open:
+                return
+            self._open[forward] = self._make(forward)
 
-    def close_port(self, host: str, port: int) -> None:
+    def close_port(self, forward: PortForward) -> None:
         """See `Host.close_port`."""
         with self._lock:
-            found = self._open.pop((host, port), None)
+            found = self._open.pop(forward, None)
+            last = not any(_same_guest_port(forward, other) for other in self._open)
         if found is not None:
-            found[0].close()
+            found.close()
+        if last:
+            self._rules.drop(forward.protocol, forward.guest_port)
+
+    def traffic(self, forward: PortForward) -> Traffic:
+        """See `Host.traffic`."""
+        with self._lock:
+            found = self._open.get(forward)
+        return found.traffic if found is not None else Traffic()
 
     def close(self) -> None:
         """Close all."""
-        for host, port in list(self._open):
-            self.close_port(host, port)
+        for forward in list(self._open):
+            self.close_port(forward)
+        self._rules.close()
+        self._loop.close()
 
-    def describe(self) -> list[dict[str, object]]:
+    def describe(self) -> list[dict[str, Any]]:
         """Each open port and where it leads."""
         with self._lock:
             return [
-                {"host": host, "port": port, "guest_host": target[0], "guest_port": target[1]}
-                for (host, port), (_, target) in sorted(self._open.items())
+                {
+                    "protocol": forward.protocol,
+                    "host": forward.host,
+                    "port": forward.port,
+                    "guest_host": forward.guest_host,
+                    "guest_port": forward.guest_port,
+                }
+                for forward in sorted(self._open)
             ]
 
+    def _make(self, forward: PortForward) -> TcpPort | UdpPort:
+        for other in self._open:
+            if (other.protocol, other.host, other.port) == (forward.protocol, forward.host, forward.port):
+                raise OSError(
+                    errno.EADDRINUSE, f"it already leads to port {other.guest_port} of {other.guest_host} in the guest"
+                )
+        if forward.protocol == "tcp":
+            return TcpPort(forward, self._loop, self._rules, self._connect, self._crowded)
+        if not forward.outside or not self._rules.able:
+            raise OSError(errno.EOPNOTSUPP, "UDP reaches only ports that the guest has on all its addresses")
+        return UdpPort(forward, self._loop, self._rules)
 
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        if sys.platform == "win32":
-            # Windows' SO_REUSEADDR would let two programs share the port.
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
-        else:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(_BACKLOG)
-    except OSError:
-        listener.close()
-        raise
-    return listener
+    def _crowded(self) -> bool:
+        return self._loop.watched > 2 * _CONNECTIONS_MOST
+
+
+def _same_guest_port(one: PortForward, other: PortForward) -> bool:
+    return (one.protocol, one.guest_port) == (other.protocol, other.guest_port)

@@ -10,22 +10,25 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
+from hostvm.agent.service import Traffic
+
 if TYPE_CHECKING:
     from hostvm.ssh.process import SshStream
 
 _CHUNK = 256 * 1024
 
 
-def relay(sock: socket.socket, stream: SshStream) -> None:
+def relay(sock: socket.socket, stream: SshStream, traffic: Traffic | None = None) -> None:
     """Carry bytes both ways until both ends are done; closes both.
 
     An end of file travels as a half-close, so that a request may be ended while its answer still comes (the
     engine's attach and exec do that). A lost connection resets a TCP client.
     """
-    upward = threading.Thread(target=_carry_up, args=(sock, stream), name="relay-up", daemon=True)
+    traffic = traffic or Traffic()
+    upward = threading.Thread(target=_carry_up, args=(sock, stream, traffic), name="relay-up", daemon=True)
     upward.start()
     try:
-        _carry_down(stream, sock)
+        _carry_down(stream, sock, traffic)
         upward.join()
     finally:
         stream.close()
@@ -40,10 +43,11 @@ def reset(sock: socket.socket) -> None:
     sock.close()
 
 
-def _carry_up(sock: socket.socket, stream: SshStream) -> None:
+def _carry_up(sock: socket.socket, stream: SshStream, traffic: Traffic) -> None:
     try:
         while data := sock.recv(_CHUNK):
             stream.sendall(data)
+            traffic.up += len(data)
         stream.shutdown_write()
         if _wait_hangup(sock):
             stream.close()
@@ -53,10 +57,11 @@ def _carry_up(sock: socket.socket, stream: SshStream) -> None:
         _shutdown(sock, socket.SHUT_RDWR)
 
 
-def _carry_down(stream: SshStream, sock: socket.socket) -> None:
+def _carry_down(stream: SshStream, sock: socket.socket, traffic: Traffic) -> None:
     try:
         while data := stream.recv(_CHUNK):
             sock.sendall(data)
+            traffic.down += len(data)
     except OSError:
         stream.close()
         _shutdown(sock, socket.SHUT_RDWR)

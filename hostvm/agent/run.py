@@ -15,6 +15,7 @@ from hostvm.agent.client import docker_host
 from hostvm.agent.forwards import Ports, SocketForward
 from hostvm.agent.life import Life
 from hostvm.agent.log import AgentLog
+from hostvm.agent.rules import Rules
 from hostvm.agent.server import Server
 from hostvm.files import private_folder
 from hostvm.platform.limits import raise_descriptor_limit
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from hostvm.agent.config import AgentConfig
-    from hostvm.agent.service import Service
+    from hostvm.agent.service import Forwards, PortForward, Service, Traffic
     from hostvm.checks import Check
     from hostvm.ssh.process import SshStream
 
@@ -40,11 +41,14 @@ class _Host:
         self._ports = ports
         self._log = log
 
-    def open_port(self, host: str, port: int, guest_host: str, guest_port: int) -> None:
-        self._ports.open_port(host, port, guest_host, guest_port)
+    def open_port(self, forward: PortForward) -> None:
+        self._ports.open_port(forward)
 
-    def close_port(self, host: str, port: int) -> None:
-        self._ports.close_port(host, port)
+    def close_port(self, forward: PortForward) -> None:
+        self._ports.close_port(forward)
+
+    def traffic(self, forward: PortForward) -> Traffic:
+        return self._ports.traffic(forward)
 
     def log(self, text: str) -> None:
         self._log(text)
@@ -56,6 +60,7 @@ def run_agent(
     checks: Sequence[Check],
     is_running: Callable[[], bool],
     *,
+    forwards: Forwards | None = None,
     capture: bool = False,
     lock_seconds: float = _LOCK_SECONDS,
 ) -> int:
@@ -65,6 +70,7 @@ def run_agent(
     waits a little for the first to end and then leaves with status 3. Sockets of a dead agent are replaced.
 
     :param is_running: whether the machine is powered on; see `Life`.
+    :param forwards: the hypervisor's quick way to ports of the guest.
     :param lock_seconds: how long to wait for another agent's end.
     :param capture: send standard output and error to the log; for a process of its own.
     """
@@ -72,7 +78,7 @@ def run_agent(
     log = AgentLog(config.log, capture=capture)
     try:
         with FileLock(config.lock, timeout=lock_seconds, mode=0o600):
-            _serve(config, services, checks, is_running, log)
+            _serve(config, services, checks, is_running, forwards, log)
     except Timeout:
         log("another agent serves this machine: leaving")
         return 3
@@ -84,6 +90,7 @@ def _serve(
     services: Sequence[Service],
     checks: Sequence[Check],
     is_running: Callable[[], bool],
+    forwards: Forwards | None,
     log: AgentLog,
 ) -> None:
     threading.stack_size(_STACK)
@@ -96,7 +103,8 @@ def _serve(
     def connect_engine() -> SshStream:
         return life.connection(_ENGINE_WAIT).open_socket(config.engine_socket)
 
-    ports = Ports(lambda host, port: _as_oserror(lambda: connect_port(host, port)))
+    rules = Rules(forwards, config.ssh_port, log)
+    ports = Ports(lambda host, port: _as_oserror(lambda: connect_port(host, port)), rules, log)
     life = Life(config, services, checks, is_running, _Host(ports, log))
     with contextlib.ExitStack() as undo:
         undo.callback(ports.close)

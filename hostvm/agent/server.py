@@ -9,6 +9,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from hostvm.agent import protocol
+from hostvm.agent.accept import serve_each
 from hostvm.agent.session import Client, ExecSession
 from hostvm.errors import AgentError, HostvmError, SshError
 from hostvm.guest import Pty
@@ -47,26 +48,17 @@ class Server:
         self._sessions = 0
         self._lock = threading.Lock()
         self._listener = LocalListener(path)
-        threading.Thread(target=self._accept, name="agent-socket", daemon=True).start()
+        serve_each(self._listener, self._serve, "agent-socket")
 
     def close(self) -> None:
         """Take no more requests and remove the socket."""
         self._listener.close()
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                sock = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(sock,), name="client", daemon=True).start()
-
     def _serve(self, sock: socket.socket) -> None:
         with contextlib.closing(sock), protocol.reader(sock) as frames:
             client = Client(sock, frames)
             try:
-                if self._listener.admit(sock):
-                    self._request(sock, client)
+                self._request(sock, client)
             except HostvmError as error:
                 client.fail(error)
             except protocol.ProtocolError as error:

@@ -2,23 +2,72 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from hostvm.guest import Guest
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class PortForward:
+    """A port of this computer that leads to one of the guest.
+
+    :param protocol: tcp or udp.
+    :param host: address of this computer, the only one that is bound.
+    :param guest_host: where it leads, seen from inside the guest.
+    :param outside: reports that the guest listens there on all its addresses, so that the hypervisor's network
+        reaches it; otherwise only ssh does, which carries no UDP.
+    """
+
+    protocol: str
+    host: str
+    port: int
+    guest_host: str
+    guest_port: int
+    outside: bool = True
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What was carried: bytes to the guest and from it, and how many connections (UDP: clients) there were."""
+
+    up: int = 0
+    down: int = 0
+    connections: int = 0
+
+
+class Forwards(Protocol):
+    """The hypervisor's own way into the guest: ports of 127.0.0.1 that lead to the guest's address."""
+
+    def add(self, protocol: str, host_port: int, guest_port: int) -> None:
+        """Forward one more.
+
+        :raises PortTaken: something on this computer has `host_port`.
+        :raises HostvmError: the hypervisor refuses or does not answer in time.
+        """
+
+    def remove(self, protocol: str, host_port: int) -> None:
+        """Forward it no more; connections go on. Idempotent."""
+
+    def listed(self) -> list[tuple[str, int]]:
+        """Protocol and host port of every forward."""
+
+
 class Host(Protocol):
     """The agent's own abilities, handed to services."""
 
-    def open_port(self, host: str, port: int, guest_host: str, guest_port: int) -> None:
-        """Listen on the host's (host, port) and carry each connection into the guest.
+    def open_port(self, forward: PortForward) -> None:
+        """Listen on this computer and carry what comes into the guest. The same one again changes nothing.
 
-        :raises OSError: the port is taken or not allowed.
+        :raises OSError: the port is taken or not allowed; its text is for people.
         """
 
-    def close_port(self, host: str, port: int) -> None:
-        """Stop listening and end its connections. Idempotent."""
+    def close_port(self, forward: PortForward) -> None:
+        """Stop listening at once; connections get a few seconds to end by themselves. Idempotent."""
+
+    def traffic(self, forward: PortForward) -> Traffic:
+        """What it has carried since it was opened; nothing for one that is not open."""
 
     def log(self, text: str) -> None:
         """One line for agent.log."""
@@ -33,7 +82,10 @@ class Service(Protocol):
         """Begin, in own threads; called after every (re)connection, once the machine is ready."""
 
     def stop(self) -> None:
-        """End and undo what was opened on the host; called when the connection ends or the agent stops."""
+        """End own threads; called when the connection ends or the agent stops.
+
+        Open ports may stay for the next connection; the agent closes them at its own end.
+        """
 
     def describe(self) -> dict[str, Any]:
         """Facts for `hostvm status --json`."""

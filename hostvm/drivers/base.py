@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from hostvm.drivers.hostfwd import Hostfwd
+
 
 class DomainState(Enum):
     """A domain as observed, never as remembered."""
@@ -90,3 +92,9 @@ class Driver(Protocol):
 
     def wait_off(self, timeout: float) -> bool:
         """Wait up to `timeout` seconds for OFF, then clear run-time files; False when it still runs."""
+
+    def forwards(self) -> Hostfwd | None:
+        """The domain's way to lead ports of this computer into it; None when it runs on another computer.
+
+        Asks nothing: every call of what it gives is one short session with the hypervisor, at most 2 s.
+        """

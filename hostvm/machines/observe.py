@@ -91,8 +91,10 @@ class Observation:
                 ("engine", f"{self.spec.engine} at {self.docker_host}"),
             ]
         for service in self.agent.get("services", {}).values():
-            rows += [("port", f"{row['host']} -> {row['container']}") for row in service.get("open", [])] + [
-                ("port", f"{row['host']} cannot be opened: {row['why']}") for row in service.get("failed", [])
+            rows += [("port", f"{_port(row)} -> {row['container']}") for row in service.get("open", [])]
+            rows += [
+                ("port", f"{_port(row)} for {row['container']} cannot be opened: {row['why']}")
+                for row in service.get("failed", [])
             ]
         return rows + [("fault", fault) for fault in self.faults]
 
@@ -102,6 +104,10 @@ class Observation:
         except OSError:
             return 0
         return getattr(found, "st_blocks", 0) * 512 or found.st_size
+
+
+def _port(row: dict[str, Any]) -> str:
+    return str(row["host"]) + ("" if row.get("protocol") == "tcp" else f"/{row.get('protocol')}")
 
 
 def observe(paths: MachinePaths) -> Observation:

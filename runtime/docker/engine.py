@@ -9,6 +9,7 @@ from runtime.docker.ports import PortService
 
 if TYPE_CHECKING:
     from hostvm.agent.service import Service
+    from hostvm.spec import MachineSpec
 
 
 class DockerEngine:
@@ -27,6 +28,6 @@ class DockerEngine:
             ),
         )
 
-    def services(self) -> tuple[Service, ...]:
+    def services(self, spec: MachineSpec) -> tuple[Service, ...]:
         """Published ports."""
-        return (PortService(self.socket),)
+        return (PortService(self.socket, spec.ports.expose),)

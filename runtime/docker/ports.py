@@ -1,4 +1,4 @@
-"""Published ports of containers on the host: watched through the engine's events, not by scanning listeners.
+"""Published ports of containers on this computer: watched through the engine's events, not by scanning listeners.
 
 With the userland proxy off there is no listener in the guest to scan, and events tell exactly which container
 published what.
@@ -6,87 +6,85 @@ published what.
 
 from __future__ import annotations
 
+import errno
 import http.client
 import json
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hostvm.errors import HostvmError
-from runtime.docker.api import EngineApi
+from runtime.docker.api import EngineApi, EngineApiError
+from runtime.docker.hostnet import Listener, Look, listener_forwards
+from runtime.docker.published import container_forwards, service_forwards, uses_host_network
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from hostvm.agent.service import Host
+    from hostvm.agent.service import Host, PortForward
     from hostvm.guest import Guest, Stream
 
-LOOPBACK = "127.0.0.1"
-_ANY = ("", "0.0.0.0", "::")  # noqa: S104 - compared with, never bound
-_EVENTS = {"type": ["container"], "event": ["start", "die", "destroy"]}
+_CONTAINER_EVENTS = ("start", "die", "rename")
+_SERVICE_EVENTS = ("create", "update", "remove")
+_EVENTS = {"type": ["container", "service"], "event": [*_CONTAINER_EVENTS, *_SERVICE_EVENTS]}
+_AGAIN = 0.5
+_TICK = 1.0
+"""Seconds between two tries of a port that is taken, and two looks at host-network containers."""
 
-
-@dataclass(frozen=True, slots=True)
-class Publication:
-    """One published TCP port: host address and port here, address and port inside the guest there."""
-
-    host: str
-    port: int
-    guest_host: str
-    guest_port: int
-
-
-def publications(container: dict[str, Any]) -> frozenset[Publication]:
-    """What one entry of GET /containers/json publishes over TCP.
-
-    The engine's wildcard becomes the host's loopback: nothing of a container is shown to the network unasked.
-    A publish on the guest's own loopback is reached there, which ssh can and slirp cannot.
-    """
-    found = set()
-    for port in container.get("Ports") or []:
-        public = port.get("PublicPort")
-        address = port.get("IP", "")
-        if not public or port.get("Type") != "tcp" or address == "::":
-            continue  # "::" repeats the IPv4 wildcard
-        host = LOOPBACK if address in _ANY else address
-        found.add(Publication(host, public, LOOPBACK, public))
-    return frozenset(found)
+# Without it the engine refuses `-p ADDRESS:...` with an address of this computer, which the guest does not have.
+_ANY_ADDRESS = "for f in /proc/sys/net/ipv[46]/ip_nonlocal_bind; do echo 1 > $f; done"
+_NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
 class PortService:
-    """Keeps the host's listeners equal to what running containers publish."""
+    """Keeps this computer's listeners equal to what running containers publish.
+
+    Open ports outlive a lost connection: what goes through the hypervisor's network does not need it.
+
+    :param expose: what a publish without an address is bound to: loopback or lan.
+    """
 
     name = "ports"
 
-    def __init__(self, socket: str) -> None:
+    def __init__(self, socket: str, expose: str = "loopback") -> None:
         self._socket = socket
+        self._expose = expose
         self._lock = threading.Lock()
-        self._open: dict[Publication, str] = {}
-        self._failed: dict[Publication, str] = {}
+        self._containers: dict[str, tuple[str, frozenset[PortForward]]] = {}
+        self._sharing: dict[str, str] = {}
+        self._services: dict[PortForward, str] = {}
+        self._listening: dict[PortForward, str] = {}
+        self._open: dict[PortForward, str] = {}
+        self._failed: dict[PortForward, tuple[str, str]] = {}
         self._events: Stream | None = None
         self._stopped = threading.Event()
+        self._work = threading.Event()
 
     def start(self, guest: Guest, host: Host) -> None:
         """Begin to watch; ports of containers that run already are opened first."""
-        self._stopped = threading.Event()  # a new one: the thread of a former connection must stay stopped
+        self._stopped = stopped = threading.Event()  # a new one: threads of a former connection must stay stopped
+        self._work = work = threading.Event()
         self._guest, self._host = guest, host
-        threading.Thread(target=self._watch, args=(self._stopped,), name="ports", daemon=True).start()
+        threading.Thread(target=self._watch, args=(stopped,), name="ports", daemon=True).start()
+        threading.Thread(target=self._tick, args=(stopped, work), name="ports-tick", daemon=True).start()
 
     def stop(self) -> None:
-        """Close every listener."""
+        """Watch no more."""
         self._stopped.set()
+        self._work.set()
         with self._lock:
             if self._events is not None:
                 self._events.close()
-            self._apply({})
 
     def describe(self) -> dict[str, Any]:
-        """Open ports and those that could not be opened, with the container's name and why."""
+        """Open ports with what they carried, and those that could not be opened with why."""
         with self._lock:
-            return {
-                "open": [_row(pub, name) for pub, name in sorted(self._open.items(), key=lambda kv: kv[0].port)],
-                "failed": [{**_row(pub, ""), "why": why} for pub, why in self._failed.items()],
-            }
+            opened, failed = sorted(self._open.items()), sorted(self._failed.items())
+        return {
+            "open": [self._row(forward, name, traffic=True) for forward, name in opened],
+            "failed": [{**self._row(forward, name), "why": why} for forward, (name, why) in failed],
+        }
+
+    # ---- the engine's events
 
     def _watch(self, stopped: threading.Event) -> None:
         api = EngineApi(self._connect_events, "")
@@ -95,13 +93,13 @@ class PortService:
                 query = {"filters": json.dumps(_EVENTS)}
                 with api.open("GET", "/events", query=query) as response:
                     # The subscription stands before the list is read, so no container slips between the two.
-                    self._refresh(stopped)
-                    for _ in _lines(response):
-                        self._refresh(stopped)
+                    self._read_all()
+                    for line in _lines(response):
+                        self._obey(json.loads(line))
             except (OSError, HostvmError, ValueError, http.client.HTTPException) as fault:
                 if not stopped.is_set():
                     self._host.log(f"ports: {fault}".replace("\n", ": "))
-            stopped.wait(0.5)
+            stopped.wait(_AGAIN)
 
     def _connect_events(self) -> Stream:
         stream = self._guest.open_socket(self._socket)
@@ -109,40 +107,161 @@ class PortService:
             self._events = stream
         return stream
 
-    def _refresh(self, stopped: threading.Event) -> None:
-        api = EngineApi(lambda: self._guest.open_socket(self._socket), "")
-        wanted: dict[Publication, str] = {}
-        for container in api.call("GET", "/containers/json"):
-            name = str((container.get("Names") or ["/?"])[0]).lstrip("/")
-            wanted.update(dict.fromkeys(publications(container), name))
-        with self._lock:
-            if not stopped.is_set():
-                self._apply(wanted)
+    def _api(self) -> EngineApi:
+        return EngineApi(lambda: self._guest.open_socket(self._socket), "")
 
-    def _apply(self, wanted: dict[Publication, str]) -> None:
-        for pub in set(self._open) - set(wanted):
-            del self._open[pub]
-            self._host.close_port(pub.host, pub.port)
-            self._host.log(f"ports: closed {pub.host}:{pub.port}")
-        for pub in set(self._failed) - set(wanted):
-            del self._failed[pub]
-        for pub, name in wanted.items():
-            if pub in self._open:
-                continue
+    def _read_all(self) -> None:
+        self._guest.run(["sh", "-c", _ANY_ADDRESS])
+        running = [str(container["Id"]) for container in self._api().call("GET", "/containers/json")]
+        for gone in set(self._containers) - set(running):
+            self._forget(gone)
+        for ident in running:
+            self._learn(ident)
+        self._read_services()
+        self._apply()
+
+    def _obey(self, event: dict[str, Any]) -> None:
+        kind, action, ident = event.get("Type"), event.get("Action"), str((event.get("Actor") or {}).get("ID"))
+        if kind == "service":
+            self._read_services()
+        elif action == "die":
+            self._forget(ident)
+        elif action in _CONTAINER_EVENTS:
+            self._learn(ident)
+        else:
+            return
+        self._apply()
+
+    def _learn(self, ident: str) -> None:
+        try:
+            facts = self._api().call("GET", f"/containers/{ident}/json")
+        except EngineApiError as error:
+            if error.status != http.HTTPStatus.NOT_FOUND:
+                raise
+            self._forget(ident)
+            return
+        if not (facts.get("State") or {}).get("Running"):
+            self._forget(ident)  # it has ended meanwhile
+            return
+        name = str(facts.get("Name", "?")).lstrip("/")
+        self._containers[ident] = (name, container_forwards(facts, self._expose))
+        if uses_host_network(facts):
+            self._sharing = {**self._sharing, ident: name}
+            self._work.set()
+
+    def _forget(self, ident: str) -> None:
+        self._containers.pop(ident, None)
+        if ident in self._sharing:
+            self._sharing = {other: name for other, name in self._sharing.items() if other != ident}
+            self._work.set()
+
+    def _read_services(self) -> None:
+        try:
+            services = self._api().call("GET", "/services")
+        except EngineApiError as error:
+            if error.status != http.HTTPStatus.SERVICE_UNAVAILABLE:  # its answer where there is no swarm
+                raise
+            services = []
+        self._services = service_forwards(services, self._expose)
+
+    # ---- what has no events: ports that become free, listeners on the guest's own network
+
+    def _tick(self, stopped: threading.Event, work: threading.Event) -> None:
+        look: Look | None = None
+        seen: frozenset[Listener] = frozenset()
+        shared: dict[str, str] = {}
+        while not stopped.is_set():
             try:
-                self._host.open_port(pub.host, pub.port, pub.guest_host, pub.guest_port)
-            except OSError as fault:
-                if pub not in self._failed:
-                    self._host.log(f"ports: {name} wants {pub.host}:{pub.port}, which cannot be opened: {fault}")
-                self._failed[pub] = str(fault)
-                continue
-            self._failed.pop(pub, None)
-            self._open[pub] = name
-            self._host.log(f"ports: opened {pub.host}:{pub.port} for {name}")
+                if self._sharing and look is None:
+                    look = Look(self._guest)
+                if look is not None:
+                    found = look.now() if self._sharing else frozenset()
+                    if found != seen or shared != self._sharing:
+                        seen, shared = found, self._sharing
+                        self._listening = self._whose(look, seen, shared)
+                if look is not None and not self._sharing:
+                    look.close()
+                    look = None
+                self._apply()
+            except (OSError, HostvmError, ValueError) as fault:
+                look = None
+                if not stopped.is_set():
+                    self._host.log(f"ports: {fault}".replace("\n", ": "))
+            if self._sharing or self._failed:
+                stopped.wait(_TICK)
+            else:
+                work.wait()
+                work.clear()
+        if look is not None:
+            look.close()
+
+    def _whose(self, look: Look, seen: frozenset[Listener], shared: dict[str, str]) -> dict[PortForward, str]:
+        if not seen or not shared:
+            return {}
+        return listener_forwards(seen, look.owners(shared), shared, self._expose)
+
+    # ---- this computer's listeners
+
+    def _wanted(self) -> dict[PortForward, str]:
+        wanted = {**self._listening, **self._services}
+        for name, forwards in list(self._containers.values()):
+            wanted.update(dict.fromkeys(forwards, name))
+        return wanted
+
+    def _apply(self) -> None:
+        with self._lock:
+            if self._stopped.is_set():
+                return
+            wanted = self._wanted()
+            for forward in set(self._open) - set(wanted):
+                del self._open[forward]
+                self._host.close_port(forward)
+                self._host.log(f"ports: closed {text_of(forward)}")
+            for forward in set(self._failed) - set(wanted):
+                del self._failed[forward]
+            for forward, name in sorted(wanted.items()):
+                if forward in self._open:
+                    self._open[forward] = name
+                else:
+                    self._open_one(forward, name)
+
+    def _open_one(self, forward: PortForward, name: str) -> None:
+        try:
+            self._host.open_port(forward)
+        except OSError as fault:
+            if forward.host == "::1" and fault.errno in _NO_SUCH_ADDRESS:
+                return  # this computer has no IPv6, and nobody asked for it
+            why = fault.strerror or str(fault)
+            if forward not in self._failed:
+                self._host.log(f"ports: {name} wants {text_of(forward)}, which cannot be opened: {why}")
+            self._failed[forward] = (name, why)
+            self._work.set()
+            return
+        self._failed.pop(forward, None)
+        self._open[forward] = name
+        self._host.log(f"ports: opened {text_of(forward)} for {name}")
+
+    def _row(self, forward: PortForward, name: str, *, traffic: bool = False) -> dict[str, Any]:
+        row: dict[str, Any] = {
+            "container": name,
+            "protocol": forward.protocol,
+            "host": place(forward.host, forward.port),
+            "guest": place(forward.guest_host, forward.guest_port),
+        }
+        if traffic:
+            carried = self._host.traffic(forward)
+            row |= {"sent": carried.up, "received": carried.down, "connections": carried.connections}
+        return row
 
 
-def _row(pub: Publication, name: str) -> dict[str, Any]:
-    return {"container": name, "host": f"{pub.host}:{pub.port}", "guest": f"{pub.guest_host}:{pub.guest_port}"}
+def place(host: str, port: int) -> str:
+    """HOST:PORT, with brackets around IPv6."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def text_of(forward: PortForward) -> str:
+    """A forward's own side, for messages."""
+    return f"{place(forward.host, forward.port)}/{forward.protocol}"
 
 
 def _lines(response: Any) -> Iterator[bytes]:

@@ -9,6 +9,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import socket
 
 HERE = Path(__file__).parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(HERE.parent.parent)}
@@ -21,6 +25,13 @@ def until(condition, seconds=10.0):
         assert time.monotonic() < deadline, f"still not after {seconds} s"
         time.sleep(0.02)
     return value
+
+
+def read_all(sock: socket.socket) -> bytes:
+    parts = []
+    while data := sock.recv(65536):
+        parts.append(data)
+    return b"".join(parts)
 
 
 class AgentUnderTest:

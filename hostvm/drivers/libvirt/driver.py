@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hostvm.drivers.base import DomainState, Features
 from hostvm.drivers.consoles import rotate_console
+from hostvm.drivers.hostfwd import Hostfwd
 from hostvm.drivers.libvirt.connection import DEFAULT_URI, connected, import_libvirt, within
 from hostvm.drivers.libvirt.xml import build_domain
-from hostvm.errors import DriverError, PortTaken, SpecError
+from hostvm.errors import DriverError, SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +26,8 @@ _POLL = 0.05
 
 _HOSTNET = "hostnet0"
 """The id that libvirt gives the first network back end in QEMU."""
+
+_SSH = 22
 
 
 class LibvirtDriver:
@@ -56,7 +60,7 @@ class LibvirtDriver:
             # Paused, so that the ssh port is forwarded before anything in the guest runs.
             created = connection.createXML(build_domain(domain), libvirt.VIR_DOMAIN_START_PAUSED)
             try:
-                _forward_ssh(created, domain.ssh_port)
+                Hostfwd(partial(_monitor_of, created), _HOSTNET).add("tcp", domain.ssh_port, _SSH)
                 created.resume()
             except BaseException:
                 with contextlib.suppress(libvirt.libvirtError):
@@ -93,6 +97,17 @@ class LibvirtDriver:
                 time.sleep(_POLL)
         return True
 
+    def forwards(self) -> Hostfwd | None:
+        """See `Driver.forwards`."""
+        return None if self.features.remote else Hostfwd(self._tell_monitor, _HOSTNET)
+
+    def _tell_monitor(self, line: str) -> str:
+        def tell() -> str:
+            with self._existing() as found:
+                return _monitor_of(found, line) if found is not None else ""
+
+        return within(STATE_TIMEOUT, tell, f"libvirt at {self._uri} does not answer", self._uri)
+
     def _state(self) -> DomainState:
         libvirt = import_libvirt()
         states = {
@@ -127,15 +142,10 @@ class LibvirtDriver:
             raise
 
 
-def _forward_ssh(domain: Any, port: int) -> None:
+def _monitor_of(domain: Any, line: str) -> str:
     """Ask QEMU itself: libvirt's user network has no forwards in its XML. It marks the domain as tainted, which
     is a line in its log and nothing else.
     """
     import libvirt_qemu
 
-    rule = f"hostfwd_add {_HOSTNET} tcp:127.0.0.1:{port}-:22"
-    said = libvirt_qemu.qemuMonitorCommand(domain, rule, libvirt_qemu.VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP).strip()
-    if "could not set up host forwarding rule" in said.lower():
-        raise PortTaken(f"port {port} of this computer is taken", said, "Start it again: another one is chosen")
-    if said:
-        raise DriverError("QEMU refuses to forward the ssh port", said, "Use QEMU without libvirt: --driver qemu")
+    return str(libvirt_qemu.qemuMonitorCommand(domain, line, libvirt_qemu.VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP))

@@ -23,6 +23,10 @@ LOG_FILE = "qemu.log"
 """In the machine's run folder: what QEMU prints."""
 
 
+NETWORK = "net0"
+"""The id of the user-mode network."""
+
+
 @dataclass(frozen=True, slots=True)
 class HostFacts:
     """What the command line depends on besides the domain.
@@ -106,8 +110,8 @@ def _network(domain: DomainSpec) -> list[str]:
     # Without an address, hostfwd would listen on every interface of the host. The empty romfile spares the
     # firmware a network boot program.
     return [
-        "-netdev", f"user,id=net0,hostfwd=tcp:127.0.0.1:{domain.ssh_port}-:22",
-        "-device", f"virtio-net-pci,netdev=net0,mac={domain.mac},romfile=",
+        "-netdev", f"user,id={NETWORK},hostfwd=tcp:127.0.0.1:{domain.ssh_port}-:22",
+        "-device", f"virtio-net-pci,netdev={NETWORK},mac={domain.mac},romfile=",
     ]
 
 

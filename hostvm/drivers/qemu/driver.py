@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from hostvm import process
 from hostvm.drivers.base import DomainState, Features
 from hostvm.drivers.consoles import rotate_console
+from hostvm.drivers.hostfwd import Hostfwd
 from hostvm.drivers.qemu import unix_socket
-from hostvm.drivers.qemu.argv import LOG_FILE, PID_FILE, QMP_SOCKET, HostFacts, build_argv
+from hostvm.drivers.qemu.argv import LOG_FILE, NETWORK, PID_FILE, QMP_SOCKET, HostFacts, build_argv
 from hostvm.drivers.qemu.qmp import Qmp, QmpGoneError
 from hostvm.errors import DriverError, PortTaken
 from hostvm.qemu_binary import inspect_qemu
@@ -114,6 +115,15 @@ class QemuDriver:
             return False
         self._clear()
         return True
+
+    def forwards(self) -> Hostfwd:
+        """See `Driver.forwards`."""
+        return Hostfwd(self._tell_monitor, NETWORK)
+
+    def _tell_monitor(self, line: str) -> str:
+        with Qmp.connect(self._qmp, ANSWER_TIMEOUT / 2) as qmp:
+            said = qmp.execute("human-monitor-command", {"command-line": line}, timeout=ANSWER_TIMEOUT / 2)
+        return str(said)
 
     def _spawn(self, domain: DomainSpec) -> ProcessId:
         version = inspect_qemu(domain.qemu, domain.arch).version

@@ -1,82 +1,248 @@
 from __future__ import annotations
 
+import errno
 import threading
 
-from runtime.docker.ports import PortService, Publication, publications
+import pytest
+
+from hostvm.agent.service import PortForward, Traffic
+from runtime.docker.ports import PortService, place
+from runtime.docker.published import container_forwards, service_forwards, uses_host_network
 
 
-def container(*ports):
-    return {"Names": ["/web"], "Ports": list(ports)}
+def facts(bound, asked, *, networks=None, mode="bridge"):
+    return {
+        "HostConfig": {"PortBindings": asked, "NetworkMode": mode},
+        "NetworkSettings": {"Ports": bound, "Networks": networks or {"bridge": {"IPAddress": "172.17.0.2"}}},
+    }
 
 
-def port(private, public=None, ip="0.0.0.0", kind="tcp"):
-    entry = {"PrivatePort": private, "Type": kind}
-    return entry | ({"PublicPort": public, "IP": ip} if public else {})
+def on(address, port):
+    return {"HostIp": address, "HostPort": str(port)}
 
 
-def test_the_wildcard_becomes_the_hosts_loopback():
-    found = publications(container(port(80, 8080), port(80, 8080, "::"), port(443)))
-    assert found == {Publication("127.0.0.1", 8080, "127.0.0.1", 8080)}
+BOTH = [on("0.0.0.0", 8080), on("::", 8080)]
 
 
-def test_an_address_that_was_asked_for_is_kept():
-    assert publications(container(port(80, 8080, "127.0.0.2"))) == {Publication("127.0.0.2", 8080, "127.0.0.1", 8080)}
+def tcp(host, port, guest_host="127.0.0.1", guest_port=None, *, outside=True):
+    return PortForward("tcp", host, port, guest_host, guest_port or port, outside)
 
 
-def test_udp_is_not_carried_over_ssh():
-    assert publications(container(port(53, 5353, kind="udp"))) == frozenset()
+@pytest.mark.parametrize(
+    ("bound", "asked", "expose", "expected"),
+    [
+        pytest.param(
+            {"80/tcp": BOTH},
+            {"80/tcp": [on("", 8080)]},
+            "loopback",
+            {tcp("127.0.0.1", 8080), tcp("::1", 8080)},
+            id="plain",
+        ),
+        pytest.param(
+            {"80/tcp": BOTH}, {"80/tcp": [on("", 8080)]}, "lan", {tcp("0.0.0.0", 8080), tcp("::", 8080)}, id="lan"
+        ),
+        pytest.param(
+            {"80/tcp": [on("0.0.0.0", 8080)]},
+            {"80/tcp": [on("0.0.0.0", 8080)]},
+            "loopback",
+            {tcp("0.0.0.0", 8080)},
+            id="every IPv4 address, asked for",
+        ),
+        pytest.param(
+            {"80/tcp": [on("::", 8080)]},
+            {"80/tcp": [on("::", 8080)]},
+            "loopback",
+            {tcp("::", 8080, "::1", outside=False)},
+            id="the same, IPv6",
+        ),
+        pytest.param(
+            {"80/tcp": [*BOTH, on("0.0.0.0", 8081)]},
+            {"80/tcp": [on("", 8080), on("0.0.0.0", 8081)]},
+            "loopback",
+            {tcp("127.0.0.1", 8080), tcp("::1", 8080), tcp("0.0.0.0", 8081)},
+            id="both at once",
+        ),
+        pytest.param(
+            {"80/tcp": [on("127.0.0.1", 8080)]},
+            {"80/tcp": [on("127.0.0.1", 8080)]},
+            "lan",
+            {tcp("127.0.0.1", 8080, "127.0.0.1", outside=False)},
+            id="loopback, asked for",
+        ),
+        pytest.param(
+            {"80/tcp": [on("127.0.0.5", 8080)]},
+            {"80/tcp": [on("127.0.0.5", 8080)]},
+            "loopback",
+            {tcp("127.0.0.5", 8080, "127.0.0.5", outside=False)},
+            id="another loopback",
+        ),
+        pytest.param(
+            {"80/tcp": [on("192.168.1.5", 8080)]},
+            {"80/tcp": [on("192.168.1.5", 8080)]},
+            "loopback",
+            {tcp("192.168.1.5", 8080, "172.17.0.2", 80, outside=False)},
+            id="an address of this computer",
+        ),
+        pytest.param(
+            {"80/tcp": [on("0.0.0.0", 32768), on("::", 32768)]},
+            {"80/tcp": [on("", "")]},
+            "loopback",
+            {tcp("127.0.0.1", 32768), tcp("::1", 32768)},
+            id="random",
+        ),
+        pytest.param(
+            {"80/tcp": [on("0.0.0.0", 32768)]},
+            {"80/tcp": [on("0.0.0.0", "0")]},
+            "loopback",
+            {tcp("0.0.0.0", 32768)},
+            id="random on every address",
+        ),
+        pytest.param(
+            {"80/tcp": [on("0.0.0.0", 8003)]},
+            {"80/tcp": [on("0.0.0.0", "8000-8010")]},
+            "loopback",
+            {tcp("0.0.0.0", 8003)},
+            id="one of a range",
+        ),
+        pytest.param(
+            {"80/tcp": [on("0.0.0.0", 32769)]}, {}, "loopback", {tcp("127.0.0.1", 32769)}, id="-P: nothing was asked"
+        ),
+        pytest.param(
+            {"53/udp": [on("0.0.0.0", 53)]},
+            {"53/udp": [on("", 53)]},
+            "loopback",
+            {PortForward("udp", "127.0.0.1", 53, "127.0.0.1", 53)},
+            id="udp",
+        ),
+        pytest.param({"9/sctp": [on("0.0.0.0", 9)]}, {"9/sctp": [on("", 9)]}, "loopback", set(), id="sctp"),
+        pytest.param({"80/tcp": None}, {}, "loopback", set(), id="only exposed"),
+        pytest.param({}, None, "loopback", set(), id="nothing"),
+    ],
+)
+def test_what_a_container_publishes(bound, asked, expose, expected):
+    assert container_forwards(facts(bound, asked), expose) == expected
 
 
-def test_a_container_without_ports_publishes_nothing():
-    assert publications({"Names": ["/x"], "Ports": None}) == frozenset()
+def test_services_of_a_swarm():
+    ports = [
+        {"Protocol": "tcp", "TargetPort": 80, "PublishedPort": 8080, "PublishMode": "ingress"},
+        {"Protocol": "udp", "TargetPort": 53, "PublishedPort": 5353, "PublishMode": "ingress"},
+        {"Protocol": "tcp", "TargetPort": 81, "PublishedPort": 8081, "PublishMode": "host"},
+        {"Protocol": "tcp", "TargetPort": 82},
+    ]
+    found = service_forwards([{"Spec": {"Name": "web"}, "Endpoint": {"Ports": ports}}, {"Spec": {}}], "loopback")
+    assert set(found.values()) == {"web"}
+    assert {(one.protocol, one.host, one.port) for one in found} == {
+        *(("tcp", host, 8080) for host in ("127.0.0.1", "::1")),
+        *(("udp", host, 5353) for host in ("127.0.0.1", "::1")),
+    }
+
+
+def test_host_network():
+    assert uses_host_network(facts({}, {}, mode="host"))
+    assert not uses_host_network(facts({}, {}))
+
+
+def test_place():
+    assert (place("127.0.0.1", 80), place("::1", 80)) == ("127.0.0.1:80", "[::1]:80")
 
 
 class RecordingHost:
-    """The agent's side: which listeners are open, and one port that another program holds."""
+    """The agent's side: which listeners are open, and ports that cannot be."""
 
-    def __init__(self, taken=()):
-        self.open, self.taken, self.lines = set(), set(taken), []
+    def __init__(self):
+        self.open, self.refused, self.lines = set(), {}, []
 
-    def open_port(self, host, port, guest_host, guest_port):
-        if port in self.taken:
-            raise OSError(98, "Address already in use")
-        self.open.add((host, port))
+    def open_port(self, forward):
+        if forward.port in self.refused:
+            raise OSError(self.refused[forward.port], "not yours")
+        self.open.add(forward)
 
-    def close_port(self, host, port):
-        self.open.discard((host, port))
+    def close_port(self, forward):
+        self.open.discard(forward)
+
+    def traffic(self, forward):
+        return Traffic(1, 2, 3)
 
     def log(self, text):
         self.lines.append(text)
 
 
+@pytest.fixture
+def host():
+    return RecordingHost()
+
+
+@pytest.fixture
 def service(host):
     made = PortService("/run/docker.sock")
     made._host = host
     made._stopped = threading.Event()
+
+    def want(wanted):
+        made._containers = {name: (name, frozenset(forwards)) for name, forwards in wanted.items()}
+        made._apply()
+
+    made.want = want
     return made
 
 
-def test_listeners_follow_what_is_wanted():
-    host = RecordingHost()
-    ports = service(host)
-    first, second = Publication("127.0.0.1", 80, "127.0.0.1", 80), Publication("127.0.0.1", 81, "127.0.0.1", 81)
-    ports._apply({first: "a", second: "b"})
-    ports._apply({second: "b"})
-    assert host.open == {("127.0.0.1", 81)}
-    assert ports.describe()["open"] == [{"container": "b", "host": "127.0.0.1:81", "guest": "127.0.0.1:81"}]
-    ports.stop()
-    assert host.open == set()
+def test_listeners_follow_what_is_wanted(service, host):
+    first, second = tcp("127.0.0.1", 80), tcp("127.0.0.1", 81)
+    service.want({"a": [first], "b": [second]})
+    service.want({"b": [second]})
+    assert host.open == {second}
+    assert service.describe()["open"] == [
+        {
+            "container": "b",
+            "protocol": "tcp",
+            "host": "127.0.0.1:81",
+            "guest": "127.0.0.1:81",
+            "sent": 1,
+            "received": 2,
+            "connections": 3,
+        }
+    ]
 
 
-def test_a_taken_port_is_told_once_and_tried_again():
-    host = RecordingHost(taken=[80])
-    ports = service(host)
-    wanted = {Publication("127.0.0.1", 80, "127.0.0.1", 80): "web"}
-    ports._apply(wanted)
-    ports._apply(wanted)
-    assert len([line for line in host.lines if "cannot be opened" in line]) == 1
-    assert ports.describe()["failed"][0]["host"] == "127.0.0.1:80"
-    host.taken.clear()
-    ports._apply(wanted)
-    assert ports.describe()["failed"] == []
-    assert host.open == {("127.0.0.1", 80)}
+def test_ports_outlive_a_lost_connection(service, host):
+    service.want({"a": [tcp("127.0.0.1", 80)]})
+    service.stop()
+    assert host.open == {tcp("127.0.0.1", 80)}
+
+
+def test_a_taken_port_is_told_once_and_tried_again(service, host):
+    host.refused = {80: errno.EADDRINUSE}
+    wanted = {"web": [tcp("127.0.0.1", 80), tcp("127.0.0.1", 81)]}
+    service.want(wanted)
+    service.want(wanted)
+    assert len([line for line in host.lines if "web wants 127.0.0.1:80/tcp" in line]) == 1
+    assert service.describe()["failed"] == [
+        {
+            "container": "web",
+            "protocol": "tcp",
+            "host": "127.0.0.1:80",
+            "guest": "127.0.0.1:80",
+            "why": "not yours",
+        }
+    ]
+    assert host.open == {tcp("127.0.0.1", 81)}
+    host.refused.clear()
+    service.want(wanted)
+    assert service.describe()["failed"] == []
+    assert host.open == {tcp("127.0.0.1", 80), tcp("127.0.0.1", 81)}
+
+
+def test_a_container_that_ends_takes_its_failure_along(service, host):
+    host.refused = {80: errno.EACCES}
+    service.want({"web": [tcp("127.0.0.1", 80)]})
+    service.want({})
+    assert service.describe() == {"open": [], "failed": []}
+
+
+def test_a_computer_without_ipv6_lacks_nothing_that_was_asked_for(service, host):
+    host.refused = {80: errno.EADDRNOTAVAIL}
+    service.want({"web": [tcp("::1", 80)]})
+    assert service.describe()["failed"] == []
+    service.want({"web": [tcp("192.0.2.1", 80)]})
+    assert len(service.describe()["failed"]) == 1

@@ -1,0 +1,359 @@
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import threading
+
+import psutil
+import pytest
+from agent_rig import connect_to, read_all, until
+from sshd import free_port
+
+from hostvm.agent.client import LocalStream
+from hostvm.agent.forwards import Ports
+from hostvm.agent.relay import relay
+from hostvm.agent.rules import Rules
+from hostvm.agent.service import PortForward, Traffic
+from hostvm.errors import DriverError
+from hostvm.platform.local import close_listener
+
+
+class EchoServer:
+    """In the guest: gives every byte back until end of file, then says bye."""
+
+    def __init__(self) -> None:
+        self.server = socket.create_server(("127.0.0.1", 0), backlog=256)
+        self.port = self.server.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                sock, _ = self.server.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
+
+    def _serve(self, sock: socket.socket) -> None:
+        with sock:
+            while data := sock.recv(65536):
+                sock.sendall(data)
+            sock.sendall(b"bye")
+
+
+class Plain(LocalStream):
+    """A socket where relay() wants a stream of ssh's."""
+
+    lost = False
+
+    def close(self):
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        super().close()
+
+
+class Slirp:
+    """The hypervisor's forwards, played by plain relays of this computer: same interface, a queue of one."""
+
+    def __init__(self) -> None:
+        self.rules: dict[tuple[str, int], socket.socket] = {}
+        self.refuses = False
+
+    def add(self, protocol, host_port, guest_port):
+        if self.refuses:
+            raise DriverError("QEMU refuses", None, "ask it")
+        kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
+        sock = socket.socket(socket.AF_INET, kind)
+        sock.bind(("127.0.0.1", host_port))
+        self.rules[protocol, host_port] = sock
+        if protocol == "tcp":
+            sock.listen(1)
+            threading.Thread(target=self._accept, args=(sock, guest_port), daemon=True).start()
+        else:
+            threading.Thread(target=self._datagrams, args=(sock, guest_port), daemon=True).start()
+
+    def remove(self, protocol, host_port):
+        sock = self.rules.pop((protocol, host_port), None)
+        if sock is not None:
+            close_listener(sock) if protocol == "tcp" else sock.close()
+
+    def listed(self):
+        return list(self.rules)
+
+    def _accept(self, listener, guest_port):
+        while True:
+            try:
+                sock, _ = listener.accept()
+            except OSError:
+                return
+            guest = socket.create_connection(("127.0.0.1", guest_port), 10)
+            threading.Thread(target=relay, args=(sock, Plain(guest)), daemon=True).start()
+
+    def _datagrams(self, sock, guest_port):
+        while True:
+            try:
+                data, address = sock.recvfrom(65535)
+            except OSError:
+                return
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as guest:
+                guest.settimeout(5)
+                guest.sendto(data, ("127.0.0.1", guest_port))
+                sock.sendto(guest.recv(65535), address)
+
+
+@pytest.fixture
+def slirp():
+    played = Slirp()
+    yield played
+    assert played.rules == {}
+
+
+@pytest.fixture
+def lines():
+    return []
+
+
+@pytest.fixture
+def ports(sshd, slirp, lines):
+    connection = connect_to(sshd)
+    connection.warm_up()
+    opened = Ports(connection.open_tcp, Rules(slirp, sshd.port, lines.append), lines.append)
+    yield opened
+    opened.close()
+    connection.close()
+
+
+@pytest.fixture(params=[True, False], ids=["hypervisor", "ssh"])
+def lead(request, ports):
+    """`lead(guest port)` opens a port that leads there, by the way the parameter says, and gives its number."""
+
+    def open_one(guest_port, host="127.0.0.1", protocol="tcp"):
+        forward = forward_to(guest_port, host, protocol, outside=request.param)
+        ports.open_port(forward)
+        return forward
+
+    return open_one
+
+
+def forward_to(guest_port, host="127.0.0.1", protocol="tcp", *, outside=True, port=None):
+    return PortForward(protocol, host, port or free_port(), "127.0.0.1", guest_port, outside)
+
+
+def dial(forward):
+    sock = socket.create_connection((forward.host, forward.port), 10)
+    sock.settimeout(20)
+    return sock
+
+
+def test_port_both_ways_with_half_close(ports, lead):
+    forward = lead(EchoServer().port)
+    ports.open_port(forward)
+    data = os.urandom(1 << 20)
+    with dial(forward) as sock:
+        threading.Thread(target=lambda: (sock.sendall(data), sock.shutdown(socket.SHUT_WR)), daemon=True).start()
+        assert read_all(sock) == data + b"bye"
+    assert [row["port"] for row in ports.describe()] == [forward.port]
+    assert until(lambda: ports.traffic(forward).down == len(data) + 3)
+    assert ports.traffic(forward) == Traffic(len(data), len(data) + 3, 1)
+
+
+def test_guest_half_closes_first(ports, lead):
+    """The guest says everything and ends; what the client says after that still arrives."""
+    heard = []
+
+    def serve(sock):
+        sock.sendall(b"hello")
+        sock.shutdown(socket.SHUT_WR)
+        heard.append(read_all(sock))
+
+    with one_server(serve) as port:
+        with dial(lead(port)) as sock:
+            assert read_all(sock) == b"hello"
+            sock.sendall(b"and to you")
+        until(lambda: heard == [b"and to you"])
+
+
+def test_listener_on_ipv6(ports, lead):
+    if not socket.has_ipv6:
+        pytest.skip("this computer has no IPv6")
+    forward = lead(EchoServer().port, host="::1")
+    with dial(forward) as sock:
+        sock.sendall(b"six")
+        sock.shutdown(socket.SHUT_WR)
+        assert read_all(sock) == b"sixbye"
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", forward.port), 1)
+
+
+def test_thousand_in_sequence_and_two_hundred_at_once(ports, lead):
+    process = psutil.Process()
+    forward = lead(EchoServer().port)
+    with dial(forward):
+        before = process.num_fds()
+    for number in range(1000):
+        with dial(forward) as sock:
+            sock.sendall(b"%d" % number)
+            sock.shutdown(socket.SHUT_WR)
+            assert read_all(sock) == b"%dbye" % number
+    socks = [dial(forward) for _ in range(200)]
+    for number, sock in enumerate(socks):
+        sock.sendall(b"%d" % number)
+        sock.shutdown(socket.SHUT_WR)
+    for number, sock in enumerate(socks):
+        assert read_all(sock) == b"%dbye" % number
+        sock.close()
+    assert ports.traffic(forward).connections == 1201
+    until(lambda: process.num_fds() <= before)
+
+
+def test_slow_reader_holds_the_sender_back_and_loses_nothing(ports, lead):
+    with dial(lead(EchoServer().port)) as sock:
+        data = os.urandom(1 << 20) * 64
+        sent = threading.Thread(target=lambda: (sock.sendall(data), sock.shutdown(socket.SHUT_WR)), daemon=True)
+        sent.start()
+        sent.join(0.3)
+        assert sent.is_alive()  # no buffer takes it all
+        assert read_all(sock) == data + b"bye"
+
+
+def test_port_that_is_taken(ports):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        with pytest.raises(OSError, match="another program of this computer has port") as caught:
+            ports.open_port(forward_to(1, port=other.getsockname()[1]))
+        assert caught.value.errno == errno.EADDRINUSE
+    assert ports.describe() == []
+    forward = forward_to(1)
+    ports.open_port(forward)
+    with pytest.raises(OSError, match="already leads"):
+        ports.open_port(forward_to(2, port=forward.port))
+
+
+def test_address_that_is_not_here(ports):
+    with pytest.raises(OSError, match=r"no address 192\.0\.2\.7"):
+        ports.open_port(forward_to(1, host="192.0.2.7"))
+
+
+def test_nothing_listens_behind_a_port(ports):
+    forward = forward_to(free_port(), outside=False)
+    ports.open_port(forward)
+    with dial(forward) as sock, pytest.raises(ConnectionResetError):
+        sock.recv(1)
+
+
+def test_closed_port_ends_its_connections(ports, lead):
+    forward = lead(EchoServer().port)
+    with dial(forward) as sock:
+        sock.sendall(b"x")
+        assert sock.recv(1) == b"x"
+        ports.close_port(forward)
+        ports.close_port(forward)
+        with pytest.raises(ConnectionRefusedError):
+            dial(forward)
+        sock.sendall(b"y")
+        assert sock.recv(1) == b"y"  # it may finish what it was at
+        assert read_all(sock) in (b"", b"bye")  # but not go on for ever
+    ports.open_port(forward)
+
+
+def test_reset_of_a_client_reaches_the_guest(ports, lead):
+    gone = threading.Event()
+
+    def serve(sock):
+        sock.sendall(b"x")
+        with contextlib.suppress(ConnectionResetError):
+            while sock.recv(100):
+                pass
+        gone.set()
+
+    with one_server(serve) as port:
+        sock = dial(lead(port))
+        assert sock.recv(1) == b"x"
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        sock.close()
+        assert gone.wait(5)
+
+
+def test_hypervisor_that_refuses_is_gone_around(ports, slirp, lines):
+    slirp.refuses = True
+    forward = forward_to(EchoServer().port)
+    ports.open_port(forward)
+    with dial(forward) as sock:
+        sock.sendall(b"x")
+        assert sock.recv(1) == b"x"
+    assert [line for line in lines if "no quick way" in line]
+
+
+def test_hypervisor_that_takes_no_connection_is_gone_around(ports, slirp):
+    """Its queue is full: the connection goes through ssh, nothing waits for a second try of the kernel's."""
+    echo = EchoServer()
+    forward = forward_to(echo.port)
+    ports.open_port(forward)
+    with dial(forward) as sock:
+        sock.sendall(b"x")
+        assert sock.recv(1) == b"x"
+    (key,) = slirp.rules
+    close_listener(slirp.rules[key])
+    with dial(forward) as sock:
+        sock.sendall(b"y")
+        assert sock.recv(1) == b"y"
+
+
+def test_rules_of_a_dead_agent_are_removed(ports, slirp, sshd):
+    stale = free_port()
+    slirp.add("tcp", stale, 1)
+    forward = forward_to(EchoServer().port)
+    ports.open_port(forward)
+    with dial(forward) as sock:
+        sock.sendall(b"x")
+        assert sock.recv(1) == b"x"
+    assert ("tcp", stale) not in slirp.rules
+    ports.close_port(forward)
+    until(lambda: slirp.rules == {})
+
+
+def test_udp_answers_find_their_client(ports, lines):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+
+        def serve():
+            while (received := server.recvfrom(65535))[1] is not None:  # None: it was shut
+                server.sendto(b"re " + received[0], received[1])
+
+        threading.Thread(target=serve, daemon=True).start()
+        for host in ("127.0.0.1", "::1"):
+            forward = forward_to(server.getsockname()[1], host, "udp")
+            ports.open_port(forward)
+            clients = [
+                socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) for _ in range(3)
+            ]
+            for number, client in enumerate(clients):
+                client.settimeout(10)
+                client.sendto(b"%d" % number * 3000, (forward.host, forward.port))
+            for number, client in enumerate(clients):
+                assert client.recv(65535) == b"re " + b"%d" % number * 3000
+                client.close()
+            until(lambda forward=forward: ports.traffic(forward) == Traffic(9000, 9009, 3))
+        with contextlib.suppress(OSError):
+            server.shutdown(socket.SHUT_RD)
+    assert lines == []
+
+
+def test_udp_goes_only_where_the_hypervisor_reaches(ports):
+    with pytest.raises(OSError, match="UDP reaches only"):
+        ports.open_port(forward_to(1, protocol="udp", outside=False))
+
+
+@contextlib.contextmanager
+def one_server(serve):
+    """A server in the guest for one connection; gives its port."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def run() -> None:
+            sock, _ = server.accept()
+            with sock:
+                serve(sock)
+
+        threading.Thread(target=run, daemon=True).start()
+        yield server.getsockname()[1]
