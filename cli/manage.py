@@ -79,6 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
     _add_machine_verbs(verbs)
     _add_looking_verbs(verbs)
+    _add_doctor(verbs)
     _add_port_verbs(verbs)
     _add_image_verbs(verbs)
     verbs.add_parser("docker", help="forward a docker command line to the machine", add_help=False)
@@ -186,6 +187,21 @@ def _add_looking_verbs(verbs: Verbs) -> None:
     )
     env.add_argument("--shell", choices=("sh", "fish", "powershell"), default="sh", help="whose syntax (default: sh)")
     env.add_argument("--unset", action="store_true", help="undo it")
+
+
+def _add_doctor(verbs: Verbs) -> None:
+    doctor = _verb(
+        verbs,
+        "doctor",
+        "doctor:doctor",
+        "look at this computer, its hypervisors and the machines: what is wrong and how to mend it",
+        "hostvm doctor",
+        "hostvm doctor ci --json",
+        "hostvm doctor --bundle hostvm-doctor.tar.gz   # for whoever helps",
+    )
+    doctor.add_argument(
+        "--bundle", metavar="FILE", help="write findings, settings and logs into one .tar.gz, secrets masked"
+    )
 
 
 def _add_port_verbs(verbs: Verbs) -> None:

@@ -98,3 +98,27 @@ def _exists(path: Path) -> MachineError:
     return MachineError(
         f"there is already a disk at {path}", "it is never overwritten", f"Look what it is: qemu-img info -U {path}"
     )
+
+
+def check_disk(path: Path, *, in_use: bool = False) -> int:
+    """Look for damage in a disk's tables; gives the number of leaked clusters, which waste room and nothing else.
+
+    :param in_use: a guest has it open: then only its header is looked at, and 0 given.
+    :raises MachineError: it is missing, no qcow2 file, or its tables are damaged. Nothing is repaired.
+    """
+    if in_use:
+        disk_info(path)
+        return 0
+    argv = (str(find_qemu_img()), "check", "-f", "qcow2", "--output=json", str(path))
+    result = process.run(argv, timeout=600, check=False)
+    try:
+        told = json.loads(result.stdout)
+    except ValueError:
+        told = None
+    if told is None or told.get("corruptions") or told.get("check-errors"):
+        raise MachineError(
+            f"the disk {path} is damaged",
+            process.failure(result).details if told is None else f"{told.get('corruptions', 0)} damaged clusters",
+            f"keep a copy, then repair it: cp {path} {path}.copy; qemu-img check -r all {path}",
+        )
+    return int(told.get("leaks", 0))

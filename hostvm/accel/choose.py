@@ -45,7 +45,7 @@ def select_accel(wanted: str, *, qemu: QemuBinary, kernel: Path, cache_dir: Path
     if wanted == "tcg":
         return "tcg"
     cache = ProbeCache(cache_dir)
-    native = _NATIVE.get(sys.platform, "kvm")
+    native = native_accel()
     accel = native if wanted == "auto" else wanted
     key = probe_key(accel, qemu, kernel)
     known = cache.get(key)
@@ -60,6 +60,11 @@ def select_accel(wanted: str, *, qemu: QemuBinary, kernel: Path, cache_dir: Path
     if known and wanted != "auto":
         raise DriverError(f"accelerator {accel} does not work here", known, _HELP[accel])
     return "tcg" if known else accel
+
+
+def native_accel() -> str:
+    """The accelerator of this system, whether it works here or not: "kvm", "hvf" or "whpx"."""
+    return _NATIVE.get(sys.platform, "kvm")
 
 
 def host_arch() -> str:

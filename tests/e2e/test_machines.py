@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import tarfile
 import urllib.request
 from pathlib import Path
 
@@ -149,3 +150,38 @@ def test_images_are_listed_told_and_kept_while_a_machine_needs_them(machine):
 
 def parts(folder: Path) -> list[Path]:
     return [file for file in folder.iterdir() if file.name != "manifest.json"]
+
+
+def test_the_doctor_finds_a_running_machine_well_and_tells_it_whole(machine, tmp_path):
+    bundle = tmp_path / "doctor.tar.gz"
+    done = hostvm("doctor", machine.name, "--json", "--bundle", str(bundle))
+    found = {(entry["area"], entry["name"]): entry for entry in json.loads(done.out)}
+    own = {name: entry["level"] for (area, name), entry in found.items() if area == machine.name}
+    assert own == dict.fromkeys(("files", "keys", "image", "disk", "agent", "clock", "room", "engine"), "ok"), found
+    assert done.status == 0
+    with tarfile.open(bundle) as tar:
+        texts = {member.name: tar.extractfile(member).read() for member in tar}
+    assert not [name for name in texts if "ed25519" in name]
+    assert b"PRIVATE KEY" not in b"".join(texts.values())
+    assert b"API listen on" in texts[f"hostvm-doctor/{machine.name}/guest/var/log/dockerd/current"]
+    assert b"mark services" in texts[f"hostvm-doctor/{machine.name}/console.log"]
+
+
+def test_the_doctor_finds_what_is_damaged_in_a_machine_that_is_off(unique):
+    name = f"e2e-{os.getpid()}-sick"
+    succeed(hostvm("create", name))
+    folder = folders_of(name)[0]
+    try:
+        key = folder / "keys" / "client_ed25519"
+        key.chmod(0o644)
+        disk = folder / "data.qcow2"
+        with disk.open("r+b") as file:
+            file.write(b"no longer a disk")
+        done = hostvm("doctor", name, "--json")
+        found = {entry["name"]: entry for entry in json.loads(done.out) if entry["area"] == name}
+        assert {kind for kind, entry in found.items() if entry["level"] == "fail"} == {"keys", "disk"}
+        assert "chmod 0600" in found["keys"]["fix"]
+        assert "qemu-img check -r all" in found["disk"]["fix"]
+        assert done.status == 1
+    finally:
+        succeed(hostvm("rm", "--force", name))

@@ -1,0 +1,82 @@
+"""One file with what somebody who helps needs to see: findings, settings, logs; secrets masked, keys left out."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+import time
+from typing import TYPE_CHECKING
+
+from hostvm.agent.client import run_in_guest
+from hostvm.doctor.redact import redact
+from hostvm.errors import HostvmError, UsageError
+from hostvm.files import tail
+from hostvm.machines.observe import observe_all
+from hostvm.paths import AGENT_LOG, CONSOLE_LOG, CONSOLE_LOG_BEFORE, MACHINE_YAML, STATE_JSON
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from hostvm.doctor.finding import Finding
+    from hostvm.machines.observe import Observation
+
+README = """\
+What `hostvm doctor --bundle` gathered. Keys, disks and images are not in it; passwords, tokens and the like are masked
+by their names and shapes. A secret that has neither may still be in a log: look before you send it on.
+"""
+_LINES, _BYTES = 5000, 4 * 1024 * 1024
+_GUEST_SECONDS = 15.0
+_GUEST_FILES = ("/var/log/dockerd/current", "/var/log/containerd/current", "/run/log/sshd/current")
+_GUEST_COMMANDS = {"dmesg": ["dmesg"], "df": ["df", "-k"], "memory": ["cat", "/proc/meminfo"], "ps": ["ps", "-ef"]}
+
+
+def write_bundle(path: Path, findings: Sequence[Finding]) -> list[str]:
+    """Write a .tar.gz (0600) that is not there yet; gives the names of what is in it.
+
+    :raises UsageError: the file exists.
+    :raises OSError: it cannot be written.
+    """
+    parts = {"README": README, "doctor.json": json.dumps([finding.facts() for finding in findings], indent=2)}
+    seen = observe_all()
+    parts["machines.json"] = json.dumps([one.facts() for one in seen], indent=2)
+    for one in seen:
+        parts.update({f"{one.name}/{name}": text for name, text in _machine(one)})
+    try:
+        with path.open("xb") as file, tarfile.open(fileobj=file, mode="w:gz") as tar:
+            path.chmod(0o600)
+            for name, text in parts.items():
+                _add(tar, name, redact(text))
+    except FileExistsError as error:
+        raise UsageError(f"{path} exists", "it is never overwritten", "name another file: --bundle FILE") from error
+    return list(parts)
+
+
+def _machine(seen: Observation) -> Iterator[tuple[str, str]]:
+    for name in (MACHINE_YAML, STATE_JSON, CONSOLE_LOG, CONSOLE_LOG_BEFORE, AGENT_LOG, f"{AGENT_LOG}.1"):
+        if (seen.paths.folder / name).is_file():
+            yield name, tail(seen.paths.folder / name, _LINES, _BYTES)
+    if (seen.paths.run_dir / "qemu.log").is_file():
+        yield "qemu.log", tail(seen.paths.run_dir / "qemu.log", _LINES, _BYTES)
+    if not seen.agent:
+        return
+    for file in _GUEST_FILES:
+        yield f"guest{file}", _in_guest(seen, ["tail", "-n", str(_LINES), file])
+    for name, argv in _GUEST_COMMANDS.items():
+        yield f"guest/{name}", _in_guest(seen, argv)
+
+
+def _in_guest(seen: Observation, argv: list[str]) -> str:
+    try:
+        done = run_in_guest(seen.paths.run_dir, argv, timeout=_GUEST_SECONDS)
+    except HostvmError as error:
+        return f"could not be had: {error.brief}"
+    return (done.stdout + done.stderr).decode("utf-8", "replace")
+
+
+def _add(tar: tarfile.TarFile, name: str, text: str) -> None:
+    data = text.encode("utf-8", "surrogateescape")
+    member = tarfile.TarInfo(f"hostvm-doctor/{name}")
+    member.size, member.mtime, member.mode = len(data), int(time.time()), 0o600
+    tar.addfile(member, io.BytesIO(data))

@@ -1,0 +1,141 @@
+"""One machine: its files, its disk, its agent, its guest and engine."""
+
+from __future__ import annotations
+
+import http.client
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from hostvm.agent.client import run_in_guest
+from hostvm.disks import check_disk
+from hostvm.doctor.finding import FAIL, OK, WARN, Finding, looked_at
+from hostvm.guest_images import stored_image
+from hostvm.machines.identity import port_is_free
+from hostvm.machines.observe import Observation, observe
+from hostvm.sizes import human_size
+from images.store import verify_image
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterator
+
+    from hostvm.paths import MachinePaths
+    from hostvm.state import MachineState
+
+CLOCK_MOST = 1.0
+"""Seconds that the guest's clock may be off before it is worth a word."""
+
+_GUEST_SECONDS = 15.0
+
+
+def look_at_machine(paths: MachinePaths) -> Iterator[Finding]:
+    """All that can be asked of it as it is, running or not; nothing is started."""
+    seen = observe(paths)
+    if seen.faults:
+        fix = f"correct {paths.spec}, or remove the machine: hostvm rm --force {paths.name}"
+        yield Finding(paths.name, "files", FAIL, "\n".join(seen.faults), fix)
+    else:
+        yield Finding(paths.name, "files", OK, str(paths.folder))
+    yield from looked_at(paths.name, "keys", lambda: _keys(paths))
+    if seen.state is not None:
+        state = seen.state
+        yield from looked_at(paths.name, "image", lambda: _image(paths.name, state))
+        yield from looked_at(paths.name, "disk", lambda: _disk(paths, seen))
+        yield from _running(paths, seen) if seen.status != "stopped" else _stopped(paths, state)
+
+
+def _keys(paths: MachinePaths) -> Iterator[Finding]:
+    loose = [
+        path.name
+        for path in sorted(paths.keys.iterdir())
+        if sys.platform != "win32" and path.suffix != ".pub" and path.stat().st_mode & 0o077
+    ]
+    if loose:
+        fix = f"chmod 0600 {paths.keys}/*_ed25519"
+        yield Finding(paths.name, "keys", FAIL, f"others may read {', '.join(loose)}: sshd refuses such keys", fix)
+    else:
+        yield Finding(paths.name, "keys", OK, "readable by you alone")
+
+
+def _image(name: str, state: MachineState) -> Iterator[Finding]:
+    image = stored_image(state.image)
+    verify_image(image)
+    yield Finding(name, "image", OK, f"{image.name} {image.digest[:12]}, every byte as it was made")
+
+
+def _disk(paths: MachinePaths, seen: Observation) -> Iterator[Finding]:
+    running = seen.status != "stopped"
+    leaked = check_disk(paths.data_disk, in_use=running)
+    used = f"{human_size(paths.data_disk.stat().st_size)} on this computer"
+    if leaked:
+        fix = f"hostvm stop {paths.name}; qemu-img check -r leaks {paths.data_disk}"
+        yield Finding(paths.name, "disk", WARN, f"{used}; {leaked} clusters belong to nothing (harmless)", fix)
+    else:
+        yield Finding(paths.name, "disk", OK, used + ("; its tables can be checked when it is stopped" * running))
+
+
+def _stopped(paths: MachinePaths, state: MachineState) -> Iterator[Finding]:
+    if port_is_free(state.ssh_port):
+        yield Finding(paths.name, "ssh port", OK, f"{state.ssh_port} is free")
+    else:
+        fix = "nothing: the next start takes another one"
+        yield Finding(paths.name, "ssh port", WARN, f"{state.ssh_port} is taken by another program", fix)
+
+
+def _running(paths: MachinePaths, seen: Observation) -> Iterator[Finding]:
+    if not seen.agent:
+        fix = f"hostvm start {paths.name}   # gives it a new one"
+        yield Finding(paths.name, "agent", FAIL, f"machine is {seen.status}, but no agent answers", fix)
+        return
+    if not seen.agent.get("ready"):
+        found = f"{seen.agent.get('state')}: {seen.agent.get('error') or seen.agent.get('doing')}"
+        yield Finding(paths.name, "agent", WARN, found, f"hostvm logs --console {paths.name}")
+    else:
+        yield Finding(paths.name, "agent", OK, f"process {seen.agent.get('pid')}, ready")
+    yield from looked_at(paths.name, "guest", lambda: _guest(paths))
+    yield from looked_at(paths.name, "engine", lambda: _engine(paths))
+
+
+def _guest(paths: MachinePaths) -> Iterator[Finding]:
+    before = time.time()
+    told = run_in_guest(paths.run_dir, ["date", "+%s.%N"], timeout=_GUEST_SECONDS)
+    took = time.time() - before
+    off = float(told.stdout) - (before + took / 2)
+    # Half of the way there and back is unknown.
+    if abs(off) > CLOCK_MOST + took / 2:
+        yield Finding(paths.name, "clock", WARN, f"the guest is {off:+.1f} s off", f"hostvm restart {paths.name}")
+    else:
+        yield Finding(paths.name, "clock", OK, f"the guest is within {max(abs(off), took / 2):.1f} s")
+    rows = run_in_guest(paths.run_dir, ["df", "-P", "-k", "/var"], timeout=_GUEST_SECONDS).stdout.decode().split("\n")
+    total, used = (int(word) * 1024 for word in rows[1].split()[1:3])
+    text = f"{human_size(used)} of {human_size(total)} used in the guest"
+    if used > 0.9 * total:
+        fix = f"hostvm -m {paths.name} docker system prune"
+        yield Finding(paths.name, "room", WARN, text, fix)
+    else:
+        yield Finding(paths.name, "room", OK, text)
+
+
+def _engine(paths: MachinePaths) -> Iterator[Finding]:
+    connection = http.client.HTTPConnection("engine", timeout=_GUEST_SECONDS)
+    connection.sock = _connect(paths)
+    try:
+        connection.request("GET", "/_ping")
+        answer = connection.getresponse()
+        version = answer.getheader("Server", "")
+    except (http.client.HTTPException, OSError) as error:
+        fix = f"hostvm -m {paths.name} shell -- tail -n 50 /var/log/dockerd/current"
+        yield Finding(paths.name, "engine", FAIL, f"it does not answer: {error}", fix)
+    else:
+        yield Finding(paths.name, "engine", OK, f"answers: {version}")
+    finally:
+        connection.close()
+
+
+def _connect(paths: MachinePaths) -> socket.socket:
+    from hostvm.platform.local import connect_local
+
+    sock = connect_local(str(paths.docker_sock))
+    sock.settimeout(_GUEST_SECONDS)
+    return sock

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import shutil
+import tarfile
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cli.main import main
+from hostvm.doctor import computer
+from hostvm.doctor.bundle import write_bundle
+from hostvm.doctor.finding import FAIL, OK, WARN, Finding, looked_at
+from hostvm.errors import MachineError, UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path, monkeypatch) -> Path:
+    for name in ("home", "cache", "run"):
+        monkeypatch.setenv(f"HOSTVM_{name.upper()}", str(tmp_path / name))
+    return tmp_path
+
+
+def test_a_look_that_fails_is_a_finding():
+    def look():
+        yield Finding("a", "one", OK, "fine")
+        raise MachineError("it broke", "in two", "glue it")
+
+    assert list(looked_at("a", "b", look)) == [
+        Finding("a", "one", OK, "fine"),
+        Finding("a", "b", FAIL, "it broke: in two", "glue it"),
+    ]
+
+
+def test_whatever_is_not_well_has_a_fix(monkeypatch):
+    monkeypatch.setattr(computer, "LITTLE_MEMORY", 2**60)
+    monkeypatch.setattr(computer, "LITTLE_ROOM", 2**60)
+    monkeypatch.setenv("HOSTVM_RUN", "/" + "long/" * 30)
+    found = {finding.name: finding for finding in computer.look_at_computer()}
+    assert {name: finding.level for name, finding in found.items() if finding.level != OK} == {
+        "memory": WARN,
+        "home": WARN,
+        "cache": WARN,
+        "run folder": FAIL,
+    }
+    assert all(finding.fix for finding in found.values() if finding.level != OK)
+
+
+def test_room_is_looked_for_where_the_folder_will_be(folders, monkeypatch):
+    asked = []
+    real = shutil.disk_usage
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: asked.append(path) or real(path))
+    list(computer.look_at_computer())
+    assert asked == [folders, folders]
+
+
+def test_a_bundle_is_private_masked_and_never_overwrites(folders):
+    file = folders / "out.tar.gz"
+    names = write_bundle(file, [Finding("a", "b", FAIL, "PASSWORD=hunter2", "see")])
+    assert file.stat().st_mode & 0o077 == 0
+    with tarfile.open(file) as tar:
+        assert tar.getnames() == [f"hostvm-doctor/{name}" for name in names]
+        text = tar.extractfile("hostvm-doctor/doctor.json").read().decode()
+    assert "hunter2" not in text
+    assert '"level": "fail"' in text
+    with pytest.raises(UsageError, match="exists"):
+        write_bundle(file, [])
+
+
+def test_an_unknown_machine_is_an_error_and_no_finding(capsys):
+    assert main(["doctor", "nobody"]) == 1
+    assert "no machine called nobody" in capsys.readouterr().err
