@@ -1,0 +1,279 @@
+"""Published ports, from this computer's side, with a real engine and a real hypervisor."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import struct
+import threading
+from pathlib import Path
+
+import psutil
+import pytest
+from machines import eventually, hostvm, succeed
+
+from hostvm.machines.open import machine_driver
+from hostvm.paths import MachinePaths
+from hostvm.spec import load_spec
+from hostvm.state import load_state
+
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(600)]
+
+ECHO = (Path(__file__).parent / "echo.pl").read_text(encoding="utf-8")
+SECONDS = 30
+
+
+class Published:
+    """A container with every form of `-p`, and where each is to be found."""
+
+    def __init__(self, machine, name):
+        self.machine, self.name = machine, name
+        self.plain, self.first, self.loopback, self.everywhere, self.six, self.low = free_ports(6, run_of=3)
+        ports = [
+            f"{self.plain}:7000",
+            f"{self.plain}:7000/udp",
+            f"{self.first}-{self.first + 2}:7001-7003",
+            f"127.0.0.1:{self.loopback}:7000",
+            f"0.0.0.0:{self.everywhere}:7000",
+            f"[::1]:{self.six}:7000",
+            "7000",
+        ]
+        listens = [f"0.0.0.0:{port}" for port in range(7000, 7004)]
+        words = [word for port in ports for word in ("-p", port)]
+        machine.docker("run", "-d", "--name", name, *words, "debian:trixie", "perl", "-e", ECHO, *listens)
+        eventually(lambda: "listening" in self.said(), "the container listens")
+
+    def said(self):
+        return self.machine.docker("logs", self.name)
+
+
+def free_ports(count, run_of=1):
+    """Ports that nobody has now, each the first of `run_of`."""
+    found = []
+    while len(found) < count:
+        with contextlib.ExitStack() as stack:
+            first = stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
+            with contextlib.suppress(OSError, OverflowError):
+                for port in range(first + 1, first + run_of):
+                    stack.enter_context(socket.create_server(("127.0.0.1", port)))
+                if all(abs(first - other) >= run_of for other in found):
+                    found.append(first)
+    return found
+
+
+@pytest.fixture(scope="module")
+def published(machine):
+    made = Published(machine, f"published-{os.getpid()}")
+    yield made
+    machine.docker("rm", "-f", made.name)
+
+
+def ls(machine):
+    """The rows of `hostvm port ls --json`, whatever its exit status."""
+    return json.loads(hostvm("-m", machine.name, "port", "ls", "--json").out)
+
+
+def row(machine, port, protocol="tcp", host="127.0.0.1"):
+    place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return next((one for one in ls(machine) if (one["host"], one["protocol"]) == (place, protocol)), None)
+
+
+def dial(port, host="127.0.0.1"):
+    sock = socket.create_connection((host, port), SECONDS)
+    sock.settimeout(SECONDS)
+    return sock
+
+
+def read_all(sock):
+    parts = []
+    while data := sock.recv(65536):
+        parts.append(data)
+    return b"".join(parts)
+
+
+def send_all(sock, data):
+    sock.sendall(data)
+    sock.shutdown(socket.SHUT_WR)
+
+
+def echo(port, host="127.0.0.1", data=b"hello"):
+    with dial(port, host) as sock:
+        sock.sendall(data)
+        sock.shutdown(socket.SHUT_WR)
+        return read_all(sock)
+
+
+def own_address():
+    """An address of this computer that is not loopback; None when it has none."""
+    addresses = [one.address for of in psutil.net_if_addrs().values() for one in of if one.family == socket.AF_INET]
+    return next((address for address in addresses if not address.startswith("127.")), None)
+
+
+def test_every_form_of_publish(machine, published):
+    for port in (published.plain, published.first, published.first + 1, published.first + 2):
+        assert echo(port) == b"hellobye"
+        assert echo(port, "::1") == b"hellobye"
+    assert echo(published.loopback) == b"hellobye"
+    assert echo(published.six, "::1") == b"hellobye"
+    assert echo(published.everywhere) == b"hellobye"
+    bindings = machine.container(published.name)["NetworkSettings"]["Ports"]["7000/tcp"]
+    known = {str(port) for port in (published.plain, published.loopback, published.everywhere, published.six)}
+    (random,) = {one["HostPort"] for one in bindings} - known
+    assert echo(int(random)) == b"hellobye"
+
+
+def test_only_what_was_asked_for_is_bound(machine, published):
+    address = own_address()
+    if address is None:
+        pytest.skip("this computer has loopback addresses only")
+    assert echo(published.everywhere, address) == b"hellobye"
+    for port in (published.plain, published.loopback):
+        with pytest.raises(ConnectionRefusedError):
+            dial(port, address)
+    with pytest.raises(ConnectionRefusedError):
+        dial(published.loopback, "::1")
+    with pytest.raises(ConnectionRefusedError):
+        dial(published.everywhere, "::1")
+
+
+def test_an_address_of_this_computer_only(box, unique):
+    """The guest does not have it, and the engine publishes there all the same."""
+    address = own_address()
+    if address is None:
+        pytest.skip("this computer has loopback addresses only")
+    (port,) = free_ports(1)
+    words = ("-p", f"{address}:{port}:7000", "debian:trixie", "perl", "-e", ECHO, "0.0.0.0:7000")
+    box.docker("run", "-d", "--name", unique("lan"), *words)
+    eventually(lambda: row(box, port, host=address), "the port is open")
+    eventually(lambda: quietly(echo, port, address) == b"hellobye", "the container answers")
+    with pytest.raises(ConnectionRefusedError):
+        dial(port)
+
+
+def quietly(act, *words):
+    with contextlib.suppress(OSError):
+        return act(*words)
+
+
+def test_udp_each_client_gets_its_own_answers(machine, published):
+    for host, family in (("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6)):
+        clients = [socket.socket(family, socket.SOCK_DGRAM) for _ in range(3)]
+        for number, client in enumerate(clients):
+            client.settimeout(SECONDS)
+            client.sendto(b"%d" % number * 1000, (host, published.plain))
+        for number, client in enumerate(clients):
+            data, source = client.recvfrom(65535)
+            assert data == b"re " + b"%d" % number * 1000
+            assert source[:2] == (host, published.plain)
+            client.close()
+    carried = row(machine, published.plain, "udp")
+    assert (carried["sent"], carried["received"], carried["connections"]) == (3000, 3009, 3)
+
+
+def test_half_close_both_ways_and_resets(published):
+    for port in (published.plain, published.loopback):  # through the hypervisor, through ssh
+        big = os.urandom(256 * 1024)
+        with dial(port) as sock:
+            threading.Thread(target=send_all, args=(sock, big)).start()
+            assert read_all(sock) == big + b"bye"
+        before = published.said()
+        with dial(port) as sock:
+            sock.sendall(b"end\n")
+            assert read_all(sock) == b"bye"
+            sock.sendall(b"more")
+        eventually(lambda before=before: published.said()[len(before) :] == "\nheard 4 after the end", "all is heard")
+        with dial(port) as sock:  # closed by the container: the client sees it at once
+            sock.sendall(b"reset\n")
+            with contextlib.suppress(ConnectionResetError):
+                assert sock.recv(1) == b""
+    sock = dial(published.plain)
+    sock.sendall(b"x")
+    assert sock.recv(1) == b"x"
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+    eventually(lambda: published.said().endswith("reset by peer"), "the container sees the reset")
+
+
+def test_thousand_in_sequence_and_two_hundred_at_once(machine, published):
+    agent = psutil.Process(json.loads(machine.hostvm("status", "--json"))["agent"]["pid"])
+    assert echo(published.first) == b"hellobye"
+    descriptors, carried = agent.num_fds(), row(machine, published.first)["connections"]
+    for number in range(1000):
+        assert echo(published.first, data=b"%d" % number) == b"%dbye" % number
+    socks = [dial(published.first) for _ in range(200)]
+    for number, sock in enumerate(socks):
+        sock.sendall(b"%d" % number)
+        sock.shutdown(socket.SHUT_WR)
+    for number, sock in enumerate(socks):
+        assert read_all(sock) == b"%dbye" % number
+        sock.close()
+    assert row(machine, published.first)["connections"] == carried + 1200
+    eventually(lambda: agent.num_fds() <= descriptors, f"the agent has no more than {descriptors} descriptors")
+
+
+def test_a_taken_port_is_told_and_opened_when_it_is_free(box, unique):
+    name = unique("taken")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        box.docker("run", "-d", "--name", name, "-p", f"{port}:80", "busybox", "httpd", "-f")
+        found = eventually(lambda: row(box, port), "the port is listed")
+        assert (found["state"], found["container"]) == ("failed", name)
+        assert found["why"] == f"another program of this computer has port {port}/tcp"
+        listed = hostvm("-m", box.name, "port", "ls")
+        assert listed.status == 1
+        assert f"127.0.0.1:{port}/tcp for {name} cannot be opened" in listed.err
+        assert f"127.0.0.1:{port} for {name} cannot be opened" in box.hostvm("status")
+        assert box.state(name) == "running"
+        assert quietly(dial, port, "::1"), "the other loopback is not taken"
+    eventually(lambda: row(box, port)["state"] == "open", "the port is opened when it is free")
+    with dial(port) as sock:
+        sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        assert read_all(sock).startswith(b"HTTP/1.1 404")
+
+
+def test_a_port_out_of_range_is_the_engines_own_error(box):
+    refused = box.try_docker("run", "-d", "-p", "70000:80", "busybox", "true")
+    assert refused.status == 125
+    assert "invalid" in refused.err.lower()
+
+
+def test_listeners_of_the_hosts_network(box, unique):
+    name = unique("shares")
+    port, hidden = free_ports(2)
+    listens = (f"0.0.0.0:{port}", f"127.0.0.1:{hidden}")
+    box.docker("run", "-d", "--name", name, "--network", "host", "debian:trixie", "perl", "-e", ECHO, *listens)
+    eventually(lambda: row(box, port) and row(box, hidden), "both are listed")
+    assert row(box, port)["container"] == row(box, hidden)["container"] == name
+    assert echo(port) == echo(hidden) == b"hellobye"
+    box.docker("rm", "-f", name)
+    eventually(lambda: quietly(dial, port) is None, "the port is closed")
+    assert row(box, port) is None
+
+
+def test_compose(box):
+    (port,) = free_ports(1)
+    project = f"ports{os.getpid()}"
+    text = f"services:\n  web:\n    image: busybox\n    command: httpd -f\n    ports: ['{port}:80']\n"
+    succeed(hostvm("-m", box.name, "compose", "-p", project, "-f", "-", "up", "-d", stdin=text))
+    found = eventually(lambda: row(box, port), "the port is listed")
+    assert found["container"] == f"{project}-web-1"
+    with dial(port) as sock:
+        sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        assert read_all(sock).startswith(b"HTTP/1.1 404")
+
+
+def test_an_agent_that_is_killed_is_replaced_with_its_ports(machine, published):
+    assert echo(published.plain) == b"hellobye"
+    paths = MachinePaths.of(machine.name)
+    forwards = machine_driver(paths, load_state(paths), load_spec(paths.spec)).forwards()
+    old, started = set(forwards.listed()), machine.container(published.name)["State"]["StartedAt"]
+    assert len(old) > 1
+    os.kill(json.loads(machine.hostvm("status", "--json"))["agent"]["pid"], signal.SIGKILL)
+    eventually(lambda: quietly(dial, published.plain) is None, "the ports end with the agent")
+    assert machine.docker("ps", "-q")
+    eventually(lambda: quietly(echo, published.plain) == b"hellobye", "the next command heals the port")
+    assert machine.container(published.name)["State"]["StartedAt"] == started
+    assert len(set(forwards.listed()) & old) == 1, "rules of the dead agent are gone, but that of ssh"
