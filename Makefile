@@ -23,10 +23,11 @@ test-unit: setup ## no process, no network; seconds
 lint: setup ## ruff, mypy for three platforms, the layers, the Vagrantfile
 	@scripts/lint.sh
 
-bench: ## boot and command times beside two reference points; writes docs/benchmarks.md
+bench: ## boot, command and port figures beside reference points; writes docs/benchmarks.md
 	@scripts/setup.sh bench
 	@$(PY) benchmarks/boot.py
 	@$(PY) benchmarks/cli.py
+	@$(PY) benchmarks/ports.py
 
 clean: ## the virtual environment, tools and caches of this checkout
 	rm -rf .venv .tools build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

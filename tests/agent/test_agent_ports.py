@@ -4,11 +4,14 @@ import contextlib
 import errno
 import os
 import socket
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import psutil
 import pytest
-from agent_rig import connect_to, read_all, until
+from agent_rig import ENVIRONMENT, connect_to, read_all, until
 from sshd import free_port
 
 from hostvm.agent.client import LocalStream
@@ -41,6 +44,10 @@ class EchoServer:
             while data := sock.recv(65536):
                 sock.sendall(data)
             sock.sendall(b"bye")
+
+
+LOW_PORT = 77
+LISTEN = f"listen('tcp', '127.0.0.1', {LOW_PORT})"
 
 
 class Plain(LocalStream):
@@ -228,6 +235,19 @@ def test_port_that_is_taken(ports):
     ports.open_port(forward)
     with pytest.raises(OSError, match="already leads"):
         ports.open_port(forward_to(2, port=forward.port))
+
+
+def test_low_port_of_an_ordinary_user(ports):
+    limit = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+    if not limit.exists() or int(limit.read_text()) <= LOW_PORT:
+        pytest.skip("everybody may have low ports here")
+    if os.getuid() == 0:
+        script = f"import os; from hostvm.agent.listeners import listen; os.setuid(65534); {LISTEN}"
+        said = subprocess.run([sys.executable, "-c", script], env=ENVIRONMENT, capture_output=True, check=False).stderr
+        assert b"allow them with: sudo sysctl net.ipv4.ip_unprivileged_port_start" in said
+    else:
+        with pytest.raises(OSError, match="allow them with: sudo sysctl"):
+            ports.open_port(forward_to(1, port=LOW_PORT))
 
 
 def test_address_that_is_not_here(ports):

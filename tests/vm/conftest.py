@@ -14,6 +14,7 @@ import pytest
 from hostvm.accel import select_accel
 from hostvm.disks import create_disk
 from hostvm.drivers.base import DomainSpec
+from hostvm.errors import PortTaken
 from hostvm.guest_images import ensure_image, guest_arch, kernel_cmdline
 from hostvm.qemu_binary import find_qemu
 from images.cpio import CpioEntry, write_cpio
@@ -117,6 +118,24 @@ class TinyGuest:
                 return said
             time.sleep(0.1)
         return b""
+
+    def check_forwards(self, driver) -> None:
+        """A second way to the guest's port 22, made and removed while it runs."""
+        forwards, port = driver.forwards(), free_port()
+        ssh = ("tcp", self.domain.ssh_port)
+        assert forwards.listed() == [ssh]
+        forwards.add("tcp", port, 22)
+        forwards.add("udp", port, 22)
+        assert set(forwards.listed()) == {ssh, ("tcp", port), ("udp", port)}
+        with socket.create_connection(("127.0.0.1", port), 10) as connection:
+            assert connection.recv(100) == b"hello from the guest\n"
+        with pytest.raises(PortTaken):
+            forwards.add("tcp", port, 22)
+        for protocol in ("tcp", "udp", "udp"):
+            forwards.remove(protocol, port)
+        assert forwards.listed() == [ssh]
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), 10)
 
 
 def free_port() -> int:

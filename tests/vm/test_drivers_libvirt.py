@@ -59,6 +59,7 @@ def test_a_whole_life(tiny, driver):
     assert facts["mac"] == [tiny.domain.mac]
     assert sorted(facts["virtio"]) == ["1", "2", "2", "4", "5"]
     assert tiny.banner() == b"hello from the guest\n"
+    tiny.check_forwards(driver)
 
     driver.powerdown()
     assert driver.wait_off(60)

@@ -53,6 +53,7 @@ def test_a_whole_life(tiny, driver):
     if tiny.domain.accel == "tcg":
         assert "clearcpuid=cx16" in facts["cmdline"][0] or tiny.domain.arch != "amd64"
     assert tiny.banner() == b"hello from the guest\n"
+    tiny.check_forwards(driver)
 
     driver.powerdown()
     assert driver.wait_off(30)

@@ -26,7 +26,11 @@ def test_the_default_fits_the_host():
 
 def test_a_written_spec_is_read_back(tmp_path):
     path = tmp_path / "machine.yaml"
-    wanted = parse_settings({"cpus": 3, "memory": "3GiB", "driver": "qemu", "autostart": False}, default_spec(), "x")
+    wanted = parse_settings(
+        {"cpus": 3, "memory": "3GiB", "driver": "qemu", "autostart": False, "ports": {"expose": "lan"}},
+        default_spec(),
+        "x",
+    )
     path.write_text(render_spec(wanted))
     assert load_spec(path) == wanted
 
@@ -38,7 +42,15 @@ def test_an_empty_file_means_the_defaults(tmp_path):
 
 
 def test_all_faults_are_told_at_once():
-    wrong = {"cpus": 0, "memory": "9GiB", "disk": "10", "accel": "fast", "colour": "red", "autostart": "yes"}
+    wrong = {
+        "cpus": 0,
+        "memory": "9GiB",
+        "disk": "10",
+        "accel": "fast",
+        "colour": "red",
+        "autostart": "yes",
+        "ports": {"open": 1},
+    }
     with pytest.raises(SpecError) as caught:
         parse_settings(wrong, default_spec(), "machine.yaml")
     told = caught.value.details.splitlines()
