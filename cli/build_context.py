@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hostvm.errors import ForwardError
 
-_SWITCHES = {
+BUILD_SWITCHES = {
     *("--check", "--load", "--no-cache", "--pull", "--push", "-q", "--quiet", "--rm", "--force-rm", "--squash"),
     *("--compress", "-D", "--debug", "--disable-content-trust", "--help", "-h"),
 }
@@ -93,7 +93,7 @@ def _positions(words: list[str], start: int) -> tuple[int | None, int | None]:
         elif word.startswith("--file="):
             file = at
         elif word.startswith("-") and word != "-":
-            takes_value = word not in _SWITCHES and "=" not in word and (word.startswith("--") or len(word) == 2)  # noqa: PLR2004 - "-t NAME", not "-tNAME"
+            takes_value = word not in BUILD_SWITCHES and "=" not in word and (word.startswith("--") or len(word) == 2)  # noqa: PLR2004 - "-t NAME", not "-tNAME"
             at += 1 if takes_value else 0
         else:
             context = at

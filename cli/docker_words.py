@@ -16,8 +16,8 @@ from __future__ import annotations
 
 # Short options of run, create, exec, start, attach and compose that take a value: behind one of these the rest
 # of a cluster ("-itv/x:/y") is the value. Only such as can stand before -i and -t matter.
-_SHORT_WITH_VALUE = frozenset("acehlmpuvwfH")
-_LONG_SWITCHES = frozenset(
+SHORT_WITH_VALUE = frozenset("acehlmpuvwfH")
+LONG_SWITCHES = frozenset(
     {
         *("--detach", "--disable-content-trust", "--init", "--interactive", "--no-healthcheck", "--oom-kill-disable"),
         *(
@@ -50,8 +50,8 @@ _DRAWS = frozenset({"build", "buildx", "builder", "load", "login", "pull", "push
 _COMPOSE_DRAWS = frozenset(
     {"build", "create", "down", "kill", "pause", "pull", "push", "restart", "rm", "start", "stop", "unpause", "up"}
 )
-_GROUPS = frozenset({"container", "image", "network", "volume", "system", "context", "plugin", "compose"})
-_GLOBAL_WITH_VALUE = frozenset(
+GROUPS = frozenset({"container", "image", "network", "volume", "system", "context", "plugin", "compose"})
+GLOBAL_WITH_VALUE = frozenset(
     {
         *("--config", "-c", "--context", "-H", "--host", "-l", "--log-level", "--tlscacert", "--tlscert", "--tlskey"),
         *("-f", "--file", "-p", "--project-name", "--profile", "--env-file", "--project-directory", "--ansi"),
@@ -115,8 +115,8 @@ def _split(words: list[str]) -> tuple[str, str, list[str]]:
     while at < len(words):
         word = words[at]
         if word.startswith("-"):
-            at += 2 if word in _GLOBAL_WITH_VALUE else 1
-        elif not group and word in _GROUPS:
+            at += 2 if word in GLOBAL_WITH_VALUE else 1
+        elif not group and word in GROUPS:
             group = word
             at += 1
         else:
@@ -137,7 +137,7 @@ def _options(verb: str, rest: list[str]) -> set[str]:
             name, equals, value = word.partition("=")
             if not equals or value.lower() not in ("false", "0", "f"):
                 found.add(name)
-            if not equals and (name not in _LONG_SWITCHES or (name == "--attach" and verb != "start")):
+            if not equals and (name not in LONG_SWITCHES or (name == "--attach" and verb != "start")):
                 at += 1
         elif _cluster(verb, word, found):
             at += 1
@@ -153,7 +153,7 @@ def _cluster(verb: str, word: str, found: set[str]) -> bool:
                 found.discard(f"-{word[place - 1]}")
             return False
         option = f"-{letter}"
-        if letter in _SHORT_WITH_VALUE and not (verb == "start" and option in _START_SWITCHES):
+        if letter in SHORT_WITH_VALUE and not (verb == "start" and option in _START_SWITCHES):
             found.add(option)
             return place == len(word) - 1
         found.add(option)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from cli.host_client import choice, find_host_client
 from hostvm.agent.client import AgentAbsent, AgentNotReady
@@ -42,6 +43,10 @@ def _run_here(name: str, client: str, words: list[str]) -> int:
     folder = run_folder(name)
     if not agent_is_ready(folder):
         _start(name)
+    if sys.platform == "win32":
+        from cli.windows_words import for_host_client
+
+        words = for_host_client(words, os.getcwd(), os.environ)  # noqa: PTH109 - a plain word for plain words
     return run_host_client(client, words, docker_host(folder))
 
 
@@ -56,6 +61,10 @@ def _run_in_guest(name: str, prefix: tuple[str, ...], words: list[str]) -> int:
         build = find_build(words)
         if build is not None:
             return _forward(name, guest_argv(prefix, build), stdin=open_context(build), env=env)
+    if sys.platform == "win32":
+        from cli.windows_words import for_guest
+
+        words = for_guest(words, os.getcwd(), os.environ)  # noqa: PTH109 - a plain word for plain words
     tty, reads = plan(words, (os.isatty(0), os.isatty(1), os.isatty(2)))
     return _forward(name, [*prefix, *words], tty=tty, stdin=0 if reads else None, env=env)
 

@@ -7,6 +7,7 @@ the session needs (threads, signals, the terminal) is loaded while the guest sta
 from __future__ import annotations
 
 import os
+import sys
 
 from cli.guest_env import plain_env
 from hostvm.agent.client import Agent
@@ -86,6 +87,11 @@ def terminal_size(descriptor: int) -> tuple[int, int]:
 
 def _own_folder() -> str | None:
     try:
-        return os.getcwd()  # noqa: PTH109 - no pathlib here
+        folder = os.getcwd()  # noqa: PTH109 - no pathlib here
     except OSError:
         return None  # it was deleted meanwhile
+    if sys.platform == "win32":
+        from hostvm.platform.windows_paths import guest_folder
+
+        return guest_folder(folder)
+    return folder

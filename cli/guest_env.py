@@ -7,6 +7,8 @@ would mislead a program on another one. Imports nothing heavy.
 
 from __future__ import annotations
 
+import sys
+
 TYPE_CHECKING = False  # a type checker takes it for typing's, which takes 8 ms to import
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +28,16 @@ _HERE_PREFIXES = (
     *("BASH_FUNC_", "CONDA_", "DBUS_", "DYLD_", "GPG_", "GTK_", "HOSTVM_", "LC_", "LD_", "NIX_", "PYENV_", "PYTHON"),
     *("QT_", "SSH_", "SYSTEMD_", "TERM_", "TMUX", "WAYLAND_", "XDG_"),
 )
+# On Linux a user may well have an `OS` or `PUBLIC` of his own.
+_HERE_ON_WINDOWS = frozenset(
+    {
+        *("ALLUSERSPROFILE", "APPDATA", "COMSPEC", "DRIVERDATA", "EXEPATH", "HOMEDRIVE", "HOMEPATH", "LOCALAPPDATA"),
+        *("LOGONSERVER", "ONEDRIVE", "OS", "PATHEXT", "PROGRAMDATA", "PROGRAMFILES", "PROGRAMW6432", "PROMPT"),
+        *("NUMBER_OF_PROCESSORS", "PSMODULEPATH", "PUBLIC", "SYSTEMDRIVE", "SYSTEMROOT", "USERDOMAIN", "USERPROFILE"),
+        *("COMMONPROGRAMFILES", "COMMONPROGRAMW6432", "WINDIR", "WSLENV"),
+    }
+)
+_HERE_ON_WINDOWS_PREFIXES = ("MINGW_", "MSYS", "ORIGINAL_", "PROCESSOR_", "USERDOMAIN_")
 # The whole command must fit into one Linux argument of 128 KiB.
 _MOST = 64 * 1024
 _ALWAYS = ("COLORTERM", "NO_COLOR", "CLICOLOR", "FORCE_COLOR", "TZ")
@@ -49,4 +61,6 @@ def engine_env(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _travels(name: str) -> bool:
+    if sys.platform == "win32" and (name in _HERE_ON_WINDOWS or name.startswith(_HERE_ON_WINDOWS_PREFIXES)):
+        return False
     return name.isidentifier() and name.isascii() and name not in _HERE and not name.startswith(_HERE_PREFIXES)

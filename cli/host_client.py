@@ -95,6 +95,8 @@ def run_host_client(client: str, words: list[str], docker_host: str) -> int:
     env["DOCKER_HOST"] = docker_host
     if sys.platform != "win32":
         os.execve(client, ["docker", *words], env)  # noqa: S606 - the user's own words to the user's own client
+    # Bind mounts of compose files: `C:\x` is said as `/c/x`, where the guest has it.
+    env.setdefault("COMPOSE_CONVERT_WINDOWS_PATHS", "1")
     from hostvm.process import run_attached
 
     return run_attached([client, *words], env=env)

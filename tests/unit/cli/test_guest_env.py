@@ -1,3 +1,5 @@
+import sys
+
 from cli.guest_env import engine_env, plain_env
 
 
@@ -13,6 +15,13 @@ def test_what_describes_this_computer_stays():
         **dict.fromkeys(["PYTHONPATH", "XDG_RUNTIME_DIR", "HOSTVM_HOME", "LC_ALL", "DYLD_LIBRARY_PATH"], "x"),
     }
     assert engine_env(environ) == {}
+
+
+def test_windows_own_variables_stay_on_windows_only(monkeypatch):
+    environ = dict.fromkeys(["APPDATA", "OS", "PUBLIC", "WINDIR", "PROCESSOR_LEVEL", "MSYSTEM"], "x")
+    assert engine_env(environ) == dict(sorted(environ.items()))
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert engine_env({**environ, "MINE": "1"}) == {"MINE": "1"}
 
 
 def test_names_no_shell_can_hold_stay():
