@@ -41,6 +41,9 @@ AGENT_LOCK = "agent.lock"
 DOCKER_SOCK = "docker.sock"
 QMP_SOCK = "qmp.sock"
 
+DOCKER_PIPE = "docker_engine-hostvm"
+"""Windows: the engine's API on this computer, of the machine `default`; others add `-NAME`."""
+
 
 def home() -> Path:
     """`HOSTVM_HOME`, where machines are kept."""
@@ -111,6 +114,11 @@ def check_name(name: str) -> str:
             "try, for example: hostvm start my-machine",
         )
     return name
+
+
+def docker_pipe(name: str) -> str:
+    """The name of a machine's pipe for docker clients on Windows."""
+    return DOCKER_PIPE if name == DEFAULT_MACHINE else f"{DOCKER_PIPE}-{name}"
 
 
 class MachinePaths:

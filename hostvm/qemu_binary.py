@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 from dataclasses import dataclass
@@ -27,6 +28,10 @@ OLDEST = (6, 0)
 QEMU_ARCH = {"amd64": "x86_64", "arm64": "aarch64"}
 """Debian's names of architectures -> QEMU's."""
 
+# One of each target's own processors, from `-cpu help`.
+_TELLTALES = {"x86_64": "Westmere", "aarch64": "cortex-a57"}
+_RELEASE_CANDIDATE = 90
+
 _QUESTIONS = b'{"execute":"qmp_capabilities"}\n{"execute":"query-target"}\n{"execute":"quit"}\n'
 
 _DEBIAN_PACKAGE = {"amd64": "qemu-system-x86", "arm64": "qemu-system-arm"}
@@ -36,7 +41,7 @@ _DEBIAN_PACKAGE = {"amd64": "qemu-system-x86", "arm64": "qemu-system-arm"}
 class QemuBinary:
     """A QEMU that was found and asked for its version.
 
-    :param version: (major, minor, micro).
+    :param version: (major, minor, micro); a release candidate counts as the release it becomes.
     """
 
     path: Path
@@ -111,22 +116,47 @@ def parse_answers(text: str) -> tuple[tuple[int, int, int], str] | None:
             continue
         if "QMP" in message:
             told = message["QMP"]["version"]["qemu"]
-            version = (told["major"], told["minor"], told["micro"])
+            version = release(told["major"], told["minor"], told["micro"])
         elif isinstance(message.get("return"), dict):
             target = message["return"].get("arch", target)
     return (version, target) if version and target else None
 
 
+def parse_help(text: str) -> tuple[tuple[int, int, int], str] | None:
+    """The same out of what `-version` and `-cpu help` print."""
+    version = re.search(r"QEMU emulator version (\d+)\.(\d+)\.(\d+)", text)
+    target = next(
+        (name for name, word in _TELLTALES.items() if re.search(rf"^\s*(x86 )?{word}\b", text, re.MULTILINE)), ""
+    )
+    return (release(*map(int, version.groups())), target) if version and target else None
+
+
+def release(major: int, minor: int, micro: int) -> tuple[int, int, int]:
+    """What a version counts as: 10.2.91 is the first candidate of 11.0.0 (minor numbers end with 2)."""
+    if micro < _RELEASE_CANDIDATE:
+        return major, minor, micro
+    return (major, minor + 1, 0) if minor < 2 else (major + 1, 0, 0)  # noqa: PLR2004
+
+
+def _ask(path: Path) -> tuple[process.Result, tuple[tuple[int, int, int], str] | None]:
+    if sys.platform == "win32":
+        # QEMU's standard input on Windows loses what arrives while QMP is busy with the line before.
+        version = process.run([str(path), "-version"], timeout=20, check=False)
+        models = process.run([str(path), "-cpu", "help"], timeout=20, check=False)
+        return version, parse_help((version.stdout + models.stdout).decode("utf-8", "replace"))
+    # One question by QMP costs what `-version` costs, and the file's name need not be believed.
+    argv = [str(path), "-machine", "none", "-nodefaults", "-no-user-config", "-display", "none", "-S", "-qmp", "stdio"]
+    result = process.run(argv, stdin=_QUESTIONS, timeout=20, check=False)
+    return result, parse_answers(result.stdout.decode("utf-8", "replace"))
+
+
 @cache
 def _inspect(path: Path, mtime: int, arch: str) -> QemuBinary:
     del mtime  # part of the cache's key only: an upgraded QEMU is another one
-    # One question by QMP costs what `-version` costs, and the file's name need not be believed.
-    argv = [str(path), "-machine", "none", "-nodefaults", "-no-user-config", "-display", "none", "-S", "-qmp", "stdio"]
     try:
-        result = process.run(argv, stdin=_QUESTIONS, timeout=20, check=False)
+        result, answers = _ask(path)
     except HostvmError as error:
         raise DriverError(f"{path} does not run", error.details, install_hint(arch)) from error
-    answers = parse_answers(result.stdout.decode("utf-8", "replace"))
     if answers is None:
         raise DriverError(f"{path} is not a QEMU that works", process.failure(result).details, install_hint(arch))
     binary = QemuBinary(path, arch, answers[0])

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
 
-    from hostvm.platform.local import LocalListener
+
+class Listener(Protocol):
+    """Where clients of this user connect: `LocalListener`, or on Windows `PipeListener`."""
+
+    def accept(self) -> Any:
+        """The next connection, a `LocalEnd`; OSError once the listener is closed."""
+        ...
+
+    def admit(self, connection: Any, /) -> bool:
+        """Whether it may be served; may block a little."""
+        ...
+
+    def close(self) -> None:
+        """Stop listening and wake `accept`."""
+        ...
 
 
-def serve_each(listener: LocalListener, serve: Callable[[socket.socket], None], name: str) -> None:
+def serve_each(listener: Listener, serve: Callable[[Any], None], name: str) -> None:
     """Begin to accept; each admitted connection goes to `serve`, which closes it. Ends when `listener` is closed."""
 
-    def admit(sock: socket.socket) -> None:
+    def admit(sock: Any) -> None:
         if listener.admit(sock):
             serve(sock)
         else:

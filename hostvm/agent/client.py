@@ -10,7 +10,7 @@ import sys
 
 from hostvm.agent import protocol
 from hostvm.errors import AgentError, ForwardError, HostvmError, MachineError, SshError
-from hostvm.paths import AGENT_SOCK, DOCKER_SOCK
+from hostvm.paths import AGENT_SOCK, DOCKER_SOCK, docker_pipe
 from hostvm.platform.quick import connect_quick
 
 TYPE_CHECKING = False  # a type checker takes it for typing's, which takes 8 ms to import
@@ -168,7 +168,7 @@ def request(run_dir: Path | str, op: str, *, timeout: float = 10.0, **facts: Any
         return agent.answer()
 
 
-def agent_status(run_dir: Path) -> dict[str, Any] | None:
+def agent_status(run_dir: Path | str) -> dict[str, Any] | None:
     """The agent's facts; None when none answers. `ready` says whether forwarding can begin."""
     try:
         return request(run_dir, "status")
@@ -286,14 +286,24 @@ def open_engine(run_dir: Path) -> LocalStream:
 def docker_host(run_dir: Path | str) -> str:
     """The value of DOCKER_HOST that leads docker clients of this computer to the machine's engine.
 
-    :raises ForwardError: on Windows, whose docker clients know named pipes and no Unix sockets.
+    :raises ForwardError: on Windows, where the machine runs but the pipe of that name is another program's.
     """
     if sys.platform == "win32":
-        raise ForwardError(
-            "docker clients on Windows cannot reach the machine's engine yet",
-            "they know named pipes and unprotected TCP; hostvm serves neither",
-            "use the guest's own client: set HOSTVM_CLIENT=guest",
-        )
+        # Pipes' names are the whole computer's: a client must not be sent to somebody else's.
+        facts = agent_status(run_dir)
+        if facts is not None and "docker_host" not in facts:
+            raise ForwardError(
+                f"the pipe {docker_pipe(os.path.basename(run_dir))} is another program's, or another user's",  # noqa: PTH119
+                "docker clients of this computer cannot reach the machine's engine",
+                "give the machine another name, or use the guest's own client: set HOSTVM_CLIENT=guest",
+            )
+    return docker_address(run_dir)
+
+
+def docker_address(run_dir: Path | str) -> str:
+    """Where docker clients find the machine's engine while it runs."""
+    if sys.platform == "win32":
+        return f"npipe:////./pipe/{docker_pipe(os.path.basename(run_dir))}"  # noqa: PTH119 - as above
     return f"unix://{os.path.join(run_dir, DOCKER_SOCK)}"  # noqa: PTH118
 
 

@@ -13,12 +13,12 @@ from hostvm.agent.relay import relay, reset
 from hostvm.agent.service import Traffic
 from hostvm.agent.tcp_port import TcpPort
 from hostvm.agent.udp_port import UdpPort
-from hostvm.platform.local import LocalListener
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
 
+    from hostvm.agent.accept import Listener
+    from hostvm.agent.relay import LocalEnd
     from hostvm.agent.rules import Rules
     from hostvm.agent.service import PortForward
     from hostvm.ssh.process import SshStream
@@ -28,13 +28,13 @@ _CONNECTIONS_MOST = 200 if sys.platform == "win32" else 100_000
 
 
 class SocketForward:
-    """A local socket (0600) whose connections go where `connect` leads.
+    """A local socket or pipe of this user alone, whose connections go where `connect` leads.
 
     :param connect: opens the guest's end; may block while the machine boots.
     """
 
-    def __init__(self, path: str, connect: Callable[[], SshStream], log: Callable[[str], None]) -> None:
-        self._listener = LocalListener(path)
+    def __init__(self, listener: Listener, connect: Callable[[], SshStream], log: Callable[[str], None]) -> None:
+        self._listener = listener
         self._connect = connect
         self._log = log
         serve_each(self._listener, self._serve, "engine-socket")
@@ -43,7 +43,7 @@ class SocketForward:
         """Stop listening and remove the file; connections go on until their ssh connection ends."""
         self._listener.close()
 
-    def _serve(self, sock: socket.socket) -> None:
+    def _serve(self, sock: LocalEnd) -> None:
         try:
             stream = self._connect()
         except OSError as error:

@@ -8,7 +8,7 @@ import socket
 import struct
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from hostvm.agent.service import Traffic
 
@@ -18,7 +18,27 @@ if TYPE_CHECKING:
 _CHUNK = 256 * 1024
 
 
-def relay(sock: socket.socket, stream: SshStream, traffic: Traffic | None = None) -> None:
+class LocalEnd(Protocol):
+    """This computer's end of a connection: a socket, or on Windows an instance of a named pipe."""
+
+    def recv(self, size: int, /) -> bytes:
+        """See `socket.recv`."""
+        ...
+
+    def sendall(self, data: bytes, /) -> None:
+        """See `socket.sendall`."""
+        ...
+
+    def shutdown(self, how: int, /) -> None:
+        """See `socket.shutdown`."""
+        ...
+
+    def close(self) -> None:
+        """See `socket.close`."""
+        ...
+
+
+def relay(sock: LocalEnd, stream: SshStream, traffic: Traffic | None = None) -> None:
     """Carry bytes both ways until both ends are done; closes both.
 
     An end of file travels as a half-close, so that a request may be ended while its answer still comes (the
@@ -35,15 +55,15 @@ def relay(sock: socket.socket, stream: SshStream, traffic: Traffic | None = None
         sock.close()
 
 
-def reset(sock: socket.socket) -> None:
+def reset(sock: LocalEnd) -> None:
     """Close so that a TCP client sees a reset rather than an orderly end."""
-    if sock.family != getattr(socket, "AF_UNIX", None):
+    if isinstance(sock, socket.socket) and sock.family != getattr(socket, "AF_UNIX", None):
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     sock.close()
 
 
-def _carry_up(sock: socket.socket, stream: SshStream, traffic: Traffic) -> None:
+def _carry_up(sock: LocalEnd, stream: SshStream, traffic: Traffic) -> None:
     try:
         while data := sock.recv(_CHUNK):
             stream.sendall(data)
@@ -57,7 +77,7 @@ def _carry_up(sock: socket.socket, stream: SshStream, traffic: Traffic) -> None:
         _shutdown(sock, socket.SHUT_RDWR)
 
 
-def _carry_down(stream: SshStream, sock: socket.socket, traffic: Traffic) -> None:
+def _carry_down(stream: SshStream, sock: LocalEnd, traffic: Traffic) -> None:
     try:
         while data := stream.recv(_CHUNK):
             sock.sendall(data)
@@ -69,12 +89,17 @@ def _carry_down(stream: SshStream, sock: socket.socket, traffic: Traffic) -> Non
     _shutdown(sock, socket.SHUT_RDWR if stream.lost else socket.SHUT_WR)
 
 
-def _wait_hangup(sock: socket.socket) -> bool:
+def _wait_hangup(sock: LocalEnd) -> bool:
     """After the client's end of file: wait until it is known to be gone altogether, or both directions ended.
 
-    Only Linux tells the two apart (POLLHUP: both directions are shut). A client that was killed would otherwise
-    hold its stream until the guest next writes, which for `docker events` may be never.
+    Only Linux' sockets (POLLHUP: both directions are shut) and pipes tell the two apart. A client that was killed
+    would otherwise hold its stream until the guest next writes, which for `docker events` may be never.
     """
+    if not isinstance(sock, socket.socket):
+        wait = getattr(sock, "wait_hangup", None)
+        if wait is not None:
+            wait()
+        return wait is not None
     if sys.platform != "linux":
         return False
     poller = select.poll()
@@ -83,6 +108,6 @@ def _wait_hangup(sock: socket.socket) -> bool:
     return True
 
 
-def _shutdown(sock: socket.socket, how: int) -> None:
+def _shutdown(sock: LocalEnd, how: int) -> None:
     with contextlib.suppress(OSError):
         sock.shutdown(how)

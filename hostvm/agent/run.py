@@ -11,19 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from hostvm.agent.client import docker_host
+from hostvm.agent.client import docker_address
 from hostvm.agent.forwards import Ports, SocketForward
 from hostvm.agent.life import Life
 from hostvm.agent.log import AgentLog
 from hostvm.agent.rules import Rules
 from hostvm.agent.server import Server
 from hostvm.files import private_folder
+from hostvm.paths import docker_pipe
 from hostvm.platform.limits import raise_descriptor_limit
+from hostvm.platform.local import LocalListener
 from hostvm.ssh.connection import import_paramiko
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from hostvm.agent.accept import Listener
     from hostvm.agent.config import AgentConfig
     from hostvm.agent.service import Forwards, PortForward, Service, Traffic
     from hostvm.checks import Check
@@ -105,13 +108,18 @@ def _serve(
 
     rules = Rules(forwards, config.ssh_port, log)
     ports = Ports(lambda host, port: _as_oserror(lambda: connect_port(host, port)), rules, log)
+    facts: dict[str, Any] = {"name": config.name}
     life = Life(config, services, checks, is_running, _Host(ports, log))
     with contextlib.ExitStack() as undo:
         undo.callback(ports.close)
-        server = Server(config.agent_sock, life, ports, log, life.stop, _facts(config))
+        server = Server(config.agent_sock, life, ports, log, life.stop, facts)
         undo.callback(server.close)
         if config.engine_socket:
-            undo.callback(SocketForward(config.engine_sock, lambda: _as_oserror(connect_engine), log).close)
+            listeners = [LocalListener(config.engine_sock), *_pipe(config.name, log)]
+            for listener in listeners:
+                undo.callback(SocketForward(listener, lambda: _as_oserror(connect_engine), log).close)
+            if sys.platform != "win32" or len(listeners) > 1:
+                facts["docker_host"] = docker_address(config.run_dir)
         log(f"agent of {config.name} begins")
         _stop_on_signals(life)
         import_paramiko()  # while the guest boots
@@ -119,11 +127,16 @@ def _serve(
     log("agent ends")
 
 
-def _facts(config: AgentConfig) -> dict[str, Any]:
-    facts: dict[str, Any] = {"name": config.name}
-    if config.engine_socket and sys.platform != "win32":
-        facts["docker_host"] = docker_host(Path(config.run_dir))
-    return facts
+def _pipe(name: str, log: AgentLog) -> list[Listener]:
+    """Windows: the named pipe that docker clients look for; none when its name is taken, which the log tells."""
+    if sys.platform == "win32":
+        from hostvm.platform.named_pipe import PipeListener
+
+        try:
+            return [PipeListener(docker_pipe(name))]
+        except OSError as error:
+            log(f"docker clients of this computer cannot reach the engine: {docker_pipe(name)}: {error}")
+    return []
 
 
 def _as_oserror(connect: Callable[[], SshStream]) -> SshStream:

@@ -7,7 +7,6 @@ r"""Windows' many spellings of one path, and the one place where it lies in the 
 
 from __future__ import annotations
 
-import ntpath
 import posixpath
 import re
 
@@ -45,16 +44,16 @@ def guest_path(path: str, folder: str = "") -> str:
     if drive is None:
         if not folder:
             return posixpath.normpath(plain)
-        return guest_path(ntpath.join(folder, plain))
+        return guest_path(f"{folder}/{plain}")
     rest = plain[drive.end() :]
     if rest and not rest.startswith("/"):
-        if ntpath.splitdrive(folder)[0].lower() != drive[0].lower():
+        if _plain(folder)[:2].lower() != drive[0].lower():
             raise ForwardError(
                 f"{path} counts from the current folder of another drive",
                 "docker in the guest cannot know that folder",
                 rf"write the whole path: {drive[0]}\folder\{rest.replace('/', chr(92))}",
             )
-        return guest_path(ntpath.join(folder, rest))
+        return guest_path(f"{folder}/{rest}")
     return _joined(drive[1], rest)
 
 

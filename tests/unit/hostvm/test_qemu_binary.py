@@ -57,6 +57,30 @@ def test_what_is_not_qemu_is_told_apart(text):
     assert qemu_binary.parse_answers(text) is None
 
 
+VERSION = "QEMU emulator version %s\nCopyright (c) 2003-2026 Fabrice Bellard and the QEMU Project developers\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (VERSION % "10.0.2 (v10.0.2)" + "Available CPUs:\n  Westmere-v1   Westmere E56xx\n", ((10, 0, 2), "x86_64")),
+        (VERSION % "7.2.0" + "Available CPUs:\nx86 Westmere-v1       Westmere E56xx\n", ((7, 2, 0), "x86_64")),
+        (VERSION % "9.2.4" + "Available CPUs:\n  cortex-a53\n  cortex-a57\n", ((9, 2, 4), "aarch64")),
+        (VERSION % "9.2.4" + "Available CPUs:\n  cortex-a15\n", None),
+        ("Available CPUs:\n  Westmere\n", None),
+        ("", None),
+    ],
+)
+def test_what_help_tells(text, found):
+    assert qemu_binary.parse_help(text) == found
+
+
+def test_a_release_candidate_counts_as_the_release():
+    assert qemu_binary.release(10, 2, 91) == (11, 0, 0)
+    assert qemu_binary.release(10, 0, 90) == (10, 1, 0)
+    assert qemu_binary.release(10, 2, 3) == (10, 2, 3)
+
+
 def test_found_on_path(says, tmp_path):
     path = program(tmp_path / "bin", "qemu-system-x86_64")
     found = qemu_binary.find_qemu("amd64")
