@@ -69,7 +69,7 @@ def builder_argv(job: BakeJob, qemu: QemuBinary, accel: str, console: Path) -> l
         disks += ["-blockdev", ",".join(options), "-device", f"virtio-blk-pci,drive=disk{number}{error}"]
     # fmt: off
     return [
-        str(qemu.path),
+        *qemu.command,
         "-name", "guest=hostvm-builder",
         "-nodefaults",
         "-no-user-config",

@@ -27,6 +27,7 @@ from hostvm.errors import HostvmError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+_LAST_OUTPUT_SECONDS = 5.0
 _OUTPUT_SHOWN = 4000
 """Characters of a failed program's output that go into the error."""
 
@@ -34,40 +35,11 @@ _OUTPUT_SHOWN = 4000
 # the user's environment (QEMU_*, LD_PRELOAD, PYTHONPATH, secrets) is not for them.
 _KEPT = frozenset(
     {
-        "HOME",
-        "USER",
-        "LOGNAME",
-        "PATH",
-        "SHELL",
-        "TERM",
-        "TZ",
-        "TMPDIR",
-        "TMP",
-        "TEMP",
-        "LD_LIBRARY_PATH",
-        "XDG_RUNTIME_DIR",
-        "XDG_CONFIG_HOME",
-        "XDG_CACHE_HOME",
-        "XDG_DATA_HOME",
-        "XDG_STATE_HOME",
-        "SYSTEMROOT",
-        "SYSTEMDRIVE",
-        "WINDIR",
-        "COMSPEC",
-        "PATHEXT",
-        "USERPROFILE",
-        "APPDATA",
-        "LOCALAPPDATA",
-        "PROGRAMDATA",
-        "PROGRAMFILES",
-        "http_proxy",
-        "https_proxy",
-        "no_proxy",
-        "HTTP_PROXY",
-        "HTTPS_PROXY",
-        "NO_PROXY",
-        "SSL_CERT_FILE",
-        "SSL_CERT_DIR",
+        *("HOME", "USER", "LOGNAME", "PATH", "SHELL", "TERM", "TZ", "TMPDIR", "TMP", "TEMP", "LD_LIBRARY_PATH"),
+        *("XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"),
+        *("SYSTEMROOT", "SYSTEMDRIVE", "WINDIR", "COMSPEC", "PATHEXT", "USERPROFILE", "APPDATA", "LOCALAPPDATA"),
+        *("PROGRAMDATA", "PROGRAMFILES", "SSL_CERT_FILE", "SSL_CERT_DIR"),
+        *("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
     }
 )
 
@@ -126,7 +98,7 @@ def run(
         stdout, stderr = child.communicate(stdin, timeout)
     except subprocess.TimeoutExpired:
         _kill_group(child)
-        stdout, stderr = child.communicate()
+        stdout, stderr = _last_output(child)
         raise HostvmError(
             f"{_name(words)} did not finish within {timeout:g} s",
             _details(words, "killed", stdout + stderr),
@@ -134,7 +106,7 @@ def run(
         ) from None
     except BaseException:
         _kill_group(child)
-        child.communicate()
+        _last_output(child)
         raise
     result = Result(words, child.returncode, stdout, stderr)
     if check and result.status != 0:
@@ -380,6 +352,14 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
     process.kill()
+
+
+def _last_output(child: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
+    """Of a killed program. What it started may hold its pipes open: on Windows a kill reaches the program alone."""
+    try:
+        return child.communicate(timeout=_LAST_OUTPUT_SECONDS)
+    except subprocess.TimeoutExpired as late:
+        return late.stdout or b"", late.stderr or b""
 
 
 def _cannot_start(words: tuple[str, ...], error: OSError) -> HostvmError:

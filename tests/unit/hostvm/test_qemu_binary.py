@@ -61,18 +61,17 @@ VERSION = "QEMU emulator version %s\nCopyright (c) 2003-2026 Fabrice Bellard and
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "name", "found"),
     [
-        (VERSION % "10.0.2 (v10.0.2)" + "Available CPUs:\n  Westmere-v1   Westmere E56xx\n", ((10, 0, 2), "x86_64")),
-        (VERSION % "7.2.0" + "Available CPUs:\nx86 Westmere-v1       Westmere E56xx\n", ((7, 2, 0), "x86_64")),
-        (VERSION % "9.2.4" + "Available CPUs:\n  cortex-a53\n  cortex-a57\n", ((9, 2, 4), "aarch64")),
-        (VERSION % "9.2.4" + "Available CPUs:\n  cortex-a15\n", None),
-        ("Available CPUs:\n  Westmere\n", None),
-        ("", None),
+        (VERSION % "10.0.2 (v10.0.2)", "qemu-system-x86_64.exe", ((10, 0, 2), "x86_64")),
+        (VERSION % "10.2.91 (v11.0.0-rc1)", "qemu-system-x86_64.EXE", ((11, 0, 0), "x86_64")),
+        (VERSION % "9.2.4", "qemu-system-aarch64w.exe", ((9, 2, 4), "aarch64w")),
+        (VERSION % "9.2.4", "my-qemu.exe", ((9, 2, 4), "")),
+        ("not QEMU", "qemu-system-x86_64.exe", None),
     ],
 )
-def test_what_help_tells(text, found):
-    assert qemu_binary.parse_help(text) == found
+def test_what_version_tells(text, name, found):
+    assert qemu_binary.parse_version(text, name) == found
 
 
 def test_a_release_candidate_counts_as_the_release():
@@ -174,3 +173,10 @@ def test_one_that_does_not_start(says, tmp_path):
 def test_one_that_is_gone(tmp_path):
     with pytest.raises(DriverError, match="is gone"):
         qemu_binary.inspect_qemu(tmp_path / "qemu-system-x86_64", "amd64")
+
+
+def test_a_wheels_firmware_is_named_on_the_command_line(tmp_path):
+    found = qemu_binary.QemuBinary(tmp_path / "qemu-system-x86_64.exe", "amd64", (11, 0, 0))
+    assert found.command == [str(found.path)]
+    (tmp_path / "share" / "qemu").mkdir(parents=True)
+    assert found.command == [str(found.path), "-L", str(tmp_path / "share" / "qemu")]
