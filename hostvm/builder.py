@@ -78,7 +78,7 @@ def builder_argv(job: BakeJob, qemu: QemuBinary, accel: str, console: Path) -> l
         "-machine", hardware.machine(job.arch),
         "-accel", hardware.accelerator(job.arch, accel, qemu.version),
         "-cpu", hardware.cpu(job.arch, accel, intel_mac=sys.platform == "darwin"),
-        "-smp", str(job.cpus),
+        "-smp", str(hardware.usable_cpus(job.arch, accel, qemu.version, job.cpus)),
         "-m", str(-(-job.memory // hardware.MIB)),
         "-kernel", str(job.kernel),
         "-initrd", str(job.initramfs),

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hostvm.accel.cache import ProbeCache, probe_key
+from hostvm.accel.host import ENABLE_WHPX, hvf_obstacle, kvm_obstacle, whpx_obstacle
 from hostvm.accel.probe import probe
+from hostvm.drivers.qemu import hardware
 from hostvm.errors import DriverError, SpecError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from hostvm.qemu_binary import QemuBinary
     from images.progress import Progress
 
@@ -23,10 +25,7 @@ _NATIVE = {"linux": "kvm", "darwin": "hvf", "win32": "whpx"}
 _HELP = {
     "kvm": "Look at what is wrong: ls -l /dev/kvm; then let another be chosen: --accel auto",
     "hvf": "Ask macOS: sysctl kern.hv_support; then let another be chosen: --accel auto",
-    "whpx": (
-        "Switch it on in PowerShell as administrator: Enable-WindowsOptionalFeature -Online "
-        "-FeatureName HypervisorPlatform; or let another be chosen: --accel auto"
-    ),
+    "whpx": f"Switch it on in PowerShell as administrator: {ENABLE_WHPX}; or let another be chosen: --accel auto",
 }
 
 
@@ -51,7 +50,7 @@ def select_accel(wanted: str, *, qemu: QemuBinary, kernel: Path, cache_dir: Path
     known = cache.get(key)
     # A failure is looked at anew when it was asked for by name: the user may just have mended it.
     if known is None or (known and wanted != "auto"):
-        reason = _obstacle(accel, native, qemu.arch) or _probe(accel, qemu, kernel, progress)
+        reason = _obstacle(accel, native, qemu) or _probe(accel, qemu, kernel, progress)
         cache.put(key, reason)
         if wanted == "auto" and reason:
             progress.note(f"{accel} cannot be used: {reason}; guests are emulated (tcg), which is slower")
@@ -78,18 +77,15 @@ def _probe(accel: str, qemu: QemuBinary, kernel: Path, progress: Progress) -> st
         return probe(accel, qemu, kernel) or ""
 
 
-def _obstacle(accel: str, native: str, arch: str) -> str:
+def _obstacle(accel: str, native: str, qemu: QemuBinary) -> str:
     """What makes a boot pointless to try; "" when nothing does."""
-    if arch != host_arch():
-        return f"this computer is {host_arch()}, the guest {arch}"
+    if qemu.arch != host_arch():
+        return f"this computer is {host_arch()}, the guest {qemu.arch}"
     if accel != native:
         return f"on this system there is only {native}"
-    if accel == "kvm":
-        if not Path("/dev/kvm").exists():
-            return "there is no /dev/kvm (virtualisation is off in the firmware, or not offered to this VM)"
-        if not os.access("/dev/kvm", os.R_OK | os.W_OK):
-            return "no right to open /dev/kvm (mend it: sudo usermod -aG kvm $USER, then log in again)"
-    return ""
+    if accel == "hvf":
+        return hvf_obstacle(qemu)
+    return kvm_obstacle() if accel == "kvm" else whpx_obstacle()
 
 
 def _warn(accel: str, qemu: QemuBinary, progress: Progress) -> None:
@@ -97,4 +93,10 @@ def _warn(accel: str, qemu: QemuBinary, progress: Progress) -> None:
     if accel == "tcg" and qemu.arch == "arm64" and qemu.version < (9, 0, 4):
         progress.note(f"QEMU {qemu.version_text} crashes emulated arm64 guests; 9.0.4 or later is needed")
     if accel == "hvf" and qemu.arch == "arm64" and qemu.version[:2] == (11, 0):
-        progress.note(f"QEMU {qemu.version_text} wastes CPU time on Apple silicon; 10.2 is better")
+        progress.note(
+            f"QEMU {qemu.version_text} wastes CPU time on Apple silicon and may stop with an assertion; 10.2 is good"
+        )
+    if accel == "whpx" and hardware.usable_cpus(qemu.arch, accel, qemu.version, 2) == 1:
+        progress.note(
+            f"QEMU {qemu.version_text} hangs with several CPUs under whpx: machines get one; 11.0 has the cure"
+        )

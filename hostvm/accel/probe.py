@@ -56,7 +56,7 @@ def probe_argv(accel: str, qemu: QemuBinary, kernel: Path, folder: Path, qmp_fd:
         "-machine", hardware.machine(qemu.arch),
         "-accel", hardware.accelerator(qemu.arch, accel, qemu.version),
         "-cpu", hardware.cpu(qemu.arch, accel, intel_mac=sys.platform == "darwin"),
-        "-smp", "2",
+        "-smp", str(hardware.usable_cpus(qemu.arch, accel, qemu.version, 2)),
         "-m", "256M",
         "-kernel", str(kernel),
         "-initrd", str(folder / "initramfs"),

@@ -77,7 +77,7 @@ def _board(domain: DomainSpec, facts: HostFacts) -> list[str]:
         "-machine", f"{hardware.machine(domain.arch)},memory-backend=ram",
         "-accel", hardware.accelerator(domain.arch, domain.accel, facts.version),
         "-cpu", hardware.cpu(domain.arch, domain.accel, intel_mac=facts.intel_mac),
-        "-smp", str(domain.cpus),
+        "-smp", str(hardware.usable_cpus(domain.arch, domain.accel, facts.version, domain.cpus)),
         "-m", f"{mib}M",
         "-object", f"memory-backend-ram,id=ram,size={mib}M",
     ]

@@ -32,6 +32,11 @@ def accelerator(arch: str, accel: str, version: tuple[int, int, int]) -> str:
     return accel
 
 
+def usable_cpus(arch: str, accel: str, version: tuple[int, int, int], wanted: int) -> int:
+    """-smp: all that are wanted, but one under WHPX without Windows' own interrupt controller, where two hang."""
+    return 1 if "kernel-irqchip=off" in accelerator(arch, accel, version) else wanted
+
+
 def cpu(arch: str, accel: str, *, intel_mac: bool = False) -> str:
     """-cpu: the host's own where the accelerator can pass it on, else all that QEMU emulates."""
     if accel == "tcg":

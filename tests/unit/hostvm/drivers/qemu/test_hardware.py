@@ -29,3 +29,17 @@ def test_parameters_are_added_once():
 
 def test_a_fast_guest_needs_no_parameters():
     assert hardware.with_parameters("quiet", "amd64", "kvm") == "quiet"
+
+
+@pytest.mark.parametrize(
+    ("arch", "accel", "version", "cpus"),
+    [
+        ("amd64", "whpx", (10, 1, 2), 1),
+        ("amd64", "whpx", (11, 0, 0), 4),
+        ("arm64", "whpx", (10, 1, 2), 4),
+        ("amd64", "tcg", (10, 1, 2), 4),
+        ("amd64", "kvm", (7, 2, 0), 4),
+    ],
+)
+def test_cpus_that_can_be_used(arch, accel, version, cpus):
+    assert hardware.usable_cpus(arch, accel, version, 4) == cpus
