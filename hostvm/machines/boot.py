@@ -21,16 +21,15 @@ from hostvm.guest_images import kernel_cmdline, stored_image
 from hostvm.machines.identity import free_port, port_is_free
 from hostvm.machines.open import machine_driver
 from hostvm.machines.seed import boot_initramfs, seed_entries
-from hostvm.qemu_binary import find_qemu
+from hostvm.qemu_binary import complete_qemu
 from hostvm.spec import load_spec
 from hostvm.ssh.keys import make_keys
 from hostvm.state import load_state, save_state
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from hostvm.drivers.base import Driver
     from hostvm.paths import MachinePaths
+    from hostvm.qemu_binary import QemuBinary
     from hostvm.spec import MachineSpec
     from hostvm.state import MachineState
     from images.progress import Progress
@@ -79,7 +78,7 @@ def _power_on(
     paths.check_socket_length()
     paths.make_run_dir()
     image = stored_image(state.image)
-    qemu = find_qemu(state.arch)
+    qemu = complete_qemu(state.arch, places.cache(), progress)
     accel = select_accel(spec.accel, qemu=qemu, kernel=image.kernel, cache_dir=places.cache(), progress=progress)
     seed = seed_entries(paths, boot_id=str(uuid.uuid4()))
     rotate_console(paths.console)  # before the agent looks: the last boot's marks are not this one's
@@ -92,7 +91,7 @@ def _power_on(
         # The agent starts first: it loads its libraries while the guest boots.
         spawn_agent(_agent_config(paths, state, engine_socket))
         try:
-            driver.start(_domain(paths, spec, state, image, accel, qemu.path))
+            driver.start(_domain(paths, spec, state, image, accel, qemu))
         except PortTaken:
             end_agent(paths.run_dir)
             continue
@@ -105,7 +104,7 @@ def _power_on(
 
 
 def _domain(
-    paths: MachinePaths, spec: MachineSpec, state: MachineState, image: Image, accel: str, qemu: Path
+    paths: MachinePaths, spec: MachineSpec, state: MachineState, image: Image, accel: str, qemu: QemuBinary
 ) -> DomainSpec:
     return DomainSpec(
         name=paths.name,
@@ -114,7 +113,7 @@ def _domain(
         cpus=spec.cpus,
         memory=spec.memory,
         accel=accel,
-        qemu=qemu,
+        qemu=qemu.path,
         kernel=image.kernel,
         initramfs=paths.initramfs,
         cmdline=kernel_cmdline(image.manifest, accel),
@@ -124,6 +123,7 @@ def _domain(
         ssh_port=state.ssh_port,
         console=paths.console,
         run_dir=paths.run_dir,
+        firmware=qemu.firmware,
     )
 
 

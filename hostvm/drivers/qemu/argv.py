@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from hostvm.drivers.qemu import hardware
 from hostvm.drivers.qemu.hardware import MIB, escape
+from hostvm.qemu_binary import firmware_options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,20 +35,18 @@ class HostFacts:
     :param version: QEMU's.
     :param qmp_fd: a listening Unix socket that QEMU inherits; without it (Windows) QEMU makes its own.
     :param intel_mac: reports that `-cpu host` needs a flag taken away.
-    :param firmware: where QEMU finds its firmware, when it does not know by itself.
     """
 
     version: tuple[int, int, int]
     qmp_fd: int | None = None
     intel_mac: bool = False
-    firmware: Path | None = None
 
 
 def build_argv(domain: DomainSpec, facts: HostFacts) -> list[str]:
     """The whole command line, the program first."""
     return [
         str(domain.qemu),
-        *(("-L", str(facts.firmware)) if facts.firmware else ()),
+        *firmware_options(domain.firmware),
         *_identity(domain),
         *_board(domain, facts),
         *_boot(domain),

@@ -16,7 +16,7 @@ from hostvm.drivers.qemu import unix_socket
 from hostvm.drivers.qemu.argv import LOG_FILE, NETWORK, PID_FILE, QMP_SOCKET, HostFacts, build_argv
 from hostvm.drivers.qemu.qmp import Qmp, QmpGoneError
 from hostvm.errors import DriverError, PortTaken
-from hostvm.qemu_binary import firmware, inspect_qemu
+from hostvm.qemu_binary import inspect_qemu
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -128,14 +128,12 @@ class QemuDriver:
     def _spawn(self, domain: DomainSpec) -> ProcessId:
         version = inspect_qemu(domain.qemu, domain.arch).version
         if sys.platform == "win32":
-            argv = build_argv(domain, HostFacts(version, firmware=firmware(domain.qemu)))
+            argv = build_argv(domain, HostFacts(version))
             return process.spawn_detached(argv, self._log)
         # QEMU gets a socket that listens already: nobody has to wait for it to appear, and connecting to a QEMU
         # that fails ends at once.
         with unix_socket.listen(self._qmp) as listener:
-            facts = HostFacts(
-                *(version, listener.fileno()), intel_mac=sys.platform == "darwin", firmware=firmware(domain.qemu)
-            )
+            facts = HostFacts(version, listener.fileno(), intel_mac=sys.platform == "darwin")
             return process.spawn_detached(build_argv(domain, facts), self._log, pass_fds=[listener.fileno()])
 
     def _greet(self, started: ProcessId) -> None:

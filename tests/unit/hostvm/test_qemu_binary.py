@@ -7,6 +7,7 @@ import pytest
 
 from hostvm import process, qemu_binary
 from hostvm.errors import DriverError, HostvmError
+from images.progress import NullProgress
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -175,8 +176,21 @@ def test_one_that_is_gone(tmp_path):
         qemu_binary.inspect_qemu(tmp_path / "qemu-system-x86_64", "amd64")
 
 
-def test_a_wheels_firmware_is_named_on_the_command_line(tmp_path):
-    found = qemu_binary.QemuBinary(tmp_path / "qemu-system-x86_64.exe", "amd64", (11, 0, 0))
-    assert found.command == [str(found.path)]
-    (tmp_path / "share" / "qemu").mkdir(parents=True)
-    assert found.command == [str(found.path), "-L", str(tmp_path / "share" / "qemu")]
+def test_a_wheels_firmware_is_named_on_the_command_line(says, tmp_path, monkeypatch):
+    path = program(tmp_path / "bin", "qemu-system-x86_64")
+    (tmp_path / "bin" / "share" / "qemu").mkdir(parents=True)
+    assert qemu_binary.find_qemu("amd64").command == [str(path), "-L", str(tmp_path / "bin" / "share" / "qemu")]
+
+
+def test_firmware_that_a_wheel_lacks_is_fetched(says, tmp_path, monkeypatch):
+    program(tmp_path / "bin", "qemu-system-x86_64")
+    own = tmp_path / "bin" / "share" / "qemu"
+    rom = tmp_path / "cache" / "firmware" / "pvh.bin"
+    monkeypatch.setattr("images.firmware.pvh_rom", lambda *_: rom)
+    assert qemu_binary.complete_qemu("amd64", tmp_path / "cache", NullProgress()).firmware == ()
+    own.mkdir(parents=True)
+    assert qemu_binary.find_qemu("amd64").firmware == ()  # asked once per process and program
+    qemu_binary._inspect.cache_clear()
+    assert qemu_binary.complete_qemu("amd64", tmp_path / "cache", NullProgress()).firmware == (own, rom.parent)
+    (own / "pvh.bin").write_text("")
+    assert qemu_binary.complete_qemu("amd64", tmp_path / "cache", NullProgress()).firmware == (own,)
