@@ -1,6 +1,6 @@
 # Everything a checkout needs; each target does its own set-up first. Windows: scripts/setup.ps1.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit lint bench clean
+.PHONY: help setup demo test test-unit test-wine lint bench clean
 
 PY := .venv/bin/python
 
@@ -19,6 +19,11 @@ test: setup lint ## everything: linters, unit tests, then real guests
 
 test-unit: setup ## no process, no network; seconds
 	@$(PY) -m pytest tests/unit
+
+test-wine: ## Windows' side under Wine, with CPython and QEMU for Windows (Debian 12; 150 MB)
+	@scripts/setup.sh wine
+	@scripts/wine.sh
+	@$(PY) -m pytest tests/wine
 
 lint: setup ## ruff, mypy for three platforms, the layers, the Vagrantfile
 	@scripts/lint.sh

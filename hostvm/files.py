@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import time
 from pathlib import Path
+
+_BUSY_SECONDS = 3.0
+_PAUSE = 0.02
 
 
 def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
@@ -21,10 +25,29 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
             file.flush()
             os.fsync(file.fileno())
         beside.chmod(mode)
-        beside.replace(path)
+        move(beside, path)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
+
+
+def move(source: Path, target: Path) -> None:
+    """Rename over `target`, at once or not at all.
+
+    On Windows a file or folder that a virus scanner or a reader has open cannot be renamed: tried for 3 s.
+
+    :raises OSError: it cannot be done; both are as they were.
+    """
+    deadline = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            source.replace(target)
+        except PermissionError:
+            if sys.platform != "win32" or time.monotonic() >= deadline:
+                raise
+            time.sleep(_PAUSE)
+        else:
+            return
 
 
 def private_folder(path: Path) -> Path:
@@ -32,8 +55,15 @@ def private_folder(path: Path) -> Path:
 
     :raises OSError: it cannot be made, or belongs to another user.
     """
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if sys.platform != "win32":
+    if sys.platform == "win32":
+        if not path.is_dir():
+            from hostvm.platform.windows_security import make_private
+
+            # Python gives 0700 its meaning there only since 3.12.4.
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(str(path))
+    else:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
         owner = path.lstat().st_uid
         if owner != os.geteuid():
             raise PermissionError(f"{path} belongs to user {owner}")

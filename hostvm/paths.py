@@ -24,6 +24,8 @@ _NAME_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
 # sun_path holds 104 bytes on macOS and 108 on Linux, the final NUL included.
 SOCKET_PATH_MAX = 103
 
+WINDOWS_PATH_MAX = 259
+
 MACHINE_YAML = "machine.yaml"
 STATE_JSON = "state.json"
 DATA_DISK = "data.qcow2"
@@ -199,13 +201,21 @@ class MachinePaths:
         private_folder(self.run_dir)
 
     def check_socket_length(self) -> None:
-        """:raises SpecError: a socket's path would not fit into the system's limit."""
+        """:raises SpecError: a socket's path, or on Windows any of the machine's paths, is over the system's limit."""
         longest = str(self.run_dir / AGENT_LOCK)
         if sys.platform != "win32" and len(os.fsencode(longest)) > SOCKET_PATH_MAX:
             raise SpecError(
                 f"the path of the machine's sockets is too long: {longest}",
                 f"a Unix socket's path holds {SOCKET_PATH_MAX} bytes; this one has {len(os.fsencode(longest))}",
                 f"choose a short folder: export HOSTVM_RUN=/tmp/hostvm-{os.getuid()}",
+            )
+        # Python opens longer ones where the registry allows it; QEMU does not.
+        longest = str(self.keys / f".{CLIENT_KEY}.{'x' * 8}")
+        if sys.platform == "win32" and len(longest) > WINDOWS_PATH_MAX:
+            raise SpecError(
+                f"the path of the machine's files is too long: {longest}",
+                f"Windows takes {WINDOWS_PATH_MAX} characters; this one has {len(longest)}",
+                "choose a short folder: set HOSTVM_HOME=C:\\hostvm",
             )
 
 

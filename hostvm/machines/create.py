@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from hostvm.disks import create_disk
 from hostvm.drivers.registry import pick_driver
 from hostvm.errors import MachineError
-from hostvm.files import private_folder, write_atomic
+from hostvm.files import move, private_folder, write_atomic
 from hostvm.machines.identity import free_port, mac_of, new_uuid
 from hostvm.paths import KEYS, MachinePaths
 from hostvm.spec import render_spec
@@ -39,7 +39,7 @@ def create_machine(paths: MachinePaths, spec: MachineSpec, image: Image) -> Mach
     draft = MachinePaths(paths.name, paths.folder.parent / f".{paths.name}.new", paths.run_dir)
     shutil.rmtree(draft.folder, ignore_errors=True)  # of a command that was killed; the lock says nobody else's
     with ExitStack() as undo:
-        draft.folder.mkdir(mode=0o700)
+        private_folder(draft.folder)
         undo.callback(shutil.rmtree, draft.folder, ignore_errors=True)
         make_keys(private_folder(draft.folder / KEYS))
         create_disk(draft.data_disk, spec.disk)
@@ -55,6 +55,6 @@ def create_machine(paths: MachinePaths, spec: MachineSpec, image: Image) -> Mach
             created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         )
         save_state(draft, state)
-        draft.folder.rename(paths.folder)
+        move(draft.folder, paths.folder)
         undo.pop_all()
     return state

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import contextlib
+from pathlib import Path
+
 import pytest
 
+from hostvm import files
 from hostvm.files import private_folder, tail, write_atomic
 
 
@@ -26,6 +30,27 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
         write_atomic(path, b"new")
     assert path.read_bytes() == b"old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["f"]
+
+
+@pytest.mark.parametrize(("platform", "busy", "moves"), [("win32", 3, True), ("linux", 1, False)])
+def test_a_file_that_a_scanner_holds_is_waited_for_on_windows(tmp_path, monkeypatch, platform, busy, moves):
+    tries = []
+    real = Path.replace
+
+    def replace(self, target):
+        tries.append(self)
+        if len(tries) <= busy:
+            raise PermissionError(13, "Access is denied")
+        return real(self, target)
+
+    monkeypatch.setattr(files.sys, "platform", platform)
+    monkeypatch.setattr(files.time, "sleep", lambda _: None)
+    monkeypatch.setattr(Path, "replace", replace)
+    (tmp_path / "a").write_text("")
+    with contextlib.nullcontext() if moves else pytest.raises(PermissionError):
+        files.move(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "b").exists() is moves
+    assert len(tries) == (busy + 1 if moves else 1)
 
 
 def test_a_private_folder_is_closed_to_others(tmp_path):
