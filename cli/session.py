@@ -1,23 +1,25 @@
-"""The thin client once the guest has begun: input, output, signals and the terminal's size go where they belong."""
+"""The thin client once the guest has begun: output, signals and the terminal's size go where they belong.
+
+What only some commands need, input and a terminal, is in modules of their own and loaded for those.
+"""
 
 from __future__ import annotations
 
 import os
-import select
 import signal
 import sys
-import threading
-from contextlib import ExitStack
+from _thread import RLock
 
 from cli.forward import terminal_size
-from cli.terminal import make_binary, raw_terminal
 from hostvm.agent import protocol
 from hostvm.errors import ForwardError
 
 TYPE_CHECKING = False  # a type checker takes it for typing's, which takes 8 ms to import
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
+    from cli.stdin import InputPump
     from hostvm.agent.client import Agent
 
 _IN, _OUT, _ERR = 0, 1, 2
@@ -41,9 +43,8 @@ class Session:
         self._stdin = stdin
         self._tty = tty
         # Reentrant: a signal's handler may interrupt another one of the same thread.
-        self._send_lock = threading.RLock()
-        self._credit = protocol.WINDOW
-        self._credit_grew = threading.Condition()
+        self._send_lock = RLock()
+        self._pump: InputPump | None = None
         self._interrupts = 0
         self._size = terminal_size(_OUT)
         self._status: int | None = None
@@ -51,16 +52,18 @@ class Session:
 
     def run(self) -> int:
         """Serve until the end; the program's exit status. Raises as `cli.forward.forward` does."""
-        make_binary(*{_OUT, _ERR, self._stdin if self._stdin is not None else _IN})
-        with ExitStack() as undo:
-            if self._tty and self._stdin is not None and os.isatty(self._stdin):
-                undo.enter_context(raw_terminal(self._stdin, _OUT))
+        undo: list[Callable[[], object]] = []
+        try:
+            self._take_terminal(undo)
             self._take_signals(undo)
-            threading.Thread(target=self._pump_input, name="stdin", daemon=True).start()
+            self._start_input()
             if sys.platform == "win32":
                 self._receive_beside()
             else:
                 self._receive()
+        finally:
+            for step in reversed(undo):
+                step()
         if self._status is None:
             raise self._agent.lost()
         return self._status
@@ -76,9 +79,8 @@ class Session:
                 elif kind == protocol.STDERR:
                     _write(_ERR, payload)
                 elif kind == protocol.CREDIT:
-                    with self._credit_grew:
-                        self._credit += protocol.parse_number(payload)
-                        self._credit_grew.notify()
+                    if self._pump is not None:
+                        self._pump.grant(protocol.parse_number(payload))
                 elif kind == protocol.EXIT:
                     self._status = protocol.parse_number(payload)
         except _Left:
@@ -86,6 +88,7 @@ class Session:
 
     def _receive_beside(self) -> None:
         """Windows: a blocked receive hears no Ctrl-C, and nobody tells of a new window size."""
+        import threading
 
         def receive() -> None:
             try:
@@ -114,30 +117,44 @@ class Session:
         except OSError:
             return  # the receiving side finds out why
 
-    def _pump_input(self) -> None:
-        while self._stdin is not None:
-            with self._credit_grew:
-                self._credit_grew.wait_for(lambda: self._credit > 0)
-                credit = self._credit
-            data = _read(self._stdin, min(credit, protocol.CHUNK))
-            if not data:
-                break
-            with self._credit_grew:
-                self._credit -= len(data)
-            self._send(protocol.frame(protocol.STDIN, data))
-        self._send(protocol.frame(protocol.STDIN_END))
-
-    def _take_signals(self, undo: ExitStack) -> None:
-        if threading.current_thread() is not threading.main_thread():
+    def _start_input(self) -> None:
+        if self._stdin is None:
+            self._send(protocol.frame(protocol.STDIN_END))
             return
+        from cli.stdin import InputPump
+
+        self._pump = InputPump(self._stdin, self._send)
+        self._pump.start()
+
+    def _take_terminal(self, undo: list[Callable[[], object]]) -> None:
+        if sys.platform == "win32":
+            from cli.terminal import make_binary
+
+            make_binary(*{_OUT, _ERR, self._stdin if self._stdin is not None else _IN})
+        if self._tty and self._stdin is not None and os.isatty(self._stdin):
+            from contextlib import ExitStack
+
+            from cli.terminal import raw_terminal
+
+            raw = ExitStack()
+            raw.enter_context(raw_terminal(self._stdin, _OUT))
+            undo.append(raw.close)
+
+    def _take_signals(self, undo: list[Callable[[], object]]) -> None:
         handlers: dict[str, Any] = dict.fromkeys(_FORWARDED_SIGNALS, self._pass_signal)
         if self._tty:
             handlers["SIGWINCH"] = lambda *_: self._pass_size()
+        replaced: list[tuple[int, Any]] = []
+        undo.append(lambda: [signal.signal(*pair) for pair in replaced])
         for name, handler in handlers.items():
             number = getattr(signal, name, None)
             # nohup's and a background job's "ignore" stays.
-            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-                undo.callback(signal.signal, number, signal.signal(number, handler))
+            if number is None or signal.getsignal(number) is signal.SIG_IGN:
+                continue
+            try:
+                replaced.append((number, signal.signal(number, handler)))
+            except ValueError:
+                return  # another thread than the main one: signals are not ours
 
     def _pass_signal(self, number: int, frame: object) -> None:
         del frame
@@ -159,31 +176,6 @@ class _Left(BaseException):
     """The user insists on leaving. No `except Exception` may hold it."""
 
 
-def _read(descriptor: int, size: int) -> bytes:
-    _wait_foreground(descriptor)
-    while True:
-        try:
-            return os.read(descriptor, size)
-        except BlockingIOError:
-            select.select([descriptor], [], [])
-        except OSError:
-            return b""  # closed, or a terminal that went away
-
-
-def _wait_foreground(descriptor: int) -> None:
-    """A job in the background that reads its terminal is stopped by the system; ours may not need to read at all."""
-    if sys.platform == "win32" or not os.isatty(descriptor):
-        return
-    pause = threading.Event()
-    while True:
-        try:
-            if os.tcgetpgrp(descriptor) == os.getpgrp():
-                return
-        except OSError:
-            return  # not our controlling terminal: nobody stops us
-        pause.wait(_POLL_SECONDS)
-
-
 def _write(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
@@ -191,6 +183,8 @@ def _write(descriptor: int, data: bytes) -> None:
             view = view[os.write(descriptor, view) :]
         except BlockingIOError:
             # Somebody who shares the terminal made it non-blocking.
+            import select
+
             select.select([], [descriptor], [])
         except BrokenPipeError:
             raise

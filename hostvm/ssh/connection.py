@@ -211,7 +211,7 @@ class Connection:
     ) -> SshProcess:
         text = command_text(argv, env, cwd)
         try:
-            channel = self._transport.open_guest_channel("session")
+            channel = self._transport.take_session()
         except OSError as error:
             raise SshError(
                 "the guest did not start a program",
@@ -222,6 +222,7 @@ class Connection:
         if pty is not None:
             channel.request("pty-req", pty.term, pty.columns, pty.rows, 0, 0, b"\0", reply=True)
         channel.request("exec", text, reply=True)
+        self._transport.prepare_session()
         return SshProcess(channel, has_pty=pty is not None)
 
 

@@ -63,6 +63,7 @@ class GuestChannel(Channel):
         super().__init__(number)
         self.exit_signal: str | None = None
         self.reader_gone = False
+        self.answered = threading.Event()  # the guest's answer to its opening
         self.open_failure: str | None = None
         self.abandoned = False
 
@@ -111,6 +112,7 @@ class GuestTransport(paramiko.Transport):
         # last messages always find it and its number can be forgotten afterwards.
         self._open: dict[int, GuestChannel] = {}
         self._pong = threading.Event()
+        self._spare: GuestChannel | None = None
         handlers: dict[int, Callable[[Message], None]] = self._handler_table  # type: ignore[attr-defined]
         handlers[common.MSG_CHANNEL_OPEN_SUCCESS] = self._open_succeeded
         handlers[common.MSG_CHANNEL_OPEN_FAILURE] = self._open_failed
@@ -124,12 +126,33 @@ class GuestTransport(paramiko.Transport):
         :raises ConnectionError: the connection is gone.
         :raises TimeoutError: no answer within `timeout` seconds.
         """
+        return self._opened(self._begin_channel(kind, *fields), timeout)
+
+    def take_session(self, timeout: float = 30.0) -> GuestChannel:
+        """A session channel: the spare one, without a round trip, or a new one. Raises as `open_guest_channel`."""
+        with self.lock:
+            spare, self._spare = self._spare, None
+        if spare is None or spare.closed or spare.open_failure is not None:
+            spare = self._begin_channel("session")
+        return self._opened(spare, timeout)
+
+    def prepare_session(self) -> None:
+        """Ask for the next `take_session`'s channel without waiting. sshd keeps an idle one for as long as need be."""
+        with contextlib.suppress(ConnectionError):
+            channel = self._begin_channel("session")
+            with self.lock:
+                spare, self._spare = self._spare, channel
+            if spare is not None:  # another thread was as fast
+                spare.abandoned = True
+                if spare.active:
+                    spare.close()
+
+    def _begin_channel(self, kind: str, *fields: str | int) -> GuestChannel:
         with self.lock:
             number = self._next_channel()  # type: ignore[attr-defined]
             channel = GuestChannel(number)
-            opened = threading.Event()
             self._channels.put(number, channel)  # type: ignore[attr-defined]
-            self.channel_events[number] = opened
+            self.channel_events[number] = channel.answered
             self.channels_seen[number] = True
             self._open[number] = channel
             channel._set_transport(self)  # type: ignore[attr-defined]  # noqa: SLF001
@@ -138,7 +161,10 @@ class GuestTransport(paramiko.Transport):
             self._unlink_channel(number)
             raise ConnectionError("the ssh connection is closed")
         self.send_user(_message(common.cMSG_CHANNEL_OPEN, kind, number, WINDOW, PACKET, *fields))
-        answered = opened.wait(timeout)
+        return channel
+
+    def _opened(self, channel: GuestChannel, timeout: float) -> GuestChannel:
+        answered = channel.answered.wait(timeout)
         if channel.active:
             return channel
         if channel.open_failure is not None:

@@ -4,6 +4,7 @@ import os
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from agent_rig import connect_to, until
@@ -205,9 +206,34 @@ def test_channels_are_forgotten(guest, engine):
     for _ in range(50):
         guest.open_socket(str(engine.path)).close()
     guest.run(["true"])
-    until(lambda: not transport._open)
-    assert not transport.channels_seen
-    assert not transport.channel_events
+    spare = transport._spare.chanid
+    until(lambda: set(transport._open) == {spare} and not transport.channel_events)
+    assert set(transport.channels_seen) == {spare}
+
+
+def test_a_program_starts_on_the_spare_channel(guest):
+    guest.run(["true"])
+    spare = guest._transport._spare
+    until(lambda: spare.active)
+    process = guest.stream(["sh", "-c", "exit 7"])
+    assert process._channel is spare
+    assert process.wait() == 7
+    assert guest._transport._spare not in (None, spare)
+    process.close()
+
+
+def test_a_spare_channel_that_was_closed_is_not_used(guest):
+    guest.run(["true"])
+    spare = guest._transport._spare
+    until(lambda: spare.active)
+    spare.close()
+    assert guest.run(["echo", "fresh"]).stdout == b"fresh\n"
+
+
+def test_many_programs_at_once_leave_one_spare_channel(guest):
+    with ThreadPoolExecutor(20) as pool:
+        assert {done.stdout for done in pool.map(lambda _: guest.run(["echo", "x"]), range(60))} == {b"x\n"}
+    until(lambda: set(guest._transport._open) == {guest._transport._spare.chanid})
 
 
 def test_ping_and_end_of_the_connection(sshd):
