@@ -108,4 +108,5 @@ def accelerator(name: str) -> str:
 
 def use_scratch(folder: Path) -> None:
     """Machines and sockets of the benchmark's own; the cache is the user's unless HOSTVM_CACHE says otherwise."""
+    os.environ["DOCKER_CONFIG"] = str(folder / "docker")
     os.environ["HOSTVM_HOME"], os.environ["HOSTVM_RUN"] = str(folder / "home"), str(folder / "run")

@@ -82,6 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_doctor(verbs)
     _add_port_verbs(verbs)
     _add_image_verbs(verbs)
+    _add_client_verbs(verbs)
     verbs.add_parser("docker", help="forward a docker command line to the machine", add_help=False)
     verbs.add_parser("compose", help="forward a docker compose command line to the machine", add_help=False)
     return parser
@@ -119,6 +120,7 @@ def _add_machine_verbs(verbs: Verbs) -> None:
         "hostvm start lab --driver libvirt",
     )
     _add_settings(start)
+    start.add_argument("--use-context", action="store_true", help="let docker clients use it: docker context hostvm")
     create = _verb(
         verbs, "create", "life:create", "make a machine without starting it", "hostvm create ci --memory 2GiB"
     )
@@ -252,3 +254,17 @@ def _add_image_verbs(verbs: Verbs) -> None:
     for name, text in (("inspect", "a guest image's manifest, as JSON"), ("rm", "delete a guest image")):
         verb = _verb(parts, name, f"image:{name}", text, f"hostvm image {name} docker", named=False)
         verb.add_argument("reference", metavar="REF", help="a recipe's name, or a digest or its beginning")
+
+
+def _add_client_verbs(verbs: Verbs) -> None:
+    context = verbs.add_parser("context", help="docker contexts that lead to machines")
+    parts = context.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
+    _verb(
+        parts,
+        "use",
+        "context:use",
+        "let docker clients on this computer use the machine's engine",
+        "hostvm context use",
+        "hostvm context use ci",
+    )
+    _verb(parts, "ls", "context:ls", "list the machines' docker contexts", "hostvm context ls", named=False)

@@ -21,6 +21,7 @@ def ensure_ready(paths: MachinePaths) -> None:
     if agent_is_ready(paths.run_dir):
         return
     from cli.commands.common import require_machine
+    from cli.contexts import keep_context
     from cli.progress import make_progress
     from hostvm.locks import machine_lock
     from hostvm.machines.boot import require_startable, start_machine
@@ -30,4 +31,6 @@ def ensure_ready(paths: MachinePaths) -> None:
     require_machine(paths)
     require_startable(paths)
     with machine_lock(paths):
-        start_machine(paths, make_progress(quiet=False), find_engine(load_spec(paths.spec).engine).socket)
+        progress = make_progress(quiet=False)
+        start_machine(paths, progress, find_engine(load_spec(paths.spec).engine).socket)
+        keep_context(paths, progress)

@@ -39,6 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("HOSTVM_HOME", str(scratch / "home"))
     os.environ.setdefault("HOSTVM_RUN", str(scratch / "run"))
     os.environ.setdefault("HOSTVM_CACHE", str(config.rootpath / "build" / "test-cache"))
+    os.environ["DOCKER_CONFIG"] = str(scratch / "docker")  # starts write contexts there
     for name in ("HOSTVM_MACHINE", "HOSTVM_CLIENT", "DOCKER_HOST", "DOCKER_CONTEXT"):
         os.environ.pop(name, None)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cli.commands.common import chosen_paths, confirm, existing_paths, print_json, say
+from cli.contexts import drop_context, keep_context
 from cli.progress import make_progress
 from hostvm.errors import MachineError
 from hostvm.guest_images import ensure_image
@@ -68,6 +69,7 @@ def start(options: argparse.Namespace) -> int:
         else:
             _refuse_other(paths, options)
         seconds = start_machine(paths, progress, _engine_socket(paths))
+        keep_context(paths, progress, use=options.use_context)
     if options.json:
         return print_json(observe(paths).facts())
     suffix = "" if paths.name == "default" else f" -m {paths.name}"
@@ -116,6 +118,7 @@ def restart(options: argparse.Namespace) -> int:
     with machine_lock(paths):
         stop_machine(paths, progress)
         seconds = start_machine(paths, progress, _engine_socket(paths))
+        keep_context(paths, progress)
     if options.json:
         return print_json(observe(paths).facts())
     say(options, f"machine {paths.name} is ready again after {seconds or 0:.1f} s")
@@ -130,7 +133,9 @@ def remove(options: argparse.Namespace) -> int:
     if not options.force and not confirm(question):
         say(options, "nothing was deleted")
         return 1
+    progress = make_progress(quiet=options.quiet)
     with machine_lock(paths):
-        remove_machine(paths, make_progress(quiet=options.quiet), force=options.force)
+        remove_machine(paths, progress, force=options.force)
+        drop_context(paths, progress)
     say(options, f"machine {paths.name} is deleted")
     return 0
