@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import sys
 
+from cli.shims import native_client
+
 # A word of docker's command line -> the plugin that must be there for it.
 _PLUGIN_WORDS = {
     "build": "docker-buildx",
@@ -46,23 +48,10 @@ def find_host_client(words: list[str]) -> str | None:
     """The path of a docker client on this computer that can run `docker WORDS`; None when the guest's must."""
     if choice() == "guest":
         return None
-    client = _which("docker")
+    client = native_client("docker")
     if client is None or not _plugin_is_there(words):
         return None
     return client
-
-
-def _which(name: str) -> str | None:
-    """As shutil.which, which takes 3 ms to import."""
-    if sys.platform == "win32":
-        import shutil
-
-        return shutil.which(name)
-    for folder in os.get_exec_path():
-        path = os.path.join(folder, name)  # noqa: PTH118
-        if os.access(path, os.X_OK) and not os.path.isdir(path):  # noqa: PTH112
-            return path
-    return None
 
 
 def _plugin_is_there(words: list[str]) -> bool:
@@ -93,6 +82,7 @@ def run_host_client(client: str, words: list[str], docker_host: str) -> int:
     """Become the client; only Windows, which cannot, waits for it."""
     env = {key: value for key, value in os.environ.items() if key not in ("DOCKER_CONTEXT", "DOCKER_TLS_VERIFY")}
     env["DOCKER_HOST"] = docker_host
+    env["HOSTVM_CLIENT"] = "guest"  # a "docker" on PATH that calls hostvm again finds an end in the guest's client
     if sys.platform != "win32":
         os.execve(client, ["docker", *words], env)  # noqa: S606 - the user's own words to the user's own client
     # Bind mounts of compose files: `C:\x` is said as `/c/x`, where the guest has it.

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     Verbs: TypeAlias = "argparse._SubParsersAction[_Parser]"  # noqa: SLF001 - the only name it has
 
+_SYSTEM_SOCKET = "/var/run/docker.sock"
 _ABOUT = """\
 Linux containers on this computer: a lightweight guest VM with a real engine in it.
 
@@ -268,3 +269,22 @@ def _add_client_verbs(verbs: Verbs) -> None:
         "hostvm context use ci",
     )
     _verb(parts, "ls", "context:ls", "list the machines' docker contexts", "hostvm context ls", named=False)
+    shim = verbs.add_parser("shim", help="launchers: type docker where no docker client is")
+    parts = shim.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
+    install = _verb(
+        parts,
+        "install",
+        "shim:install",
+        "put launchers called docker and docker-compose on PATH, where no native client is",
+        "hostvm shim install",
+        "hostvm shim install ci --dir ~/bin    # always for the machine ci",
+        "hostvm shim install --socket --yes    # also /var/run/docker.sock, for programs that know no DOCKER_HOST",
+    )
+    install.add_argument("--force", action="store_true", help="also where a native client is found on PATH")
+    install.add_argument("--yes", action="store_true", help="do not ask before --socket")
+    remove = _verb(parts, "rm", "shim:remove", "remove the launchers", "hostvm shim rm", named=False)
+    show = _verb(parts, "ls", "shim:ls", "list the launchers and what they stand before", "hostvm shim ls", named=False)
+    for verb in (install, remove, show):
+        verb.add_argument("--dir", metavar="DIR", help="where launchers are (default: ~/.local/bin, and all of PATH)")
+        verb.add_argument("--socket", nargs="?", const=_SYSTEM_SOCKET, metavar="PATH", help=f"also {_SYSTEM_SOCKET}")
+        verb.set_defaults(socket=None if verb is install else _SYSTEM_SOCKET)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+from pathlib import Path
 
 import pytest
 from machines import hostvm, run, succeed
@@ -34,3 +37,34 @@ def test_the_context_in_use_is_taken_when_asked_and_given_back(machine, client_p
     assert f"hostvm-{name} true" not in names
     assert f"hostvm-{machine.name} true" in names
     succeed(run(client_program, "context", "use", "default"))
+
+
+def test_a_launcher_is_a_docker_client(machine, tmp_path, client_program):
+    words = ["shim", "install", machine.name, "--dir", str(tmp_path)]
+    path = os.pathsep.join(["/usr/bin", "/bin"])
+    if shutil.which("docker", path=path) is None:
+        succeed(hostvm(*words, env={"PATH": path}))
+    succeed(hostvm(*words, "--force"))
+    env = {"PATH": f"{tmp_path}{os.pathsep}{path}", "HOSTVM_CLIENT": "auto"}
+    assert succeed(run("sh", "-c", "docker info --format '{{.KernelVersion}}'", env=env)) == machine.shell(
+        "uname", "-r"
+    )
+    assert run("sh", "-c", "docker run --rm busybox sh -c 'echo out; echo err >&2; exit 5'", env=env).status == 5
+    assert succeed(run("docker-compose", "version", "--short", env=env)).startswith(("2.", "v2."))
+    # The launcher first on PATH and a native client behind it: the native one is used, the launcher never meets itself.
+    env["PATH"] = os.pathsep.join([str(tmp_path), str(Path(client_program).parent), path])
+    shown = succeed(run("docker", "version", "--format", "{{.Client.Version}} {{.Server.Version}}", env=env)).split()
+    assert shown[0] == succeed(run(client_program, "--version")).split()[2].rstrip(",")
+    assert shown[1] == machine.docker("version", "--format", "{{.Server.Version}}")
+    succeed(hostvm("shim", "rm", "--dir", str(tmp_path)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_systems_socket_is_a_link_to_the_machines(machine, tmp_path, client_program):
+    link = tmp_path / "docker.sock"
+    bins = str(tmp_path / "bin")
+    succeed(hostvm("shim", "install", machine.name, "--dir", bins, "--socket", str(link), "--yes"))
+    shown = succeed(run(client_program, "-H", f"unix://{link}", "info", "--format", "{{.KernelVersion}}"))
+    assert shown == machine.shell("uname", "-r")
+    succeed(hostvm("shim", "rm", "--dir", bins, "--socket", str(link)))
+    assert not link.is_symlink()

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from cli.host_client import find_host_client, subcommand
+from cli.shims import launcher
 
 
 @pytest.fixture
@@ -35,6 +38,18 @@ def test_which_word_of_docker_it_is(words, found):
 
 def test_a_client_here_is_used(client):
     assert find_host_client(["ps"]) == str(client)
+
+
+def test_our_own_launcher_is_no_client(client, tmp_path, monkeypatch):
+    shims = tmp_path / "shims"
+    shims.mkdir()
+    name, content = launcher("docker", ["/opt/hostvm"], "")
+    (shims / name).write_bytes(content)
+    (shims / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{shims}{os.pathsep}{client.parent}")
+    assert find_host_client(["ps"]) == str(client)
+    monkeypatch.setenv("PATH", str(shims))
+    assert find_host_client(["ps"]) is None
 
 
 def test_unless_the_guests_is_asked_for(client, monkeypatch):
