@@ -150,6 +150,17 @@ def _add_machine_verbs(verbs: Verbs) -> None:
         "hostvm -m ci shell -- sh -c 'echo \"$HOSTNAME\"'",
     )
     shell.set_defaults(forwarded=True)
+    cp = _verb(
+        verbs,
+        "cp",
+        "cp:cp",
+        "copy files and folders between this computer and a machine; modes and times are kept",
+        "hostvm cp notes.txt :/root/",
+        "hostvm cp ci:/var/log/dockerd ./logs",
+        "hostvm cp a b c :/srv/          # the folder /srv",
+        named=False,
+    )
+    cp.add_argument("places", nargs="+", metavar="PLACE", help="sources, then the target; a machine's is [NAME]:PATH")
     move = _verb(
         verbs,
         "move",

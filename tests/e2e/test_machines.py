@@ -185,3 +185,36 @@ def test_the_doctor_finds_what_is_damaged_in_a_machine_that_is_off(unique):
         assert done.status == 1
     finally:
         succeed(hostvm("rm", "--force", name))
+
+
+def test_files_and_folders_are_copied_both_ways(machine, tmp_path, unique):
+    tree = tmp_path / "tree"
+    (tree / "in ner").mkdir(parents=True)
+    (tree / "in ner" / "é\nnew.bin").write_bytes(bytes(range(256)) * 8192)
+    (tree / "run.sh").write_text("#!/bin/sh\n")
+    (tree / "run.sh").chmod(0o750)
+    (tree / "link").symlink_to("run.sh")
+    os.utime(tree / "run.sh", (1_000_000_000, 1_000_000_000))
+    there = f"/root/{unique('copied')}"
+    succeed(hostvm("cp", str(tree), f"{machine.name}:{there}"))
+    assert machine.shell("stat", "-c", "%a %Y %u", f"{there}/run.sh") == "750 1000000000 0\n"
+    succeed(hostvm("-m", machine.name, "cp", f":{there}", str(tmp_path / "back")))
+    back = tmp_path / "back"
+    assert (back / "in ner" / "é\nnew.bin").read_bytes() == (tree / "in ner" / "é\nnew.bin").read_bytes()
+    assert (back / "link").readlink() == Path("run.sh")
+    assert (back / "run.sh").stat().st_mode & 0o777 == 0o750
+    assert (back / "run.sh").stat().st_mtime == 1_000_000_000
+    # Into a folder that is there, under the own name; and what is missing is told.
+    succeed(hostvm("cp", f"{machine.name}:{there}/run.sh", f"{tmp_path}/"))
+    assert (tmp_path / "run.sh").read_text() == "#!/bin/sh\n"
+    for words, why in (
+        ((str(tmp_path / "none"), f"{machine.name}:/root/"), "there is no"),
+        ((f"{machine.name}:/none", str(tmp_path)), "there is no /none in the guest"),
+        ((str(tree), f"{machine.name}:/none/here"), "there is no folder /none in the guest"),
+        ((str(tree), f"{machine.name}:/proc/{unique('x')}"), "the guest refuses"),
+    ):
+        done = hostvm("cp", *words)
+        assert done.status == 1, done
+        assert why in done.err
+        assert "->" in done.err
+    machine.shell("rm", "-rf", there)
