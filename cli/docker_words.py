@@ -46,6 +46,7 @@ _NO_INPUT = frozenset(
         *("top", "unpause", "update", "version", "wait", "list", "down"),
     }
 )
+_STARTS = frozenset({"run", "start", "restart", "up"})
 _DRAWS = frozenset({"build", "buildx", "builder", "load", "login", "pull", "push", "stats"})
 _COMPOSE_DRAWS = frozenset(
     {"build", "create", "down", "kill", "pause", "pull", "push", "restart", "rm", "start", "stop", "unpause", "up"}
@@ -69,6 +70,11 @@ def plan(words: list[str], terminals: tuple[bool, bool, bool]) -> tuple[bool, bo
     if wants_terminal(words) and terminals[0] and terminals[1]:
         return True, True
     return draws(words) and all(terminals), reads_input(words)
+
+
+def starts(words: list[str]) -> bool:
+    """Whether the command starts containers, so that what becomes of their ports is of interest."""
+    return _split(words)[1] in _STARTS
 
 
 def draws(words: list[str]) -> bool:

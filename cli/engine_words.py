@@ -51,7 +51,7 @@ def _run_here(name: str, client: str, words: list[str]) -> int:
 
 
 def _run_in_guest(name: str, prefix: tuple[str, ...], words: list[str]) -> int:
-    from cli.docker_words import plan
+    from cli.docker_words import plan, starts
     from cli.guest_env import engine_env
 
     env = engine_env(os.environ)
@@ -66,7 +66,8 @@ def _run_in_guest(name: str, prefix: tuple[str, ...], words: list[str]) -> int:
 
         words = for_guest(words, os.getcwd(), os.environ)  # noqa: PTH109 - a plain word for plain words
     tty, reads = plan(words, (os.isatty(0), os.isatty(1), os.isatty(2)))
-    return _forward(name, [*prefix, *words], tty=tty, stdin=0 if reads else None, env=env)
+    stdin = 0 if reads else None
+    return _forward(name, [*prefix, *words], tty=tty, stdin=stdin, env=env, notices=starts(words))
 
 
 def _forward(name: str, argv: list[str], **options: Any) -> int:

@@ -33,6 +33,7 @@ def forward(
     cwd: str | None = None,
     ready: bool = True,
     wait: float = WAIT,
+    notices: bool = False,
 ) -> int:
     """Run one argv in the guest as if it ran here, and return its exit status (128+n: ended by signal n).
 
@@ -47,6 +48,7 @@ def forward(
     :param cwd: the folder to be in, if the guest has it; None: this process's.
     :param ready: the whole machine must be ready, not only its ssh.
     :param wait: seconds that it may take to become so.
+    :param notices: what the agent has to say meanwhile (a published port is taken) goes to standard error.
     :raises AgentAbsent: no agent listens.
     :raises AgentNotReady: the machine was not ready in time; nothing was done.
     :raises HostvmError: the command could not be run, or the agent or machine went away.
@@ -64,6 +66,7 @@ def forward(
         "cwd": cwd or _own_folder(),
         "wait": wait,
         "ready": ready,
+        "notices": notices,
     }
     if tty:
         rows, columns = size or terminal_size(_IN)

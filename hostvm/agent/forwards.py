@@ -119,7 +119,9 @@ class Ports:
         if forward.protocol == "tcp":
             return TcpPort(forward, self._loop, self._rules, self._connect, self._crowded)
         if not forward.outside or not self._rules.able:
-            raise OSError(errno.EOPNOTSUPP, "UDP reaches only ports that the guest has on all its addresses")
+            raise OSError(
+                errno.EOPNOTSUPP, "UDP cannot be led to one address of the guest; publish it without an address"
+            )
         return UdpPort(forward, self._loop, self._rules)
 
     def _crowded(self) -> bool:

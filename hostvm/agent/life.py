@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hostvm.agent.client import AgentNotReady
 from hostvm.agent.engine import wait_engine
+from hostvm.agent.service import Settles
 from hostvm.checks import run_checks
 from hostvm.console import ENGINE_MARK, SSH_MARK, ConsoleMark
 from hostvm.errors import HostvmError, SshError
@@ -35,6 +36,7 @@ _PING_EVERY = 15.0
 _PING_WAITS = 20.0
 _SILENT_MOST = 15
 _CONSOLE_LINES = 20
+_SETTLE_SECONDS = 1.0
 
 
 class MachineOffError(Exception):
@@ -151,6 +153,12 @@ class Life:
                 raise error
             if self._stop.is_set():
                 raise self._not_ready()
+
+    def settle(self) -> None:
+        """Wait a moment until the services have caught up with the guest."""
+        for service in self._services:
+            if isinstance(service, Settles):
+                service.settle(_SETTLE_SECONDS)
 
     def describe(self) -> dict[str, Any]:
         """Facts for `status`. Times are seconds since the agent began."""

@@ -43,6 +43,7 @@ class _Host:
     def __init__(self, ports: Ports, log: Callable[[str], None]) -> None:
         self._ports = ports
         self._log = log
+        self.clients: Callable[[str], None] = lambda _: None
 
     def open_port(self, forward: PortForward) -> None:
         self._ports.open_port(forward)
@@ -55,6 +56,10 @@ class _Host:
 
     def log(self, text: str) -> None:
         self._log(text)
+
+    def tell(self, text: str) -> None:
+        self._log(text)
+        self.clients(text)
 
 
 def run_agent(
@@ -109,11 +114,13 @@ def _serve(
     rules = Rules(forwards, config.ssh_port, log)
     ports = Ports(lambda host, port: _as_oserror(lambda: connect_port(host, port)), rules, log)
     facts: dict[str, Any] = {"name": config.name}
-    life = Life(config, services, checks, is_running, _Host(ports, log))
+    host = _Host(ports, log)
+    life = Life(config, services, checks, is_running, host)
     with contextlib.ExitStack() as undo:
         undo.callback(ports.close)
         server = Server(config.agent_sock, life, ports, log, life.stop, facts)
         undo.callback(server.close)
+        host.clients = server.tell
         if config.engine_socket:
             listeners = [LocalListener(config.engine_sock), *_pipe(config.name, log)]
             for listener in listeners:

@@ -46,6 +46,7 @@ class Server:
         self._shutdown = shutdown
         self._facts = facts
         self._sessions = 0
+        self._told: dict[Client, str] = {}
         self._lock = threading.Lock()
         self._listener = LocalListener(path)
         serve_each(self._listener, self._serve, "agent-socket")
@@ -53,6 +54,14 @@ class Server:
     def close(self) -> None:
         """Take no more requests and remove the socket."""
         self._listener.close()
+
+    def tell(self, text: str) -> None:
+        """A line on standard error of each command that asked for notices."""
+        with self._lock:
+            told = list(self._told.items())
+        for client, end in told:
+            with contextlib.suppress(OSError):
+                client.send(protocol.frame(protocol.STDERR, f"hostvm: {text}{end}".encode()))
 
     def _serve(self, sock: socket.socket) -> None:
         with contextlib.closing(sock), protocol.reader(sock) as frames:
@@ -112,12 +121,15 @@ class Server:
         )
         with self._lock:
             self._sessions += 1
+            if hello.get("notices"):
+                self._told[client] = "\r\n" if size else "\n"
         try:
             client.send(protocol.control(protocol.OK, {}))
-            ExecSession(client, process).run()
+            ExecSession(client, process, self._life.settle if hello.get("notices") else _nothing).run()
         finally:
             with self._lock:
                 self._sessions -= 1
+                self._told.pop(client, None)
             with contextlib.suppress(OSError, SshError):
                 process.close()
 
@@ -161,3 +173,7 @@ class Server:
             "ports": self._ports.describe(),
             **self._life.describe(),
         }
+
+
+def _nothing() -> None:
+    """What a command needs that starts no containers."""

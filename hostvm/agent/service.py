@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from hostvm.guest import Guest
@@ -72,6 +72,9 @@ class Host(Protocol):
     def log(self, text: str) -> None:
         """One line for agent.log."""
 
+    def tell(self, text: str) -> None:
+        """One line for agent.log and for whoever runs a command now that asked for such lines."""
+
 
 class Service(Protocol):
     """A job with the life of one ssh connection."""
@@ -89,3 +92,14 @@ class Service(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """Facts for `hostvm status --json`."""
+
+
+@runtime_checkable
+class Settles(Protocol):
+    """What a service may be able to do besides."""
+
+    def settle(self, timeout: float) -> None:
+        """Return when what happened in the guest before this call has taken effect here, or `timeout` seconds passed.
+
+        Asked before a command that started containers ends, so that their ports are open when it has.
+        """

@@ -51,10 +51,14 @@ class Client:
 
 
 class ExecSession:
-    """Joins a client to a program until the program ends or the client leaves."""
+    """Joins a client to a program until the program ends or the client leaves.
 
-    def __init__(self, client: Client, process: GuestProcess) -> None:
+    :param settle: called between the program's end and telling the client of it.
+    """
+
+    def __init__(self, client: Client, process: GuestProcess, settle: Callable[[], None] = lambda: None) -> None:
         self._client = client
+        self._settle = settle
         self._process = process
         # Bounded by the client's credit, not by the queue: a client that exceeds it is thrown out.
         self._input: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
@@ -129,6 +133,7 @@ class ExecSession:
             self._client.fail(error)
             return
         self._finished.set()
+        self._settle()
         with contextlib.suppress(OSError):
             self._client.send(last)
 

@@ -10,6 +10,7 @@ import errno
 import http.client
 import json
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from hostvm.errors import HostvmError
@@ -55,6 +56,8 @@ class PortService:
         self._listening: dict[PortForward, str] = {}
         self._open: dict[PortForward, str] = {}
         self._failed: dict[PortForward, tuple[str, str]] = {}
+        self._applied = threading.Condition()
+        self._known: set[str] = set()
         self._events: Stream | None = None
         self._stopped = threading.Event()
         self._work = threading.Event()
@@ -74,6 +77,16 @@ class PortService:
         with self._lock:
             if self._events is not None:
                 self._events.close()
+
+    def settle(self, timeout: float) -> None:
+        """See `hostvm.agent.service.Settles`: every container that runs now is known, and its ports are open."""
+        deadline = time.monotonic() + timeout
+        try:
+            running = {str(container["Id"]) for container in self._api().call("GET", "/containers/json")}
+        except (OSError, HostvmError, http.client.HTTPException):
+            return  # the engine is gone: nothing more will happen
+        with self._applied:
+            self._applied.wait_for(lambda: running <= self._known, deadline - time.monotonic())
 
     def describe(self) -> dict[str, Any]:
         """Open ports with what they carried, and those that could not be opened with why."""
@@ -212,7 +225,7 @@ class PortService:
         with self._lock:
             if self._stopped.is_set():
                 return
-            wanted = self._wanted()
+            known, wanted = set(self._containers), self._wanted()
             for forward in set(self._open) - set(wanted):
                 del self._open[forward]
                 self._host.close_port(forward)
@@ -224,6 +237,9 @@ class PortService:
                     self._open[forward] = name
                 else:
                     self._open_one(forward, name)
+        with self._applied:
+            self._known = known
+            self._applied.notify_all()
 
     def _open_one(self, forward: PortForward, name: str) -> None:
         try:
@@ -233,7 +249,9 @@ class PortService:
                 return  # this computer has no IPv6, and nobody asked for it
             why = fault.strerror or str(fault)
             if forward not in self._failed:
-                self._host.log(f"ports: {name} wants {text_of(forward)}, which cannot be opened: {why}")
+                self._host.tell(
+                    f"{name} wants {text_of(forward)} here, which cannot be opened: {why}; it is tried again"
+                )
             self._failed[forward] = (name, why)
             self._work.set()
             return

@@ -1,6 +1,6 @@
 import pytest
 
-from cli.docker_words import draws, plan, reads_input, wants_terminal
+from cli.docker_words import draws, plan, reads_input, starts, wants_terminal
 
 ALL = (True, True, True)
 
@@ -140,3 +140,19 @@ def test_plan_drawing():
 @pytest.mark.parametrize("line", ["build .", "image build .", "buildx build .", "image pull x", "compose build"])
 def test_draws(line):
     assert draws(line.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["run", "-d", "web"], True),
+        (["container", "start", "web"], True),
+        (["compose", "-f", "x.yml", "up", "-d"], True),
+        (["ps"], False),
+        (["exec", "web", "run"], False),
+        (["compose", "run", "web"], True),
+        (["logs", "start"], False),
+    ],
+)
+def test_commands_that_start_containers(words, expected):
+    assert starts(words) is expected

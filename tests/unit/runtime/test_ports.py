@@ -167,6 +167,8 @@ class RecordingHost:
     def log(self, text):
         self.lines.append(text)
 
+    tell = log
+
 
 @pytest.fixture
 def host():
@@ -216,7 +218,7 @@ def test_a_taken_port_is_told_once_and_tried_again(service, host):
     wanted = {"web": [tcp("127.0.0.1", 80), tcp("127.0.0.1", 81)]}
     service.want(wanted)
     service.want(wanted)
-    assert len([line for line in host.lines if "web wants 127.0.0.1:80/tcp" in line]) == 1
+    assert len([line for line in host.lines if "web wants 127.0.0.1:80/tcp here" in line]) == 1
     assert service.describe()["failed"] == [
         {
             "container": "web",
