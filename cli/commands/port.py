@@ -33,8 +33,7 @@ def ls(options: argparse.Namespace) -> int:
         for row in rows:
             if row["state"] == "failed":
                 sys.stderr.write(
-                    f"hostvm: {row['host']}/{row['protocol']} for {row['container']} cannot be opened: {row['why']}; "
-                    "tried again every second\n"
+                    f"hostvm: {row['host']}/{row['protocol']} for {row['container']} cannot be opened: {row['why']}\n"
                 )
     return 1 if any(row["state"] == "failed" for row in rows) else 0
 

@@ -249,9 +249,8 @@ class PortService:
                 return  # this computer has no IPv6, and nobody asked for it
             why = fault.strerror or str(fault)
             if forward not in self._failed:
-                self._host.tell(
-                    f"{name} wants {text_of(forward)} here, which cannot be opened: {why}; it is tried again"
-                )
+                again = "" if fault.errno == errno.EOPNOTSUPP else "; tried again until it can"
+                self._host.tell(f"{name} wants {text_of(forward)} here, which cannot be opened: {why}{again}")
             self._failed[forward] = (name, why)
             self._work.set()
             return

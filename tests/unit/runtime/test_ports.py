@@ -235,6 +235,30 @@ def test_a_taken_port_is_told_once_and_tried_again(service, host):
     assert host.open == {tcp("127.0.0.1", 80), tcp("127.0.0.1", 81)}
 
 
+class OneAnswer:
+    """An engine that says the same containers run, whatever it is asked."""
+
+    def __init__(self, *ids):
+        self.ids = ids
+
+    def call(self, method, path):
+        return [{"Id": ident} for ident in self.ids]
+
+
+def test_settled_when_every_running_container_is_known(service, host):
+    service._api = lambda: OneAnswer("a", "b")
+    service.want({"a": []})
+    late = threading.Timer(0.05, lambda: service.want({"a": [], "b": [tcp("127.0.0.1", 80)]}))
+    late.start()
+    service.settle(30)
+    assert host.open == {tcp("127.0.0.1", 80)}
+
+
+def test_settling_ends_in_time(service):
+    service._api = lambda: OneAnswer("never known")
+    service.settle(0.01)
+
+
 def test_a_container_that_ends_takes_its_failure_along(service, host):
     host.refused = {80: errno.EACCES}
     service.want({"web": [tcp("127.0.0.1", 80)]})
