@@ -266,6 +266,25 @@ def test_compose(box):
         assert read_all(sock).startswith(b"HTTP/1.1 404")
 
 
+def test_services_of_a_swarm(box, unique):
+    name = unique("service")
+    mesh, own = free_ports(2)
+    box.docker("swarm", "init", "--advertise-addr", "10.0.2.15")
+    try:
+        publish = ("--publish", f"{mesh}:80", "--publish", f"published={own},target=80,mode=host")
+        web = ("--no-resolve-image", "--stop-grace-period", "0s", "busybox", "httpd", "-f")
+        box.docker("service", "create", "--detach", "--name", name, *publish, *web)
+        request = b"GET / HTTP/1.0\r\n\r\n"
+        for port in (mesh, own):
+            eventually(lambda port=port: b"404" in (quietly(echo, port, "127.0.0.1", request) or b""), "it answers", 60)
+        assert row(box, mesh)["container"] == name
+        assert row(box, own)["container"].startswith(f"{name}.1.")
+        box.docker("service", "rm", name)
+        eventually(lambda: not row(box, mesh), "its port is closed")
+    finally:
+        box.docker("swarm", "leave", "--force")
+
+
 def test_an_agent_that_is_killed_is_replaced_with_its_ports(machine, published):
     assert echo(published.plain) == b"hellobye"
     paths = MachinePaths.of(machine.name)
