@@ -60,6 +60,11 @@ class Rules:
             return
         self._jobs.put(lambda: then(self._make(protocol, guest_port)))
 
+    def lost(self, protocol: str, guest_port: int) -> None:
+        """Nothing listens at the port that was given: the hypervisor is another one than before (a restored guest)."""
+        with self._lock:
+            self._made.pop((protocol, guest_port), None)
+
     def drop(self, protocol: str, guest_port: int) -> None:
         """Remove it. Idempotent."""
         if self._forwards is not None:

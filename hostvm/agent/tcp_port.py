@@ -156,7 +156,7 @@ class TcpPort:
         guest.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         status = guest.connect_ex(("127.0.0.1", port))
         if status not in (0, *_IN_PROGRESS):
-            self._instead(client, guest)
+            self._instead(client, guest, refused=True)
             return
         if status == 0 or _is_connected(guest):
             self._join(client, guest)
@@ -173,7 +173,7 @@ class TcpPort:
             if events and guest.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0:
                 self._join(client, guest)
             else:
-                self._instead(client, guest)
+                self._instead(client, guest, refused=bool(events))
             self._free()
 
         self._loop.watch(guest, WRITE, settle)
@@ -189,8 +189,10 @@ class TcpPort:
         if self._unheard.pop(pair, None) is not None and not self._busy:
             self._gate()
 
-    def _instead(self, client: socket.socket, guest: socket.socket) -> None:
+    def _instead(self, client: socket.socket, guest: socket.socket, *, refused: bool) -> None:
         guest.close()
+        if refused:
+            self._rules.lost("tcp", self._forward.guest_port)
         self._by_ssh(client)
 
     # ---- through ssh, in a thread for each connection

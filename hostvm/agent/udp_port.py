@@ -123,8 +123,11 @@ class UdpPort:
         peer.seen = time.monotonic()
         try:
             peer.guest.send(data)
+        except ConnectionRefusedError:
+            self._lost()
+            return
         except OSError:
-            return  # full or refused: lost, as on any network
+            return  # full: lost, as on any network
         self.traffic.up += len(data)
 
     def answer(self, peer: _Peer, events: int) -> None:
@@ -133,6 +136,9 @@ class UdpPort:
         for _ in range(_AT_ONCE):
             try:
                 data = peer.guest.recv(_LARGEST)
+            except ConnectionRefusedError:
+                self._lost()
+                return
             except OSError:
                 return
             peer.seen = time.monotonic()
@@ -141,6 +147,12 @@ class UdpPort:
             except OSError:
                 continue
             self.traffic.down += len(data)
+
+    def _lost(self) -> None:
+        """The hypervisor's port is gone; the next datagram asks for another."""
+        self._rules.lost("udp", self._forward.guest_port)
+        for peer in list(self._peers.values()):
+            self._forget(peer)
 
     def _sweep(self) -> None:
         if self._closed:

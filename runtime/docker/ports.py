@@ -245,8 +245,8 @@ class PortService:
         try:
             self._host.open_port(forward)
         except OSError as fault:
-            if forward.host == "::1" and fault.errno in _NO_SUCH_ADDRESS:
-                return  # this computer has no IPv6, and nobody asked for it
+            if ":" in forward.host and forward.outside and fault.errno in _NO_SUCH_ADDRESS:
+                return  # this computer has no IPv6, and nobody asked for it: see published.py
             why = fault.strerror or str(fault)
             if forward not in self._failed:
                 again = "" if fault.errno == errno.EOPNOTSUPP else "; tried again until it can"
