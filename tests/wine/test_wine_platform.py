@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from uuid import uuid4
 
+import pexpect
 import pytest
 
 pytestmark = pytest.mark.wine
@@ -30,3 +32,20 @@ def test_what_is_private_and_what_is_atomic(windows, tmp_path):
     assert facts["admitted"] == [True, False]
     assert (facts["listener"], facts["after"]) == ("ended", "FileNotFoundError")
     assert (facts["window"], facts["alive"], facts["killed"]) == ("0", True, True)
+
+
+def test_the_console_is_raw_and_speaks_utf8(windows):
+    """Wine's console on a terminal of ours. It knows no escape sequences as input, no resizing, and keeps Ctrl-C."""
+    script = windows.path(Path(__file__).parent / "windows" / "terminal.py")
+    python = str(windows.top / "python" / "python.exe")
+    child = pexpect.spawn(
+        "wine", [python, script], env={**windows.env, "TERM": "xterm"}, dimensions=(30, 100), timeout=30
+    )
+    child.expect("ready")
+    child.send("a")
+    child.expect("keys 61 size 30 100")  # at once, without a line's end
+    child.send("\u00e9\u65e5")
+    child.expect("keys c3a9e697a5 ")
+    child.send("q")
+    child.expect("restored")
+    child.expect(pexpect.EOF)
