@@ -108,6 +108,12 @@ def _add_settings(verb: argparse.ArgumentParser) -> None:
     for setting in SETTINGS:
         if setting.option:
             verb.add_argument(f"--{setting.key.replace('_', '-')}", metavar=setting.metavar, help=setting.help)
+    verb.add_argument(
+        "--mount",
+        action="append",
+        metavar="SRC[:DST[:ro]]",
+        help="share a folder besides the home folder; repeatable; 'none' leaves the home folder out",
+    )
 
 
 def _add_machine_verbs(verbs: Verbs) -> None:
@@ -119,6 +125,7 @@ def _add_machine_verbs(verbs: Verbs) -> None:
         "hostvm start",
         "hostvm start build --cpus 4 --memory 8GiB --disk 100GiB",
         "hostvm start lab --driver libvirt",
+        "hostvm start web --mount none --mount ~/src --mount /data/photos:/photos:ro",
     )
     _add_settings(start)
     start.add_argument("--use-context", action="store_true", help="let docker clients use it: docker context hostvm")

@@ -42,6 +42,7 @@ AGENT_JSON = "agent.json"
 AGENT_LOCK = "agent.lock"
 DOCKER_SOCK = "docker.sock"
 QMP_SOCK = "qmp.sock"
+SHARES_JSON = "shares.json"
 
 DOCKER_PIPE = "docker_engine-hostvm"
 """Windows: the engine's API on this computer, of the machine `default`; others add `-NAME`."""

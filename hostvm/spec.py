@@ -6,12 +6,13 @@ A setting is declared once, in `SETTINGS`; the file's keys, the command's option
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from hostvm.errors import SpecError
+from hostvm.shares.model import Mount, default_mounts, parse_mounts, render_mounts
 from hostvm.sizes import GIB, MIB, format_size, parse_size
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class MachineSpec:
     image: str = "docker"
     autostart: bool = True
     ports: PortSettings = PortSettings()
+    mounts: tuple[Mount, ...] = field(default_factory=default_mounts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,7 @@ SETTINGS = (
     Setting("image", "REF", "guest image: a recipe's name or an image's digest", _parse_text),
     Setting("autostart", "BOOL", "start by itself when a forwarded command needs it", _parse_bool, option=False),
     Setting("ports", "MAP", "expose: loopback or lan, for `-p` without an address", _parse_ports, asdict, option=False),
+    Setting("mounts", "LIST", "folders of this computer in the guest", parse_mounts, render_mounts, option=False),
 )
 
 
@@ -192,6 +195,6 @@ def load_spec(path: Path) -> MachineSpec:
 def render_spec(spec: MachineSpec) -> str:
     """The text of machine.yaml; `load_spec` reads the same spec back."""
     rendered = {setting.key: setting.render(getattr(spec, setting.key)) for setting in SETTINGS}
-    assert set(rendered) == {field.name for field in fields(MachineSpec)}
+    assert set(rendered) == {one.name for one in fields(MachineSpec)}
     head = "# What this machine should be; a change takes effect at its next start.\n"
     return head + yaml.safe_dump(rendered, sort_keys=False)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from cli.commands.common import chosen_paths, confirm, existing_paths, print_json, say
 from cli.contexts import drop_context, keep_context
 from cli.progress import make_progress
-from hostvm.errors import MachineError
+from hostvm.errors import MachineError, SpecError
 from hostvm.guest_images import ensure_image
 from hostvm.locks import machine_lock
 from hostvm.machines.boot import start_machine
@@ -15,6 +15,7 @@ from hostvm.machines.create import create_machine
 from hostvm.machines.halt import stop_machine
 from hostvm.machines.observe import observe
 from hostvm.machines.remove import remove_machine
+from hostvm.shares.model import option_mounts
 from hostvm.sizes import human_size
 from hostvm.spec import SETTINGS, default_spec, load_spec, parse_settings
 from runtime.engine import find_engine
@@ -29,7 +30,13 @@ if TYPE_CHECKING:
 
 def _wanted(options: argparse.Namespace) -> dict[str, object]:
     given = {setting.key: getattr(options, setting.key, None) for setting in SETTINGS if setting.option}
-    return {key: value for key, value in given.items() if value is not None}
+    wanted: dict[str, object] = {key: value for key, value in given.items() if value is not None}
+    if options.mount:
+        try:
+            wanted["mounts"] = option_mounts(options.mount)
+        except ValueError as fault:
+            raise SpecError(f"--mount {fault}", None, "see: hostvm start --help") from None
+    return wanted
 
 
 def _new_spec(options: argparse.Namespace) -> MachineSpec:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hostvm.drivers.hostfwd import Hostfwd
+    from hostvm.shares.device import DeviceShare
 
 
 class DomainState(Enum):
@@ -34,6 +35,7 @@ class DomainSpec:
     :param console: file that receives the serial console.
     :param run_dir: short folder, 0700, for qmp.sock and the like.
     :param firmware: folders that QEMU must be told of; see `QemuBinary.firmware`.
+    :param shares: folders of the host that the guest gets as devices.
     """
 
     name: str
@@ -53,6 +55,7 @@ class DomainSpec:
     console: Path
     run_dir: Path
     firmware: tuple[Path, ...] = ()
+    shares: tuple[DeviceShare, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

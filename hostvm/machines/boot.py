@@ -22,6 +22,8 @@ from hostvm.machines.identity import free_port, port_is_free
 from hostvm.machines.open import machine_driver
 from hostvm.machines.seed import boot_initramfs, seed_entries
 from hostvm.qemu_binary import complete_qemu
+from hostvm.shares.choose import device_shares, store_devices
+from hostvm.shares.device import mount_table
 from hostvm.spec import load_spec
 from hostvm.ssh.keys import make_keys
 from hostvm.state import load_state, save_state
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from hostvm.drivers.base import Driver
     from hostvm.paths import MachinePaths
     from hostvm.qemu_binary import QemuBinary
+    from hostvm.shares.device import DeviceShare
     from hostvm.spec import MachineSpec
     from hostvm.state import MachineState
     from images.progress import Progress
@@ -80,7 +83,10 @@ def _power_on(
     image = stored_image(state.image)
     qemu = complete_qemu(state.arch, places.cache(), progress)
     accel = select_accel(spec.accel, qemu=qemu, kernel=image.kernel, cache_dir=places.cache(), progress=progress)
-    seed = seed_entries(paths, boot_id=str(uuid.uuid4()))
+    shares = device_shares(spec.mounts, paths.run_dir, remote=driver.features.remote)
+    store_devices(shares, paths.run_dir)
+    table = mount_table(shares, more=len(shares) < len(spec.mounts)) if spec.mounts else ""
+    seed = seed_entries(paths, str(uuid.uuid4()), table)
     rotate_console(paths.console)  # before the agent looks: the last boot's marks are not this one's
     write_atomic(paths.initramfs, boot_initramfs(image.initramfs.read_bytes(), seed))
     for _ in range(_PORT_TRIES):
@@ -91,7 +97,7 @@ def _power_on(
         # The agent starts first: it loads its libraries while the guest boots.
         spawn_agent(_agent_config(paths, state, engine_socket))
         try:
-            driver.start(_domain(paths, spec, state, image, accel, qemu))
+            driver.start(_domain(paths, spec, state, image, accel, qemu, shares))
         except PortTaken:
             end_agent(paths.run_dir)
             continue
@@ -104,7 +110,13 @@ def _power_on(
 
 
 def _domain(
-    paths: MachinePaths, spec: MachineSpec, state: MachineState, image: Image, accel: str, qemu: QemuBinary
+    paths: MachinePaths,
+    spec: MachineSpec,
+    state: MachineState,
+    image: Image,
+    accel: str,
+    qemu: QemuBinary,
+    shares: tuple[DeviceShare, ...],
 ) -> DomainSpec:
     return DomainSpec(
         name=paths.name,
@@ -124,6 +136,7 @@ def _domain(
         console=paths.console,
         run_dir=paths.run_dir,
         firmware=qemu.firmware,
+        shares=shares,
     )
 
 

@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from hostvm.paths import MachinePaths
 
 
-def seed_entries(paths: MachinePaths, boot_id: str) -> list[CpioEntry]:
-    """The files below /seed; the guest's init knows these names."""
+def seed_entries(paths: MachinePaths, boot_id: str, shares: str = "") -> list[CpioEntry]:
+    """The files below /seed; the guest's init knows these names.
+
+    :param shares: the table of `hostvm.shares.device.mount_table`; "" when nothing is shared.
+    """
     keys = make_keys(paths.keys)
     host_key = keys.host_key.read_bytes()
     files = {
@@ -26,6 +29,8 @@ def seed_entries(paths: MachinePaths, boot_id: str) -> list[CpioEntry]:
         "ssh_host_ed25519_key": (0o600, host_key),
         "ssh_host_ed25519_key.pub": (0o644, keys.host_public.encode() + b"\n"),
     }
+    if shares:
+        files["shares"] = (0o644, shares.encode("utf-8", "surrogateescape"))
     return [
         CpioEntry.folder("seed", 0o700),
         *(CpioEntry.file(f"seed/{name}", data, mode) for name, (mode, data) in sorted(files.items())),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from hostvm.drivers.qemu import hardware
 from hostvm.qemu_binary import QEMU_ARCH
+from hostvm.shares.device import device_kind
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +24,9 @@ _TYPES = {"kvm": "kvm", "hvf": "hvf", "tcg": "qemu"}
 _TB_CACHE_MIB = 512
 """Room for translated code, as in `hardware.accelerator`."""
 
+_FIRST_SHARE_SLOT = 6
+"""Behind disks, network, rng and balloon."""
+
 
 def build_domain(domain: DomainSpec) -> str:
     """The whole XML of a transient domain; the ssh port is not in it (libvirt has no word for hostfwd).
@@ -34,6 +38,11 @@ def build_domain(domain: DomainSpec) -> str:
     _text(root, "uuid", domain.uuid)
     _text(root, "memory", str(-(-domain.memory // hardware.MIB)), unit="MiB")
     _text(root, "vcpu", str(domain.cpus))
+    if any(share.kind == "virtiofs" for share in domain.shares):
+        # A virtiofsd reads and writes the guest's memory itself.
+        memory = ET.SubElement(root, "memoryBacking")
+        ET.SubElement(memory, "source", type="memfd")
+        ET.SubElement(memory, "access", mode="shared")
     _boot(root, domain)
     _cpu(root, domain)
     ET.SubElement(root, "clock", offset="utc")
@@ -80,6 +89,10 @@ def _devices(devices: ET.Element, domain: DomainSpec) -> None:
     _text(rng, "backend", None, model="builtin")
     _slot(rng, 4)
     _slot(ET.SubElement(devices, "memballoon", model="virtio", autodeflate="on", freePageReporting="on"), 5)
+    for slot, share in enumerate(domain.shares, _FIRST_SHARE_SLOT):
+        filesystem = device_kind(share.kind).filesystem(share)
+        _slot(filesystem, slot)
+        devices.append(filesystem)
     # Not "off": the file is new for each boot, and virtlogd would also delete the boot before this one beside it.
     serial = ET.SubElement(devices, "serial", type="file")
     ET.SubElement(serial, "source", path=str(domain.console), append="on")

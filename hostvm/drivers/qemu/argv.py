@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from hostvm.drivers.qemu import hardware
 from hostvm.drivers.qemu.hardware import MIB, escape
 from hostvm.qemu_binary import firmware_options
+from hostvm.shares.device import device_kind
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,6 +56,7 @@ def build_argv(domain: DomainSpec, facts: HostFacts) -> list[str]:
         *_disk("data", "qcow2", domain.data_disk, readonly=False),
         *_network(domain),
         *_helpers(),
+        *(word for share in domain.shares for word in device_kind(share.kind).qemu_options(share)),
     ]
 
 
@@ -78,8 +80,15 @@ def _board(domain: DomainSpec, facts: HostFacts) -> list[str]:
         "-cpu", hardware.cpu(domain.arch, domain.accel, intel_mac=facts.intel_mac),
         "-smp", str(hardware.usable_cpus(domain.arch, domain.accel, facts.version, domain.cpus)),
         "-m", f"{mib}M",
-        "-object", f"memory-backend-ram,id=ram,size={mib}M",
+        "-object", _memory(domain, mib),
     ]
+
+
+def _memory(domain: DomainSpec, mib: int) -> str:
+    # A virtiofsd reads and writes the guest's memory itself.
+    if any(share.kind == "virtiofs" for share in domain.shares):
+        return f"memory-backend-memfd,id=ram,size={mib}M,share=on"
+    return f"memory-backend-ram,id=ram,size={mib}M"
 
 
 def _boot(domain: DomainSpec) -> list[str]:

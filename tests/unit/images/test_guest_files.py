@@ -25,6 +25,7 @@ SEED_NAMES = {
     "engine/daemon.json",
     "ssh_host_ed25519_key",
     "authorized_keys",
+    "shares",
 }
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from hostvm.drivers.base import DomainSpec
 from hostvm.qemu_binary import QEMU_ARCH
+from hostvm.shares.device import DeviceShare
 
 UUID = "5a1c3a52-6f1f-4a7c-a0c3-5bb0e9a3c001"
 
@@ -35,5 +36,22 @@ def make_domain():
             "run_dir": Path("/run/user/1000/hostvm/box"),
         }
         return DomainSpec(**{**facts, **changes})
+
+    return make
+
+
+@pytest.fixture
+def shared_as():
+    """A home folder and a read-only one, as devices."""
+
+    def make(kind: str) -> tuple[DeviceShare, ...]:
+        run = Path("/run/user/1000/hostvm/box")
+        return tuple(
+            DeviceShare(kind, tag, source, str(source), readonly, run / f"{tag}.sock" if kind == "virtiofs" else None)
+            for tag, source, readonly in (
+                ("share0", Path("/home/a, b"), False),
+                ("share1", Path("/data/é"), True),
+            )
+        )
 
     return make

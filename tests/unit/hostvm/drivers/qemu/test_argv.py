@@ -30,6 +30,12 @@ def test_whole_command_line(golden, make_domain, arch, accel, facts):
     golden(f"{arch}-{accel}.txt", "\n".join(map(shlex.quote, argv)) + "\n")
 
 
+@pytest.mark.parametrize("kind", ["9p", "virtiofs"])
+def test_whole_command_line_with_shares(golden, make_domain, shared_as, kind):
+    argv = build_argv(make_domain(shares=shared_as(kind)), LINUX)
+    golden(f"shares-{kind}.txt", "\n".join(map(shlex.quote, argv)) + "\n")
+
+
 def test_memory_is_rounded_up_to_whole_mebibytes(make_domain):
     argv = build_argv(make_domain(memory=512 * 1024**2 - 1), LINUX)
     assert argv[argv.index("-m") + 1] == "512M"

@@ -1,0 +1,67 @@
+"""Which way each folder is shared on this computer, and what the machine needs for it at power-on.
+
+The figures behind the defaults: docs/adr/0030-how-folders-are-shared.md.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hostvm.paths import SHARES_JSON
+from hostvm.shares.device import DeviceShare
+from hostvm.shares.model import Mount, check_source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+DEVICES = ("9p", "virtiofs")
+# Each device takes a slot of the machine's first PCI bus, of which there are 32.
+MOST_DEVICES = 16
+
+
+def kind_of(mount: Mount, *, remote: bool = False, platform: str = sys.platform) -> str:
+    """The kind a mount gets on this computer.
+
+    :param remote: the hypervisor is on another computer, whose folders are not meant.
+    """
+    if remote or platform == "win32":
+        return "sftp"
+    if mount.kind != "auto":
+        if mount.kind == "virtiofs" and platform != "linux":
+            return "sftp"
+        # No virtiofsd of Debian 12 keeps a folder read-only, nor does libvirt before 11 ask one to.
+        return "9p" if mount.kind == "virtiofs" and mount.readonly else mount.kind
+    return "9p" if platform == "linux" else "sftp"
+
+
+def device_shares(mounts: Sequence[Mount], run_dir: Path, *, remote: bool = False) -> tuple[DeviceShare, ...]:
+    """Those of `mounts` that become devices; folders that cannot be shared now are left out."""
+    shares: list[DeviceShare] = []
+    for number, mount in enumerate(mounts):
+        kind = kind_of(mount, remote=remote)
+        if kind in DEVICES and len(shares) < MOST_DEVICES and check_source(mount) is None:
+            tag = f"share{number}"
+            socket = run_dir / f"{tag}.sock" if kind == "virtiofs" else None
+            shares.append(DeviceShare(kind, tag, Path(mount.source), mount.target, mount.readonly, socket))
+    return tuple(shares)
+
+
+def store_devices(shares: Iterable[DeviceShare], run_dir: Path) -> None:
+    """Remember for agents of this boot which devices the machine has."""
+    facts = [
+        {"kind": one.kind, "tag": one.tag, "source": str(one.source), "target": one.target, "readonly": one.readonly}
+        for one in shares
+    ]
+    (run_dir / SHARES_JSON).write_text(json.dumps(facts), encoding="utf-8")
+
+
+def load_devices(run_dir: Path) -> list[DeviceShare]:
+    """The devices of this boot; none when nobody wrote them down."""
+    try:
+        facts: list[dict[str, Any]] = json.loads((run_dir / SHARES_JSON).read_text(encoding="utf-8"))
+        return [DeviceShare(**{**one, "source": Path(one["source"])}) for one in facts]
+    except (OSError, ValueError, TypeError, KeyError):
+        return []
