@@ -20,27 +20,39 @@ if TYPE_CHECKING:
     from hostvm.agent.config import AgentConfig
     from hostvm.agent.service import Forwards, Service
     from hostvm.checks import Check
+    from hostvm.shares.service import ShareService
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until the machine is off; returns the process's exit status."""
     words = sys.argv[1:] if argv is None else argv
     config = load(Path(words[0]))
-    services, checks = compose(config)
-    listens = forward_listens(config.ssh_port)
-    return run_agent(config, services, checks, listens, forwards=hypervisor_forwards(config), capture=True)
-
-
-def compose(config: AgentConfig) -> tuple[Sequence[Service], Sequence[Check]]:
-    """The engine's services and checks; none for a machine without an engine."""
+    running, forwards = forward_listens(config.ssh_port), hypervisor_forwards(config)
     if not config.engine_socket:
-        return (), ()
+        return run_agent(config, (), (), running, forwards=forwards, capture=True)
+    services, checks, shares = compose(config)
+    return run_agent(
+        config,
+        services,
+        checks,
+        running,
+        forwards=forwards,
+        operations={shares.name: shares.ask},
+        find_folder=shares.guest_folder,
+        capture=True,
+    )
+
+
+def compose(config: AgentConfig) -> tuple[Sequence[Service], Sequence[Check], ShareService]:
+    """All services, the engine's checks, and of the services the one for shared folders."""
+    from hostvm.shares.service import ShareService
     from hostvm.spec import load_spec
     from runtime.engine import find_engine
 
     spec = load_spec(Path(config.home) / MACHINE_YAML)
     engine = find_engine(spec.engine)
-    return engine.services(spec), engine.checks()
+    shares = ShareService(spec.mounts, Path(config.run_dir))
+    return (shares, *engine.services(spec)), engine.checks(), shares
 
 
 def hypervisor_forwards(config: AgentConfig) -> Forwards | None:

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from hostvm.errors import UsageError
+from hostvm.shares.model import KINDS
 from hostvm.spec import SETTINGS
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_port_verbs(verbs)
     _add_image_verbs(verbs)
     _add_client_verbs(verbs)
+    _add_mount_verbs(verbs)
     verbs.add_parser("docker", help="forward a docker command line to the machine", add_help=False)
     verbs.add_parser("compose", help="forward a docker compose command line to the machine", add_help=False)
     return parser
@@ -306,3 +308,25 @@ def _add_client_verbs(verbs: Verbs) -> None:
         verb.add_argument("--dir", metavar="DIR", help="where launchers are (default: ~/.local/bin, and all of PATH)")
         verb.add_argument("--socket", nargs="?", const=_SYSTEM_SOCKET, metavar="PATH", help=f"also {_SYSTEM_SOCKET}")
         verb.set_defaults(socket=None if verb is install else _SYSTEM_SOCKET)
+
+
+def _add_mount_verbs(verbs: Verbs) -> None:
+    mount = verbs.add_parser("mount", help="folders of this computer in the guest")
+    parts = mount.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
+    add = _verb(
+        parts,
+        "add",
+        "mount:add",
+        "share a folder with the machine, at once when it runs; containers started afterwards can use it",
+        "hostvm mount add /data/photos",
+        "hostvm mount add ~/src:/src",
+        "hostvm mount add --kind sftp /Volumes/usb:ro",
+        named=False,
+    )
+    add.add_argument(
+        "folder", metavar="SRC[:DST[:ro]]", help="the folder, where it is in the guest (default: the same)"
+    )
+    add.add_argument("--kind", default="auto", choices=KINDS, help="how, from the next start on (default: auto)")
+    rm = _verb(parts, "rm", "mount:remove", "share a folder no more", "hostvm mount rm /data/photos", named=False)
+    rm.add_argument("folder", metavar="FOLDER", help="the folder, or where it is in the guest")
+    _verb(parts, "ls", "mount:ls", "list shared folders and how they are shared", "hostvm mount ls --json", named=False)

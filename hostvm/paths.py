@@ -43,6 +43,7 @@ AGENT_LOCK = "agent.lock"
 DOCKER_SOCK = "docker.sock"
 QMP_SOCK = "qmp.sock"
 SHARES_JSON = "shares.json"
+SHARE_SERVER_JSON = "share-server.json"
 
 DOCKER_PIPE = "docker_engine-hostvm"
 """Windows: the engine's API on this computer, of the machine `default`; others add `-NAME`."""

@@ -6,6 +6,7 @@ A setting is declared once, in `SETTINGS`; the file's keys, the command's option
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -198,3 +199,15 @@ def render_spec(spec: MachineSpec) -> str:
     assert set(rendered) == {one.name for one in fields(MachineSpec)}
     head = "# What this machine should be; a change takes effect at its next start.\n"
     return head + yaml.safe_dump(rendered, sort_keys=False)
+
+
+_MOUNTS_BLOCK = re.compile(r"^mounts:[^\n]*\n(?:(?:[ \t-][^\n]*)?\n)*", re.MULTILINE)
+
+
+def replace_mounts(text: str, mounts: tuple[Mount, ...]) -> str:
+    """machine.yaml with other mounts; every other line, a person's comments too, stays as it is."""
+    block = yaml.safe_dump({"mounts": render_mounts(mounts)}, sort_keys=False, allow_unicode=True)
+    text = text if text.endswith("\n") or not text else text + "\n"
+    if _MOUNTS_BLOCK.search(text):
+        return _MOUNTS_BLOCK.sub(lambda _: block, text, count=1)
+    return text + block

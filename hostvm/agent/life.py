@@ -197,6 +197,7 @@ class Life:
         """Until the connection ends. It is kept when the machine does not get ready, for a look inside."""
         warmer = threading.Thread(target=_warm_up, args=(connection,), name="warm-up", daemon=True)
         warmer.start()
+        self._start_services(connection, early=True)
         while connection.alive:
             try:
                 self._make_ready(connection)
@@ -210,7 +211,7 @@ class Life:
             self._become(READY, None)
             self._mark("ready")
             self._host.log(f"ready: {self._marks}")
-            self._start_services(connection)
+            self._start_services(connection, early=False)
             self._hold(connection)
 
     def _make_ready(self, connection: Connection) -> None:
@@ -227,8 +228,8 @@ class Life:
         for warning in self._warnings:
             self._host.log(f"warning: {warning}")
 
-    def _start_services(self, connection: Connection) -> None:
-        for service in self._services:
+    def _start_services(self, connection: Connection, *, early: bool) -> None:
+        for service in (one for one in self._services if one.early == early):
             try:
                 service.start(connection, self._host)
             except Exception as error:  # noqa: BLE001 - one service's bug must not end the connection

@@ -24,11 +24,11 @@ from hostvm.platform.local import LocalListener
 from hostvm.ssh.connection import import_paramiko
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from hostvm.agent.accept import Listener
     from hostvm.agent.config import AgentConfig
-    from hostvm.agent.service import Forwards, PortForward, Service, Traffic
+    from hostvm.agent.service import Forwards, Operation, PortForward, Service, Traffic
     from hostvm.checks import Check
     from hostvm.ssh.process import SshStream
 
@@ -69,6 +69,8 @@ def run_agent(
     is_running: Callable[[], bool],
     *,
     forwards: Forwards | None = None,
+    operations: Mapping[str, Operation] | None = None,
+    find_folder: Callable[[str], str | None] = lambda path: path,
     capture: bool = False,
     lock_seconds: float = _LOCK_SECONDS,
 ) -> int:
@@ -79,6 +81,8 @@ def run_agent(
 
     :param is_running: whether the machine is powered on; see `Life`.
     :param forwards: the hypervisor's quick way to ports of the guest.
+    :param operations: requests that services answer, by their names.
+    :param find_folder: where a folder of this computer is in the guest, for programs to start in.
     :param lock_seconds: how long to wait for another agent's end.
     :param capture: send standard output and error to the log; for a process of its own.
     """
@@ -86,7 +90,7 @@ def run_agent(
     log = AgentLog(config.log, capture=capture)
     try:
         with FileLock(config.lock, timeout=lock_seconds, mode=0o600):
-            _serve(config, services, checks, is_running, forwards, log)
+            _serve(config, services, checks, is_running, forwards, log, operations or {}, find_folder)
     except Timeout:
         log("another agent serves this machine: leaving")
         return 3
@@ -100,6 +104,8 @@ def _serve(
     is_running: Callable[[], bool],
     forwards: Forwards | None,
     log: AgentLog,
+    operations: Mapping[str, Operation],
+    find_folder: Callable[[str], str | None],
 ) -> None:
     threading.stack_size(_STACK)
     raise_descriptor_limit()
@@ -118,7 +124,7 @@ def _serve(
     life = Life(config, services, checks, is_running, host)
     with contextlib.ExitStack() as undo:
         undo.callback(ports.close)
-        server = Server(config.agent_sock, life, ports, log, life.stop, facts)
+        server = Server(config.agent_sock, life, ports, log, life.stop, facts, operations, find_folder)
         undo.callback(server.close)
         host.clients = server.tell
         if config.engine_socket:

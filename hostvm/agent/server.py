@@ -16,10 +16,11 @@ from hostvm.guest import Pty
 from hostvm.platform.local import LocalListener
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from hostvm.agent.forwards import Ports
     from hostvm.agent.life import Life
+    from hostvm.agent.service import Operation
 
 _HELLO_SECONDS = 5.0
 _WAIT = 30.0
@@ -39,12 +40,16 @@ class Server:
         log: Callable[[str], None],
         shutdown: Callable[[], None],
         facts: dict[str, Any],
+        operations: Mapping[str, Operation],
+        find_folder: Callable[[str], str | None],
     ) -> None:
         self._life = life
         self._ports = ports
         self._log = log
         self._shutdown = shutdown
         self._facts = facts
+        self._services_operations = operations
+        self._find_folder = find_folder
         self._sessions = 0
         self._told: dict[Client, str] = {}
         self._lock = threading.Lock()
@@ -105,6 +110,10 @@ class Server:
             "reconnect": self._reconnect,
             "shutdown": self._end,
         }
+        asked = self._services_operations.get(str(hello.get("op")))
+        if asked is not None:
+            client.send(protocol.control(protocol.OK, asked(hello)))
+            return
         operation = operations.get(str(hello.get("op")))
         if operation is None:
             raise protocol.ProtocolError(f"unknown operation {hello.get('op')!r}")
@@ -116,7 +125,7 @@ class Server:
         process = connection.stream(
             [os.fsencode(word) for word in hello["argv"]],
             env=hello.get("env") or {},
-            cwd=hello.get("cwd"),
+            cwd=self._folder(hello.get("cwd")),
             pty=Pty(str(size["term"]), int(size["rows"]), int(size["columns"])) if size else None,
         )
         with self._lock:
@@ -137,6 +146,10 @@ class Server:
         del hello
         self._life.connection(0.0)
         client.send(protocol.control(protocol.OK, {}))
+
+    def _folder(self, path: str | None) -> str | None:
+        """One that is not shared may exist in the guest all the same: /tmp, /etc."""
+        return (self._find_folder(path) or path) if path else None
 
     def _status(self, client: Client, hello: dict[str, Any]) -> None:
         del hello

@@ -6,7 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeAlias
+
     from hostvm.guest import Guest
+
+    Operation: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
+    """A request to a service: facts in, facts out; raises HostvmError."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -80,9 +86,13 @@ class Service(Protocol):
     """A job with the life of one ssh connection."""
 
     name: str
+    early: bool  # reports that it begins as soon as ssh answers, before the engine does
 
     def start(self, guest: Guest, host: Host) -> None:
-        """Begin, in own threads; called after every (re)connection, once the machine is ready."""
+        """Begin, in own threads; called after every (re)connection, once the machine is ready.
+
+        An early one may take its time: the machine is ready only after it has returned.
+        """
 
     def stop(self) -> None:
         """End own threads; called when the connection ends or the agent stops.

@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hostvm.paths import SHARES_JSON
+from hostvm.files import write_atomic
+from hostvm.paths import SHARE_SERVER_JSON, SHARES_JSON
 from hostvm.shares.device import DeviceShare
 from hostvm.shares.model import Mount, check_source
 
@@ -55,7 +56,8 @@ def store_devices(shares: Iterable[DeviceShare], run_dir: Path) -> None:
         {"kind": one.kind, "tag": one.tag, "source": str(one.source), "target": one.target, "readonly": one.readonly}
         for one in shares
     ]
-    (run_dir / SHARES_JSON).write_text(json.dumps(facts), encoding="utf-8")
+    write_atomic(run_dir / SHARES_JSON, json.dumps(facts).encode())
+    (run_dir / SHARE_SERVER_JSON).unlink(missing_ok=True)  # the last boot's
 
 
 def load_devices(run_dir: Path) -> list[DeviceShare]:

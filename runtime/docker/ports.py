@@ -45,6 +45,7 @@ class PortService:
     """
 
     name = "ports"
+    early = False
 
     def __init__(self, socket: str, expose: str = "loopback") -> None:
         self._socket = socket

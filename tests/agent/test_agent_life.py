@@ -179,6 +179,7 @@ def test_start_that_dies_is_told_at_once(own_agent):
 
 class Recorder:
     name = "recorder"
+    early = False
 
     def __init__(self) -> None:
         self.events: list[str] = []

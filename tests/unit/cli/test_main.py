@@ -56,7 +56,7 @@ def test_every_command_has_help_and_examples():
     parser = build_parser()
     verbs = next(action for action in parser._actions if hasattr(action, "choices") and action.choices).choices
     for name, verb in verbs.items():
-        if name in ("docker", "compose", "image", "port", "context", "shim"):
+        if name in ("docker", "compose", "image", "port", "context", "shim", "mount"):
             continue
         assert verb.description, name
         assert f"hostvm {name}" in verb.epilog or "hostvm " in verb.epilog, name

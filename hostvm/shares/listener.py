@@ -1,0 +1,126 @@
+"""Where the guest's sshfs finds this computer's folders: SFTP on a loopback port.
+
+The guest reaches it at 10.0.2.2, QEMU's name for the computer's own loopback; not through ssh, so that nothing is
+encrypted twice over one machine's memory and a share outlives the agent: sshfs connects again by itself, to the same
+port, as soon as the next agent listens. Whoever else connects sees nothing: every path begins with a secret.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import secrets
+import socket
+import threading
+from typing import TYPE_CHECKING
+
+from hostvm.files import write_atomic
+from hostvm.paths import SHARE_SERVER_JSON
+from hostvm.shares.sftp_server import SftpServer
+from hostvm.shares.tree import Tree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from hostvm.shares.model import Mount
+
+GUEST_VIEW = "10.0.2.2"
+_SECRET_BYTES = 16
+
+
+class _SocketStream:
+    """Implements `hostvm.guest.Stream`."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+
+    def recv(self, size: int) -> bytes:
+        return self._socket.recv(size)
+
+    def sendall(self, data: bytes) -> None:
+        self._socket.sendall(data)
+
+    def shutdown_write(self) -> None:
+        self._socket.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class ShareListener:
+    """Serves all sftp shares of one machine. Port and secret are those of the machine's boot, whatever agent runs.
+
+    :raises OSError: the port of this boot is taken by another program.
+    """
+
+    def __init__(self, run_dir: Path, log: Callable[[str], None]) -> None:
+        self._log = log
+        self._trees: dict[str, Tree] = {}
+        self._lock = threading.Lock()
+        stored = _stored(run_dir)
+        self._secret = stored[1] if stored else secrets.token_hex(_SECRET_BYTES)
+        self._socket = _listen(stored[0] if stored else 0)
+        self.port: int = self._socket.getsockname()[1]
+        facts = {"port": self.port, "secret": self._secret}
+        write_atomic(run_dir / SHARE_SERVER_JSON, json.dumps(facts).encode())
+        threading.Thread(target=self._accept, name="shares", daemon=True).start()
+
+    def offer(self, mount: Mount) -> str:
+        """Serve a folder; gives the path by which the guest asks for it.
+
+        :raises OSError: it cannot be opened.
+        """
+        name = self._name(mount)
+        tree = Tree(mount.source, readonly=mount.readonly)
+        with self._lock:
+            before, self._trees[name] = self._trees.get(name), tree
+        if before is not None:
+            before.close()
+        return f"/{name}"
+
+    def withdraw(self, mount: Mount) -> None:
+        """Serve it no more. Idempotent."""
+        with self._lock:
+            tree = self._trees.pop(self._name(mount), None)
+        if tree is not None:
+            tree.close()
+
+    def _name(self, mount: Mount) -> str:
+        # A share that is added anew at the same place has the same name, so that a mount that is left finds it.
+        words = f"{self._secret}\0{mount.source}\0{mount.target}\0{mount.readonly}"
+        return hashlib.sha256(words.encode("utf-8", "surrogateescape")).hexdigest()
+
+    def _find(self, name: str) -> Tree:
+        with self._lock:
+            return self._trees[name]
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(connection,), name="share", daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            SftpServer(_SocketStream(connection), self._find).run()
+        except Exception as error:  # noqa: BLE001 - one client's request must not end the agent
+            self._log(f"shares: a connection ended: {type(error).__name__}: {error}")
+            connection.close()
+
+
+def _stored(run_dir: Path) -> tuple[int, str] | None:
+    try:
+        facts = json.loads((run_dir / SHARE_SERVER_JSON).read_text(encoding="utf-8"))
+        return int(facts["port"]), str(facts["secret"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _listen(port: int) -> socket.socket:
+    return socket.create_server(("127.0.0.1", port), backlog=64)

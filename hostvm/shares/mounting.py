@@ -1,0 +1,98 @@
+"""Mounting and unmounting in the guest, as programs that run there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hostvm.errors import MachineError
+from hostvm.shares.device import device_kind
+from hostvm.shares.listener import GUEST_VIEW
+
+if TYPE_CHECKING:
+    from hostvm.guest import Guest
+    from hostvm.shares.device import DeviceShare
+    from hostvm.shares.model import Mount
+
+SECONDS = 20.0
+
+# No word of these is built from a path: all come as arguments.
+_MOUNT = """
+target=$1; shift
+mkdir -p "$target" && exec "$@" "$target"
+"""
+_REMOVE = """
+umount "$1" 2> /dev/null && exit 0
+mountpoint -q "$1" || exit 0
+umount -l "$1"
+"""
+_MARK = ". /usr/lib/hostvm/lib.sh; [ -f /run/hostvm/marks/shares ] || mark shares"
+
+# attr_timeout=0: size and time of a file are asked for at each look, so a change here is seen at once. Names may be
+# kept: sshfs goes by paths, so one that is gone is found out by the next question about it.
+_SSHFS = "reconnect,allow_other,dir_cache=no,attr_timeout=0,entry_timeout=60,negative_timeout=0,fsname=hostvm"
+
+
+def mounted(guest: Guest) -> dict[str, str]:
+    """What the guest has mounted: each target with its file system's type, the topmost where there are several.
+
+    :raises HostvmError: the guest does not answer.
+    """
+    table = guest.run(["cat", "/proc/mounts"], timeout=SECONDS).stdout.decode("utf-8", "surrogateescape")
+    rows = [line.split(" ") for line in table.splitlines()]
+    return {_plain(row[1]): row[2] for row in rows}
+
+
+def _plain(field: str) -> str:
+    """A path of /proc/mounts, where blanks and backslashes are octal numbers (fstab(5))."""
+    parts = field.encode("utf-8", "surrogateescape").split(b"\\")
+    whole = parts[0] + b"".join(bytes([int(part[:3], 8)]) + part[3:] for part in parts[1:])
+    return whole.decode("utf-8", "surrogateescape")
+
+
+def mount_device(guest: Guest, share: DeviceShare) -> None:
+    """Mount a device share.
+
+    :raises HostvmError: the guest's mount said no.
+    """
+    kind = device_kind(share.kind)
+    _mount(guest, share.target, ["mount", "-t", kind.fstype, "-o", kind.mount_options(share), share.tag])
+
+
+def mount_sftp(guest: Guest, mount: Mount, port: int, path: str) -> None:
+    """Mount a folder that `ShareListener` offers.
+
+    :raises HostvmError: the guest's sshfs said no.
+    """
+    options = f"{_SSHFS},directport={port},{'ro' if mount.readonly else 'rw'}"
+    _mount(guest, mount.target, ["sshfs", "-o", options, f"{GUEST_VIEW}:{path}"])
+
+
+def works(guest: Guest, target: str) -> bool:
+    """Whether a mount answers; an sshfs that was killed leaves one that does not."""
+    return guest.run(["stat", "-t", target], timeout=SECONDS).status == 0
+
+
+def unmount(guest: Guest, target: str) -> None:
+    """Unmount whatever share is at `target`; in use, it goes when its last user does. Idempotent."""
+    done = guest.run(["/bin/sh", "-c", _REMOVE, "unmount", target], timeout=SECONDS)
+    if done.status != 0:
+        raise MachineError(
+            f"{target} cannot be unmounted in the guest",
+            done.stderr.decode(errors="replace").strip(),
+            "hostvm mount ls",
+        )
+
+
+def mark_mounted(guest: Guest) -> None:
+    """Tell the guest that all folders are there: its engine waits for that."""
+    guest.run(["/bin/sh", "-c", _MARK], timeout=SECONDS)
+
+
+def _mount(guest: Guest, target: str, argv: list[str]) -> None:
+    done = guest.run(["/bin/sh", "-c", _MOUNT, "mount", target, *argv], timeout=SECONDS)
+    if done.status != 0:
+        raise MachineError(
+            f"{target} cannot be mounted in the guest",
+            (done.stderr + done.stdout).decode(errors="replace").strip() or f"status {done.status}",
+            "hostvm logs --agent   # and what the guest says: hostvm shell -- dmesg",
+        )

@@ -1,0 +1,282 @@
+"""The files of one shared folder, reached so that nothing outside of it can be.
+
+Paths are those of the share, `a/b/c`. On POSIX each folder on the way is opened from the one before without
+following links (openat, O_NOFOLLOW), so neither `..`, nor a link to elsewhere, nor a folder that is swapped for a
+link meanwhile leads out. Links are data: the guest's kernel follows them, in the guest.
+
+Windows has no openat: there the resolved folder is compared with the share's, which a race could beat.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_POSIX = sys.platform != "win32"
+_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+_ALWAYS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_ALWAYS |= getattr(os, "O_NONBLOCK", 0)  # a named pipe must not hold the server up
+_OWNER = "user.hostvm.owner"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A name in an open folder. Without `folder` (Windows) the name is an absolute path."""
+
+    folder: int | None
+    name: str
+
+
+class Tree:
+    """One shared folder. Every method raises OSError; none follows a link.
+
+    What the guest sets as an owner is kept in an extended attribute and shown again, since the user may not give
+    files away: a container's `chown` works, and the file stays the user's. Where it cannot be kept (no such
+    attributes) it has no effect.
+
+    :param readonly: every change is refused with EROFS.
+    """
+
+    def __init__(self, source: str, *, readonly: bool = False) -> None:
+        self.source = source
+        self.readonly = readonly
+        self._root = os.open(source, _FOLDER & ~getattr(os, "O_NOFOLLOW", 0)) if _POSIX else None
+        self._real = os.path.realpath(source)
+
+    def close(self) -> None:
+        """Let go of the folder. Idempotent."""
+        root, self._root = self._root, None
+        if root is not None:
+            os.close(root)
+
+    # ---- looking
+
+    def stat(self, path: str) -> os.stat_result:
+        """Of the thing itself, a link included."""
+        with self._place(path) as place:
+            return os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
+
+    def entries(self, path: str) -> list[tuple[str, os.stat_result]]:
+        """Names with what is known of each; what vanishes meanwhile is left out."""
+        with self._folder(path) as folder:
+            found = []
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    with contextlib.suppress(OSError):
+                        found.append((entry.name, entry.stat(follow_symlinks=False)))
+            return found
+
+    def readlink(self, path: str) -> str:
+        """Where a link says that it leads."""
+        with self._place(path) as place:
+            return os.readlink(place.name, dir_fd=place.folder)
+
+    def statvfs(self, path: str) -> os.statvfs_result:
+        """Of the file system that holds it; POSIX only."""
+        if sys.platform == "win32":
+            raise OSError(errno.ENOSYS, "no statvfs")
+        with self._folder(os.path.dirname(path)) as folder:  # noqa: PTH120 - not a path of this computer
+            return os.fstatvfs(folder) if isinstance(folder, int) else os.statvfs(folder)
+
+    # ---- opening
+
+    def open(self, path: str, flags: int, mode: int = 0o666) -> int:
+        """A descriptor of a regular file; links, pipes and devices are refused.
+
+        :param flags: those of `os.open`.
+        """
+        if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND):
+            self._check_writable()
+        with self._place(path) as place:
+            opened = os.open(place.name, flags | _ALWAYS, mode, dir_fd=place.folder)
+        if stat.S_ISREG(os.fstat(opened).st_mode):
+            return opened
+        os.close(opened)
+        raise OSError(errno.EACCES, "not a regular file")
+
+    # ---- changing
+
+    def mkdir(self, path: str, mode: int) -> None:
+        """Make a folder."""
+        with self._change(path) as place:
+            os.mkdir(place.name, mode, dir_fd=place.folder)
+            if _POSIX:
+                os.chmod(place.name, mode, dir_fd=place.folder)
+
+    def rmdir(self, path: str) -> None:
+        """Remove an empty folder."""
+        with self._change(path) as place:
+            os.rmdir(place.name, dir_fd=place.folder)
+
+    def unlink(self, path: str) -> None:
+        """Remove a file or link."""
+        with self._change(path) as place:
+            os.unlink(place.name, dir_fd=place.folder)
+
+    def rename(self, old: str, new: str) -> None:
+        """Give it another name, in place of what has that name already."""
+        with self._change(old) as source, self._change(new) as target:
+            os.replace(source.name, target.name, src_dir_fd=source.folder, dst_dir_fd=target.folder)
+
+    def link(self, old: str, new: str) -> None:
+        """A second name for a file."""
+        with self._change(old) as source, self._change(new) as target:
+            os.link(
+                source.name,
+                target.name,
+                src_dir_fd=source.folder,
+                dst_dir_fd=target.folder,
+                follow_symlinks=False,
+            )
+
+    def symlink(self, text: str, path: str) -> None:
+        """A link that says `text`, whatever that is: it is never followed here."""
+        with self._change(path) as place:
+            os.symlink(text, place.name, dir_fd=place.folder)
+
+    def chmod(self, path: str, mode: int) -> None:
+        """Permission bits of a file or folder."""
+        with self._change(path) as place, _pinned(place) as name:
+            os.chmod(name, mode & 0o7777)  # noqa: PTH101 - may be a descriptor
+
+    def utime(self, path: str, times: tuple[int, int]) -> None:
+        """Access and modification time, seconds."""
+        with self._change(path) as place:
+            if _POSIX:
+                os.utime(place.name, times, dir_fd=place.folder, follow_symlinks=False)
+            else:
+                os.utime(place.name, times)
+
+    def truncate(self, path: str, size: int) -> None:
+        """Cut or extend a file."""
+        opened = self.open(path, os.O_WRONLY)
+        try:
+            os.ftruncate(opened, size)
+        finally:
+            os.close(opened)
+
+    def chown(self, path: str, owner: tuple[int, int]) -> None:
+        """Remember whose the guest wants it to be; see the class."""
+        with self._change(path) as place:
+            if not stat.S_ISLNK(os.stat(place.name, dir_fd=place.folder, follow_symlinks=False).st_mode):
+                _set_owner(place, owner)
+
+    def owner(self, path: str) -> tuple[int, int]:
+        """Whose it is in the guest's eyes: what was set there, else root's."""
+        if sys.platform != "linux":
+            return (0, 0)
+        try:
+            with self._place(path) as place:
+                return _get_owner(f"/proc/self/fd/{place.folder}/{place.name}")
+        except OSError:
+            return (0, 0)
+
+    # ---- the way there
+
+    def _check_writable(self) -> None:
+        if self.readonly:
+            raise OSError(errno.EROFS, "the share is read-only")
+
+    @contextlib.contextmanager
+    def _change(self, path: str) -> Iterator[Place]:
+        self._check_writable()
+        with self._place(path) as place:
+            yield place
+
+    @contextlib.contextmanager
+    def _place(self, path: str) -> Iterator[Place]:
+        """The folder that holds the last name; the share itself is `.` in itself."""
+        names = split(path)
+        last = names.pop() if names else "."
+        if self._root is None:
+            yield Place(None, self._windows_path([*names, last]))
+            return
+        with self._walk(names) as folder:
+            yield Place(folder, last)
+
+    @contextlib.contextmanager
+    def _folder(self, path: str) -> Iterator[int | str]:
+        if self._root is None:
+            yield self._windows_path(split(path))
+            return
+        with self._walk(split(path)) as folder:
+            yield folder
+
+    @contextlib.contextmanager
+    def _walk(self, names: list[str]) -> Iterator[int]:
+        if self._root is None:
+            raise OSError(errno.ENODEV, "the share is closed")
+        current = os.dup(self._root) if not names else os.open(names[0], _FOLDER, dir_fd=self._root)
+        try:
+            for name in names[1:]:
+                inner = os.open(name, _FOLDER, dir_fd=current)
+                os.close(current)
+                current = inner
+            yield current
+        finally:
+            os.close(current)
+
+    def _windows_path(self, names: list[str]) -> str:
+        if any(letter in name for name in names for letter in '\\/:*?"<>|'):
+            raise OSError(errno.EINVAL, "a name that Windows cannot hold")
+        path = os.path.join(self._real, *(name for name in names if name != "."))  # noqa: PTH118 - text throughout
+        folder = os.path.realpath(os.path.dirname(path)) if names else self._real  # noqa: PTH120 - see above
+        if os.path.commonpath([folder, self._real]) != self._real and path != self._real:
+            raise OSError(errno.EACCES, "outside the share")
+        return path
+
+
+def split(path: str) -> list[str]:
+    """A path's names. OSError for one that names a way up, which the guest's kernel never sends."""
+    names = [name for name in path.split("/") if name not in ("", ".")]
+    if ".." in names:
+        raise OSError(errno.EACCES, "a way out of the share")
+    if any("\0" in name for name in names):
+        raise OSError(errno.EINVAL, "a zero byte in a name")
+    return names
+
+
+@contextlib.contextmanager
+def _pinned(place: Place) -> Iterator[int | str]:
+    """A file or folder by something that cannot become a link meanwhile; unreadable ones too where that is possible."""
+    if place.folder is None:
+        yield place.name
+        return
+    path_only = getattr(os, "O_PATH", 0)
+    opened = os.open(place.name, (path_only or os.O_RDONLY) | _ALWAYS, dir_fd=place.folder)
+    try:
+        if stat.S_ISLNK(os.fstat(opened).st_mode):
+            raise OSError(errno.EOPNOTSUPP, "a link has no mode of its own")
+        yield f"/proc/self/fd/{opened}" if path_only else opened
+    finally:
+        os.close(opened)
+
+
+def _set_owner(place: Place, owner: tuple[int, int]) -> None:
+    if sys.platform != "linux":
+        return
+    path = f"/proc/self/fd/{place.folder}/{place.name}"
+    with contextlib.suppress(OSError):  # the file system keeps no attributes
+        if owner == (0, 0):
+            os.removexattr(path, _OWNER, follow_symlinks=False)
+        else:
+            os.setxattr(path, _OWNER, b"%d:%d" % owner, follow_symlinks=False)
+
+
+def _get_owner(path: str) -> tuple[int, int]:
+    """The owner that was set; root otherwise.
+
+    :raises OSError: there is none.
+    """
+    if sys.platform != "linux":
+        return (0, 0)
+    user, _, group = os.getxattr(path, _OWNER, follow_symlinks=False).partition(b":")
+    return (int(user), int(group)) if user.isdigit() and group.isdigit() else (0, 0)
