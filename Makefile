@@ -1,6 +1,6 @@
 # Everything a checkout needs; each target does its own set-up first. Windows: scripts/setup.ps1.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-wine lint bench clean
+.PHONY: help setup demo test test-slow test-unit test-wine lint bench clean
 
 PY := .venv/bin/python
 
@@ -16,6 +16,9 @@ demo: ## from nothing to a web service in a container, reached from this compute
 
 test: setup lint ## everything: linters, unit tests, then real guests
 	@scripts/test.sh
+
+test-slow: setup ## tests with real guests that take minutes
+	@scripts/test.sh -m slow
 
 test-unit: setup ## no process, no network; seconds
 	@$(PY) -m pytest tests/unit

@@ -52,7 +52,7 @@ def compose(config: AgentConfig) -> tuple[Sequence[Service], Sequence[Check], Sh
     spec = load_spec(Path(config.home) / MACHINE_YAML)
     engine = find_engine(spec.engine)
     shares = ShareService(spec.mounts, Path(config.run_dir))
-    return (shares, *engine.services(spec)), engine.checks(), shares
+    return (shares, *engine.services(spec), *engine.watchers(shares.watch)), engine.checks(), shares
 
 
 def hypervisor_forwards(config: AgentConfig) -> Forwards | None:

@@ -114,6 +114,19 @@ def reads_input(words: list[str]) -> bool:
     return verb not in _NO_INPUT
 
 
+def verb_words(words: list[str]) -> tuple[str, int]:
+    """The verb, and where the words behind it begin. A group (`container run`) is passed over."""
+    _, verb, rest = _split(words)
+    return verb, len(words) - len(rest)
+
+
+def takes_next(verb: str, word: str) -> bool:
+    """Whether an option of run, create, exec, start or attach has its value in the next word."""
+    if word.startswith("--"):
+        return "=" not in word and (word not in _LONG_SWITCHES or (word == "--attach" and verb != "start"))
+    return _cluster(verb, word, set())
+
+
 def _split(words: list[str]) -> tuple[str, str, list[str]]:
     """Group ("" without), verb, and the words behind the verb."""
     group = ""

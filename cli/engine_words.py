@@ -21,7 +21,7 @@ def run_engine_word(found: Globals) -> int:
     """Run `hostvm WORD ARGS...` and return the engine client's own exit status."""
     word, *arguments = found.rest
     _, prefix = FORWARDED[word]
-    words = [*prefix[1:], *arguments]
+    words = _with_shares(found.chosen(), [*prefix[1:], *arguments])
     client = find_host_client(words)
     if client is not None:
         return _run_here(found.chosen(), client, words)
@@ -34,6 +34,23 @@ def run_engine_word(found: Globals) -> int:
             "install one, or let the guest's do it: unset HOSTVM_CLIENT",
         )
     return _run_in_guest(found.chosen(), prefix[:1], words)
+
+
+def _with_shares(name: str, words: list[str]) -> list[str]:
+    """Folders of this computer as the guest has them; costs nothing where none is named."""
+    if not any(word in ("run", "create") for word in words):
+        return words
+    from cli.share_words import may_name_folders, with_guest_paths
+
+    if not may_name_folders(words):
+        return words
+    from hostvm.agent.client import agent_is_ready
+    from hostvm.shares.client import shared_mounts
+
+    folder = run_folder(name)
+    if not agent_is_ready(folder):
+        _start(name)
+    return with_guest_paths(words, shared_mounts(folder), os.getcwd())  # noqa: PTH109 - as in cli/forward.py
 
 
 def _run_here(name: str, client: str, words: list[str]) -> int:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 from hostvm.errors import SpecError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hostvm.agent.service import Service
     from hostvm.checks import Check
     from hostvm.spec import MachineSpec
@@ -23,6 +25,9 @@ class Engine(Protocol):
 
     def services(self, spec: MachineSpec) -> tuple[Service, ...]:
         """What the machine's agent runs for it; new objects on every call."""
+
+    def watchers(self, tell: Callable[[set[str]], None]) -> tuple[Service, ...]:
+        """Services that tell which paths of the guest running containers have as bind mounts."""
 
 
 def find_engine(name: str) -> Engine:

@@ -13,8 +13,8 @@ from hostvm.errors import HostvmError, MachineError, SpecError
 from hostvm.files import write_atomic
 from hostvm.locks import machine_lock
 from hostvm.shares.choose import kind_of
+from hostvm.shares.client import SERVICE, share_facts
 from hostvm.shares.model import Mount, check_mounts, check_source, guest_path, make_mount, parse_mount
-from hostvm.shares.service import SERVICE
 from hostvm.spec import load_spec, replace_mounts
 
 if TYPE_CHECKING:
@@ -108,8 +108,7 @@ def mount_facts(paths: MachinePaths) -> list[dict[str, Any]]:
     mounts = load_spec(paths.spec).mounts
     known: dict[str, dict[str, Any]] = {}
     with suppress(HostvmError):
-        services = request(paths.run_dir, "status")["services"]
-        known = {row["target"]: row for row in services.get(SERVICE, {}).get("mounts", [])}
+        known = {row["target"]: row for row in share_facts(paths.run_dir)}
     rows = []
     for mount in mounts:
         kind = kind_of(mount)

@@ -1,6 +1,6 @@
 """Which way each folder is shared on this computer, and what the machine needs for it at power-on.
 
-The figures behind the defaults: docs/adr/0030-how-folders-are-shared.md.
+The figures behind the defaults: docs/adr/0050-how-folders-are-shared.md.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from hostvm.shares.known import Known
     from hostvm.shares.model import Mount
 
 GUEST_VIEW = "10.0.2.2"
@@ -79,6 +80,12 @@ class ShareListener:
         if before is not None:
             before.close()
         return f"/{name}"
+
+    def known(self, mount: Mount) -> Known | None:
+        """What the guest knows of a folder that is offered."""
+        with self._lock:
+            tree = self._trees.get(self._name(mount))
+        return tree.known if tree is not None else None
 
     def withdraw(self, mount: Mount) -> None:
         """Serve it no more. Idempotent."""

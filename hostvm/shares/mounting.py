@@ -29,7 +29,18 @@ _MARK = ". /usr/lib/hostvm/lib.sh; [ -f /run/hostvm/marks/shares ] || mark share
 
 # attr_timeout=0: size and time of a file are asked for at each look, so a change here is seen at once. Names may be
 # kept: sshfs goes by paths, so one that is gone is found out by the next question about it.
-_SSHFS = "reconnect,allow_other,dir_cache=no,attr_timeout=0,entry_timeout=60,negative_timeout=0,fsname=hostvm"
+_SSHFS = ",".join(  # noqa: FLY002 - one a line
+    (
+        "reconnect",
+        "allow_other",
+        "dir_cache=no",
+        "attr_timeout=0",
+        "entry_timeout=60",
+        "negative_timeout=0",
+        "no_contain_symlinks",
+        "fsname=hostvm",
+    )
+)
 
 
 def mounted(guest: Guest) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,18 +10,19 @@ from typing import TYPE_CHECKING, Any
 from hostvm.errors import AgentError, HostvmError, MachineError
 from hostvm.shares import mounting
 from hostvm.shares.choose import load_devices
+from hostvm.shares.client import SERVICE
 from hostvm.shares.device import DeviceShare, device_kind
+from hostvm.shares.events import EventCarrier, Watched
+from hostvm.shares.known import Known
 from hostvm.shares.listener import ShareListener
 from hostvm.shares.model import Mount, check_source, guest_path, make_mount
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from hostvm.agent.service import Host
     from hostvm.guest import Guest
-
-SERVICE = "shares"
 
 
 @dataclass(slots=True)
@@ -46,6 +48,8 @@ class ShareService:
         self._guest: Guest | None = None
         self._listener: ShareListener | None = None
         self._log = _ignore
+        self._carrier = EventCarrier(self._say)
+        self._device_known: dict[str, Known] = {}
         devices = {(str(one.source), one.target, one.readonly): one for one in load_devices(run_dir)}
         self._shares = [_Share(mount, devices.get((mount.source, mount.target, mount.readonly))) for mount in mounts]
 
@@ -61,6 +65,7 @@ class ShareService:
 
     def stop(self) -> None:
         """See `Service.stop`. The server goes on: the guest's sshfs do not depend on ssh."""
+        self._carrier.end()
         with self._lock:
             self._guest = None
 
@@ -85,7 +90,31 @@ class ShareService:
         """Where a folder of this computer is in the guest; None when it is not shared."""
         return guest_path([share.mount for share in list(self._shares)], path)
 
+    def watch(self, paths: Iterable[str]) -> None:
+        """Carry file events of these paths of the guest, which running containers have, and of no others."""
+        with self._lock:
+            if self._guest is None:
+                return
+            watched = [one for one in map(self._watched, sorted(set(paths))) if one is not None]
+            self._carrier.carry(self._guest, watched)
+
+    def _say(self, text: str) -> None:
+        self._log(text)
+
     # ---- with the lock held
+
+    def _watched(self, path: str) -> Watched | None:
+        for share in sorted(self._shares, key=lambda one: -len(one.mount.target)):
+            target = share.mount.target
+            if path != target and not path.startswith(f"{target}/"):
+                continue
+            known = self._device_known.setdefault(target, Known())
+            if share.device is None:
+                known = (self._listener.known(share.mount) if self._listener else None) or known
+            here = os.path.normpath(share.mount.source + path[len(target) :].replace("/", os.sep))
+            writable = share.state == "mounted" and not share.mount.readonly and os.path.exists(here)  # noqa: PTH110
+            return Watched(here, path, known, share.device is None) if writable else None
+        return None
 
     def _add(self, mount: Mount) -> None:
         if self._guest is None:

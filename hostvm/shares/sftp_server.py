@@ -14,12 +14,14 @@ import sys
 from typing import TYPE_CHECKING
 
 from hostvm.shares import sftp_wire as wire
+from hostvm.shares.known import CHANGED, CREATED, DELETED
 from hostvm.shares.sftp_wire import Attrs, Reader, WireError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hostvm.guest import Stream
+    from hostvm.shares.known import Known
     from hostvm.shares.tree import Tree
 
 _MOST = 1024 * 1024
@@ -33,8 +35,18 @@ _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 class _Handle:
     """An open file, or a folder being listed."""
 
-    def __init__(self, path: str, descriptor: int | None, *, append: bool = False) -> None:
+    def __init__(
+        self,
+        path: str,
+        descriptor: int | None,
+        *,
+        append: bool = False,
+        known: Known | None = None,
+        changes: str = "",
+    ) -> None:
         self.path = path
+        self.known = known
+        self.changes = changes  # the file's name here when it was opened for writing
         self.descriptor = descriptor
         self.append = append
         self.names: list[tuple[str, os.stat_result]] | None = None
@@ -132,6 +144,8 @@ class SftpServer:
     def _open(self, number: int, reader: Reader) -> bytes:
         path, wanted, attrs = reader.text(), reader.u32(), reader.attrs()
         tree, inside = self._place(path)
+        if tree.known.acting(tree.outside(inside), CREATED, end=True):
+            wanted &= ~(wire.F_CREAT | wire.F_EXCL | wire.F_TRUNC)
         flags = _open_flags(wanted)
         mode = 0o666 if attrs.mode is None else attrs.mode & 0o7777
         new = bool(wanted & wire.F_CREAT)
@@ -145,7 +159,12 @@ class SftpServer:
             descriptor = tree.open(inside, flags, mode)
         if new and hasattr(os, "fchmod"):
             os.fchmod(descriptor, mode)
-        return self._add(number, _Handle(path, descriptor, append=bool(wanted & wire.F_APPEND)))
+        changes = tree.outside(inside) if wanted & (wire.F_WRITE | wire.F_CREAT) else ""
+        if new:
+            tree.known.learn(changes)
+        return self._add(
+            number, _Handle(path, descriptor, append=bool(wanted & wire.F_APPEND), known=tree.known, changes=changes)
+        )
 
     def _add(self, number: int, handle: _Handle) -> bytes:
         self._count += 1
@@ -169,6 +188,8 @@ class SftpServer:
         handle = self._handles.pop(bytes(reader.data()), None)
         if handle is not None and handle.descriptor is not None:
             os.close(handle.descriptor)
+            if handle.known is not None and handle.changes:
+                handle.known.learn(handle.changes)
         return wire.status_packet(number, wire.OK)
 
     def _read(self, number: int, reader: Reader) -> bytes:
@@ -194,7 +215,16 @@ class SftpServer:
 
     def _lstat(self, number: int, reader: Reader) -> bytes:
         tree, inside = self._place(reader.text())
-        return wire.packet(wire.ATTRS, number, wire.attrs(tree.stat(inside), tree.owner(inside)))
+        path = tree.outside(inside)
+        if tree.known.acting(path, CREATED):
+            return wire.status_packet(number, wire.NO_SUCH_FILE, "not there yet")
+        try:
+            found = tree.stat(inside)
+        except FileNotFoundError:
+            if tree.known.acting(path, DELETED):
+                return wire.packet(wire.ATTRS, number, wire.EMPTY_FILE)
+            raise
+        return wire.packet(wire.ATTRS, number, wire.attrs(found, tree.owner(inside)))
 
     def _fstat(self, number: int, reader: Reader) -> bytes:
         handle = self._handle(reader)
@@ -218,6 +248,8 @@ class SftpServer:
 
     def _set(self, path: str, attrs: Attrs) -> None:
         tree, inside = self._place(path)
+        if tree.known.acting(tree.outside(inside), CHANGED, end=True):
+            return
         if attrs.size is not None:
             tree.truncate(inside, attrs.size)
         if attrs.owner is not None:
@@ -226,6 +258,7 @@ class SftpServer:
             tree.chmod(inside, attrs.mode)
         if attrs.times is not None:
             tree.utime(inside, attrs.times)
+        tree.known.learn(tree.outside(inside))
 
     # ---- folders and names
 
@@ -250,20 +283,29 @@ class SftpServer:
         return wire.packet(wire.NAME, number, wire.u32(len(parts)), *parts)
 
     def _remove(self, number: int, reader: Reader) -> bytes:
-        tree, inside = self._place(reader.text())
-        tree.unlink(inside)
+        return self._take_away(number, reader.text(), lambda tree, inside: tree.unlink(inside))
+
+    def _take_away(self, number: int, path: str, act: Callable[[Tree, str], None]) -> bytes:
+        tree, inside = self._place(path)
+        here = tree.outside(inside)
+        if tree.known.acting(here, DELETED, end=True):
+            # Made again meanwhile: it stays, whoever it was that wanted it gone.
+            return wire.status_packet(number, wire.FAILURE if os.path.lexists(here) else wire.OK)
+        act(tree, inside)
+        tree.known.learn(here)
         return wire.status_packet(number, wire.OK)
 
     def _mkdir(self, number: int, reader: Reader) -> bytes:
         tree, inside = self._place(reader.text())
         mode = reader.attrs().mode
+        if tree.known.acting(tree.outside(inside), CREATED, end=True):
+            return wire.status_packet(number, wire.OK)
         tree.mkdir(inside, 0o777 if mode is None else mode & 0o7777)
+        tree.known.learn(tree.outside(inside))
         return wire.status_packet(number, wire.OK)
 
     def _rmdir(self, number: int, reader: Reader) -> bytes:
-        tree, inside = self._place(reader.text())
-        tree.rmdir(inside)
-        return wire.status_packet(number, wire.OK)
+        return self._take_away(number, reader.text(), lambda tree, inside: tree.rmdir(inside))
 
     def _realpath(self, number: int, reader: Reader) -> bytes:
         name = wire.string(wire.encode(reader.text() or "/"))
@@ -281,6 +323,8 @@ class SftpServer:
     def _replace(self, number: int, old: str, new: str) -> bytes:
         tree, source, target = self._pair(old, new)
         tree.rename(source, target)
+        tree.known.learn(tree.outside(source))
+        tree.known.learn(tree.outside(target))
         return wire.status_packet(number, wire.OK)
 
     def _pair(self, old: str, new: str) -> tuple[Tree, str, str]:
@@ -298,6 +342,7 @@ class SftpServer:
         text, path = reader.text(), reader.text()  # in OpenSSH's order, which is not the draft's
         tree, inside = self._place(path)
         tree.symlink(text, inside)
+        tree.known.learn(tree.outside(inside))
         return wire.status_packet(number, wire.OK)
 
     # ---- OpenSSH's extensions
@@ -307,9 +352,9 @@ class SftpServer:
         if name == b"posix-rename@openssh.com":
             return self._replace(number, reader.text(), reader.text())
         if name == b"hardlink@openssh.com":
-            tree, source, target = self._pair(reader.text(), reader.text())
-            tree.link(source, target)
-            return wire.status_packet(number, wire.OK)
+            # sshfs would number both names' files differently, which git takes for damage; told "not permitted"
+            # (that is what it makes of a failure), programs copy instead.
+            return wire.status_packet(number, wire.FAILURE, "no hard links")
         if name == b"fsync@openssh.com":
             os.fsync(self._file(reader))
             return wire.status_packet(number, wire.OK)

@@ -133,6 +133,10 @@ def attrs(found: os.stat_result, owner: tuple[int, int]) -> bytes:
     return _ATTRS.pack(flags, found.st_size, *owner, found.st_mode, *times)
 
 
+EMPTY_FILE = _ATTRS.pack(A_SIZE | A_OWNER | A_MODE | A_TIMES, 0, 0, 0, 0o100644, 0, 0)
+"""Attributes of a file that is not there any more."""
+
+
 def u32(value: int) -> bytes:
     """A number of 32 bits."""
     return _U32.pack(value)

@@ -17,6 +17,8 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hostvm.shares.known import Known
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -47,6 +49,7 @@ class Tree:
 
     def __init__(self, source: str, *, readonly: bool = False) -> None:
         self.source = source
+        self.known = Known()
         self.readonly = readonly
         self._root = os.open(source, _FOLDER & ~getattr(os, "O_NOFOLLOW", 0)) if _POSIX else None
         self._real = os.path.realpath(source)
@@ -56,6 +59,10 @@ class Tree:
         root, self._root = self._root, None
         if root is not None:
             os.close(root)
+
+    def outside(self, path: str) -> str:
+        """What this computer calls it; for comparing, never for opening."""
+        return os.path.join(self.source, *split(path))  # noqa: PTH118 - text throughout
 
     # ---- looking
 
@@ -126,17 +133,6 @@ class Tree:
         with self._change(old) as source, self._change(new) as target:
             os.replace(source.name, target.name, src_dir_fd=source.folder, dst_dir_fd=target.folder)
 
-    def link(self, old: str, new: str) -> None:
-        """A second name for a file."""
-        with self._change(old) as source, self._change(new) as target:
-            os.link(
-                source.name,
-                target.name,
-                src_dir_fd=source.folder,
-                dst_dir_fd=target.folder,
-                follow_symlinks=False,
-            )
-
     def symlink(self, text: str, path: str) -> None:
         """A link that says `text`, whatever that is: it is never followed here."""
         with self._change(path) as place:
@@ -148,12 +144,15 @@ class Tree:
             os.chmod(name, mode & 0o7777)  # noqa: PTH101 - may be a descriptor
 
     def utime(self, path: str, times: tuple[int, int]) -> None:
-        """Access and modification time, seconds."""
+        """Access and modification time, seconds; a time to the second that it has already keeps its fraction."""
         with self._change(path) as place:
+            found = os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
+            same = found.st_mtime_ns // 10**9 == times[1]
+            exact = (times[0] * 10**9, found.st_mtime_ns if same else times[1] * 10**9)
             if _POSIX:
-                os.utime(place.name, times, dir_fd=place.folder, follow_symlinks=False)
+                os.utime(place.name, ns=exact, dir_fd=place.folder, follow_symlinks=False)
             else:
-                os.utime(place.name, times)
+                os.utime(place.name, ns=exact)
 
     def truncate(self, path: str, size: int) -> None:
         """Cut or extend a file."""

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hostvm.checks import Check
+from runtime.docker.binds import BindService
 from runtime.docker.ports import PortService
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hostvm.agent.service import Service
     from hostvm.spec import MachineSpec
 
@@ -31,3 +34,7 @@ class DockerEngine:
     def services(self, spec: MachineSpec) -> tuple[Service, ...]:
         """Published ports."""
         return (PortService(self.socket, spec.ports.expose),)
+
+    def watchers(self, tell: Callable[[set[str]], None]) -> tuple[Service, ...]:
+        """See `Engine.watchers`."""
+        return (BindService(self.socket, tell),)

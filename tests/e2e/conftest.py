@@ -35,10 +35,18 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
 
 
 @pytest.fixture(scope="session")
-def machine():
+def shared_folders(tmp_path_factory):
+    """A folder of this computer for each way of sharing; the machine has them at the same paths."""
+    kinds = ("9p", "virtiofs", "sftp") if sys.platform == "linux" else ("9p", "sftp")
+    return {kind: tmp_path_factory.mktemp(f"shared-by-{kind}") for kind in kinds}
+
+
+@pytest.fixture(scope="session")
+def machine(shared_folders):
     """The machine most tests share, with debian:trixie and busybox:latest made from packages, no registry asked."""
     assert HOSTVM.exists(), f"no {HOSTVM}: run `make setup`"
-    with running_machine(f"e2e-{os.getpid()}", "--cpus", "2", "--memory", "2GiB") as made:
+    options = ("--cpus", "2", "--memory", "2GiB", "--mount", "none")
+    with running_machine(f"e2e-{os.getpid()}", *options, shares=shared_folders) as made:
         for base in ("busybox:latest", "debian:trixie"):
             made.hostvm("image", "base", base)
         yield made

@@ -157,9 +157,17 @@ class Machine:
 
 
 @contextlib.contextmanager
-def running_machine(name: str, *options: str):
-    """A machine of this name from `hostvm start` to `hostvm rm`, and proof that nothing of it is left."""
+def running_machine(name: str, *options: str, shares: dict[str, Path] | None = None):
+    """A machine of this name from `hostvm start` to `hostvm rm`, and proof that nothing of it is left.
+
+    :param shares: a folder for each kind of share that it is to have.
+    """
     try:
+        if shares:
+            succeed(hostvm("create", name, *options))
+            options = ()
+        for kind, folder in (shares or {}).items():
+            succeed(hostvm("-m", name, "mount", "add", "--kind", kind, str(folder)))
         succeed(hostvm("start", name, *options))
         machine = Machine(name)
         yield machine

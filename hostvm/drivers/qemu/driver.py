@@ -17,12 +17,14 @@ from hostvm.drivers.qemu.argv import LOG_FILE, NETWORK, PID_FILE, QMP_SOCKET, Ho
 from hostvm.drivers.qemu.qmp import Qmp, QmpGoneError
 from hostvm.errors import DriverError, PortTaken
 from hostvm.qemu_binary import inspect_qemu
+from hostvm.shares.virtiofsd import daemon_argv, find_virtiofsd
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from hostvm.drivers.base import DomainSpec
     from hostvm.process import ProcessId
+    from hostvm.shares.device import DeviceShare
 
 START_TIMEOUT = 20.0
 """Seconds from QEMU's start to its monitor's greeting: a loaded computer, a virus scanner; 0.1 otherwise."""
@@ -67,18 +69,15 @@ class QemuDriver:
         self._run_dir.chmod(0o700)
         self._clear()
         rotate_console(domain.console)
-        started = self._spawn(domain)
-        try:
-            self._greet(started)
-        except (OSError, DriverError) as error:
-            process.kill(started)
-            failure = self._explain(domain, error)
-            self._clear()
-            raise failure from error
-        except BaseException:
-            process.kill(started)
-            self._clear()
-            raise
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._clear)
+            started = self._spawn(domain, undo)
+            try:
+                self._greet(started)
+            except (OSError, DriverError) as error:
+                process.kill(started)
+                raise self._explain(domain, error) from error
+            undo.pop_all()
 
     def state(self) -> DomainState:
         """See `Driver.state`."""
@@ -125,16 +124,31 @@ class QemuDriver:
             said = qmp.execute("human-monitor-command", {"command-line": line}, timeout=ANSWER_TIMEOUT / 2)
         return str(said)
 
-    def _spawn(self, domain: DomainSpec) -> ProcessId:
+    def _spawn(self, domain: DomainSpec, undo: contextlib.ExitStack) -> ProcessId:
         version = inspect_qemu(domain.qemu, domain.arch).version
         if sys.platform == "win32":
             argv = build_argv(domain, HostFacts(version))
-            return process.spawn_detached(argv, self._log)
+            started = process.spawn_detached(argv, self._log)
+            undo.callback(process.kill, started)
+            return started
+        for share in domain.shares:
+            if share.socket is not None:
+                undo.callback(process.kill, self._spawn_virtiofsd(share, share.socket))
         # QEMU gets a socket that listens already: nobody has to wait for it to appear, and connecting to a QEMU
         # that fails ends at once.
         with unix_socket.listen(self._qmp) as listener:
             facts = HostFacts(version, listener.fileno(), intel_mac=sys.platform == "darwin")
-            return process.spawn_detached(build_argv(domain, facts), self._log, pass_fds=[listener.fileno()])
+            started = process.spawn_detached(build_argv(domain, facts), self._log, pass_fds=[listener.fileno()])
+            undo.callback(process.kill, started)
+            return started
+
+    def _spawn_virtiofsd(self, share: DeviceShare, place: Path) -> ProcessId:
+        """One that listens before QEMU connects, and ends when QEMU does."""
+        if sys.platform == "win32":
+            raise DriverError("virtiofs needs a Linux host", None, "share by sftp: set kind: sftp in machine.yaml")
+        with unix_socket.listen(place) as listener:
+            argv = daemon_argv(find_virtiofsd(), share, listener.fileno())
+            return process.spawn_detached(argv, self._log, pass_fds=[listener.fileno()])
 
     def _greet(self, started: ProcessId) -> None:
         """Wait until QEMU's main loop runs, which is after its virtual CPUs were started."""
@@ -183,3 +197,5 @@ class QemuDriver:
     def _clear(self) -> None:
         for name in (QMP_SOCKET, PID_FILE, LOG_FILE):
             (self._run_dir / name).unlink(missing_ok=True)
+        for socket in self._run_dir.glob("share*.sock"):
+            socket.unlink(missing_ok=True)

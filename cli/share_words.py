@@ -1,0 +1,118 @@
+"""Folders of this computer in docker's words: `-v SRC:DST` and `--mount type=bind,source=SRC,...` of run and create.
+
+The engine knows only the guest's paths, and makes an empty folder for one that it does not have. So before a
+container is made its folders are looked up among the shares, and one that is not shared is told by name.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from cli.docker_words import takes_next, verb_words
+from hostvm.errors import ForwardError
+from hostvm.shares.model import guest_path
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hostvm.shares.model import Mount
+
+# The guest's own, which people mean when they name them: its engine's socket, its kernel's files.
+_GUESTS = ("/dev", "/lib/modules", "/proc", "/run", "/sys", "/var/lib", "/var/log", "/var/run")
+_GUESTS_FILES = frozenset({"/", "/etc/localtime", "/etc/timezone", "/etc/resolv.conf", "/etc/ssl/certs"})
+
+
+def may_name_folders(words: Sequence[str]) -> bool:
+    """A cheap first look: whether any word can be one of the options above."""
+    return any(
+        word.startswith(("--volume", "--mount")) or (word[:1] == "-" and word[1:2] != "-" and "v" in word)
+        for word in words
+    )
+
+
+def with_guest_paths(words: Sequence[str], mounts: Sequence[Mount], folder: str) -> list[str]:
+    """The same words with each folder as the guest knows it.
+
+    :param words: docker's, without "docker" itself.
+    :param folder: the working folder, to which relative ones belong.
+    :raises ForwardError: a folder is not shared.
+    """
+    found = list(words)
+    verb, start = verb_words(found)
+    if verb not in ("run", "create"):
+        return found
+    at = start
+    while at < len(found) and found[at].startswith("-") and found[at] not in ("-", "--"):
+        word = found[at]
+        name, equals, value = word.partition("=")
+        if name in ("--volume", "--mount"):
+            place = at if equals else at + 1
+            if place < len(found):
+                text = value if equals else found[place]
+                changed = (_volume if name == "--volume" else _mount)(text, mounts, folder)
+                found[place] = f"{name}={changed}" if equals else changed
+        elif (letters := _before_value(word)) is not None:
+            place = at if len(word) > len(letters) else at + 1
+            if place < len(found):
+                text = word[len(letters) :].removeprefix("=") if place == at else found[place]
+                changed = _volume(text, mounts, folder)
+                found[place] = letters + changed if place == at else changed
+        at += 2 if takes_next(verb, word) else 1
+    return found
+
+
+def _before_value(word: str) -> str | None:
+    """`-v` or `-itv` of a cluster whose last option is v; None for any other word."""
+    if word.startswith("--"):
+        return None
+    for place, letter in enumerate(word[1:], 1):
+        if letter == "v":
+            return word[: place + 1]
+        if letter in "acehlmpuw=":  # what follows is the value of another one
+            return None
+    return None
+
+
+def _volume(text: str, mounts: Sequence[Mount], folder: str) -> str:
+    source, colon, rest = text.partition(":")
+    if not colon or not _is_path(source):
+        return text  # an anonymous volume, or a named one
+    return f"{_lookup(source, mounts, folder)}:{rest}"
+
+
+def _mount(text: str, mounts: Sequence[Mount], folder: str) -> str:
+    fields = text.split(",")
+    if "type=bind" not in fields:
+        return text
+    for place, field in enumerate(fields):
+        key, _, value = field.partition("=")
+        if key in ("source", "src") and _is_path(value):
+            fields[place] = f"{key}={_lookup(value, mounts, folder)}"
+    return ",".join(fields)
+
+
+def _is_path(source: str) -> bool:
+    return source.startswith(("/", "./", "../", "~")) or source in (".", "..")
+
+
+def _lookup(source: str, mounts: Sequence[Mount], folder: str) -> str:
+    path = os.path.normpath(os.path.join(folder, source))  # noqa: PTH118 - links stay as they are
+    inside = guest_path(mounts, path)
+    if inside is not None:
+        return inside
+    if path in _GUESTS_FILES or any(path == own or path.startswith(f"{own}/") for own in _GUESTS):
+        return source
+    raise ForwardError(
+        f"{path} is not shared with the machine",
+        "the container would see an empty folder of the guest instead; shared are: "
+        + (", ".join(mount.source for mount in mounts) or "none"),
+        f"hostvm mount add {_quoted(path if os.path.isdir(path) else os.path.dirname(path))}\n"  # noqa: PTH112, PTH120
+        "or, if a path of the guest is meant: hostvm shell -- docker run ...",
+    )
+
+
+def _quoted(path: str) -> str:
+    import shlex
+
+    return shlex.quote(path)

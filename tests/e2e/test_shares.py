@@ -1,0 +1,244 @@
+"""Shared folders, every kind by the same checks: from inside a container, and from this computer."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from machines import Machine, eventually, hostvm
+
+CHECKS = Path(__file__).with_name("share_checks.py")
+KINDS = ("9p", "virtiofs", "sftp")
+TOOLS = "share-tools:latest"
+NAMES = [
+    line.split("(")[0].removeprefix("def check_") for line in CHECKS.read_text().splitlines() if "def check_" in line
+]
+
+# What a kind cannot do, and what is said of it in docs/limitations.md.
+KNOWN = {
+    ("sftp", "locks", 0): "locks hold within the machine only when taken through one mount",
+}
+
+pytestmark = pytest.mark.vm
+
+
+@pytest.fixture(scope="module")
+def tools(machine: Machine) -> str:
+    """An image with python3 and git in it."""
+    machine.hostvm("image", "base", "debian:trixie", "--package", "python3", "--package", "git", "--tag", TOOLS)
+    return TOOLS
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def share(request, machine: Machine, shared_folders, tools):
+    """One kind's folder here, and a container that has it at /w."""
+    kind = request.param
+    folder = shared_folders[kind]
+    name = f"share-{kind}"
+    machine.docker(
+        "run", "-d", "--name", name, "-v", f"{folder}:/w", "-v", f"{CHECKS.parent}:/checks:ro", tools, "sleep", "3600"
+    )
+    yield Share(machine, kind, folder, name)
+    machine.docker("rm", "-f", name)
+
+
+class Share:
+    def __init__(self, machine: Machine, kind: str, folder: Path, container: str) -> None:
+        self.machine, self.kind, self.folder, self.container = machine, kind, folder, container
+
+    def run(self, script: str) -> str:
+        return self.machine.docker("exec", self.container, "sh", "-c", script)
+
+
+@pytest.fixture(scope="module", params=[0, 1000])
+def results(request, share: Share):
+    """All checks, run once as root and once as another user, in one container."""
+    user = request.param
+    # As on Linux, 9p and virtiofs show who owns a folder here; by sftp everybody in the guest has the user's rights.
+    share.folder.chmod(0o755 if share.kind == "sftp" else 0o777)
+    said = share.machine.docker("exec", share.container, "python3", f"/checks/{CHECKS.name}", "/w", str(user), "check_")
+    return share, user, json.loads(said)
+
+
+def test_the_kind_is_what_the_guest_mounted(share: Share):
+    types = {"9p": "9p", "virtiofs": "virtiofs", "sftp": "fuse.sshfs"}
+    assert share.machine.shell("stat", "-f", "-c", "%n", str(share.folder)) == str(share.folder)
+    rows = [line.split() for line in share.machine.shell("cat", "/proc/mounts").splitlines()]
+    assert [row[2] for row in rows if row[1] == str(share.folder)] == [types[share.kind]]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_from_inside_a_container(results, name):
+    share, user, found = results
+    if known := KNOWN.get((share.kind, name, user)):
+        assert found[name], f"{share.kind} can do {name} after all: take it out of KNOWN ({known})"
+        pytest.xfail(known)
+    assert found[name] == ""
+
+
+def test_what_a_container_made_belongs_to_the_user(results):
+    share, user, _ = results
+    script = share.folder / f"modes-{user}" / "script"
+    assert subprocess.run([script], capture_output=True, check=True).stdout == b"ran\n"
+    assert str((share.folder / f"symlink-{user}" / "link").readlink()) == "target"
+    if share.kind == "sftp" or os.geteuid() != 0:
+        made = {path.stat().st_uid for path in (share.folder / f"create_append_truncate-{user}").iterdir()}
+        assert made == {os.geteuid()}
+
+
+def test_a_rewrite_is_seen_at_once_from_either_side(share: Share):
+    file = share.folder / "rewritten"
+    file.write_text("short")
+    assert share.run("cat /w/rewritten; stat -c ' %s' /w/rewritten") == "short 5"
+    with file.open("r+") as stream:
+        stream.write("much longer than it was")
+    assert share.run("cat /w/rewritten; stat -c ' %s' /w/rewritten") == "much longer than it was 23"
+    with file.open("r+") as stream:
+        stream.write("tiny")
+        stream.truncate()
+    assert share.run("cat /w/rewritten; stat -c ' %s' /w/rewritten") == "tiny 4"
+    share.run("printf 'from the guest' > /w/rewritten")
+    assert file.read_text() == "from the guest"
+    file.unlink()
+    assert share.run("cat /w/rewritten 2>&1 || true").endswith("No such file or directory")
+
+
+def test_links_do_not_lead_out(share: Share, tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text("not for the guest")
+    (share.folder / "out").symlink_to(secret)
+    (share.folder / "up").symlink_to("../../../../../../../../etc/hostname")
+    assert "not for the guest" not in share.run("cat /w/out 2>&1 || true")
+    assert share.run("cat /w/up; cat /etc/hostname").split() == [share.run("cat /etc/hostname").strip()] * 2
+
+
+def test_a_read_only_mount_is_read_only(share: Share):
+    (share.folder / "kept").write_text("kept")
+    said = share.machine.try_docker(
+        "run", "--rm", "-v", f"{share.folder}:/r:ro", "-v", f"{share.folder}/kept:/one", TOOLS,
+        "sh", "-c", "cat /r/kept /one; echo x > /r/kept; echo y > /one; rm /r/kept; touch /r/new",
+    )  # fmt: skip
+    assert said.out == "keptkept", str(said)
+    assert said.err.lower().count("read-only file system") == 3, str(said)
+    assert (share.folder / "kept").read_text() == "y\n"  # /one is the same file, mounted to be written
+
+
+def test_changes_here_raise_events_there(share: Share, tools):
+    """By sftp each by its name; elsewhere a deletion is told as a change of its folder (docs/adr/0051)."""
+    folder = share.folder / "watched"
+    folder.mkdir()
+    (folder / "old").write_text("old")
+    name = f"watcher-{share.kind}"
+    share.machine.docker(
+        "run", "-d", "--name", name, "-v", f"{folder}:/w", "-v", f"{CHECKS.parent}:/checks:ro",
+        tools, "python3", "/checks/inotify_watch.py", "/w",
+    )  # fmt: skip
+
+    def told() -> list[str]:
+        return share.machine.sdk.api.logs(name).decode().splitlines()
+
+    try:
+        eventually(lambda: "READY" in told(), "the watcher is ready")
+        agent_log = Path(os.environ["HOSTVM_HOME"], "machines", share.machine.name, "agent.log")
+        eventually(lambda: f"events: watching {folder}\n" in agent_log.read_text(), "the folder is watched")
+        before = (folder / "old").stat().st_mtime_ns
+        sftp = share.kind == "sftp"
+        for act, events in (
+            (lambda: (folder / "made").write_text("new"), ["CREATE made"] if sftp else ["ATTRIB made"]),
+            (lambda: (folder / "made").write_text("newer"), ["MODIFY made"] if sftp else ["CLOSE_WRITE made"]),
+            (lambda: (folder / "made").rename(folder / "moved"), ["DELETE made", "CREATE moved"] if sftp else ["ATTRIB moved"]),
+            (lambda: (folder / "moved").unlink(), ["DELETE moved"] if sftp else ["ATTRIB "]),
+            (lambda: (folder / "sub").mkdir(), ["CREATE sub"] if sftp else ["ATTRIB sub"]),
+        ):  # fmt: skip
+            past = len(told())
+            act()
+            eventually(lambda past=past, events=events: set(events) <= set(told()[past:]), f"{events} after {told()}")
+        assert sorted(entry.name for entry in folder.iterdir()) == ["old", "sub"], "acting it out changed something"
+        assert (folder / "old").stat().st_mtime_ns == before
+        # What a container does itself is not told to it a second time.
+        if sftp:
+            share.run("echo x > /w/watched/own")
+            (folder / "last").write_text("x")
+            eventually(lambda: "CREATE last" in told(), "the last event")
+            assert told().count("CREATE own") == told().count("CLOSE_WRITE own") == 1
+    finally:
+        share.machine.docker("rm", "-f", name)
+
+
+@pytest.mark.slow
+def test_many_files(share: Share):
+    said = share.machine.docker("exec", share.container, "python3", f"/checks/{CHECKS.name}", "/w", "0", "slow_")
+    assert json.loads(said) == {"many_entries": "", "tree": ""}
+
+
+# ---- what holds whatever the kind
+
+
+def test_the_working_folder_is_the_same(machine: Machine, shared_folders):
+    folder = shared_folders["9p"] / "a b"
+    folder.mkdir(exist_ok=True)
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("hostvm")), "-m", machine.name, "shell", "--", "pwd"],
+        cwd=folder, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == f"{folder}\n"
+
+
+def test_an_unshared_folder_is_refused_before_anything_is_made(machine: Machine, tmp_path):
+    done = machine.try_docker("run", "--name", "never", "-v", f"{tmp_path}:/x", "busybox:latest", "true")
+    assert done.status == 125
+    assert f"{tmp_path} is not shared" in done.err
+    assert f"hostvm mount add {tmp_path}" in done.err
+    assert "never" not in machine.docker("ps", "-a", "--format", "{{.Names}}").split()
+
+
+def test_added_to_a_running_machine_and_taken_away(machine: Machine, tmp_path):
+    (tmp_path / "here").write_text("hello")
+    facts = json.loads(machine.hostvm("mount", "add", "--json", f"{tmp_path}:/added here:ro"))
+    row = next(row for row in facts if row["target"] == "/added here")
+    assert (row["kind"], row["state"], row["readonly"]) == ("sftp", "mounted", True)
+    assert machine.shell("cat", "/added here/here") == "hello"
+    assert "ead-only" in hostvm("-m", machine.name, "shell", "--", "touch", "/added here/x").err
+    machine.hostvm("mount", "rm", str(tmp_path))
+    assert machine.shell("ls", "/added here") == ""
+    assert "/added here" not in machine.hostvm("mount", "ls")
+
+
+def test_a_share_outlives_its_agent(machine: Machine, shared_folders):
+    """The agent is killed while a container has a file of an sftp share open; nobody restarts anything."""
+    folder = shared_folders["sftp"]
+    machine.docker("run", "-d", "--name", "outlives", "-v", f"{folder}:/w", "busybox:latest", "sleep", "3600")
+    (folder / "before").write_text("before")
+    try:
+        agent = json.loads((Path(os.environ["HOSTVM_RUN"]) / machine.name / "agent.json").read_text())["process"][0]
+        os.kill(agent, 9)
+        assert machine.docker("exec", "outlives", "cat", "/w/before") == "before"
+        machine.docker("exec", "outlives", "sh", "-c", "echo after > /w/after")
+        assert (folder / "after").read_text() == "after\n"
+    finally:
+        machine.docker("rm", "-f", "outlives")
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "told"),
+    [
+        (("/no/such/folder",), 2, "there is no such folder"),
+        (("/etc/hostname",), 2, "it is not a folder"),
+        (("{folder}:/proc/x",), 2, "would cover /proc/x"),
+        (("{folder}:/var/lib/docker",), 2, "would cover /var/lib/docker"),
+        (("{folder}:relative",), 2, "not absolute"),
+        (("{loop}",), 2, "Too many levels of symbolic links"),
+        (("{folder}:{taken}",), 2, "already"),
+    ],
+)
+def test_what_cannot_be_shared_is_told(machine: Machine, shared_folders, tmp_path, words, status, told):
+    (tmp_path / "loop").symlink_to("loop")
+    places = {"folder": tmp_path, "loop": tmp_path / "loop", "taken": shared_folders["9p"]}
+    before = machine.hostvm("mount", "ls", "--json")
+    done = hostvm("-m", machine.name, "mount", "add", *(word.format(**places) for word in words))
+    assert (done.status, told in done.err) == (status, True), str(done)
+    assert machine.hostvm("mount", "ls", "--json") == before

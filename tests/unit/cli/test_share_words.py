@@ -1,0 +1,59 @@
+"""Folders in docker's words become those of the guest, or are told to be unshared before anything is made."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from cli.share_words import may_name_folders, with_guest_paths
+from hostvm.errors import ForwardError
+from hostvm.shares.model import Mount
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="these are POSIX paths")
+MOUNTS = [Mount("/home/me", "/home/me"), Mount("/data/src", "/src")]
+
+
+@pytest.mark.parametrize(
+    ("words", "becomes"),
+    [
+        ("run -v /home/me/a:/w img", None),
+        ("run -v /data/src/a:/w:ro img", "run -v /src/a:/w:ro img"),
+        ("run -it -v ./x:/w -v ..:/up img", "run -it -v /home/me/p/x:/w -v /home/me:/up img"),
+        ("run --rm -itv .:/w img", "run --rm -itv /home/me/p:/w img"),
+        ("run -v/data/src:/w img", "run -v/src:/w img"),
+        ("run --volume=/data/src:/w img", "run --volume=/src:/w img"),
+        ("container create --volume /data/src:/w img", "container create --volume /src:/w img"),
+        ("run --mount type=bind,src=/data/src,dst=/w img", "run --mount type=bind,src=/src,dst=/w img"),
+        ("run --mount type=volume,source=data,target=/w img", None),
+        ("run -v data:/w -v /w2 img", None),
+        ("run -v /var/run/docker.sock:/var/run/docker.sock img", None),
+        ("run -v /lib/modules:/lib/modules:ro img", None),
+        # Not options of docker: they stand behind the image, or are another option's value.
+        ("run img tar -v /nowhere:/x", None),
+        ("run -e -v/nowhere:/x img", None),
+        ("run --name -v img /nowhere:/x", None),
+        ("rm -v box", None),
+        ("--context c run -v /data/src:/w img", "--context c run -v /src:/w img"),
+    ],
+)
+def test_words(words, becomes):
+    assert with_guest_paths(words.split(), MOUNTS, "/home/me/p") == (becomes or words).split()
+    assert may_name_folders(words.split()) or becomes is None
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "run -v /nowhere:/x img",
+        "create --mount type=bind,source=/nowhere/y,target=/x img",
+        "run -itv ../../../n:/x img",
+    ],
+)
+def test_an_unshared_folder_is_refused(words):
+    with pytest.raises(ForwardError) as caught:
+        with_guest_paths(words.split(), MOUNTS, "/home/me/p")
+    assert "is not shared" in caught.value.brief
+    assert "/home/me, /data/src" in caught.value.details
+    assert caught.value.resolution.startswith("hostvm mount add /")
+    assert caught.value.exit_status == 125
