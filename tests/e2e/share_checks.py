@@ -1,6 +1,6 @@
 """Checks of one shared folder from inside a container; prints a JSON object of check name to "" or what was wrong.
 
-Run there as `python3 share_checks.py FOLDER USER`. A check is a function `check_NAME`; host-side halves are in
+Run there as `python3 share_checks.py FOLDER USER PREFIX [NAME...]`. A check is a function `check_NAME`; host-side halves are in
 test_shares.py, which prepares the folder and looks at what is left in it.
 """
 
@@ -251,7 +251,7 @@ def slow_tree(work: Path) -> None:
     subprocess.run(["rm", "-r", work / "node_modules"], check=True)
 
 
-def main(folder: str, user: int, prefix: str) -> None:
+def main(folder: str, user: int, prefix: str, *chosen: str) -> None:
     os.umask(0o022)
     if user:
         os.setgroups([])
@@ -259,7 +259,7 @@ def main(folder: str, user: int, prefix: str) -> None:
         os.setuid(user)
     results = {}
     for name, check in list(globals().items()):
-        if not name.startswith(prefix):
+        if not name.startswith(prefix) or (chosen and name.removeprefix(prefix) not in chosen):
             continue
         work = Path(folder) / f"{name.removeprefix(prefix)}-{user}"
         try:
@@ -272,4 +272,4 @@ def main(folder: str, user: int, prefix: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])
+    main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])
