@@ -1,7 +1,7 @@
 """Checks of one shared folder from inside a container; prints a JSON object of check name to "" or what was wrong.
 
-Run there as `python3 share_checks.py FOLDER USER PREFIX [NAME...]`. A check is a function `check_NAME`; host-side halves are in
-test_shares.py, which prepares the folder and looks at what is left in it.
+Run there as `python3 share_checks.py FOLDER USER PREFIX [NAME...]`. A check is a function `check_NAME`; the halves on
+this computer are in test_shares.py.
 """
 
 from __future__ import annotations

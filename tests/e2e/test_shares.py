@@ -77,7 +77,7 @@ def test_the_kind_is_what_the_guest_mounted(share: Share):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_from_inside_a_container(results, name):
-    share, user, found = results
+    _, user, found = results
     if user and name not in OF_USERS:
         pytest.skip("asked of root alone")
     assert found[name] == ""
