@@ -73,6 +73,18 @@ def find_build(words: list[str]) -> Build | None:
     return Build(tuple(changed), context, dockerfile)
 
 
+def named_paths(words: list[str]) -> list[str]:
+    """The folder and the Dockerfile that a build names, absolute; empty when its context is no folder here."""
+    start = _build_at(words)
+    place, file_place = (None, None) if start is None else _positions(words, start)
+    if place is None or not Path(words[place]).is_dir():
+        return []
+    named = [words[place]]
+    if file_place is not None and file_place < len(words) and not words[file_place].endswith("-"):
+        named.append(words[file_place].removeprefix("--file="))
+    return [os.path.abspath(path) for path in named]  # noqa: PTH100 - links stay as they are
+
+
 def _build_at(words: list[str]) -> int | None:
     """Where the words behind `build` begin."""
     for front in (["buildx", "build"], ["buildx", "b"], ["image", "build"], ["builder", "build"], ["build"]):

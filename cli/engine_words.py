@@ -53,6 +53,41 @@ def _with_shares(name: str, words: list[str]) -> list[str]:
     return with_guest_paths(words, shared_mounts(folder), os.getcwd())  # noqa: PTH109 - as in cli/forward.py
 
 
+def _require_project(name: str, words: list[str]) -> None:
+    """Compose reads its files where it runs: a project's folder must be there.
+
+    :raises ForwardError: it is not, though a compose file is here.
+    """
+    names = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
+    here = os.getcwd()  # noqa: PTH109 - as above
+    if "-" in words or not any(os.path.exists(one) for one in names) or _in_guest_as_here(name, [here]):  # noqa: PTH110
+        return
+    import shlex
+
+    from hostvm.errors import ForwardError
+
+    raise ForwardError(
+        f"{here} is not shared with the machine at the same path",
+        "the compose client inside the guest cannot see this computer's files",
+        f"hostvm mount add {shlex.quote(here)}",
+    )
+
+
+def _in_guest_as_here(name: str, named: list[str]) -> bool:
+    """Whether all of these, and the working folder, are in the guest under the same names."""
+    if not named:
+        return False
+    from hostvm.agent.client import agent_is_ready
+    from hostvm.shares.client import shared_mounts
+    from hostvm.shares.model import guest_path
+
+    folder = run_folder(name)
+    if not agent_is_ready(folder):
+        _start(name)
+    mounts = shared_mounts(folder)
+    return all(guest_path(mounts, path) == path for path in (os.getcwd(), *named))  # noqa: PTH109 - as above
+
+
 def _run_here(name: str, client: str, words: list[str]) -> int:
     from cli.host_client import run_host_client
     from hostvm.agent.client import agent_is_ready, docker_host
@@ -72,10 +107,13 @@ def _run_in_guest(name: str, prefix: tuple[str, ...], words: list[str]) -> int:
     from cli.guest_env import engine_env
 
     env = engine_env(os.environ)
+    if words[:1] == ["compose"]:
+        _require_project(name, words)
     if "build" in words or "b" in words:
-        from cli.build_context import find_build, guest_argv, open_context
+        from cli.build_context import find_build, guest_argv, named_paths, open_context
 
-        build = find_build(words)
+        # A folder that is shared at its own path needs no carrying; .dockerignore and --output work as they do here.
+        build = None if _in_guest_as_here(name, named_paths(words)) else find_build(words)
         if build is not None:
             return _forward(name, guest_argv(prefix, build), stdin=open_context(build), env=env)
     if sys.platform == "win32":

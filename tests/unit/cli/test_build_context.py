@@ -5,7 +5,7 @@ import tarfile
 
 import pytest
 
-from cli.build_context import find_build, guest_argv, open_context
+from cli.build_context import find_build, guest_argv, named_paths, open_context
 from hostvm.errors import ForwardError
 
 
@@ -84,3 +84,13 @@ def test_the_guest_runs_the_exact_words(folder):
     argv = guest_argv(("docker",), find_build(["build", "-t", "a b", "app"]))
     assert argv[:2] == ["/bin/sh", "-c"]
     assert argv[4:] == ["docker", "build", "-t", "a b", "."]
+
+
+def test_paths_that_a_build_names(tmp_path, monkeypatch):
+    (tmp_path / "app").mkdir()
+    monkeypatch.chdir(tmp_path)
+    here = str(tmp_path)
+    assert named_paths(["build", "-t", "x", "app"]) == [f"{here}/app"]
+    assert named_paths(["buildx", "build", "-f", "app/D", "."]) == [here, f"{here}/app/D"]
+    assert named_paths(["build", "-f", "-", "."]) == [here]
+    assert named_paths(["build", "-"]) == named_paths(["ps"]) == named_paths(["build", "https://x/y.git"]) == []
