@@ -123,7 +123,7 @@ def verb_words(words: list[str]) -> tuple[str, int]:
 def takes_next(verb: str, word: str) -> bool:
     """Whether an option of run, create, exec, start or attach has its value in the next word."""
     if word.startswith("--"):
-        return "=" not in word and (word not in _LONG_SWITCHES or (word == "--attach" and verb != "start"))
+        return "=" not in word and (word not in LONG_SWITCHES or (word == "--attach" and verb != "start"))
     return _cluster(verb, word, set())
 
 

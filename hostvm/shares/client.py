@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 SERVICE = "shares"
 
 
-def share_facts(run_dir: Path) -> list[dict[str, Any]]:
+def share_facts(run_dir: Path | str) -> list[dict[str, Any]]:
     """Each share's facts, see `hostvm.shares.service`.
 
     :raises HostvmError: no agent answers.
@@ -23,7 +23,7 @@ def share_facts(run_dir: Path) -> list[dict[str, Any]]:
     return found
 
 
-def shared_mounts(run_dir: Path) -> list[Mount]:
+def shared_mounts(run_dir: Path | str) -> list[Mount]:
     """The folders that are in the guest now.
 
     :raises HostvmError: no agent answers.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import posixpath
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -41,6 +42,10 @@ done > /dev/null 2>&1
 """
 MOST = 500
 """Changes acted out of one batch; a checkout of another branch is not told file by file."""
+
+OTHERS_PER_SECOND = 20
+"""Acts on shares that others serve: there a container's own changes cannot be told from ours, and acting out each
+file of its build once more would keep an emulated guest busy. Beyond it whole folders are told."""
 
 _STEP_MS = 50
 _IGNORED = frozenset({".git", ".hg", ".svn"})
@@ -86,12 +91,34 @@ class Watched(NamedTuple):
     served_here: bool
 
 
+class Budget:
+    """Keeps acts on shares that others serve below `OTHERS_PER_SECOND`; our own server's are never held back."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._second = 0
+        self._spent = 0
+
+    def within(self, acts: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Those to be made, each once: files as long as there is room, then their folders, then nothing."""
+        if (second := int(self._clock())) != self._second:
+            self._second, self._spent = second, 0
+        own = [act for act in acts if act[0] != "A"]
+        others = list(dict.fromkeys(act for act in acts if act[0] == "A"))
+        room = OTHERS_PER_SECOND - self._spent
+        if len(others) > room:
+            others = list(dict.fromkeys(("A", posixpath.dirname(path)) for _, path in others))[: max(room, 0)]
+        self._spent += len(others)
+        return [*dict.fromkeys(own), *others]
+
+
 class EventCarrier:
     """Watches folders here and has their changes acted out in the guest; one for a machine."""
 
     def __init__(self, log: Callable[[str], None]) -> None:
         self._log = log
         self._lock = threading.Lock()
+        self._budget = Budget()
         self._watched: list[Watched] = []
         self._stop = threading.Event()
 
@@ -144,14 +171,15 @@ class EventCarrier:
         there = sorted((one for one in batch if one[0] != "deleted"), key=lambda one: one[1])
         if len(batch) > MOST:
             self._log(f"events: {len(batch)} changes at once; {MOST} are told")
-        lines = []
+        acts: list[tuple[str, str]] = []
         for change, path in [*gone, *there][:MOST]:
             for one in watched:
                 if path == one.source or path.startswith(one.source.rstrip(os.sep) + os.sep):
                     inside = one.target + path[len(one.source) :].replace(os.sep, "/")
                     act = act_of(change, path, inside, one.known, served_here=one.served_here)
                     if act is not None:
-                        lines.append(f"{act[0]} {escaped(act[1])}\n")
+                        acts.append(act)
                     break
+        lines = [f"{kind} {escaped(path)}\n" for kind, path in self._budget.within(acts)]
         if lines:
-            helper.write_stdin("".join(dict.fromkeys(lines)).encode("ascii"))
+            helper.write_stdin("".join(lines).encode("ascii"))

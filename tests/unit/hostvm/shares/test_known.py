@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from hostvm.shares.events import act_of, escaped
+from hostvm.shares.events import Budget, act_of, escaped
 from hostvm.shares.known import CHANGED, CREATED, DELETED, Known
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="these are POSIX paths")
@@ -68,3 +68,16 @@ def test_any_path_fits_into_a_line_of_the_helper():
     assert " " not in text
     assert "\n" not in text
     assert bytes(int(part, 8) for part in text.split("\\0")[1:]).decode() == "/a b\n'\\é"
+
+
+def test_a_containers_build_is_not_acted_out_file_by_file():
+    now = [10.0]
+    budget = Budget(lambda: now[0])
+    many = [("A", f"/w/out/{number}") for number in range(100)]
+    assert budget.within([("A", "/w/a"), ("A", "/w/a"), ("D", "/s/b")]) == [("D", "/s/b"), ("A", "/w/a")]
+    assert budget.within(many) == [("A", "/w/out")]
+    now[0] = 10.9
+    assert budget.within([("A", f"/w/{number}") for number in range(18)]) == [("A", f"/w/{n}") for n in range(18)]
+    assert budget.within([("A", "/w/c"), ("M", "/s/c")]) == [("M", "/s/c")]
+    now[0] = 11.0
+    assert budget.within([("A", "/w/c")]) == [("A", "/w/c")]
