@@ -28,8 +28,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     config = load(Path(words[0]))
     running, forwards = forward_listens(config.ssh_port), hypervisor_forwards(config)
-    if not config.engine_socket:
-        return run_agent(config, (), (), running, forwards=forwards, capture=True)
     services, checks, shares = compose(config)
     return run_agent(
         config,
@@ -44,15 +42,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def compose(config: AgentConfig) -> tuple[Sequence[Service], Sequence[Check], ShareService]:
-    """All services, the engine's checks, and of the services the one for shared folders."""
+    """The machine's services, those of an engine only where there is one; its checks; and the service for shares."""
+    from hostvm.net.addresses import GuestNetwork
+    from hostvm.net.dns_service import DnsService
     from hostvm.shares.service import ShareService
     from hostvm.spec import load_spec
     from runtime.engine import find_engine
 
     spec = load_spec(Path(config.home) / MACHINE_YAML)
-    engine = find_engine(spec.engine)
     shares = ShareService(spec.mounts, Path(config.run_dir))
-    return (shares, *engine.services(spec), *engine.watchers(shares.watch)), engine.checks(), shares
+    common: list[Service] = [shares, DnsService(GuestNetwork.of(config.subnet))]
+    if not config.engine_socket:
+        return common, (), shares
+    engine = find_engine(spec.engine)
+    return (*common, *engine.services(spec), *engine.watchers(shares.watch)), engine.checks(), shares
 
 
 def hypervisor_forwards(config: AgentConfig) -> Forwards | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from hostvm.errors import AgentError
 from hostvm.files import private_folder, write_atomic
+from hostvm.net.addresses import DEFAULT_SUBNET
 from hostvm.paths import AGENT_JSON, AGENT_LOCK, AGENT_SOCK, DOCKER_SOCK
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class AgentConfig:
     :param console: the guest's console log.
     :param boot_seconds: from the agent's start until the machine must be ready.
     :param user: the guest's account.
+    :param subnet: of the guest's network.
     """
 
     name: str
@@ -41,6 +43,7 @@ class AgentConfig:
     console: str
     boot_seconds: float = 180.0
     user: str = "root"
+    subnet: str = DEFAULT_SUBNET
 
     @property
     def agent_sock(self) -> str:

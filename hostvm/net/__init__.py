@@ -1,0 +1,1 @@
+"""Names, networks and trust that a guest shares with this computer."""

@@ -1,0 +1,85 @@
+"""Names: what the guest and its containers find, and that it is what this computer finds."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from machines import eventually, folders_of
+
+from hostvm.ssh.connection import connect
+
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
+
+HOSTS = Path("/etc/hosts")
+
+
+def resolves(box, container: str, name: str) -> str | None:
+    """The address a Debian container finds."""
+    done = box.try_docker("exec", container, "getent", "ahostsv4", name)
+    return done.out.split()[0] if done.status == 0 and done.out else None
+
+
+def dns_of(box) -> dict[str, object]:
+    """What the agent says of the guest's DNS."""
+    return json.loads(box.hostvm("status", "--json"))["agent"]["services"]["dns"]
+
+
+@pytest.fixture
+def dns(box):
+    """The shared machine once this computer answers its DNS."""
+    eventually(lambda: dns_of(box)["answered_by"] == "host", "the host answers the guest's DNS")
+    return box
+
+
+def test_host_names_without_any_option(dns, residents, host_web):
+    for name in ("host.docker.internal", "host.containers.internal"):
+        assert dns.docker("exec", residents["busybox"], "wget", "-qO-", f"http://{name}:{host_web}/") == "from outside"
+        assert dns.shell("wget", "-qO-", f"http://{name}:{host_web}/") == "from outside"
+    assert resolves(dns, residents["debian"], "host.docker.internal") == "10.0.2.2"
+
+
+def test_host_names_on_a_network_with_the_engines_own_dns(dns, unique, host_web):
+    network = unique("net")
+    dns.docker("network", "create", network)
+    url = f"http://host.docker.internal:{host_web}/"
+    assert dns.docker("run", "--rm", "--network", network, "busybox", "wget", "-qO-", url) == "from outside"
+
+
+@pytest.mark.skipif(not os.access(HOSTS, os.W_OK), reason="adds a line to /etc/hosts and takes it away: needs root")
+def test_hosts_file_is_followed_while_running(dns, residents):
+    name = f"hostvm-{os.getpid()}.test"
+    before = HOSTS.read_bytes()
+    assert resolves(dns, residents["debian"], name) is None
+    try:
+        with HOSTS.open("ab") as file:
+            file.write(f"\n192.0.2.77 {name}\n127.0.0.1 local-{name}\n".encode())
+        assert resolves(dns, residents["debian"], name) == "192.0.2.77"
+        assert resolves(dns, residents["debian"], f"local-{name}") == "10.0.2.2"  # this computer, not the container
+        assert dns.shell("nslookup", "-type=a", name).endswith("Address: 192.0.2.77\n")
+    finally:
+        HOSTS.write_bytes(before)
+    eventually(lambda: resolves(dns, residents["debian"], name) is None, "the name is gone", seconds=15)
+
+
+def test_names_resolve_on_when_the_agent_dies(dns):
+    """Without an agent the guest is back at slirp's own forwarder; the next command brings the host's answers back."""
+    _, run = folders_of(dns.name)
+    facts = json.loads((run / "agent.json").read_text())
+    os.kill(facts["process"][0], signal.SIGKILL)
+    guest = connect(
+        facts["ssh_port"],
+        client_key=Path(facts["client_key"]),
+        host_public_key=facts["host_public_key"],
+        deadline=time.monotonic() + 60,
+    )
+    with contextlib.closing(guest):
+        rules = ("iptables", "-t", "nat", "-S")
+        eventually(lambda: b"--dport 53" not in guest.run(rules).stdout, "the rules are gone")
+    eventually(lambda: dns_of(dns)["answered_by"] == "host" if dns.shell("true") == "" else False, "answers again")
+    assert dns.shell(*rules).count("--dport 53") == 4
