@@ -6,10 +6,12 @@ Run as `python -m cli.agent_main RUN_DIR`, where RUN_DIR holds agent.json.
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hostvm.agent.config import load
+from hostvm.agent.parts import Parts
 from hostvm.agent.run import run_agent
 from hostvm.machines.identity import port_is_free
 from hostvm.paths import MACHINE_YAML
@@ -19,31 +21,21 @@ if TYPE_CHECKING:
 
     from hostvm.agent.config import AgentConfig
     from hostvm.agent.service import Forwards, Service
-    from hostvm.checks import Check
-    from hostvm.shares.service import ShareService
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until the machine is off; returns the process's exit status."""
     words = sys.argv[1:] if argv is None else argv
     config = load(Path(words[0]))
-    running, forwards = forward_listens(config.ssh_port), hypervisor_forwards(config)
-    services, checks, shares = compose(config)
-    return run_agent(
-        config,
-        services,
-        checks,
-        running,
-        forwards=forwards,
-        operations={shares.name: shares.ask},
-        find_folder=shares.guest_folder,
-        capture=True,
-    )
+    listens = forward_listens(config.ssh_port)
+    return run_agent(config, compose(config), listens, forwards=hypervisor_forwards(config), capture=True)
 
 
-def compose(config: AgentConfig) -> tuple[Sequence[Service], Sequence[Check], ShareService]:
-    """The machine's services, those of an engine only where there is one; its checks; and the service for shares."""
+def compose(config: AgentConfig) -> Parts:
+    """The machine's services, checks and the like; those of an engine only where there is one."""
+    from hostvm.names.service import NamesService
     from hostvm.net.addresses import GuestNetwork
+    from hostvm.net.auth_agent import AuthAgentService
     from hostvm.net.dns_service import DnsService
     from hostvm.shares.service import ShareService
     from hostvm.spec import load_spec
@@ -51,11 +43,19 @@ def compose(config: AgentConfig) -> tuple[Sequence[Service], Sequence[Check], Sh
 
     spec = load_spec(Path(config.home) / MACHINE_YAML)
     shares = ShareService(spec.mounts, Path(config.run_dir))
-    common: list[Service] = [shares, DnsService(GuestNetwork.of(config.subnet))]
+    services: list[Service] = [shares, DnsService(GuestNetwork.of(config.subnet))]
+    parts = Parts(services, operations={shares.name: shares.ask}, find_folder=shares.guest_folder)
+    if spec.ssh_agent:
+        auth = AuthAgentService(config.auth_sock)
+        services.append(auth)
+        parts = replace(parts, hear=auth.use)
     if not config.engine_socket:
-        return common, (), shares
+        return parts
     engine = find_engine(spec.engine)
-    return (*common, *engine.services(spec), *engine.watchers(shares.watch)), engine.checks(), shares
+    services += [*engine.services(spec), *engine.watchers(shares.watch)]
+    if spec.names:
+        services.append(NamesService(engine.router(config.name), spec.names, config.name, Path(config.run_dir)))
+    return replace(parts, checks=engine.checks(), preparations=engine.preparations(config.env))
 
 
 def hypervisor_forwards(config: AgentConfig) -> Forwards | None:

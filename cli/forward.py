@@ -67,6 +67,7 @@ def forward(
         "wait": wait,
         "ready": ready,
         "notices": notices,
+        "auth_sock": os.environ.get("SSH_AUTH_SOCK"),
     }
     if tty:
         rows, columns = size or terminal_size(_IN)

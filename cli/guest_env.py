@@ -50,7 +50,7 @@ def plain_env(environ: Mapping[str, str]) -> dict[str, str]:
 
 def engine_env(environ: Mapping[str, str]) -> dict[str, str]:
     """For an engine's client: the user's variables; beyond 64 KiB the longest are left out."""
-    chosen = [(name, value) for name, value in environ.items() if _travels(name)]
+    chosen = [(name, _seen_there(name, value)) for name, value in environ.items() if _travels(name)]
     found, size = {}, 0
     for name, value in sorted(chosen, key=lambda pair: len(pair[1])):
         size += len(name) + len(value.encode("utf-8", "surrogateescape")) + 4
@@ -58,6 +58,15 @@ def engine_env(environ: Mapping[str, str]) -> dict[str, str]:
             break
         found[name] = value
     return dict(sorted(found.items()))
+
+
+def _seen_there(name: str, value: str) -> str:
+    """A proxy on this computer's loopback is not on the guest's."""
+    if not name.lower().endswith("_proxy"):
+        return value
+    from hostvm.net.loopback import PROXY_VARIABLES, seen_from_guest
+
+    return seen_from_guest(value, "host.docker.internal") if name.upper() in PROXY_VARIABLES else value
 
 
 def _travels(name: str) -> bool:

@@ -32,5 +32,5 @@ def ensure_ready(paths: MachinePaths) -> None:
     require_startable(paths)
     with machine_lock(paths):
         progress = make_progress(quiet=False)
-        start_machine(paths, progress, find_engine(load_spec(paths.spec).engine).socket)
+        start_machine(paths, progress, find_engine(load_spec(paths.spec).engine))
         keep_context(paths, progress)

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 # dockerd on to the console.
 SSH_MARK = b"Server listening on 0.0.0.0"
 ENGINE_MARK = b"API listen on "
+# The guest's own, images/files/guest/usr/lib/hostvm/late: the data disk is where it belongs.
+DATA_MARK = b"mark services"
 
 
 class ConsoleMark:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,14 @@ class Stream(Protocol):
 
     def close(self) -> None:
         """Close both directions. Idempotent."""
+
+
+class GuestStream(Stream, Protocol):
+    """A stream that knows how it ended."""
+
+    @property
+    def lost(self) -> bool:
+        """Whether it was cut off: closed before the guest said end of file."""
 
 
 class GuestProcess(Protocol):
@@ -110,7 +118,14 @@ class Guest(Protocol):
         :raises OSError: nothing listens there.
         """
 
-    def open_tcp(self, host: str, port: int) -> Stream:
+    def accept_socket(self, path: str, serve: Callable[[GuestStream], None]) -> None:
+        """Listen on a Unix socket in the guest as long as the connection lives.
+
+        :param serve: called with each connection in a thread of its own; closes it.
+        :raises OSError: the connection is gone.
+        """
+
+    def open_tcp(self, host: str, port: int) -> GuestStream:
         """Connect from inside the guest.
 
         :raises OSError: refused.

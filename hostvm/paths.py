@@ -44,6 +44,7 @@ DOCKER_SOCK = "docker.sock"
 QMP_SOCK = "qmp.sock"
 SHARES_JSON = "shares.json"
 SHARE_SERVER_JSON = "share-server.json"
+NAMES_SOCK = "names.sock"
 
 DOCKER_PIPE = "docker_engine-hostvm"
 """Windows: the engine's API on this computer, of the machine `default`; others add `-NAME`."""

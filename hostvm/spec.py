@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from hostvm.errors import SpecError
+from hostvm.net import settings as net
 from hostvm.shares.model import Mount, default_mounts, parse_mounts, render_mounts
 from hostvm.sizes import GIB, MIB, format_size, parse_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 MEMORY_MIN = 512 * MIB
@@ -50,6 +51,13 @@ class MachineSpec:
     autostart: bool = True
     ports: PortSettings = PortSettings()
     mounts: tuple[Mount, ...] = field(default_factory=default_mounts)
+    proxy: str = net.HOST
+    ca: str = net.HOST
+    ssh_agent: bool = True
+    names: int = net.NAMES_PORT
+    network: Mapping[str, str] = field(default_factory=lambda: {"subnet": net.AUTO})
+    registries: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    daemon: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +142,15 @@ SETTINGS = (
     Setting("autostart", "BOOL", "start by itself when a forwarded command needs it", _parse_bool, option=False),
     Setting("ports", "MAP", "expose: loopback or lan, for `-p` without an address", _parse_ports, asdict, option=False),
     Setting("mounts", "LIST", "folders of this computer in the guest", parse_mounts, render_mounts, option=False),
+    Setting("proxy", "NAME", "host (its HTTP_PROXY and the like) or none", _one_of(net.HOST, net.NONE), option=False),
+    Setting("ca", "FILE", "authorities to trust: host, none, or a PEM file", net.parse_ca, option=False),
+    Setting("ssh_agent", "BOOL", "show this computer's ssh agent in the guest", _parse_bool, option=False),
+    Setting(
+        "names", "PORT", "port of this computer where container names answer, or off", net.parse_names, net.render_names
+    ),
+    Setting("network", "MAP", "the guest's network: {subnet: auto}", net.parse_network, dict, option=False),
+    Setting("registries", "MAP", "{mirrors: [URL], insecure: [HOST:PORT]}", net.parse_registries, dict, option=False),
+    Setting("daemon", "MAP", "settings for the engine's daemon.json", net.parse_daemon, dict, option=False),
 )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from hostvm.errors import MachineError
 from hostvm.files import write_atomic
+from hostvm.net.addresses import DEFAULT_SUBNET
 
 if TYPE_CHECKING:
     from hostvm.paths import MachinePaths
@@ -20,6 +21,7 @@ class MachineState:
     """Decisions that stay: identity, port, driver, image.
 
     :param image: digest of the guest image it boots, "sha256:...".
+    :param subnet: of the guest's network, chosen at its last start.
     :param wanted_off: the user stopped it (or never started it), so no other command starts it by itself.
     """
 
@@ -31,6 +33,7 @@ class MachineState:
     image: str
     created: str
     wanted_off: bool = True
+    subnet: str = DEFAULT_SUBNET
     version: int = VERSION
 
 

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Protocol
 from hostvm.errors import SpecError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-    from hostvm.agent.service import Service
+    from hostvm.agent.service import Preparation, Service
     from hostvm.checks import Check
+    from hostvm.names.route import Router
+    from hostvm.net.plan import NetworkPlan
     from hostvm.spec import MachineSpec
 
 
@@ -22,6 +24,21 @@ class Engine(Protocol):
 
     def checks(self) -> tuple[Check, ...]:
         """What must hold before the engine is called ready, the essential first."""
+
+    def seed(self, spec: MachineSpec, plan: NetworkPlan) -> dict[str, bytes]:
+        """Its settings as files of the guest's seed.
+
+        :raises SpecError: settings that contradict each other.
+        """
+
+    def preparations(self, env: Mapping[str, str]) -> tuple[Preparation, ...]:
+        """What is put in order in the guest before the machine is called ready.
+
+        :param env: variables of every program in the guest, the proxies among them.
+        """
+
+    def router(self, machine: str) -> Router:
+        """Finds containers of the machine by their names."""
 
     def services(self, spec: MachineSpec) -> tuple[Service, ...]:
         """What the machine's agent runs for it; new objects on every call."""

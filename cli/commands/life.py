@@ -10,7 +10,7 @@ from cli.progress import make_progress
 from hostvm.errors import MachineError, SpecError
 from hostvm.guest_images import ensure_image
 from hostvm.locks import machine_lock
-from hostvm.machines.boot import start_machine
+from hostvm.machines.boot import check_startable, start_machine
 from hostvm.machines.create import create_machine
 from hostvm.machines.halt import stop_machine
 from hostvm.machines.observe import observe
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from hostvm.paths import MachinePaths
     from hostvm.spec import MachineSpec
     from images.progress import Progress
+    from runtime.engine import Engine
 
 
 def _wanted(options: argparse.Namespace) -> dict[str, object]:
@@ -75,7 +76,7 @@ def start(options: argparse.Namespace) -> int:
             _create(paths, spec, progress)
         else:
             _refuse_other(paths, options)
-        seconds = start_machine(paths, progress, _engine_socket(paths))
+        seconds = start_machine(paths, progress, _engine(paths))
         keep_context(paths, progress, use=options.use_context)
     if options.json:
         return print_json(observe(paths).facts())
@@ -102,8 +103,8 @@ def _refuse_other(paths: MachinePaths, options: argparse.Namespace) -> None:
         )
 
 
-def _engine_socket(paths: MachinePaths) -> str:
-    return find_engine(load_spec(paths.spec).engine).socket
+def _engine(paths: MachinePaths) -> Engine:
+    return find_engine(load_spec(paths.spec).engine)
 
 
 def stop(options: argparse.Namespace) -> int:
@@ -123,8 +124,9 @@ def restart(options: argparse.Namespace) -> int:
     paths = existing_paths(options)
     progress = make_progress(quiet=options.quiet)
     with machine_lock(paths):
+        check_startable(paths, _engine(paths))  # rather than leave it stopped
         stop_machine(paths, progress)
-        seconds = start_machine(paths, progress, _engine_socket(paths))
+        seconds = start_machine(paths, progress, _engine(paths))
         keep_context(paths, progress)
     if options.json:
         return print_json(observe(paths).facts())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from hostvm.errors import AgentError
@@ -30,6 +30,8 @@ class AgentConfig:
     :param boot_seconds: from the agent's start until the machine must be ready.
     :param user: the guest's account.
     :param subnet: of the guest's network.
+    :param env: variables of every program that runs in the guest.
+    :param auth_sock: this computer's ssh agent; "" for none.
     """
 
     name: str
@@ -44,6 +46,8 @@ class AgentConfig:
     boot_seconds: float = 180.0
     user: str = "root"
     subnet: str = DEFAULT_SUBNET
+    env: dict[str, str] = field(default_factory=dict)
+    auth_sock: str = ""
 
     @property
     def agent_sock(self) -> str:
@@ -97,3 +101,11 @@ def spawned(run_dir: Path) -> tuple[int, float] | None:
         return int(number), float(started)
     except (OSError, ValueError, TypeError, KeyError):
         return None
+
+
+def guest_env(run_dir: Path) -> dict[str, str]:
+    """The variables that the last agent was told; they are those of the running boot."""
+    try:
+        return load(run_dir).env
+    except AgentError:
+        return {}

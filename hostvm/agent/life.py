@@ -11,7 +11,7 @@ from hostvm.agent.client import AgentNotReady
 from hostvm.agent.engine import wait_engine
 from hostvm.agent.service import Settles
 from hostvm.checks import run_checks
-from hostvm.console import ENGINE_MARK, SSH_MARK, ConsoleMark
+from hostvm.console import DATA_MARK, ENGINE_MARK, SSH_MARK, ConsoleMark
 from hostvm.errors import HostvmError, SshError
 from hostvm.files import tail
 from hostvm.ssh.banner import wait_banner
@@ -19,11 +19,11 @@ from hostvm.ssh.connection import handshake
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from hostvm.agent.config import AgentConfig
-    from hostvm.agent.service import Host, Service
-    from hostvm.checks import Check
+    from hostvm.agent.parts import Parts
+    from hostvm.agent.service import Host
     from hostvm.ssh.connection import Connection
 
 BOOTING, READY, LOST, FAILED = "booting", "ready", "reconnecting", "failed"
@@ -37,6 +37,8 @@ _PING_WAITS = 20.0
 _SILENT_MOST = 15
 _CONSOLE_LINES = 20
 _SETTLE_SECONDS = 1.0
+_PAUSE_DATA = 0.05
+_DATA_SECONDS = 30.0
 
 
 class MachineOffError(Exception):
@@ -53,14 +55,14 @@ class Life:
     def __init__(
         self,
         config: AgentConfig,
-        services: Sequence[Service],
-        checks: Sequence[Check],
+        parts: Parts,
         is_running: Callable[[], bool],
         host: Host,
     ) -> None:
         self._config = config
-        self._services = services
-        self._checks = checks
+        self._preparations = parts.preparations
+        self._services = parts.services
+        self._checks = parts.checks
         self._is_running = is_running
         self._host = host
         self._changed = threading.Condition()
@@ -195,7 +197,7 @@ class Life:
 
     def _serve(self, connection: Connection) -> None:
         """Until the connection ends. It is kept when the machine does not get ready, for a look inside."""
-        warmer = threading.Thread(target=_warm_up, args=(connection,), name="warm-up", daemon=True)
+        warmer = threading.Thread(target=self._prepare, args=(connection,), name="prepare", daemon=True)
         warmer.start()
         self._start_services(connection, early=True)
         while connection.alive:
@@ -213,6 +215,23 @@ class Life:
             self._host.log(f"ready: {self._marks}")
             self._start_services(connection, early=False)
             self._hold(connection)
+
+    def _prepare(self, connection: Connection) -> None:
+        """While the engine starts: what costs the boot no time there would cost it some after it."""
+        try:
+            connection.warm_up()
+        except SshError:
+            return  # whoever uses the connection next finds out
+        data = ConsoleMark(Path(self._config.console), DATA_MARK)
+        begun = time.monotonic()
+        while self._preparations and connection.alive and not data.seen():
+            if self._stop.wait(_PAUSE_DATA) or time.monotonic() - begun > _DATA_SECONDS:
+                return
+        for prepare in self._preparations:
+            try:
+                prepare(connection)
+            except Exception as error:  # noqa: BLE001 - none of them is worth a machine that does not start
+                self._host.log(f"warning: {type(error).__name__}: {error}")
 
     def _make_ready(self, connection: Connection) -> None:
         deadline = self._deadline()
@@ -335,10 +354,3 @@ class Life:
             return error
         console = f"the guest's console ({self._config.console}) ends with:\n{lines}"
         return SshError(error.brief, f"{error.details}\n{console}", error.resolution)
-
-
-def _warm_up(connection: Connection) -> None:
-    try:
-        connection.warm_up()
-    except SshError:
-        return  # whoever uses the connection next finds out

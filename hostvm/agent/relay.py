@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from hostvm.agent.service import Traffic
 
 if TYPE_CHECKING:
-    from hostvm.ssh.process import SshStream
+    from hostvm.guest import GuestStream
 
 _CHUNK = 256 * 1024
 
@@ -38,7 +38,7 @@ class LocalEnd(Protocol):
         ...
 
 
-def relay(sock: LocalEnd, stream: SshStream, traffic: Traffic | None = None) -> None:
+def relay(sock: LocalEnd, stream: GuestStream, traffic: Traffic | None = None) -> None:
     """Carry bytes both ways until both ends are done; closes both.
 
     An end of file travels as a half-close, so that a request may be ended while its answer still comes (the
@@ -63,7 +63,7 @@ def reset(sock: LocalEnd) -> None:
     sock.close()
 
 
-def _carry_up(sock: LocalEnd, stream: SshStream, traffic: Traffic) -> None:
+def _carry_up(sock: LocalEnd, stream: GuestStream, traffic: Traffic) -> None:
     try:
         while data := sock.recv(_CHUNK):
             stream.sendall(data)
@@ -77,7 +77,7 @@ def _carry_up(sock: LocalEnd, stream: SshStream, traffic: Traffic) -> None:
         _shutdown(sock, socket.SHUT_RDWR)
 
 
-def _carry_down(stream: SshStream, sock: LocalEnd, traffic: Traffic) -> None:
+def _carry_down(stream: GuestStream, sock: LocalEnd, traffic: Traffic) -> None:
     try:
         while data := stream.recv(_CHUNK):
             sock.sendall(data)

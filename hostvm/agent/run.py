@@ -24,12 +24,12 @@ from hostvm.platform.local import LocalListener
 from hostvm.ssh.connection import import_paramiko
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
 
     from hostvm.agent.accept import Listener
     from hostvm.agent.config import AgentConfig
-    from hostvm.agent.service import Forwards, Operation, PortForward, Service, Traffic
-    from hostvm.checks import Check
+    from hostvm.agent.parts import Parts
+    from hostvm.agent.service import Forwards, PortForward, Traffic
     from hostvm.ssh.process import SshStream
 
 _LOCK_SECONDS = 15.0
@@ -64,13 +64,10 @@ class _Host:
 
 def run_agent(
     config: AgentConfig,
-    services: Sequence[Service],
-    checks: Sequence[Check],
+    parts: Parts,
     is_running: Callable[[], bool],
     *,
     forwards: Forwards | None = None,
-    operations: Mapping[str, Operation] | None = None,
-    find_folder: Callable[[str], str | None] = lambda path: path,
     capture: bool = False,
     lock_seconds: float = _LOCK_SECONDS,
 ) -> int:
@@ -81,8 +78,6 @@ def run_agent(
 
     :param is_running: whether the machine is powered on; see `Life`.
     :param forwards: the hypervisor's quick way to ports of the guest.
-    :param operations: requests that services answer, by their names.
-    :param find_folder: where a folder of this computer is in the guest, for programs to start in.
     :param lock_seconds: how long to wait for another agent's end.
     :param capture: send standard output and error to the log; for a process of its own.
     """
@@ -90,7 +85,7 @@ def run_agent(
     log = AgentLog(config.log, capture=capture)
     try:
         with FileLock(config.lock, timeout=lock_seconds, mode=0o600):
-            _serve(config, services, checks, is_running, forwards, log, operations or {}, find_folder)
+            _serve(config, parts, is_running, forwards, log)
     except Timeout:
         log("another agent serves this machine: leaving")
         return 3
@@ -98,14 +93,7 @@ def run_agent(
 
 
 def _serve(
-    config: AgentConfig,
-    services: Sequence[Service],
-    checks: Sequence[Check],
-    is_running: Callable[[], bool],
-    forwards: Forwards | None,
-    log: AgentLog,
-    operations: Mapping[str, Operation],
-    find_folder: Callable[[str], str | None],
+    config: AgentConfig, parts: Parts, is_running: Callable[[], bool], forwards: Forwards | None, log: AgentLog
 ) -> None:
     threading.stack_size(_STACK)
     raise_descriptor_limit()
@@ -121,10 +109,10 @@ def _serve(
     ports = Ports(lambda host, port: _as_oserror(lambda: connect_port(host, port)), rules, log)
     facts: dict[str, Any] = {"name": config.name}
     host = _Host(ports, log)
-    life = Life(config, services, checks, is_running, host)
+    life = Life(config, parts, is_running, host)
     with contextlib.ExitStack() as undo:
         undo.callback(ports.close)
-        server = Server(config.agent_sock, life, ports, log, life.stop, facts, operations, find_folder)
+        server = Server(config, life, ports, log, facts, parts)
         undo.callback(server.close)
         host.clients = server.tell
         if config.engine_socket:

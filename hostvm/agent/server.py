@@ -16,11 +16,12 @@ from hostvm.guest import Pty
 from hostvm.platform.local import LocalListener
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
+    from hostvm.agent.config import AgentConfig
     from hostvm.agent.forwards import Ports
     from hostvm.agent.life import Life
-    from hostvm.agent.service import Operation
+    from hostvm.agent.parts import Parts
 
 _HELLO_SECONDS = 5.0
 _WAIT = 30.0
@@ -29,31 +30,28 @@ _WAIT = 30.0
 class Server:
     """Listens on the agent's socket from the moment it is made.
 
-    :param shutdown: called once when a client asks the agent to end.
+    :param facts: of the machine, part of every status.
     """
 
     def __init__(
         self,
-        path: str,
+        config: AgentConfig,
         life: Life,
         ports: Ports,
         log: Callable[[str], None],
-        shutdown: Callable[[], None],
         facts: dict[str, Any],
-        operations: Mapping[str, Operation],
-        find_folder: Callable[[str], str | None],
+        parts: Parts,
     ) -> None:
+        self._env = config.env
+        self._parts = parts
         self._life = life
         self._ports = ports
         self._log = log
-        self._shutdown = shutdown
         self._facts = facts
-        self._services_operations = operations
-        self._find_folder = find_folder
         self._sessions = 0
         self._told: dict[Client, str] = {}
         self._lock = threading.Lock()
-        self._listener = LocalListener(path)
+        self._listener = LocalListener(config.agent_sock)
         serve_each(self._listener, self._serve, "agent-socket")
 
     def close(self) -> None:
@@ -110,7 +108,7 @@ class Server:
             "reconnect": self._reconnect,
             "shutdown": self._end,
         }
-        asked = self._services_operations.get(str(hello.get("op")))
+        asked = self._parts.operations.get(str(hello.get("op")))
         if asked is not None:
             client.send(protocol.control(protocol.OK, asked(hello)))
             return
@@ -120,11 +118,13 @@ class Server:
         operation(client, hello)
 
     def _exec(self, client: Client, hello: dict[str, Any]) -> None:
+        if auth_sock := hello.get("auth_sock"):
+            self._parts.hear(str(auth_sock))
         connection = self._life.connection(float(hello.get("wait", _WAIT)), ready=bool(hello.get("ready", True)))
         size = hello.get("pty")
         process = connection.stream(
             [os.fsencode(word) for word in hello["argv"]],
-            env=hello.get("env") or {},
+            env={**self._env, **(hello.get("env") or {})},
             cwd=self._folder(hello.get("cwd")),
             pty=Pty(str(size["term"]), int(size["rows"]), int(size["columns"])) if size else None,
         )
@@ -149,7 +149,7 @@ class Server:
 
     def _folder(self, path: str | None) -> str | None:
         """One that is not shared may exist in the guest all the same: /tmp, /etc."""
-        return (self._find_folder(path) or path) if path else None
+        return (self._parts.find_folder(path) or path) if path else None
 
     def _status(self, client: Client, hello: dict[str, Any]) -> None:
         del hello
@@ -174,7 +174,7 @@ class Server:
     def _end(self, client: Client, hello: dict[str, Any]) -> None:
         del hello
         client.send(protocol.control(protocol.OK, {}))
-        self._shutdown()
+        self._life.stop()
 
     def _all_facts(self) -> dict[str, Any]:
         with self._lock:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     Operation: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
     """A request to a service: facts in, facts out; raises HostvmError."""
+    Preparation: TypeAlias = Callable[[Guest], None]
+    """Puts something in order in the guest before it is called ready; a failure is a warning."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

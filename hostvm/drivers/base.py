@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
+from hostvm.net.addresses import DEFAULT_SUBNET
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -32,6 +34,7 @@ class DomainSpec:
     :param root_image: raw read-only erofs file, the first virtio disk (vda).
     :param data_disk: qcow2, the second virtio disk (vdb).
     :param ssh_port: on the host's 127.0.0.1, forwarded to the guest's port 22.
+    :param subnet: of the guest's network, IPv4.
     :param console: file that receives the serial console.
     :param run_dir: short folder, 0700, for qmp.sock and the like.
     :param firmware: folders that QEMU must be told of; see `QemuBinary.firmware`.
@@ -56,6 +59,7 @@ class DomainSpec:
     run_dir: Path
     firmware: tuple[Path, ...] = ()
     shares: tuple[DeviceShare, ...] = ()
+    subnet: str = DEFAULT_SUBNET
 
 
 @dataclass(frozen=True, slots=True)

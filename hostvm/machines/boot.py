@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from hostvm import paths as places
 from hostvm.accel import select_accel
 from hostvm.agent.client import agent_is_ready, end_agent, wait_ready
-from hostvm.agent.config import AgentConfig
+from hostvm.agent.config import AgentConfig, guest_env
 from hostvm.agent.spawn import spawn_agent
 from hostvm.drivers.base import DomainSpec, DomainState
 from hostvm.drivers.consoles import rotate_console
@@ -21,6 +22,8 @@ from hostvm.guest_images import kernel_cmdline, stored_image
 from hostvm.machines.identity import free_port, port_is_free
 from hostvm.machines.open import machine_driver
 from hostvm.machines.seed import boot_initramfs, seed_entries
+from hostvm.net.addresses import GUEST_AUTH_SOCK
+from hostvm.net.plan import plan_network
 from hostvm.qemu_binary import complete_qemu
 from hostvm.shares.choose import device_shares, store_devices
 from hostvm.shares.device import mount_table
@@ -29,7 +32,10 @@ from hostvm.ssh.keys import make_keys
 from hostvm.state import load_state, save_state
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from hostvm.drivers.base import Driver
+    from hostvm.net.plan import NetworkPlan
     from hostvm.paths import MachinePaths
     from hostvm.qemu_binary import QemuBinary
     from hostvm.shares.device import DeviceShare
@@ -43,7 +49,21 @@ BOOT_SECONDS = 180.0
 _PORT_TRIES = 5
 
 
-def start_machine(paths: MachinePaths, progress: Progress, engine_socket: str) -> float | None:
+class BootEngine(Protocol):
+    """What a machine's engine must tell before it can be started."""
+
+    @property
+    def socket(self) -> str:
+        """Path of its API's socket in the guest; "" when the machine has no engine."""
+
+    def seed(self, spec: MachineSpec, plan: NetworkPlan) -> dict[str, bytes]:
+        """Its settings as files of the guest's seed.
+
+        :raises SpecError: settings that contradict each other.
+        """
+
+
+def start_machine(paths: MachinePaths, progress: Progress, engine: BootEngine) -> float | None:
     """Power the machine on and wait until it is ready; the machine's lock must be held.
 
     Gives the seconds from the call until ready; None when it was ready already. A machine whose agent died gets a
@@ -63,9 +83,9 @@ def start_machine(paths: MachinePaths, progress: Progress, engine_socket: str) -
     with ExitStack() as undo:
         if power is DomainState.OFF:
             undo.callback(_power_off, paths, driver)
-            state = _power_on(paths, spec, state, driver, progress, engine_socket)
+            state = _power_on(paths, spec, state, driver, progress, engine)
         else:
-            spawn_agent(_agent_config(paths, state, engine_socket))
+            spawn_agent(_agent_config(paths, spec, state, engine.socket, guest_env(paths.run_dir)))
         with progress.step(f"start {paths.name}"):
             wait_ready(paths.run_dir, time.monotonic() + BOOT_SECONDS, progress)
         save_state(paths, replace(state, wanted_off=False))
@@ -74,8 +94,12 @@ def start_machine(paths: MachinePaths, progress: Progress, engine_socket: str) -
 
 
 def _power_on(
-    paths: MachinePaths, spec: MachineSpec, state: MachineState, driver: Driver, progress: Progress, engine_socket: str
+    paths: MachinePaths, spec: MachineSpec, state: MachineState, driver: Driver, progress: Progress, engine: BootEngine
 ) -> MachineState:
+    plan = plan_network(spec, os.environ)
+    files = {**plan.seed(), **engine.seed(spec, plan)}
+    for note in plan.notes:
+        progress.note(note)
     driver.kill()  # clears run-time files of a machine that died with its host
     end_agent(paths.run_dir)
     paths.check_socket_length()
@@ -85,8 +109,13 @@ def _power_on(
     accel = select_accel(spec.accel, qemu=qemu, kernel=image.kernel, cache_dir=places.cache(), progress=progress)
     shares = device_shares(spec.mounts, paths.run_dir, remote=driver.features.remote)
     store_devices(shares, paths.run_dir)
-    table = mount_table(shares, more=len(shares) < len(spec.mounts)) if spec.mounts else ""
-    seed = seed_entries(paths, str(uuid.uuid4()), table)
+    if spec.mounts:
+        table = mount_table(shares, more=len(shares) < len(spec.mounts))
+        files["shares"] = table.encode("utf-8", "surrogateescape")
+    seed = seed_entries(paths, str(uuid.uuid4()), files)
+    if state.subnet != str(plan.network.subnet):
+        state = replace(state, subnet=str(plan.network.subnet))
+        save_state(paths, state)
     rotate_console(paths.console)  # before the agent looks: the last boot's marks are not this one's
     write_atomic(paths.initramfs, boot_initramfs(image.initramfs.read_bytes(), seed))
     for _ in range(_PORT_TRIES):
@@ -95,7 +124,7 @@ def _power_on(
             save_state(paths, state)
             progress.note(f"port {taken} is taken by another program; machine {paths.name} now has {state.ssh_port}")
         # The agent starts first: it loads its libraries while the guest boots.
-        spawn_agent(_agent_config(paths, state, engine_socket))
+        spawn_agent(_agent_config(paths, spec, state, engine.socket, plan.proxies))
         try:
             driver.start(_domain(paths, spec, state, image, accel, qemu, shares))
         except PortTaken:
@@ -137,11 +166,15 @@ def _domain(
         run_dir=paths.run_dir,
         firmware=qemu.firmware,
         shares=shares,
+        subnet=state.subnet,
     )
 
 
-def _agent_config(paths: MachinePaths, state: MachineState, engine_socket: str) -> AgentConfig:
+def _agent_config(
+    paths: MachinePaths, spec: MachineSpec, state: MachineState, engine_socket: str, env: Mapping[str, str]
+) -> AgentConfig:
     keys = make_keys(paths.keys)
+    auth_sock = os.environ.get("SSH_AUTH_SOCK", "") if spec.ssh_agent else ""
     return AgentConfig(
         name=paths.name,
         run_dir=str(paths.run_dir),
@@ -153,12 +186,24 @@ def _agent_config(paths: MachinePaths, state: MachineState, engine_socket: str) 
         engine_socket=engine_socket,
         console=str(paths.console),
         boot_seconds=BOOT_SECONDS,
+        subnet=state.subnet,
+        env={**env, **({"SSH_AUTH_SOCK": GUEST_AUTH_SOCK} if auth_sock else {})},
+        auth_sock=auth_sock,
     )
 
 
 def _power_off(paths: MachinePaths, driver: Driver) -> None:
     end_agent(paths.run_dir)
     driver.kill()
+
+
+def check_startable(paths: MachinePaths, engine: BootEngine) -> None:
+    """Look at settings, proxies and certificates as a start would.
+
+    :raises HostvmError: a start would refuse them.
+    """
+    spec = load_spec(paths.spec)
+    engine.seed(spec, plan_network(spec, os.environ))
 
 
 def require_startable(paths: MachinePaths) -> None:

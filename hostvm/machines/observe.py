@@ -90,6 +90,8 @@ class Observation:
                 ("ssh", f"127.0.0.1:{self.state.ssh_port}"),
                 ("engine", f"{self.spec.engine} at {self.docker_host}"),
             ]
+        if url := self.agent.get("services", {}).get("names", {}).get("url"):
+            rows.append(("names", url))
         for service in self.agent.get("services", {}).values():
             rows += [("port", f"{_port(row)} -> {row['container']}") for row in service.get("open", [])]
             rows += [

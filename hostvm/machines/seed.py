@@ -12,13 +12,15 @@ from hostvm.ssh.keys import authorized_keys_line, make_keys
 from images.cpio import CpioEntry, write_cpio
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from hostvm.paths import MachinePaths
 
 
-def seed_entries(paths: MachinePaths, boot_id: str, shares: str = "") -> list[CpioEntry]:
+def seed_entries(paths: MachinePaths, boot_id: str, more: Mapping[str, bytes]) -> list[CpioEntry]:
     """The files below /seed; the guest's init knows these names.
 
-    :param shares: the table of `hostvm.shares.device.mount_table`; "" when nothing is shared.
+    :param more: files beside the machine's identity, in folders of one level at most.
     """
     keys = make_keys(paths.keys)
     host_key = keys.host_key.read_bytes()
@@ -28,11 +30,12 @@ def seed_entries(paths: MachinePaths, boot_id: str, shares: str = "") -> list[Cp
         "hostname": (0o644, paths.name.encode() + b"\n"),
         "ssh_host_ed25519_key": (0o600, host_key),
         "ssh_host_ed25519_key.pub": (0o644, keys.host_public.encode() + b"\n"),
+        **{name: (0o600, data) for name, data in more.items()},
     }
-    if shares:
-        files["shares"] = (0o644, shares.encode("utf-8", "surrogateescape"))
+    folders = sorted({name.partition("/")[0] for name in files if "/" in name})
     return [
         CpioEntry.folder("seed", 0o700),
+        *(CpioEntry.folder(f"seed/{name}", 0o700) for name in folders),
         *(CpioEntry.file(f"seed/{name}", data, mode) for name, (mode, data) in sorted(files.items())),
     ]
 

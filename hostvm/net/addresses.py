@@ -11,6 +11,9 @@ DEFAULT_SUBNET = "10.0.2.0/24"
 HOST_NAMES = ("host.docker.internal", "host.containers.internal", "gateway.docker.internal")
 """What guest and containers call this computer: Docker's names and Podman's."""
 
+GUEST_AUTH_SOCK = "/run/host-services/ssh-auth.sock"
+"""This computer's ssh agent in the guest: Docker Desktop's place, which compose files and dev containers name."""
+
 
 @dataclass(frozen=True, slots=True)
 class GuestNetwork:
@@ -28,9 +31,14 @@ class GuestNetwork:
 
     @classmethod
     def of(cls, subnet: str) -> GuestNetwork:
-        """The addresses in `subnet`, at least a /28.
+        """The addresses in `subnet`, a /24 to /27: in others QEMU would choose them otherwise.
 
         :raises ValueError: it is no IPv4 network.
         """
         network = IPv4Network(subnet)
-        return cls(network, *(str(network[number]) for number in (2, 3, 15 if network.num_addresses > 16 else 14)))  # noqa: PLR2004
+        return cls(network, *(str(network[number]) for number in (2, 3, 15)))
+
+    def seed(self) -> bytes:
+        """The same for the guest's boot scripts."""
+        address = f"{self.guest}/{self.subnet.prefixlen}"
+        return f"address={address}\ngateway={self.gateway}\nnameserver={self.dns}\n".encode()

@@ -40,6 +40,7 @@ class DnsService:
     """Implements `hostvm.agent.service.Service`."""
 
     name = "dns"
+    early = False
 
     def __init__(self, network: GuestNetwork) -> None:
         self._network = network

@@ -194,6 +194,10 @@ class Connection:
         """See `Guest.open_socket`. Such channels do not count against sshd's MaxSessions."""
         return SshStream(self._transport.open_guest_channel("direct-streamlocal@openssh.com", path, "", 0))
 
+    def accept_socket(self, path: str, serve: Callable[[SshStream], None]) -> None:
+        """See `Guest.accept_socket`. sshd does not say when it cannot listen; look for the socket."""
+        self._transport.accept_streamlocal(path, lambda channel: serve(SshStream(channel)))
+
     def open_tcp(self, host: str, port: int) -> SshStream:
         """See `Guest.open_tcp`."""
         return SshStream(self._transport.open_guest_channel("direct-tcpip", host, port, "127.0.0.1", 0))

@@ -113,9 +113,11 @@ class GuestTransport(paramiko.Transport):
         self._open: dict[int, GuestChannel] = {}
         self._pong = threading.Event()
         self._spare: GuestChannel | None = None
+        self._listening: dict[str, Callable[[GuestChannel], None]] = {}
         handlers: dict[int, Callable[[Message], None]] = self._handler_table  # type: ignore[attr-defined]
         handlers[common.MSG_CHANNEL_OPEN_SUCCESS] = self._open_succeeded
         handlers[common.MSG_CHANNEL_OPEN_FAILURE] = self._open_failed
+        handlers[common.MSG_CHANNEL_OPEN] = self._opened_by_guest
         handlers[common.MSG_REQUEST_SUCCESS] = self._answered
         handlers[common.MSG_REQUEST_FAILURE] = self._answered
 
@@ -176,6 +178,17 @@ class GuestTransport(paramiko.Transport):
             raise TimeoutError(f"the guest did not answer within {timeout:g} s")
         raise ConnectionError("the ssh connection was lost")
 
+    def accept_streamlocal(self, path: str, serve: Callable[[GuestChannel], None]) -> None:
+        """Have sshd listen on a Unix socket in the guest; `serve` gets each connection in a thread of its own.
+
+        (OpenSSH's PROTOCOL, 2.4. No answer is asked for: it could not be told from a ping's.)
+
+        :raises ConnectionError: the connection is gone.
+        """
+        self._listening[path] = serve
+        want_reply = False
+        self.send_user(_message(common.cMSG_GLOBAL_REQUEST, "streamlocal-forward@openssh.com", want_reply, path))
+
     def send_user(self, message: Message) -> None:
         """Send, waiting out a key exchange.
 
@@ -228,6 +241,26 @@ class GuestTransport(paramiko.Transport):
         self._unlink_channel(number)
         if event is not None:
             event.set()
+
+    def _opened_by_guest(self, message: Message) -> None:
+        start = message.packet.tell()
+        kind, theirs, window, packet = message.get_text(), message.get_int(), message.get_int(), message.get_int()
+        serve = self._listening.get(message.get_text()) if kind == "forwarded-streamlocal@openssh.com" else None
+        if serve is None:
+            message.packet.seek(start)
+            self._parse_channel_open(message)  # type: ignore[attr-defined] # which refuses it
+            return
+        with self.lock:
+            number = self._next_channel()  # type: ignore[attr-defined]
+            channel = GuestChannel(number)
+            self._channels.put(number, channel)  # type: ignore[attr-defined]
+            self.channels_seen[number] = True
+            self._open[number] = channel
+            channel._set_transport(self)  # type: ignore[attr-defined]  # noqa: SLF001
+            channel._set_window(WINDOW, PACKET)  # type: ignore[attr-defined]  # noqa: SLF001
+            channel._set_remote_channel(theirs, window, packet)  # type: ignore[attr-defined]  # noqa: SLF001
+        self._send_message(_message(common.cMSG_CHANNEL_OPEN_SUCCESS, theirs, number, WINDOW, PACKET))  # type: ignore[attr-defined]
+        threading.Thread(target=serve, args=(channel,), name="from-guest", daemon=True).start()
 
     def _answered(self, message: Message) -> None:
         del message

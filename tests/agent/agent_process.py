@@ -7,9 +7,10 @@ from pathlib import Path
 
 from cli.agent_main import forward_listens
 from hostvm.agent.config import load
+from hostvm.agent.parts import Parts
 from hostvm.agent.run import run_agent
 
 if __name__ == "__main__":
     config = load(Path(sys.argv[1]))
     is_running = forward_listens(config.ssh_port)
-    sys.exit(run_agent(config, (), (), is_running, capture=True, lock_seconds=0.3))
+    sys.exit(run_agent(config, Parts(), is_running, capture=True, lock_seconds=0.3))

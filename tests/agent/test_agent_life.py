@@ -16,6 +16,7 @@ from sshd import free_port
 
 from hostvm.agent import protocol
 from hostvm.agent.client import Agent, AgentAbsent, agent_is_ready, agent_status, end_agent, run_in_guest, wait_ready
+from hostvm.agent.parts import Parts
 from hostvm.agent.run import run_agent
 from hostvm.checks import Check
 from hostvm.errors import AgentError, HostvmError, MachineError, SshError
@@ -245,5 +246,36 @@ def test_another_host_key_is_told_at_once(own_agent, tmp_path):
 
 def test_agent_that_never_sees_a_machine_says_so(own_agent, monkeypatch):
     monkeypatch.setattr("hostvm.agent.life._APPEARS_WITHIN", 0.2)
-    assert run_agent(replace(own_agent.config, ssh_port=free_port()), [], [], lambda: False) == 0
+    assert run_agent(replace(own_agent.config, ssh_port=free_port()), Parts(), lambda: False) == 0
     assert "the machine is off" in own_agent.log.read_text()
+
+
+def test_preparations_run_once_the_data_is_there_and_before_ready(own_agent):
+    """One that fails is a warning in the log; the next one runs all the same."""
+    console, events = Path(own_agent.config.console), []
+    console.write_bytes(b"Server listening on 0.0.0.0\nAPI listen on /run/docker.sock\n")
+
+    def fail(guest):
+        events.append("first")
+        raise ValueError("does not matter")
+
+    def note(guest):
+        events.append(guest.run(["echo", "second"]).stdout.decode().strip())
+
+    config, running = own_agent.config, lambda: True
+    thread = threading.Thread(
+        target=run_agent, args=(config, [], [], running), kwargs={"preparations": [fail, note]}, daemon=True
+    )
+    thread.start()
+    try:
+        until(lambda: (agent_status(own_agent.run_dir) or {}).get("marks", {}).get("engine"))
+        assert events == [], "nothing was prepared before the guest's data is there"
+        assert not agent_status(own_agent.run_dir)["ready"]
+        with console.open("ab") as file:
+            file.write(b"hostvm-guest: mark services 3.1\n")
+        wait_ready(own_agent.run_dir, time.monotonic() + 10, NullProgress())
+        assert events == ["first", "second"]
+        assert "warning: ValueError: does not matter" in Path(config.log).read_text()
+    finally:
+        end_agent(Path(config.run_dir))
+        thread.join(10)

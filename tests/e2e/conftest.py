@@ -42,10 +42,18 @@ def shared_folders(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def machine(shared_folders):
+def names_port():
+    """Where container names answer; not the usual port, which a developer's own machines hold."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def machine(shared_folders, names_port):
     """The machine most tests share, with debian:trixie and busybox:latest made from packages, no registry asked."""
     assert HOSTVM.exists(), f"no {HOSTVM}: run `make setup`"
-    options = ("--cpus", "2", "--memory", "2GiB", "--mount", "none")
+    options = ("--cpus", "2", "--memory", "2GiB", "--mount", "none", "--names", names_port)
     with running_machine(f"e2e-{os.getpid()}", *options, shares=shared_folders) as made:
         for base in ("busybox:latest", "debian:trixie"):
             made.hostvm("image", "base", base)
@@ -62,9 +70,9 @@ def residents(machine):
 
 
 @pytest.fixture(scope="module")
-def second_machine():
+def second_machine(names_port):
     """Another one beside it; small, and gone with the module that needs two."""
-    with running_machine(f"e2e-{os.getpid()}-b", "--cpus", "1", "--memory", "1GiB") as made:
+    with running_machine(f"e2e-{os.getpid()}-b", "--cpus", "1", "--memory", "1GiB", "--names", names_port) as made:
         made.hostvm("image", "base", "busybox:latest")
         yield made
 

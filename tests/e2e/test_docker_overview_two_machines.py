@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import urllib.request
 
 import docker
 import pytest
-from machines import hostvm, run, succeed
+from machines import eventually, hostvm, run, succeed
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(1200)]
 
@@ -75,3 +78,29 @@ def test_move_never_overwrites_what_is_there(box, other, traveller):
     assert box.state(name) == "running"
     assert volume not in other.docker("volume", "ls", "-q").split()
     assert other.container(name)["Config"]["Cmd"] == ["true"]
+
+
+def page_of(name: str, port: str) -> str:
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/", headers={"Host": f"{name}.hostvm.localhost"})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.read().decode().strip()
+    except OSError:
+        return ""
+
+
+def test_container_names_of_both_at_one_port_whichever_agent_holds_it(box, other, names_port):
+    for one in (box, other):
+        page = f"mkdir -p /w && echo {one.name} > /w/index.html && exec httpd -f -p 80 -h /w"
+        one.docker("run", "-d", "--name", "same", "busybox", "sh", "-c", page)
+    wanted = {f"same.{one.name}": one.name for one in (box, other)}
+    eventually(lambda: {name: page_of(name, names_port) for name in wanted} == wanted, "both answer")
+    first = min(box.name, other.name)
+    assert page_of("same", names_port) == first, "the machines' order decides, not the agents'"
+    agents = {one.name: json.loads(one.hostvm("status", "--json"))["agent"] for one in (box, other)}
+    (holder,) = (name for name, agent in agents.items() if agent["services"]["names"]["held"])
+    os.kill(agents[holder]["pid"], signal.SIGKILL)
+    left = ({box.name, other.name} - {holder}).pop()
+    eventually(lambda: page_of(f"same.{left}", names_port) == left, "the other agent took the port over")
+    succeed(hostvm("start", holder))
+    eventually(lambda: {name: page_of(name, names_port) for name in wanted} == wanted, "both answer again")

@@ -113,13 +113,22 @@ def fetch(port: int) -> bytes:
         return b""
 
 
+def proxies_of(own) -> str:
+    """What the guest's programs and its docker client know of proxies."""
+    return own.shell("sh", "-c", "env | grep -i _proxy; grep -i proxy /root/.docker/config.json; true")
+
+
 def test_restart_keeps_images_containers_and_identity(unique):
     with running_machine(unique("life")[:24], "--cpus", "2", "--memory", "1GiB") as own:
         own.hostvm("image", "base", "busybox:latest")
         own.docker("run", "--name", "one", "busybox", "sh", "-c", "echo kept > /note")
         before = json.loads(succeed(hostvm("inspect", own.name)))
         first_boot = own.boot_id()
-        succeed(hostvm("restart", own.name))
+        assert proxies_of(own) == ""
+        refused = hostvm("restart", own.name, env={"HTTP_PROXY": "http://proxy:port"})
+        assert (refused.status, own.boot_id()) == (2, first_boot), refused.err
+        succeed(hostvm("restart", own.name, env={"https_proxy": "http://[::1]:9/?odd='%20$x"}))
+        assert proxies_of(own).count("http://10.0.2.2:9/?odd='%20$x") == 3, "upper case, lower case, client"
         after = json.loads(succeed(hostvm("inspect", own.name)))
         assert own.boot_id() != first_boot
         assert after["made"] == before["made"], "identity, ports and image are kept"
@@ -131,6 +140,7 @@ def test_restart_keeps_images_containers_and_identity(unique):
         assert list(Path(folders_of(own.name)[1]).glob("*.sock")) == []
         assert "was stopped already" in hostvm("stop", own.name).err
         succeed(hostvm("start", own.name))
+        assert proxies_of(own) == "", "the next start knows of no proxy"
         assert "one" in own.docker("ps", "-a", "--format", "{{.Names}}")
 
 

@@ -6,11 +6,12 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
-from machines import eventually, folders_of
+from machines import eventually, folders_of, hostvm, succeed
 
 from hostvm.ssh.connection import connect
 
@@ -65,6 +66,46 @@ def test_hosts_file_is_followed_while_running(dns, residents):
     finally:
         HOSTS.write_bytes(before)
     eventually(lambda: resolves(dns, residents["debian"], name) is None, "the name is gone", seconds=15)
+
+
+@pytest.fixture
+def ssh_agents(tmp_path):
+    """Two real ssh agents of this computer, each with one key: {socket: the key's comment}."""
+    started, sockets = [], {}
+    for number in (1, 2):
+        sock, key = tmp_path / f"agent-{number}", tmp_path / f"key-{number}"
+        started.append(subprocess.Popen(["ssh-agent", "-D", "-a", sock], stdout=subprocess.DEVNULL))
+        subprocess.run(
+            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"comment-{number}", "-f", key], check=True
+        )
+        eventually(sock.exists, "the agent's socket")
+        env = {**os.environ, "SSH_AUTH_SOCK": str(sock)}
+        subprocess.run(["ssh-add", "-q", key], env=env, check=True, capture_output=True)
+        sockets[str(sock)] = f"comment-{number}"
+    yield sockets
+    for agent in started:
+        agent.terminate()
+        agent.wait()
+
+
+# SSH_AGENTC_REQUEST_IDENTITIES, and what comes back (draft-ietf-sshm-ssh-agent, 3.5)
+ASK_AGENT = r"""
+use IO::Socket::UNIX;
+my $agent = IO::Socket::UNIX->new("/agent") or die "cannot connect: $!";
+print $agent pack("NC", 1, 11);
+sysread $agent, my $answer, 4096;
+print $answer =~ /(comment-\d)/ ? $1 : "no key";
+"""
+
+
+def test_ssh_agent_is_usable_in_a_container_and_follows_the_user(box, ssh_agents):
+    """By a container's ordinary user, too. A command of a new login with another agent makes that one current."""
+    for sock, comment in ssh_agents.items():
+        succeed(hostvm("-m", box.name, "shell", "--", "true", env={"SSH_AUTH_SOCK": sock}))
+        eventually(lambda: box.shell("sh", "-c", "ls -l /run/host-services 2>&1").count("srw-rw-rw-"), "the socket")
+        mount = ("-v", "/run/host-services/ssh-auth.sock:/agent")
+        done = box.docker("run", "--rm", "-u", "1000", *mount, "debian:trixie", "perl", "-e", ASK_AGENT)
+        assert done == comment
 
 
 def test_names_resolve_on_when_the_agent_dies(dns):

@@ -83,6 +83,8 @@ def _devices(devices: ET.Element, domain: DomainSpec) -> None:
     network = ET.SubElement(devices, "interface", type="user")
     ET.SubElement(network, "mac", address=domain.mac)
     ET.SubElement(network, "model", type="virtio")
+    subnet, _, prefix = domain.subnet.partition("/")
+    ET.SubElement(network, "ip", family="ipv4", address=subnet, prefix=prefix)
     ET.SubElement(network, "rom", enabled="no")
     _slot(network, 3)
     rng = ET.SubElement(devices, "rng", model="virtio")

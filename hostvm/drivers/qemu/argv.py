@@ -121,7 +121,7 @@ def _network(domain: DomainSpec) -> list[str]:
     # Without an address, hostfwd would listen on every interface of the host. The empty romfile spares the
     # firmware a network boot program.
     return [
-        "-netdev", f"user,id={NETWORK},hostfwd=tcp:127.0.0.1:{domain.ssh_port}-:22",
+        "-netdev", f"user,id={NETWORK},net={domain.subnet},hostfwd=tcp:127.0.0.1:{domain.ssh_port}-:22",
         "-device", f"virtio-net-pci,netdev={NETWORK},mac={domain.mac},romfile=",
     ]
 

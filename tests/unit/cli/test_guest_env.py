@@ -8,6 +8,11 @@ def test_the_users_variables_travel():
     assert engine_env(environ) == environ
 
 
+def test_proxies_of_this_computers_loopback_are_spelled_for_the_guest():
+    environ = {"http_proxy": "http://u:p@127.0.0.1:3128/", "HTTPS_PROXY": "http://p.example", "NO_PROXY": "localhost"}
+    assert engine_env(environ) == {**environ, "http_proxy": "http://u:p@host.docker.internal:3128/"}
+
+
 def test_what_describes_this_computer_stays():
     environ = {
         **dict.fromkeys(["PATH", "HOME", "USER", "PWD", "SHELL", "TERM", "TMPDIR", "LANG", "IFS", "ENV", "UID"], "x"),

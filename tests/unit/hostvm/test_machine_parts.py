@@ -14,7 +14,7 @@ from hostvm.paths import MachinePaths
 @pytest.fixture
 def entries(tmp_path):
     paths = MachinePaths("box", tmp_path, tmp_path / "run")
-    return {entry.path: entry for entry in seed_entries(paths, "boot-1")}
+    return {entry.path: entry for entry in seed_entries(paths, "boot-1", {})}
 
 
 def test_the_seed_has_the_names_that_the_guest_knows(entries):

@@ -22,6 +22,8 @@ SEED_NAMES = {
     "hostname",
     "boot_id",
     "env",
+    "ca.pem",
+    "network",
     "engine/daemon.json",
     "ssh_host_ed25519_key",
     "authorized_keys",

@@ -12,8 +12,7 @@ from hostvm.net.dns_service import redirect_script
     ("subnet", "expected"),
     [
         ("10.0.2.0/24", ("10.0.2.2", "10.0.2.3", "10.0.2.15")),
-        ("192.168.127.0/28", ("192.168.127.2", "192.168.127.3", "192.168.127.14")),
-        ("172.31.0.0/16", ("172.31.0.2", "172.31.0.3", "172.31.0.15")),
+        ("192.168.127.32/27", ("192.168.127.34", "192.168.127.35", "192.168.127.47")),
     ],
 )
 def test_addresses(subnet, expected):
@@ -29,3 +28,9 @@ def test_redirect_script_takes_back_what_it_set():
     for chain in ("OUTPUT", "PREROUTING"):
         for protocol in ("udp", "tcp"):
             assert f"{chain} -d 10.0.2.3 -p {protocol} --dport 53 -j DNAT --to-destination 10.0.2.2:5353" in script
+
+
+def test_the_boot_scripts_are_told_the_same():
+    assert GuestNetwork.of("192.168.127.0/24").seed() == (
+        b"address=192.168.127.15/24\ngateway=192.168.127.2\nnameserver=192.168.127.3\n"
+    )

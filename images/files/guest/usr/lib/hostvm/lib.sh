@@ -2,6 +2,10 @@
 
 seed=/run/hostvm/seed
 
+# QEMU's user-mode network; the seed names another one where this one is taken on the computer.
+address=10.0.2.15/24 gateway=10.0.2.2 nameserver=10.0.2.3
+[ -f $seed/network ] && . $seed/network
+
 # mark NAME: a step of the boot is done; leaves a file for readers in the guest and a line for those outside.
 mark() {
 	local up rest

@@ -1,0 +1,40 @@
+"""What an agent runs for its machine besides forwarding; put together by whoever knows the machine's engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from hostvm.agent.service import Operation, Preparation, Service
+    from hostvm.checks import Check
+
+
+def _same(path: str) -> str | None:
+    return path
+
+
+def _ignore(path: str) -> None:
+    del path
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """All of it may be empty: then the agent only forwards.
+
+    :param services: jobs with the life of a connection.
+    :param checks: must hold before the machine is called ready.
+    :param preparations: run in the guest on every connection, before the machine is called ready.
+    :param operations: requests that services answer, by their names.
+    :param find_folder: where a folder of this computer is in the guest, for programs to start in.
+    :param hear: told the ssh agent's socket of each command's user.
+    """
+
+    services: Sequence[Service] = ()
+    checks: Sequence[Check] = ()
+    preparations: Sequence[Preparation] = ()
+    operations: Mapping[str, Operation] = field(default_factory=dict)
+    find_folder: Callable[[str], str | None] = _same
+    hear: Callable[[str], None] = _ignore

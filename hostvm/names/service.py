@@ -1,0 +1,327 @@
+"""The reverse proxy for container names: one port for all machines of the user, held by whichever agent was first.
+
+Every agent answers on a local socket for its own machine; the one that holds the port asks them in turn. When it
+ends, another takes the port over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+from hostvm.agent.relay import relay
+from hostvm.names.http import DOMAIN, HEAD_MOST, BadRequestError, Head, RequestWatch, labels_of, parse_head
+from hostvm.names.route import REQUEST_MOST, LocalStream
+from hostvm.paths import DEFAULT_MACHINE, NAMES_SOCK
+from hostvm.platform.local import LocalListener, close_listener, connect_local
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from hostvm.agent.service import Host
+    from hostvm.guest import Guest, GuestStream
+    from hostvm.names.route import Router
+
+_TAKE_OVER = 3.0
+_HEAD_SECONDS = 30.0
+_ASK_SECONDS = 10.0
+_REASONS = {400: "Bad Request", 404: "Not Found", 421: "Misdirected Request", 502: "Bad Gateway"}
+
+
+class NamesService:
+    """Implements `hostvm.agent.service.Service`.
+
+    :param run_dir: this machine's; beside it are those of the user's other machines.
+    """
+
+    name = "names"
+    early = False
+
+    def __init__(self, router: Router, port: int, machine: str, run_dir: Path) -> None:
+        self._router = router
+        self._port = port
+        self._machine = machine
+        self._run_dir = run_dir
+        self._stopped = threading.Event()
+        self._guest: Guest | None = None
+        self._local: LocalListener | None = None
+        self._held: list[socket.socket] = []
+        self._lock = threading.Lock()
+
+    def start(self, guest: Guest, host: Host) -> None:
+        """Answer for this machine, and hold the port unless another agent does."""
+        self._guest, self._stopped = guest, threading.Event()
+        self._local = LocalListener(str(self._run_dir / NAMES_SOCK))
+        threading.Thread(target=self._serve_agents, args=(self._local,), name="names-agents", daemon=True).start()
+        threading.Thread(target=self._hold, args=(host, self._stopped), name="names", daemon=True).start()
+
+    def stop(self) -> None:
+        """Give the port to another agent."""
+        with self._lock:
+            self._stopped.set()
+            held, self._held = self._held, []
+        for listener in held:
+            close_listener(listener)
+        if self._local is not None:
+            self._local.close()
+
+    def describe(self) -> dict[str, Any]:
+        """The address, and whether this agent is the one that holds it."""
+        return {"url": f"http://NAME.{DOMAIN}:{self._port}/", "port": self._port, "held": bool(self._held)}
+
+    # ---- the shared port
+
+    def _hold(self, host: Host, stopped: threading.Event) -> None:
+        told = False
+        while not self._take(stopped):
+            if not told:
+                host.log(f"names: port {self._port} is held by another agent or program")
+            told = True
+            if stopped.wait(_TAKE_OVER):
+                return
+        host.log(f"names: answering at port {self._port}")
+
+    def _take(self, stopped: threading.Event) -> bool:
+        with self._lock:
+            if stopped.is_set():
+                return True
+            try:
+                self._held = _listen(self._port)
+            except OSError:
+                return False
+            for listener in self._held:
+                threading.Thread(target=self._accept, args=(listener,), name="names-port", daemon=True).start()
+            return True
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                sock, _ = listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(sock,), name="names-client", daemon=True).start()
+
+    def _serve(self, sock: socket.socket) -> None:
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            data, head = _read_head(sock)
+            labels = labels_of(head.host)
+            if not labels:
+                _answer(sock, 200, self._index())
+                return
+            stream = self._connect(labels)
+        except BadRequestError as error:
+            _answer(sock, error.status, f"hostvm: {error}")
+            return
+        except OSError:
+            sock.close()
+            return
+        watched = _WatchedSocket(sock, RequestWatch(head), data)
+        relay(watched, stream)
+
+    def _connect(self, labels: Sequence[str]) -> GuestStream:
+        """:raises BadRequestError: no machine has such a container, or it does not answer."""
+        for place in self._machines():
+            stream = self._own(labels) if place == self._run_dir else _ask_agent(place, labels)
+            if stream is not None:
+                return stream
+        known = ", ".join(self._all_names()) or "none"
+        raise BadRequestError(404, f"no running container is called {'.'.join(labels)}; there are: {known}")
+
+    def _own(self, labels: Sequence[str]) -> GuestStream | None:
+        guest = self._guest
+        assert guest is not None, "started before it listens"
+        try:
+            target = self._router.find(guest, labels)
+        except OSError as fault:
+            raise BadRequestError(502, f"the engine of machine {self._machine} does not answer: {fault}") from fault
+        if target is None:
+            return None
+        try:
+            return guest.open_tcp(target.host, target.port)
+        except OSError as fault:
+            name = ".".join(labels)
+            raise BadRequestError(
+                502, f"container {name} does not answer at its port {target.port}; another: label hostvm.http.port"
+            ) from fault
+
+    def _machines(self) -> list[Path]:
+        """Run folders of machines with names, the default machine's first: the order must not depend on the agent."""
+        found = [sock.parent for sock in self._run_dir.parent.glob(f"*/{NAMES_SOCK}")]
+        return sorted(found, key=lambda place: (place.name != DEFAULT_MACHINE, place.name))
+
+    def _all_names(self) -> list[str]:
+        found: list[str] = []
+        for place in self._machines():
+            with contextlib.suppress(OSError, ValueError):
+                answer, stream = _talk(place, {})
+                stream.close()
+                found += [str(name) for name in answer.get("names", [])]
+        return sorted(set(found))
+
+    def _index(self) -> str:
+        lines = [f"http://{name}.{DOMAIN}:{self._port}/" for name in self._all_names()]
+        return "\n".join(["hostvm: containers that answer here:", *lines])
+
+    # ---- this machine's part
+
+    def _serve_agents(self, listener: LocalListener) -> None:
+        while True:
+            try:
+                sock = listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve_agent, args=(listener, sock), name="names-agent", daemon=True).start()
+
+    def _serve_agent(self, listener: LocalListener, sock: socket.socket) -> None:
+        guest = self._guest
+        assert guest is not None, "started before it listens"
+        try:
+            if not listener.admit(sock):
+                sock.close()
+                return
+            sock.settimeout(_ASK_SECONDS)
+            asked = json.loads(_read_line(sock))
+            if "labels" not in asked:
+                sock.sendall(json.dumps({"names": self._router.names(guest)}).encode() + b"\n")
+                sock.close()
+                return
+            try:
+                stream, answer = self._own([str(label) for label in asked["labels"]]), {}
+            except BadRequestError as error:
+                stream, answer = None, {"status": error.status, "why": str(error)}
+            sock.sendall(json.dumps({"found": stream is not None, **answer}).encode() + b"\n")
+            sock.settimeout(None)
+        except (OSError, ValueError):
+            sock.close()
+            return
+        if stream is None:
+            sock.close()
+        else:
+            relay(sock, stream)
+
+
+class _WatchedSocket:
+    """A client's socket whose further requests must stay with its first one's host."""
+
+    def __init__(self, sock: socket.socket, watch: RequestWatch, first: bytes) -> None:
+        self._socket = sock
+        self._watch = watch
+        self._first = first
+        self._over = False
+
+    def recv(self, size: int) -> bytes:
+        if self._over:
+            return b""
+        if self._first:
+            data, self._first = self._first, b""
+            return data
+        data = self._socket.recv(size)
+        passed = self._watch.feed(data)
+        self._over = passed < len(data)
+        return data[:passed]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._socket, name)
+
+
+def _ask_agent(place: Path, labels: Sequence[str]) -> GuestStream | None:
+    """A way to another machine's container; None when that machine has none of this name.
+
+    :raises BadRequestError: it has, but it does not answer.
+    """
+    try:
+        answer, stream = _talk(place, {"labels": list(labels)})
+    except (OSError, ValueError):
+        return None  # an agent that is gone leaves its socket behind
+    if answer.get("found"):
+        return stream
+    stream.close()
+    if "status" in answer:
+        raise BadRequestError(int(answer["status"]), str(answer["why"]))
+    return None
+
+
+def _talk(place: Path, request: dict[str, Any]) -> tuple[dict[str, Any], LocalStream]:
+    sock = connect_local(str(place / NAMES_SOCK))
+    try:
+        sock.settimeout(_ASK_SECONDS)
+        sock.sendall(json.dumps(request).encode() + b"\n")
+        answer = json.loads(_read_line(sock))
+        sock.settimeout(None)
+    except (OSError, ValueError):
+        sock.close()
+        raise
+    return answer, LocalStream(sock)
+
+
+def _read_line(sock: socket.socket) -> bytes:
+    """One line, byte by byte: what follows it belongs to others."""
+    line = b""
+    while not line.endswith(b"\n"):
+        byte = sock.recv(1)
+        if not byte or len(line) > REQUEST_MOST * 16:
+            raise ValueError("the line does not end")
+        line += byte
+    return line
+
+
+def _read_head(sock: socket.socket) -> tuple[bytes, Head]:
+    """What was read, and the head at its beginning.
+
+    :raises BadRequestError: it is none, too long, or too slow.
+    """
+    sock.settimeout(_HEAD_SECONDS)
+    data = b""
+    while (end := data.find(b"\r\n\r\n")) < 0:
+        more = sock.recv(HEAD_MOST)
+        if not more:
+            raise ConnectionError("it left")
+        data += more
+        if len(data) > HEAD_MOST:
+            raise BadRequestError(400, "the request's head is too long")
+    sock.settimeout(None)
+    return data, parse_head(data[: end + 4])
+
+
+def _answer(sock: socket.socket, status: int, text: str) -> None:
+    body = f"{text}\n".encode()
+    head = (
+        f"HTTP/1.1 {status} {_REASONS.get(status, 'OK')}\r\nContent-Type: text/plain; charset=utf-8\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
+    with sock, contextlib.suppress(OSError):
+        sock.settimeout(_ASK_SECONDS)
+        sock.sendall(head.encode() + body)
+        sock.shutdown(socket.SHUT_WR)
+        while sock.recv(HEAD_MOST):  # a client that still sends would see a reset instead of the answer
+            pass
+
+
+def _listen(port: int) -> list[socket.socket]:
+    """The port on both loopbacks; IPv6's only where there is one. Nothing beyond this computer can reach them."""
+    listeners = [_bind(socket.AF_INET, "127.0.0.1", port)]
+    if socket.has_ipv6:
+        with contextlib.suppress(OSError):
+            listeners.append(_bind(socket.AF_INET6, "::1", port))
+    return listeners
+
+
+def _bind(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if sys.platform == "win32":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+        else:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(256)
+    except OSError:
+        listener.close()
+        raise
+    return listener

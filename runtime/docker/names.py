@@ -1,0 +1,86 @@
+"""Which container a host name means, from the engine's list of those that run."""
+
+from __future__ import annotations
+
+import http.client
+from typing import TYPE_CHECKING, Any
+
+from hostvm.errors import HostvmError
+from hostvm.names.route import Target
+from runtime.docker.api import EngineApi
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from hostvm.guest import Guest
+
+PORT_LABEL = "hostvm.http.port"
+_PROJECT, _SERVICE = "com.docker.compose.project", "com.docker.compose.service"
+_DEFAULT_PORT = 80
+_LOOPBACK = "127.0.0.1"
+
+
+def pick(containers: Iterable[dict[str, Any]], labels: Sequence[str], machine: str) -> Target | None:
+    """The target of `labels`, the name's parts before the domain; entries are those of GET /containers/json.
+
+    One label is a container's name, or PROJECT-SERVICE of compose; two are SERVICE and PROJECT, or a container's name
+    and its machine. Of a service's containers it is the one whose name comes first.
+    """
+    wanted = [label.lower() for label in labels]
+    for container in sorted(containers, key=_name):
+        if wanted in _spellings(container, machine):
+            return Target(_address(container), http_port(container))
+    return None
+
+
+def http_port(container: dict[str, Any]) -> int:
+    """The label's port, else the one TCP port that it exposes, else 80."""
+    named = str((container.get("Labels") or {}).get(PORT_LABEL, ""))
+    if named.isascii() and named.isdecimal():
+        return int(named)
+    exposed = {int(port["PrivatePort"]) for port in container.get("Ports") or [] if port.get("Type") == "tcp"}
+    return exposed.pop() if len(exposed) == 1 else _DEFAULT_PORT
+
+
+def _name(container: dict[str, Any]) -> str:
+    return str((container.get("Names") or ["/?"])[0]).lstrip("/")
+
+
+def _spellings(container: dict[str, Any], machine: str) -> list[list[str]]:
+    names = [str(name).lstrip("/").lower() for name in container.get("Names") or [] if str(name).count("/") == 1]
+    labels = container.get("Labels") or {}
+    found = [spelling for name in names for spelling in (name.split("."), [*name.split("."), machine])]
+    if _PROJECT in labels and _SERVICE in labels:
+        project, service = str(labels[_PROJECT]).lower(), str(labels[_SERVICE]).lower()
+        found += [[service, project], [f"{project}-{service}"]]
+    return found
+
+
+def _address(container: dict[str, Any]) -> str:
+    networks = (container.get("NetworkSettings") or {}).get("Networks") or {}
+    addresses = [facts.get("IPAddress") for _, facts in sorted(networks.items())]
+    return next((str(address) for address in addresses if address), _LOOPBACK)  # none: the guest's own network
+
+
+class EngineRouter:
+    """Implements `hostvm.names.route.Router`: asks the engine each time, so that no answer is ever old."""
+
+    def __init__(self, socket: str, machine: str) -> None:
+        self._socket = socket
+        self._machine = machine
+
+    def find(self, guest: Guest, labels: Sequence[str]) -> Target | None:
+        """See `Router.find`."""
+        return pick(self._running(guest), labels, self._machine)
+
+    def names(self, guest: Guest) -> list[str]:
+        """See `Router.names`."""
+        return sorted(_name(container).lower() for container in self._running(guest))
+
+    def _running(self, guest: Guest) -> list[dict[str, Any]]:
+        try:
+            api = EngineApi(lambda: guest.open_socket(self._socket), self._machine)
+            found: list[dict[str, Any]] = api.call("GET", "/containers/json")
+        except (HostvmError, ValueError, http.client.HTTPException) as fault:
+            raise ConnectionError(str(fault)) from fault
+        return found

@@ -1,0 +1,198 @@
+"""Settings that count from a start on: proxies, authorities, registries, subnet. One machine with all of them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import http.server
+import json
+import ssl
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from machines import folders_of, hostvm, running_machine, succeed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
+
+HOST = "host.docker.internal"
+REGISTRY = "registry.test:5000"
+"""Known to the proxy alone, and spoken to without TLS: what asks it went through the proxy and was told so."""
+
+
+NOTHING = b'{"errors": [{"code": "MANIFEST_UNKNOWN", "message": "manifest unknown"}]}'
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """A proxy that makes its answers up, or a registry that has nothing; `seen` holds (path, User-Agent)."""
+
+    seen: list[tuple[str, str]]
+
+    def do_GET(self):
+        self.seen.append((self.path, self.headers.get("User-Agent", "")))
+        asks = "/v2/" in self.path
+        body = NOTHING if asks else b"from the proxy\n"
+        self.send_response(404 if asks and not self.path.endswith("/v2/") else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    def do_HEAD(self):
+        self.do_GET()
+
+    def log_message(self, *words):
+        pass
+
+
+def serve(context: ssl.SSLContext | None = None) -> http.server.ThreadingHTTPServer:
+    handler = type("Seen", (Handler,), {"seen": []})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    if context is not None:
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+def make_authority(folder: Path, name: str) -> tuple[Path, ssl.SSLContext]:
+    """A certificate authority's PEM file, and a server's context with a certificate of it for HOST."""
+    now = dt.datetime.now(dt.UTC)
+
+    def certificate(subject: str, issuer: str, key, signer, *extensions) -> bytes:
+        builder = x509.CertificateBuilder(
+            x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]),
+            x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)]),
+            key.public_key(),
+            x509.random_serial_number(),
+            now - dt.timedelta(days=1),
+            now + dt.timedelta(days=2),
+        )
+        for extension in extensions:
+            builder = builder.add_extension(extension, critical=True)
+        return builder.sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+    root, leaf = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    authority = folder / f"{name}.pem"
+    authority.write_bytes(certificate(name, name, root, root, x509.BasicConstraints(ca=True, path_length=None)))
+    chain = folder / f"{name}-server.pem"
+    chain.write_bytes(
+        leaf.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        + certificate(HOST, name, leaf, root, x509.SubjectAlternativeName([x509.DNSName(HOST)]))
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(chain)
+    return authority, context
+
+
+def set_up(name: str, **settings: object) -> None:
+    """Change machine.yaml as a user's editor would."""
+    file = folders_of(name)[0] / "machine.yaml"
+    file.write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), **settings}))
+
+
+@pytest.fixture(scope="module")
+def proxy():
+    server = serve()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def registries(tmp_path_factory):
+    """Two TLS registries on this computer: one of the authority that the machine is told of, one of another."""
+    folder = tmp_path_factory.mktemp("authorities")
+    made = {name: make_authority(folder, name) for name in ("corp", "stranger")}
+    servers = {name: serve(context) for name, (_, context) in made.items()}
+    yield made["corp"][0], {name: server.server_address[1] for name, server in servers.items()}
+    for server in servers.values():
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture(scope="module")
+def configured(proxy, registries):
+    with pytest.MonkeyPatch.context() as patch:
+        name = f"net-{proxy.server_address[1]}"
+        succeed(hostvm("create", name, "--cpus", "2", "--memory", "1GiB", "--names", "off"))
+        set_up(
+            name,
+            ca=str(registries[0]),
+            network={"subnet": "192.168.231.0/24"},
+            registries={"insecure": [REGISTRY]},
+            daemon={"log-opts": {"max-file": "9"}},
+        )
+        patch.setenv("HTTP_PROXY", f"http://localhost:{proxy.server_address[1]}")
+        patch.setenv("NO_PROXY", ".corp.example")
+        with running_machine(name) as made:
+            for variable in ("HTTP_PROXY", "NO_PROXY"):
+                patch.delenv(variable)
+            made.hostvm("image", "base", "busybox:latest")
+            yield made
+
+
+def test_subnet_and_daemon_settings_are_the_wanted_ones(configured):
+    assert "192.168.231.15/24" in configured.shell("busybox", "ip", "addr", "show", "eth0")
+    daemon = json.loads(configured.shell("cat", "/run/hostvm/seed/engine/daemon.json"))
+    assert daemon["log-opts"] == {"max-size": "10m", "max-file": "9"}
+    hosts = configured.docker("run", "--rm", "--add-host", "x:host-gateway", "busybox", "cat", "/etc/hosts")
+    assert "192.168.231.2\tx" in hosts
+    assert json.loads(configured.hostvm("status", "--json"))["agent"]["services"].keys() == {
+        *("ports", "dns", "ssh-agent"),
+    }
+
+
+def test_shell_containers_and_builds_use_the_proxy_of_this_computer(configured, proxy, tmp_path):
+    url = "http://only.the.proxy.knows/"
+    assert configured.shell("wget", "-qO-", url) == "from the proxy"
+    shown = configured.docker("run", "--rm", "busybox", "sh", "-c", f"wget -qO- {url}; echo $NO_PROXY")
+    assert shown.startswith("from the proxy\n.corp.example,localhost,")
+    (tmp_path / "Dockerfile").write_text(f"FROM busybox\nRUN wget -qO /page {url}\nRUN env | grep -q no_proxy\n")
+    configured.docker("build", "-t", "through-proxy", str(tmp_path))
+    history = configured.docker("history", "--no-trunc", "through-proxy")
+    assert "192.168.231.2" not in history, "the proxy is no part of the image"
+    assert [path for path, _ in proxy.RequestHandlerClass.seen].count(url) == 3
+
+
+def test_the_engine_uses_the_proxy_and_knows_insecure_registries(configured, proxy):
+    assert "not found" in configured.try_docker("pull", f"{REGISTRY}/thing").both
+    asked = {path: agent for path, agent in proxy.RequestHandlerClass.seen if REGISTRY in path}
+    assert f"http://{REGISTRY}/v2/" in asked
+    assert all(agent.startswith("docker/") for agent in asked.values())
+
+
+def test_a_registry_of_an_own_authority_is_believed_and_a_strangers_is_not(configured, registries):
+    corp, stranger = (configured.try_docker("pull", f"{HOST}:{registries[1][name]}/x") for name in ("corp", "stranger"))
+    assert "not found" in corp.both, "it was asked for the image"
+    assert "certificate signed by unknown authority" in stranger.both
+
+
+@pytest.mark.parametrize(
+    ("env", "settings", "says"),
+    [
+        ({"HTTPS_PROXY": "ftp://user:secret@proxy:1"}, {}, "HTTPS_PROXY in the environment is no proxy's URL"),
+        ({}, {"ca": "/etc/hostname"}, "/etc/hostname holds no certificate in PEM form"),
+        ({}, {"daemon": {"hosts": ["tcp://0.0.0.0:2375"]}}, "daemon.hosts: cannot be set"),
+        ({}, {"network": {"subnet": "10.0.0.0/8"}}, "/24 to /27"),
+    ],
+)
+def test_what_cannot_be_used_is_one_error_before_the_start(env, settings, says, unique):
+    name = unique("bad")[:24]
+    succeed(hostvm("create", name))
+    try:
+        set_up(name, **settings)
+        failed = hostvm("start", name, env=env)
+        assert failed.status == 2
+        assert says in failed.err
+        assert "secret" not in failed.err
+        assert "Traceback" not in failed.err
+        assert not any(folders_of(name)[1].glob("qemu.pid")), "no guest was started"
+    finally:
+        succeed(hostvm("rm", "--force", name))
