@@ -54,7 +54,7 @@ def test_many_connections_leave_nothing_behind(guest, place):
         client.close()
     until(lambda: not any(thread.name == "from-guest" for thread in threading.enumerate()))
     assert guest.run(["true"]).status == 0
-    until(lambda: len(guest._transport._open) == 0)
+    until(lambda: len(guest._transport._open) <= 1)  # one is kept in stock for the next command
 
 
 class Log:
