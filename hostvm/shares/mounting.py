@@ -27,14 +27,14 @@ umount -l "$1"
 """
 _MARK = ". /usr/lib/hostvm/lib.sh; [ -f /run/hostvm/marks/shares ] || mark shares"
 
-# attr_timeout=0: size and time of a file are asked for at each look, so a change here is seen at once. Names may be
-# kept: sshfs goes by paths, so one that is gone is found out by the next question about it.
+# What was learnt of a file serves the few calls of one look at it (stat, open, read), no more. Names may be kept:
+# sshfs goes by paths, so one that is gone is found out by the next question about it.
 _SSHFS = ",".join(  # noqa: FLY002 - one a line
     (
         "reconnect",
         "allow_other",
         "dir_cache=no",
-        "attr_timeout=0",
+        "attr_timeout=0.1",
         "entry_timeout=60",
         "negative_timeout=0",
         "no_contain_symlinks",
