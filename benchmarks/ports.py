@@ -119,6 +119,7 @@ def every_way(name: str, scratch: Path) -> Iterator[dict[str, dict[int, int]]]:
         paths = MachinePaths.of(name)
         forwards = machine_driver(paths, load_state(paths), load_spec(paths.spec)).forwards()
         assert forwards is not None
+        wait_open(places["hostvm"])  # with its first forward the agent removes those that are not its own
         for port, here in places["bare"].items():
             forwards.add("tcp", here, places["hostvm"][port])
             stack.callback(forwards.remove, "tcp", here)
