@@ -81,6 +81,10 @@ def main(argv: list[str] | None = None) -> int:
             from cli.engine_words import run_engine_word
 
             return run_engine_word(found)
+        if found.rest and found.rest[0] == "__complete":
+            from cli.completion import complete
+
+            return complete(found.rest[1:])
         from cli.manage import manage
 
         return manage(found)

@@ -86,6 +86,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_image_verbs(verbs)
     _add_client_verbs(verbs)
     _add_mount_verbs(verbs)
+    _add_completion_verb(verbs)
     verbs.add_parser("docker", help="forward a docker command line to the machine", add_help=False)
     verbs.add_parser("compose", help="forward a docker compose command line to the machine", add_help=False)
     return parser
@@ -330,3 +331,18 @@ def _add_mount_verbs(verbs: Verbs) -> None:
     rm = _verb(parts, "rm", "mount:remove", "share a folder no more", "hostvm mount rm /data/photos", named=False)
     rm.add_argument("folder", metavar="FOLDER", help="the folder, or where it is in the guest")
     _verb(parts, "ls", "mount:ls", "list shared folders and how they are shared", "hostvm mount ls --json", named=False)
+
+
+def _add_completion_verb(verbs: Verbs) -> None:
+    completion = _verb(
+        verbs,
+        "completion",
+        "completion:completion",
+        "print the completion script for a shell",
+        "source <(hostvm completion bash)      # also in ~/.bashrc",
+        "source <(hostvm completion zsh)       # in ~/.zshrc, behind compinit",
+        "hostvm completion fish | source       # in ~/.config/fish/config.fish",
+        "hostvm completion powershell | Out-String | Invoke-Expression",
+        named=False,
+    )
+    completion.add_argument("shell", choices=("bash", "zsh", "fish", "powershell"), help="whose script")

@@ -103,13 +103,16 @@ def _parse_disk(value: object) -> int:
     return size
 
 
-def _one_of(*choices: str) -> Callable[[object], str]:
-    def parse(value: object) -> str:
-        if value not in choices:
-            raise ValueError(f"must be one of: {', '.join(choices)}")
-        return str(value)
+class _OneOf:
+    """Parses a value that must be one of some words; they are known to completion."""
 
-    return parse
+    def __init__(self, *choices: str) -> None:
+        self.choices = choices
+
+    def __call__(self, value: object) -> str:
+        if value not in self.choices:
+            raise ValueError(f"must be one of: {', '.join(self.choices)}")
+        return str(value)
 
 
 def _parse_text(value: object) -> str:
@@ -127,17 +130,17 @@ def _parse_bool(value: object) -> bool:
 def _parse_ports(value: object) -> PortSettings:
     if not isinstance(value, dict) or set(value) - {"expose"}:
         raise ValueError("must be a mapping with the key: expose")
-    return PortSettings(_one_of("loopback", "lan")(value.get("expose", "loopback")))
+    return PortSettings(_OneOf("loopback", "lan")(value.get("expose", "loopback")))
 
 
 SETTINGS = (
     Setting("cpus", "N", "virtual processors", _parse_cpus),
     Setting("memory", "SIZE", "memory, for example 4GiB", _parse_memory, format_size),
     Setting("disk", "SIZE", "largest size of the data disk, for example 60GiB", _parse_disk, format_size),
-    Setting("driver", "NAME", "auto, qemu or libvirt", _one_of("auto", "qemu", "libvirt")),
+    Setting("driver", "NAME", "auto, qemu or libvirt", _OneOf("auto", "qemu", "libvirt")),
     Setting("libvirt_uri", "URI", "libvirt connection, for example qemu:///session", _parse_text),
-    Setting("accel", "NAME", "auto, kvm, hvf, whpx or tcg", _one_of("auto", "kvm", "hvf", "whpx", "tcg")),
-    Setting("engine", "NAME", "container engine: " + ", ".join(ENGINES), _one_of(*ENGINES)),
+    Setting("accel", "NAME", "auto, kvm, hvf, whpx or tcg", _OneOf("auto", "kvm", "hvf", "whpx", "tcg")),
+    Setting("engine", "NAME", "container engine: " + ", ".join(ENGINES), _OneOf(*ENGINES)),
     Setting("image", "REF", "guest image: a recipe's name or an image's digest", _parse_text),
     Setting("autostart", "BOOL", "start by itself when a forwarded command needs it", _parse_bool, option=False),
     Setting("ports", "MAP", "expose: loopback or lan, for `-p` without an address", _parse_ports, asdict, option=False),
