@@ -6,21 +6,23 @@ import os
 import subprocess
 import sys
 import time
-import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 from measure import BootTimes, measure, power_off, powered_on
 
-from hostvm.drivers.base import DomainSpec
 from hostvm.drivers.qemu.argv import PID_FILE, HostFacts, build_argv
-from hostvm.files import private_folder, write_atomic
-from hostvm.guest_images import kernel_cmdline, stored_image
-from hostvm.machines.seed import boot_initramfs, seed_entries
+from hostvm.files import private_folder
+from hostvm.machines.domain import make_domain
+from hostvm.net.plan import plan_network
 from hostvm.paths import MachinePaths
+from hostvm.spec import load_spec
 from hostvm.ssh.keys import load_keys
 from hostvm.state import load_state
+from images.progress import NullProgress
+from runtime.engine import find_engine
 
 if TYPE_CHECKING:
     from reference import Host
@@ -49,29 +51,12 @@ def create(name: str, host: Host) -> None:
 
 def argv(name: str, host: Host) -> list[str]:
     """The very command line that the QEMU driver would run, for a boot watched by the benchmark alone."""
-    paths, state = MachinePaths.of(name), load_state(MachinePaths.of(name))
-    image = stored_image(state.image)
+    paths = MachinePaths.of(name)
+    spec, plan = load_spec(paths.spec), plan_network(load_spec(paths.spec), {})
+    state = replace(load_state(paths), subnet=str(plan.network.subnet))
     private_folder(paths.run_dir)
-    seed = seed_entries(paths, boot_id=str(uuid.uuid4()))
-    write_atomic(paths.initramfs, boot_initramfs(image.initramfs.read_bytes(), seed))
-    domain = DomainSpec(
-        name=name,
-        uuid=state.uuid,
-        arch=state.arch,
-        cpus=host.cpus,
-        memory=host.memory,
-        accel=host.accel,
-        qemu=host.qemu,
-        kernel=image.kernel,
-        initramfs=paths.initramfs,
-        cmdline=kernel_cmdline(image.manifest, host.accel),
-        root_image=image.root,
-        data_disk=paths.data_disk,
-        mac=state.mac,
-        ssh_port=state.ssh_port,
-        console=paths.console,
-        run_dir=paths.run_dir,
-    )
+    files = {**plan.seed(), **find_engine(spec.engine).seed(spec, plan)}
+    domain = make_domain(paths, spec, state, files, NullProgress(), remote=False)
     return build_argv(domain, HostFacts(host.version))
 
 

@@ -145,7 +145,7 @@ SETTINGS = (
     Setting("autostart", "BOOL", "start by itself when a forwarded command needs it", _parse_bool, option=False),
     Setting("ports", "MAP", "expose: loopback or lan, for `-p` without an address", _parse_ports, asdict, option=False),
     Setting("mounts", "LIST", "folders of this computer in the guest", parse_mounts, render_mounts, option=False),
-    Setting("proxy", "NAME", "host (its HTTP_PROXY and the like) or none", _one_of(net.HOST, net.NONE), option=False),
+    Setting("proxy", "NAME", "host (its HTTP_PROXY and the like) or none", _OneOf(net.HOST, net.NONE), option=False),
     Setting("ca", "FILE", "authorities to trust: host, none, or a PEM file", net.parse_ca, option=False),
     Setting("ssh_agent", "BOOL", "show this computer's ssh agent in the guest", _parse_bool, option=False),
     Setting(

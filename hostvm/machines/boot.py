@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import os
 import time
-import uuid
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from hostvm import paths as places
-from hostvm.accel import select_accel
 from hostvm.agent.client import agent_is_ready, end_agent, wait_ready
 from hostvm.agent.config import AgentConfig, guest_env
 from hostvm.agent.spawn import spawn_agent
-from hostvm.drivers.base import DomainSpec, DomainState
+from hostvm.drivers.base import DomainState
 from hostvm.drivers.consoles import rotate_console
 from hostvm.errors import DriverError, MachineError, PortTaken
-from hostvm.files import write_atomic
-from hostvm.guest_images import kernel_cmdline, stored_image
+from hostvm.machines.domain import make_domain
 from hostvm.machines.identity import free_port, port_is_free
 from hostvm.machines.open import machine_driver
-from hostvm.machines.seed import boot_initramfs, seed_entries
 from hostvm.net.addresses import GUEST_AUTH_SOCK
 from hostvm.net.plan import plan_network
-from hostvm.qemu_binary import complete_qemu
-from hostvm.shares.choose import device_shares, store_devices
-from hostvm.shares.device import mount_table
 from hostvm.spec import load_spec
 from hostvm.ssh.keys import make_keys
 from hostvm.state import load_state, save_state
@@ -37,12 +29,9 @@ if TYPE_CHECKING:
     from hostvm.drivers.base import Driver
     from hostvm.net.plan import NetworkPlan
     from hostvm.paths import MachinePaths
-    from hostvm.qemu_binary import QemuBinary
-    from hostvm.shares.device import DeviceShare
     from hostvm.spec import MachineSpec
     from hostvm.state import MachineState
     from images.progress import Progress
-    from images.store import Image
 
 # The slowest sound boot seen under emulation took 15 s; a loaded computer may need several times that.
 BOOT_SECONDS = 180.0
@@ -104,20 +93,11 @@ def _power_on(
     end_agent(paths.run_dir)
     paths.check_socket_length()
     paths.make_run_dir()
-    image = stored_image(state.image)
-    qemu = complete_qemu(state.arch, places.cache(), progress)
-    accel = select_accel(spec.accel, qemu=qemu, kernel=image.kernel, cache_dir=places.cache(), progress=progress)
-    shares = device_shares(spec.mounts, paths.run_dir, remote=driver.features.remote)
-    store_devices(shares, paths.run_dir)
-    if spec.mounts:
-        table = mount_table(shares, more=len(shares) < len(spec.mounts))
-        files["shares"] = table.encode("utf-8", "surrogateescape")
-    seed = seed_entries(paths, str(uuid.uuid4()), files)
     if state.subnet != str(plan.network.subnet):
         state = replace(state, subnet=str(plan.network.subnet))
         save_state(paths, state)
+    domain = make_domain(paths, spec, state, files, progress, remote=driver.features.remote)
     rotate_console(paths.console)  # before the agent looks: the last boot's marks are not this one's
-    write_atomic(paths.initramfs, boot_initramfs(image.initramfs.read_bytes(), seed))
     for _ in range(_PORT_TRIES):
         if not port_is_free(state.ssh_port):
             taken, state = state.ssh_port, replace(state, ssh_port=free_port())
@@ -126,7 +106,7 @@ def _power_on(
         # The agent starts first: it loads its libraries while the guest boots.
         spawn_agent(_agent_config(paths, spec, state, engine.socket, plan.proxies))
         try:
-            driver.start(_domain(paths, spec, state, image, accel, qemu, shares))
+            driver.start(replace(domain, ssh_port=state.ssh_port))
         except PortTaken:
             end_agent(paths.run_dir)
             continue
@@ -135,38 +115,6 @@ def _power_on(
         f"machine {paths.name} finds no free port for ssh",
         f"{_PORT_TRIES} ports were taken between choice and use",
         f"try again: hostvm start {paths.name}",
-    )
-
-
-def _domain(
-    paths: MachinePaths,
-    spec: MachineSpec,
-    state: MachineState,
-    image: Image,
-    accel: str,
-    qemu: QemuBinary,
-    shares: tuple[DeviceShare, ...],
-) -> DomainSpec:
-    return DomainSpec(
-        name=paths.name,
-        uuid=state.uuid,
-        arch=state.arch,
-        cpus=spec.cpus,
-        memory=spec.memory,
-        accel=accel,
-        qemu=qemu.path,
-        kernel=image.kernel,
-        initramfs=paths.initramfs,
-        cmdline=kernel_cmdline(image.manifest, accel),
-        root_image=image.root,
-        data_disk=paths.data_disk,
-        mac=state.mac,
-        ssh_port=state.ssh_port,
-        console=paths.console,
-        run_dir=paths.run_dir,
-        firmware=qemu.firmware,
-        shares=shares,
-        subnet=state.subnet,
     )
 
 

@@ -1,0 +1,72 @@
+"""What a machine boots, put together from what was wanted and made: its initramfs with this boot's seed, its domain."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+from hostvm import paths as places
+from hostvm.accel import select_accel
+from hostvm.drivers.base import DomainSpec
+from hostvm.files import write_atomic
+from hostvm.guest_images import kernel_cmdline, stored_image
+from hostvm.machines.seed import boot_initramfs, seed_entries
+from hostvm.qemu_binary import complete_qemu
+from hostvm.shares.choose import device_shares, store_devices
+from hostvm.shares.device import mount_table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from hostvm.paths import MachinePaths
+    from hostvm.spec import MachineSpec
+    from hostvm.state import MachineState
+    from images.progress import Progress
+
+
+def make_domain(
+    paths: MachinePaths,
+    spec: MachineSpec,
+    state: MachineState,
+    files: Mapping[str, bytes],
+    progress: Progress,
+    *,
+    remote: bool,
+) -> DomainSpec:
+    """Write the machine's initramfs and list of shares, and give the domain that boots from them.
+
+    :param files: of the seed, beside the machine's identity and shares.
+    :param remote: whether the hypervisor is on another computer, which sees no folder of this one.
+    :raises HostvmError: no usable QEMU or accelerator, or the image is gone.
+    """
+    image = stored_image(state.image)
+    qemu = complete_qemu(state.arch, places.cache(), progress)
+    accel = select_accel(spec.accel, qemu=qemu, kernel=image.kernel, cache_dir=places.cache(), progress=progress)
+    shares = device_shares(spec.mounts, paths.run_dir, remote=remote)
+    store_devices(shares, paths.run_dir)
+    if spec.mounts:
+        table = mount_table(shares, more=len(shares) < len(spec.mounts))
+        files = {**files, "shares": table.encode("utf-8", "surrogateescape")}
+    seed = seed_entries(paths, str(uuid.uuid4()), files)
+    write_atomic(paths.initramfs, boot_initramfs(image.initramfs.read_bytes(), seed))
+    return DomainSpec(
+        name=paths.name,
+        uuid=state.uuid,
+        arch=state.arch,
+        cpus=spec.cpus,
+        memory=spec.memory,
+        accel=accel,
+        qemu=qemu.path,
+        kernel=image.kernel,
+        initramfs=paths.initramfs,
+        cmdline=kernel_cmdline(image.manifest, accel),
+        root_image=image.root,
+        data_disk=paths.data_disk,
+        mac=state.mac,
+        ssh_port=state.ssh_port,
+        console=paths.console,
+        run_dir=paths.run_dir,
+        firmware=qemu.firmware,
+        shares=shares,
+        subnet=state.subnet,
+    )
