@@ -7,7 +7,6 @@ so that none of theirs is ever replaced and none of ours is taken for a native c
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 
 from runtime.words import FORWARDED
@@ -34,6 +33,8 @@ def launcher(program: str, command: Sequence[str], machine: str, platform: str =
     :param command: what starts hostvm, exactly.
     :param machine: "" leaves the choice to HOSTVM_MACHINE and the default at each call.
     """
+    import shlex  # not on the way of every forwarded command
+
     words = [*command, *(["-m", machine] if machine else []), PROGRAMS[program]]
     about = f"hostvm shim: {program} of a machine's engine. Made by 'hostvm shim install', undone by 'hostvm shim rm'."
     if platform == "win32":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import posixpath
 import re
 from typing import TYPE_CHECKING
 
@@ -122,6 +123,13 @@ def test_words_for_emulation_stay_off_other_machines() -> None:
     assert not {"clearcpuid=cx16", "norandmaps"} & set(RECIPE.cmdline.split())
     # A TSC that is trusted blindly lets the guest's clock run away on a busy host.
     assert "tsc=reliable" not in f"{RECIPE.cmdline} {RECIPE.cmdline_tcg}"
+
+
+def test_applets_lead_to_busybox() -> None:
+    applets = {path: target for path, target in RECIPE.links.items() if target.endswith("busybox")}
+    resolved = {path: posixpath.normpath(posixpath.join(posixpath.dirname(path), to)) for path, to in applets.items()}
+    assert {path: to for path, to in resolved.items() if to != "usr/bin/busybox"} == {}
+    assert "usr/sbin/ip" in applets
 
 
 def test_each_left_out_package_has_its_reason() -> None:
