@@ -198,7 +198,7 @@ class Recorder:
 
 @contextlib.contextmanager
 def agent_in_this_process(config, services, checks, is_running):
-    thread = threading.Thread(target=run_agent, args=(config, services, checks, is_running), daemon=True)
+    thread = threading.Thread(target=run_agent, args=(config, Parts(services, checks), is_running), daemon=True)
     thread.start()
     try:
         yield
@@ -263,9 +263,7 @@ def test_preparations_run_once_the_data_is_there_and_before_ready(own_agent):
         events.append(guest.run(["echo", "second"]).stdout.decode().strip())
 
     config, running = own_agent.config, lambda: True
-    thread = threading.Thread(
-        target=run_agent, args=(config, [], [], running), kwargs={"preparations": [fail, note]}, daemon=True
-    )
+    thread = threading.Thread(target=run_agent, args=(config, Parts(preparations=[fail, note]), running), daemon=True)
     thread.start()
     try:
         until(lambda: (agent_status(own_agent.run_dir) or {}).get("marks", {}).get("engine"))
