@@ -207,7 +207,7 @@ def test_files_and_folders_are_copied_both_ways(machine, tmp_path, unique):
     os.utime(tree / "run.sh", (1_000_000_000, 1_000_000_000))
     there = f"/root/{unique('copied')}"
     succeed(hostvm("cp", str(tree), f"{machine.name}:{there}"))
-    assert machine.shell("stat", "-c", "%a %Y %u", f"{there}/run.sh") == "750 1000000000 0\n"
+    assert machine.shell("stat", "-c", "%a %Y %u", f"{there}/run.sh") == "750 1000000000 0"
     succeed(hostvm("-m", machine.name, "cp", f":{there}", str(tmp_path / "back")))
     back = tmp_path / "back"
     assert (back / "in ner" / "é\nnew.bin").read_bytes() == (tree / "in ner" / "é\nnew.bin").read_bytes()
