@@ -7,6 +7,7 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from cli.image_options import add_artefact_verbs, add_build_options
 from hostvm.errors import UsageError
 from hostvm.shares.model import KINDS
 from hostvm.spec import SETTINGS
@@ -271,11 +272,15 @@ def _add_image_verbs(verbs: Verbs) -> None:
         verb.add_argument("--arch", choices=("amd64", "arm64"), help="default: this computer's")
         verb.add_argument("--mirror", metavar="URL", help="Debian mirror (default: http://deb.debian.org/debian)")
         verb.add_argument("--suite", metavar="NAME", help="Debian suite (default: the recipe's, trixie)")
-    build.add_argument("recipe", nargs="?", default="docker", metavar="RECIPE", help="default: docker")
+    build.add_argument("recipe", nargs="?", metavar="RECIPE", help="one of hostvm's own (default: docker)")
+    add_build_options(build)
     _verb(parts, "ls", "image:ls", "list guest images", "hostvm image ls", named=False)
     for name, text in (("inspect", "a guest image's manifest, as JSON"), ("rm", "delete a guest image")):
         verb = _verb(parts, name, f"image:{name}", text, f"hostvm image {name} docker", named=False)
         verb.add_argument("reference", metavar="REF", help="a recipe's name, or a digest or its beginning")
+        if name == "inspect":
+            verb.add_argument("--sbom", choices=("spdx", "cyclonedx"), help="its package list in that form instead")
+    add_artefact_verbs(parts, _verb)
 
 
 def _add_client_verbs(verbs: Verbs) -> None:

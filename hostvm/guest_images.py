@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING
 from hostvm.accel import host_arch, select_accel
 from hostvm.builder import QemuBuilder
 from hostvm.errors import UsageError
-from hostvm.paths import cache
+from hostvm.paths import cache, image_keys
 from images.build import build_image, find_image
-from images.recipe import find_recipe
-from images.store import images_folder, inspect_image, open_image
+from images.recipe import find_recipe, recipe_names
+from images.registry.reference import looks_like_reference, parse_reference
+from images.store import find_referenced, images_folder, inspect_image, list_images, open_image
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from hostvm.qemu_binary import QemuBinary
     from images.bake import BakeJob
     from images.progress import Progress
+    from images.registry.client import Access
     from images.store import Image
 
 ARCHES = ("amd64", "arm64")
@@ -47,12 +51,27 @@ def _choose_accel(job: BakeJob, qemu: QemuBinary, progress: Progress) -> str:
     return select_accel("auto", qemu=qemu, kernel=job.kernel, cache_dir=cache(), progress=progress)
 
 
-def ensure_image(reference: str, progress: Progress) -> Image:
-    """The image meant by a digest, which must be stored, or by a recipe's name, which is built when missing.
+def registry_access(host: str, *, insecure: bool = False, ca: Path | None = None) -> Access:
+    """How this user reaches a registry: with what `docker login` left."""
+    from hostvm.registry_login import find_credentials
+    from images.registry.client import Access
 
-    :raises ImageError: there is no such image or recipe, or the build failed.
+    return Access(lambda: find_credentials(host), insecure, ca)
+
+
+def ensure_image(reference: str, progress: Progress) -> Image:
+    """The image that a word means, built or fetched when it is missing.
+
+    A digest must be stored. A registry reference that came before is the image it was then; another one is pulled,
+    and must be signed by a trusted key. A recipe's name is built; another name is the newest stored image of it.
+
+    :raises ImageError: there is no such image or recipe, or the build failed, or nobody trusted signed it.
     """
     if _DIGEST.fullmatch(reference):
+        return inspect_image(cache(), reference)
+    if looks_like_reference(reference):
+        return _ensure_pulled(reference, progress)
+    if reference not in recipe_names() and any(image.name == reference for image in list_images(cache())):
         return inspect_image(cache(), reference)
     recipe, arch = find_recipe(reference), guest_arch()
     found = find_image(recipe, arch, None, cache())
@@ -60,6 +79,23 @@ def ensure_image(reference: str, progress: Progress) -> Image:
         return found
     progress.note(f"the guest image '{reference}' is not there yet and is built now, once")
     return build_image(recipe, arch, None, None, cache(), make_builder(), progress)
+
+
+def _ensure_pulled(text: str, progress: Progress) -> Image:
+    from images.artefact.trust import KeyRing
+    from images.errors import SignatureError
+    from images.registry.transfer import pull_image
+
+    reference = parse_reference(text)
+    known = find_referenced(cache(), str(reference))
+    if known is not None:
+        return known
+    progress.note(f"the guest image {reference} is not here yet and is pulled now, once")
+    try:
+        return pull_image(reference, registry_access(reference.host), cache(), KeyRing(image_keys()), progress).image
+    except SignatureError as error:
+        first = f"Or take it as it is, before the machine is made: `hostvm image pull --allow-unsigned {reference}`"
+        raise SignatureError(error.brief, error.details, f"{error.resolution}\n{first}") from error
 
 
 def stored_image(digest: str) -> Image:

@@ -37,6 +37,8 @@ CONSOLE_LOG_BEFORE = "console.log.1"
 AGENT_LOG = "agent.log"
 BOOT_INITRAMFS = "boot.initramfs"
 
+IMAGE_KEYS = "image-keys"
+
 AGENT_SOCK = "agent.sock"
 AGENT_JSON = "agent.json"
 AGENT_LOCK = "agent.lock"
@@ -59,6 +61,11 @@ def home() -> Path:
     from platformdirs import user_data_path
 
     return user_data_path("hostvm", appauthor=False)
+
+
+def image_keys() -> Path:
+    """Keys that guest images are signed with, and those whose images are taken."""
+    return home() / IMAGE_KEYS
 
 
 def cache() -> Path:

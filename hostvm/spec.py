@@ -141,7 +141,7 @@ SETTINGS = (
     Setting("libvirt_uri", "URI", "libvirt connection, for example qemu:///session", _parse_text),
     Setting("accel", "NAME", "auto, kvm, hvf, whpx or tcg", _OneOf("auto", "kvm", "hvf", "whpx", "tcg")),
     Setting("engine", "NAME", "container engine: " + ", ".join(ENGINES), _OneOf(*ENGINES)),
-    Setting("image", "REF", "guest image: a recipe's name or an image's digest", _parse_text),
+    Setting("image", "REF", "guest image: a recipe's name, a digest, or a reference in a registry", _parse_text),
     Setting("autostart", "BOOL", "start by itself when a forwarded command needs it", _parse_bool, option=False),
     Setting("ports", "MAP", "expose: loopback or lan, for `-p` without an address", _parse_ports, asdict, option=False),
     Setting("mounts", "LIST", "folders of this computer in the guest", parse_mounts, render_mounts, option=False),

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from images.archive import DEFAULT_MIRROR, Fetcher, Package, open_archive, suites_of
@@ -23,7 +24,6 @@ from images.tree import Tree, write_tar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from pysequoia import Cert
 
@@ -49,15 +49,21 @@ class _Plan:
 def recipe_digest(recipe: Recipe) -> str:
     """The hex sha256 of all that goes into an image besides packages: the recipe, its files, this code's revision."""
     folders = [name for name in (recipe.files, recipe.initramfs, "builder", "builder-jobs") if name]
-    content = {
+    words = dataclasses.asdict(recipe)
+    overlay = words.pop("overlay")  # where it lies does not matter, what is in it does
+    content: dict[str, Any] = {
         "revision": REVISION,
-        "recipe": dataclasses.asdict(recipe),
+        "recipe": words,
         "files": {
             f"{folder}/{path}": [hashlib.sha256(data).hexdigest(), mode]
             for folder in folders
             for path, data, mode in own_files(FILES / folder)
         },
     }
+    if overlay:
+        content["overlay"] = [
+            [path, hashlib.sha256(data).hexdigest(), mode] for path, data, mode in own_files(Path(overlay))
+        ]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -58,8 +58,12 @@ class MirrorError(ImageError):
     """The archive does not answer, or lacks what it should have."""
 
 
+class RegistryError(ImageError):
+    """A registry does not answer, refuses, or lacks what it should have."""
+
+
 class SignatureError(ImageError):
-    """Signed data is not signed by a pinned key, or is out of date."""
+    """Signed data is not signed by a pinned or trusted key, or is out of date."""
 
 
 class HashError(ImageError):

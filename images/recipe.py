@@ -103,6 +103,8 @@ class Recipe:
     cmdline: str = ""
     cmdline_tcg: str = ""
     compression: str = "lz4hc"
+    overlay: str = ""
+    """A folder of the user's own, absolute; see `images.own_recipe`."""
 
     def arch(self, name: str) -> ArchRecipe:
         """What the recipe says for an architecture.
@@ -118,6 +120,11 @@ class Recipe:
         return self.arches[name]
 
 
+def recipe_names() -> list[str]:
+    """The recipes shipped with hostvm, sorted."""
+    return sorted(found.stem for found in RECIPES.glob("*.yaml"))
+
+
 def find_recipe(name: str = "docker") -> Recipe:
     """A recipe shipped with hostvm.
 
@@ -125,8 +132,7 @@ def find_recipe(name: str = "docker") -> Recipe:
     """
     path = RECIPES / f"{name}.yaml"
     if not path.is_file():
-        known = sorted(found.stem for found in RECIPES.glob("*.yaml"))
-        raise RecipeError(f"no recipe {name!r}", f"There are: {', '.join(known)}", "Choose one of them")
+        raise RecipeError(f"no recipe {name!r}", f"There are: {', '.join(recipe_names())}", "Choose one of them")
     return load_recipe(path.read_text(encoding="utf-8"), str(path))
 
 

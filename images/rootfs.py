@@ -6,6 +6,7 @@ import fnmatch
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from images.accounts import add_accounts
@@ -18,7 +19,6 @@ from images.tree import Kind, Tree, add_package
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from images.archive import Package
     from images.progress import Progress
@@ -81,8 +81,8 @@ def apply_recipe(tree: Tree, recipe: Recipe) -> None:
     add_ca_bundle(tree)
     for path, mode in recipe.dirs.items():
         tree.add_dir(path.strip("/"), mode)
-    if recipe.files:
-        for path, data, mode in own_files(FILES / recipe.files):
+    for folder in [FILES / recipe.files] * bool(recipe.files) + [Path(recipe.overlay)] * bool(recipe.overlay):
+        for path, data, mode in own_files(folder):
             tree.add_file(path, data, mode)
     for path, target in recipe.links.items():
         tree.add_link(path.strip("/"), target)

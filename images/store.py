@@ -14,11 +14,13 @@ import hashlib
 import json
 import re
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from images.disk import UNFINISHED, disk_full_explained, sha256_file
 from images.errors import HashError, ImageError
+from images.records import find_references, remove_record
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -140,7 +142,8 @@ def list_damaged(cache: Path) -> list[Path]:
 
 
 def inspect_image(cache: Path, reference: str) -> Image:
-    """The image meant by a digest or its beginning (with or without `sha256:`), or by a recipe's name (newest).
+    """The image meant by a digest or its beginning (with or without `sha256:`), a recipe's name (newest), or the
+    registry reference it came under.
 
     :raises ImageError: none, or several.
     """
@@ -149,6 +152,8 @@ def inspect_image(cache: Path, reference: str) -> Image:
     by_name = [image for image in images if image.name == wanted]
     if by_name:
         return by_name[0]
+    if (referenced := find_referenced(cache, reference)) is not None:
+        return referenced
     found = [image for image in images if wanted and image.digest.startswith(wanted)]
     if len(found) == 1:
         return found[0]
@@ -159,6 +164,15 @@ def inspect_image(cache: Path, reference: str) -> Image:
         "\n".join(image.digest for image in found),
         "Type more of the digest",
     )
+
+
+def find_referenced(cache: Path, reference: str) -> Image | None:
+    """The sound image that a registry reference was resolved to, if it is stored."""
+    for digest, names in find_references(cache).items():
+        if reference in names:
+            with suppress(ImageError):
+                return open_image(images_folder(cache) / digest)
+    return None
 
 
 def verify_image(image: Image) -> None:
@@ -183,6 +197,7 @@ def remove_image(cache: Path, digest: str) -> None:
     path = images_folder(cache) / digest
     if re.fullmatch(r"[0-9a-f]{64}", digest) is None or not path.is_dir():
         raise ImageError(f"no image {digest}", None, "See which there are: `hostvm image ls`")
+    remove_record(cache, digest)
     # Renamed first: an image that is half removed must not be found.
     doomed = path.parent.parent / f"{UNFINISHED}{digest}-removed"
     path.replace(doomed)

@@ -94,7 +94,7 @@ apt_packages() {
     for word in $(names 2); do
         name="${word%%[@?!]*}"
         case "$word" in
-            *!) continue ;;
+            *!*) continue ;;
             *@*) [ "${word#*@}" = "$arch" ] || continue ;;
             *\?) apt_installed "$name" || lacks "$name" || optional+=("$name"); continue ;;
         esac
@@ -109,28 +109,29 @@ apt_packages() {
 }
 
 apt_tools() {
-    local word name
+    local word program name
     for word in $(names 2); do
-        case "$word" in *!) ;; *) continue ;; esac
-        if [ -x "$TOOLS/bin/docker" ] || lacks "$word"; then continue; fi
+        case "$word" in *!*) ;; *) continue ;; esac
+        program="${word#*!}"
+        if [ -x "$TOOLS/bin/$program" ] || lacks "$word"; then continue; fi
         apt_update
-        for name in $(tr , ' ' <<<"${word%!}"); do
+        for name in $(tr , ' ' <<<"${word%!*}"); do
             apt_offers "$name" || continue
-            unpack_client "$name"
+            unpack_program "$name" "$program"
             continue 2
         done
         note_lack "$word"
     done
 }
 
-# The client program alone, from a package whose daemon must not be installed or started.
-unpack_client() {
+# One program, from a package whose daemon must not be installed or started.
+unpack_program() {
     local temp
-    say "unpacking the docker client of $1 into $TOOLS/bin"
+    say "unpacking $2 of $1 into $TOOLS/bin"
     temp="$(mktemp -d)"
     (cd "$temp" && apt-get download -qq "$1" 2>log && dpkg-deb -x ./*.deb tree) || die "cannot unpack $1" "$(cat "$temp/log")"
     mkdir -p "$TOOLS/bin"
-    install -m 0755 "$temp/tree/usr/bin/docker" "$TOOLS/bin/docker"
+    install -m 0755 "$temp/tree/usr/bin/$2" "$TOOLS/bin/$2"
     rm -rf "$temp"
 }
 

@@ -17,7 +17,7 @@ from platformdirs import user_cache_path, user_data_path, user_runtime_path
 _SCRATCH = pytest.StashKey[Path]()
 _TOOLS_OWN = {".git", ".venv", ".tools", "build", "__pycache__", ".hypothesis"}
 _TOOLS_OWN |= {".pytest_cache", ".mypy_cache", ".ruff_cache", ".import_linter_cache"}
-_SECONDS = {"unit": 60, "agent": 120, "vm": 900, "e2e": 900, "faults": 1800, "wine": 600}
+_SECONDS = {"unit": 60, "agent": 120, "registry": 120, "vm": 900, "e2e": 900, "faults": 1800, "wine": 600}
 """Of one test with its fixtures; the first test with a guest also builds the image, on a slow machine emulated."""
 
 _ORDER = list(_SECONDS)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from typing import TYPE_CHECKING, Any
 
 from cli.commands.common import existing_paths, print_json, print_table, say
 from cli.progress import make_progress
 from cli.ready import ensure_ready
 from hostvm.agent.client import open_engine
-from hostvm.errors import HostvmError, MachineError
+from hostvm.errors import HostvmError, MachineError, UsageError
 from hostvm.guest_images import guest_arch, make_builder
 from hostvm.paths import MachinePaths, cache, machine_names
 from hostvm.sizes import human_size
@@ -17,7 +18,10 @@ from hostvm.state import load_state
 from images.base import build_base, find_base
 from images.build import build_image
 from images.errors import MirrorError
-from images.recipe import find_recipe
+from images.own_recipe import load_own_recipe, with_packages
+from images.prune import find_unneeded, remove_unneeded
+from images.recipe import find_recipe, recipe_names
+from images.sbom import make_sbom
 from images.store import inspect_image, list_damaged, list_images, remove_image
 from runtime.docker.api import EngineApi
 
@@ -32,14 +36,53 @@ if TYPE_CHECKING:
 
 def build(options: argparse.Namespace) -> int:
     """Build from the archive as it is now, whether an image is stored already or not."""
-    recipe = find_recipe(options.recipe)
+    named = options.recipe is not None and options.recipe_file is not None
+    if named:
+        raise UsageError("two recipes are named", None, "give either RECIPE or --recipe FILE")
+    known = load_own_recipe(options.recipe_file) if options.recipe_file else find_recipe(options.recipe or "docker")
+    recipe = with_packages(known, options.package, options.name)
     arch = options.arch or guest_arch()
     progress = make_progress(quiet=options.quiet)
     image = build_image(recipe, arch, options.suite, options.mirror, cache(), make_builder(), progress)
     if options.json:
         return print_json(_facts(image))
     say(options, f"image {image.digest[:12]} ({image.name}, {image.arch}, {human_size(image.size)})")
+    if recipe.name not in recipe_names():
+        say(options, f"boot it: hostvm start NAME --image {recipe.name}")
     return 0
+
+
+def prune(options: argparse.Namespace) -> int:
+    """Remove what no machine needs."""
+    needed = _needed()
+    if options.dry_run:
+        found = find_unneeded(cache(), needed, everything=options.all)
+    else:
+        progress = make_progress(quiet=options.quiet)
+        found = remove_unneeded(cache(), needed, progress, everything=options.all)
+    size = sum(item.size for item in found)
+    if options.json:
+        facts = [{"kind": item.kind, "name": item.name, "path": str(item.path), "size": item.size} for item in found]
+        return print_json({"dry_run": options.dry_run, "freed": size, "removed": facts})
+    if found:
+        print_table(("KIND", "NAME", "SIZE"), [(item.kind, item.name, human_size(item.size)) for item in found])
+    say(options, f"{human_size(size)} {'would be' if options.dry_run else 'are'} freed")
+    return 0
+
+
+def _needed() -> set[str]:
+    """Digests that machines boot. A machine that cannot be read may need any image."""
+    found = set()
+    for name in machine_names():
+        try:
+            found.add(load_state(MachinePaths.of(name)).image.removeprefix("sha256:"))
+        except HostvmError as error:
+            raise MachineError(
+                f"nothing is removed: which image machine {name} needs cannot be told",
+                error.details,
+                f"mend the machine, or delete it: hostvm rm --force {name}",
+            ) from error
+    return found
 
 
 def ls(options: argparse.Namespace) -> int:
@@ -90,8 +133,11 @@ def _users(image: Image) -> list[str]:
 
 
 def inspect(options: argparse.Namespace) -> int:
-    """The manifest."""
+    """The manifest, or the package list for a scanner."""
     image = inspect_image(cache(), options.reference)
+    if options.sbom:
+        sys.stdout.write(make_sbom(options.sbom, image.manifest, image.digest).decode())
+        return 0
     return print_json({**_facts(image), "manifest": image.manifest})
 
 

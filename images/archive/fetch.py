@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 from filelock import FileLock
 
 from images.disk import CHUNK, disk_full_explained, sha256_file
-from images.errors import HashError, MirrorError
+from images.errors import HashError, ImageError, MirrorError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -60,6 +60,20 @@ class Patience:
     sleep: Callable[[float], None] = time.sleep
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What is told of a place that fails.
+
+    :param noun: what it is, as in "the mirror has no FILE".
+    :param promise: where the hashes come from.
+    """
+
+    error: type[ImageError] = MirrorError
+    noun: str = "mirror"
+    promise: str = "the signed index"
+    hint: str = MIRROR_HINT
+
+
 class _RetryError(Exception):
     """This attempt failed in a way that another may not."""
 
@@ -80,11 +94,13 @@ class Fetcher:
         session: requests.Session | None = None,
         patience: Patience | None = None,
         workers: int = 4,
+        source: Source | None = None,
     ) -> None:
         self.root = cache / "archive"
         self._session = session or _new_session(workers)
         self._patience = patience or Patience()
         self._workers = workers
+        self._source = source or Source()
 
     def path(self, sha256: str) -> Path:
         """Where a checked file is kept."""
@@ -98,7 +114,7 @@ class Fetcher:
         try:
             return self._persist(lambda: self._read_once(url, limit), url)
         except _MissingError as error:
-            raise MirrorError(f"there is no {url}", str(error), MIRROR_HINT) from error
+            raise self._error(f"there is no {url}", str(error)) from error
 
     def fetch_all(self, items: Sequence[Wanted], progress: Progress, title: str) -> list[Path]:
         """Have all of `items`, some at a time; returns their paths in the same order.
@@ -144,11 +160,11 @@ class Fetcher:
                 missing = error
             else:
                 return
-        raise MirrorError(f"the mirror has no {item.name}", f"{item.urls[-1]}: {missing}", MIRROR_HINT)
+        raise self._error(f"the {self._source.noun} has no {item.name}", f"{item.urls[-1]}: {missing}")
 
     def _stream(self, item: Wanted, url: str, partial: Path, counter: _Counter, stop: threading.Event) -> None:
         """One attempt: continue `partial`, then check the whole; wrong bytes are thrown away."""
-        _check(stop, item)
+        self._check(stop, item)
         digest, have = _resume(partial, item.size)
         resumed, cut = have > 0, False
         counter.set(have)
@@ -160,7 +176,7 @@ class Fetcher:
                         raise _RetryError("the server does not continue where the download ended")
                     digest, have, resumed = hashlib.sha256(), 0, False
                 start = have
-                have = _append(response, partial, digest, _Goal(item, have, counter, stop))
+                have = self._append(response, partial, digest, _Goal(item, have, counter, stop))
                 # A whole answer that is too short is another file; only a cut one is worth continuing.
                 cut = response.headers.get("Content-Length") != str(have - start)
         if have < item.size and cut:
@@ -171,10 +187,10 @@ class Fetcher:
         if resumed:
             raise _RetryError("the part fetched earlier was damaged")
         raise HashError(
-            f"{item.name} is not what the signed index promises",
+            f"{item.name} is not what {self._source.promise} promises",
             f"{url}\nsha256 wanted {item.sha256} ({item.size} bytes)\n"
             f"sha256 got    {digest.hexdigest()} ({'more than ' * (have > item.size)}{min(have, item.size)} bytes)",
-            MIRROR_HINT,
+            self._source.hint,
         )
 
     def _read_once(self, url: str, limit: int) -> bytes:
@@ -183,7 +199,7 @@ class Fetcher:
             for chunk in response.iter_content(CHUNK >> 2):
                 data += chunk
                 if len(data) > limit:
-                    raise MirrorError(f"{url} is too long", f"More than {limit} bytes came.", MIRROR_HINT)
+                    raise self._error(f"{url} is too long", f"More than {limit} bytes came.")
             return data
 
     def _get(self, url: str, headers: dict[str, str]) -> requests.Response:
@@ -212,13 +228,34 @@ class Fetcher:
             try:
                 return attempt()
             except (InvalidURL, InvalidSchema, MissingSchema) as error:
-                raise MirrorError(f"{url} is not an address", str(error), MIRROR_HINT) from error
+                raise self._error(f"{url} is not an address", str(error)) from error
             except (requests.RequestException, _RetryError) as error:
                 late = time.monotonic() - started > self._patience.deadline
                 if late or number == self._patience.attempts:
-                    raise MirrorError(f"cannot fetch {url}", f"{error} (tried {number} times)", MIRROR_HINT) from error
+                    raise self._error(f"cannot fetch {url}", f"{error} (tried {number} times)") from error
             self._patience.sleep(self._patience.pause * 2 ** (number - 1) * random.uniform(0.8, 1.2))  # noqa: S311
         raise AssertionError  # the last attempt returned or raised
+
+    def _error(self, brief: str, details: str) -> ImageError:
+        return self._source.error(brief, details, self._source.hint)
+
+    def _check(self, stop: threading.Event, item: Wanted) -> None:
+        if stop.is_set():
+            raise self._error(f"fetching {item.name} was given up", "Another download failed.")
+
+    def _append(self, response: requests.Response, partial: Path, digest: hashlib._Hash, goal: _Goal) -> int:
+        """Write the body behind the first `goal.have` bytes; never more than the file's size, plus a sign of excess."""
+        have = goal.have
+        with partial.open("ab" if have else "wb") as file:
+            for chunk in response.iter_content(CHUNK >> 2):
+                self._check(goal.stop, goal.item)
+                have += len(chunk)
+                if have > goal.item.size:
+                    break
+                file.write(chunk)
+                digest.update(chunk)
+                goal.counter.set(have)
+        return have
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,26 +264,6 @@ class _Goal:
     have: int
     counter: _Counter
     stop: threading.Event
-
-
-def _check(stop: threading.Event, item: Wanted) -> None:
-    if stop.is_set():
-        raise MirrorError(f"fetching {item.name} was given up", "Another download failed.", MIRROR_HINT)
-
-
-def _append(response: requests.Response, partial: Path, digest: hashlib._Hash, goal: _Goal) -> int:
-    """Write the body behind the first `goal.have` bytes; never more than the file's size, plus a sign of excess."""
-    have = goal.have
-    with partial.open("ab" if have else "wb") as file:
-        for chunk in response.iter_content(CHUNK >> 2):
-            _check(goal.stop, goal.item)
-            have += len(chunk)
-            if have > goal.item.size:
-                break
-            file.write(chunk)
-            digest.update(chunk)
-            goal.counter.set(have)
-    return have
 
 
 class _Counter:

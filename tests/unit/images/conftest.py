@@ -7,6 +7,7 @@ import hashlib
 import io
 import lzma
 import re
+import shutil
 import tarfile
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -20,6 +21,7 @@ from pysequoia import SignatureMode, Tsk, sign
 from requests.adapters import BaseAdapter
 
 from images.archive import Fetcher, Patience
+from images.store import describe_parts, store_image
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -205,3 +207,41 @@ def fetcher(adapter: FolderAdapter, cache: Path) -> Fetcher:
     session = requests.Session()
     session.mount("http://", adapter)
     return Fetcher(cache, session, Patience(attempts=3, sleep=lambda _seconds: None))
+
+
+PACKAGES = (("libc6", "2.41-12"), ("libstdc++6", "14.2.0-19"), ("openssl", "3.5.1-1+deb13u1"))
+
+
+@pytest.fixture
+def make_image(tmp_path: Path, cache: Path):
+    """Stores small images; each call another one by what is given."""
+
+    def make(name: str = "docker", *, root: bytes = b"root" * 1000, packages=PACKAGES, **facts):
+        folder = tmp_path / "image-being-made"
+        folder.mkdir()
+        for part, data in {"vmlinuz": b"kernel", "initramfs": b"init" * 300, "root.erofs": root}.items():
+            (folder / part).write_bytes(data)
+        listed = [
+            {"name": n, "version": v, "arch": "amd64", "sha256": hashlib.sha256(f"{n}{v}".encode()).hexdigest()}
+            for n, v in packages
+        ]
+        manifest = {
+            "format": 1,
+            "name": name,
+            "arch": "amd64",
+            "suite": "trixie",
+            "date": 1_795_194_416,
+            "kernel_release": "6.12.1-amd64",
+            "console": "ttyS0",
+            "cmdline": "quiet",
+            "cmdline_tcg": "",
+            "recipe": "0" * 64,
+            "packages": listed,
+            "packed_by": ["erofs-utils 1.8"],
+            **facts,
+        }
+        image = store_image(folder, manifest | {"files": describe_parts(folder)}, cache)
+        shutil.rmtree(folder, ignore_errors=True)
+        return image
+
+    return make

@@ -152,7 +152,7 @@ def test_a_full_disk_is_told_and_leaves_no_whole_file(fetcher, wanted, monkeypat
     def full(*_args):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("images.archive.fetch._append", full)
+    monkeypatch.setattr("images.archive.fetch.Fetcher._append", full)
     with pytest.raises(DiskFullError) as error:
         fetch(fetcher, wanted)
     assert error.value.brief == f"no space left in {fetcher.root}"

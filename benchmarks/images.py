@@ -1,0 +1,122 @@
+"""Guest images as artefacts: export, import, push and pull, beside skopeo and the standard library.
+
+    .venv/bin/python benchmarks/images.py [IMAGE] [ROUNDS]
+
+IMAGE is a folder of the image store; default: the newest image in HOSTVM_CACHE. Needs Debian's docker-registry in
+.tools/bin, and skopeo for its row. Every command is a process of its own; its peak memory is what the kernel says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from report import ROOT, describe, machine_facts, put_table, save
+
+from hostvm.paths import cache
+from images.store import list_images
+from images.zstd import load_zstd
+
+sys.path.insert(0, str(ROOT / "tests" / "registry"))
+from registries import Registry
+
+HOSTVM = ROOT / ".venv" / "bin" / "hostvm"
+MIB = 1 << 20
+
+
+def run(*words: str | Path, home: Path) -> tuple[float, float]:
+    """Run a command; seconds and its own peak memory in MiB."""
+    env = {**os.environ, "HOSTVM_HOME": str(home / "home"), "HOSTVM_CACHE": str(home / "cache")}
+    began = time.monotonic()
+    process = subprocess.Popen([str(word) for word in words], env=env, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{words}: exit status {process.returncode}")
+    return time.monotonic() - began, usage.ru_maxrss / 1024
+
+
+def standard_library(packed: Path, folder: Path) -> float:
+    """The same bytes decompressed, unpacked by tarfile and hashed by hashlib, in one pass; seconds."""
+    zstd = load_zstd("the file")
+    began = time.monotonic()
+    with zstd.ZstdFile(packed) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
+        for number, member in enumerate(tar):
+            source, digest = tar.extractfile(member), hashlib.sha256()
+            assert source is not None
+            with (folder / str(number)).open("wb") as file:
+                while chunk := source.read(MIB):
+                    digest.update(chunk)
+                    file.write(chunk)
+    return time.monotonic() - began
+
+
+def one_round(image: Path, work: Path, registry: Registry, number: int) -> dict[str, tuple[float, float | None]]:
+    """Every row once, on fresh stores and a fresh repository."""
+    first, second, third = work / "first", work / "second", work / "third"
+    for home in (second, third, work / "plain", work / "skopeo"):
+        shutil.rmtree(home, ignore_errors=True)
+    (work / "plain").mkdir()
+    if not first.exists():
+        shutil.copytree(image, first / "cache" / "images" / "sha256" / image.name)
+    packed, name = work / "image.hostvm", f"{registry.host}/bench{number}:1"
+    rows: dict[str, tuple[float, float | None]] = {}
+    image_word = (HOSTVM, "-q", "image")
+    rows["export"] = run(*image_word, "export", image.name, "-o", packed, home=first)
+    rows["import"] = run(*image_word, "import", "--allow-unsigned", packed, home=second)
+    rows["tarfile and hashlib, the same file"] = (standard_library(packed, work / "plain"), None)
+    rows["push"] = run(*image_word, "push", image.name, name, home=first)
+    rows["pull"] = run(*image_word, "pull", "--allow-unsigned", name, home=third)
+    if skopeo := shutil.which("skopeo"):
+        remote = f"docker://{registry.host}/bench{number}"
+        words = (skopeo, "copy", "-q")
+        source = ("--src-tls-verify=false", f"{remote}:1", f"oci:{work / 'skopeo'}:1")
+        rows["skopeo copy, registry to folder"] = run(*words, *source, home=first)
+        with Registry(work / f"other{number}") as other:  # an empty one, as push had
+            target = ("--dest-tls-verify=false", f"oci:{work / 'skopeo'}:1", f"docker://{other.host}/bench:1")
+            rows["skopeo copy, folder to registry"] = run(*words, *target, home=first)
+    return rows
+
+
+def table(rounds: list[dict[str, tuple[float, float | None]]], size: int) -> str:
+    """Medians as a table; memory is the worst round's."""
+    lines = ["| | seconds | MiB/s | peak memory, MiB |", "|---|---|---|---|"]
+    for name in rounds[0]:
+        seconds = statistics.median(row[name][0] for row in rounds)
+        peaks = [peak for row in rounds if (peak := row[name][1]) is not None]
+        peak = f"{max(peaks):.0f}" if peaks else "-"
+        lines.append(f"| {name} | {seconds:.1f} | {size / MIB / seconds:.0f} | {peak} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure, write the figures and the page."""
+    image = Path(sys.argv[1]) if len(sys.argv) > 1 else list_images(cache())[0].path
+    count = int(sys.argv[2]) if len(sys.argv) > 2 else 3
+    size = sum(path.stat().st_size for path in image.iterdir())
+    machine = machine_facts("not used", "not used")
+    with tempfile.TemporaryDirectory(prefix="hv-bench-") as name:
+        work = Path(name)
+        rounds = []
+        for number in range(count):
+            with Registry(work / f"registry{number}") as registry:
+                rounds.append(one_round(image, work, registry, number))
+            shutil.rmtree(work / f"registry{number}")
+    facts: dict[str, Any] = {"machine": machine, "bytes": size, "rounds": rounds}
+    save("images", facts)
+    text = f"{describe(machine)} {size / MIB:.0f} MiB, {count} rounds, medians.\n\n{table(rounds, size)}"
+    put_table("images", text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

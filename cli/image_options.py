@@ -1,0 +1,163 @@
+"""The options of the image verbs that carry, sign, compare and tidy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+    from typing import TypeAlias
+
+    Verb: TypeAlias = Callable[..., argparse.ArgumentParser]
+
+_REF = "a recipe's name, a digest or its beginning, or a registry reference"
+
+
+def add_artefact_verbs(parts: Any, verb: Verb) -> None:
+    """Add them below `hostvm image`.
+
+    :param verb: makes one, as manage.py does.
+    """
+    _add_file_verbs(parts, verb)
+    _add_registry_verbs(parts, verb)
+    _add_compare_verbs(parts, verb)
+    _add_prune_verb(parts, verb)
+    _add_key_verbs(parts, verb)
+
+
+def add_build_options(build: argparse.ArgumentParser) -> None:
+    """What `image build` takes for images of one's own."""
+    build.add_argument("--recipe", dest="recipe_file", type=Path, metavar="FILE", help="a recipe of one's own, YAML")
+    build.add_argument("--package", action="append", default=[], metavar="NAME", help="add a package; repeatable")
+    build.add_argument("--name", metavar="NAME", help="call the image so (with --package: RECIPE-custom)")
+
+
+def _add_file_verbs(parts: Any, verb: Verb) -> None:
+    export = verb(
+        parts,
+        "export",
+        "artefact:export",
+        "write a guest image to one file, with its package list and signatures",
+        "hostvm image export docker -o docker.hostvm",
+        "hostvm image export docker -o docker.hostvm --sign team",
+        "hostvm image export docker -o - | ssh other hostvm image import -",
+        named=False,
+    )
+    export.add_argument("reference", metavar="REF", help=_REF)
+    export.add_argument("-o", "--output", metavar="FILE", required=True, help="where to; - is standard output")
+    _add_sign(export)
+    taken = verb(
+        parts,
+        "import",
+        "artefact:import_",
+        "check and store a guest image from a file",
+        "hostvm image import docker.hostvm",
+        "hostvm image import --allow-unsigned docker.hostvm",
+        named=False,
+    )
+    taken.add_argument("file", metavar="FILE", help="what `image export` wrote; - is standard input")
+    _add_allow(taken)
+
+
+def _add_registry_verbs(parts: Any, verb: Verb) -> None:
+    push = verb(
+        parts,
+        "push",
+        "image_registry:push",
+        "send a guest image to an OCI registry, with its package list and signatures",
+        "hostvm image push docker registry.example/team/docker:1 --sign team",
+        "hostvm image push docker localhost:5000/docker:1",
+        named=False,
+    )
+    push.add_argument("reference", metavar="REF", help=_REF)
+    push.add_argument("target", metavar="REGISTRY/NAME:TAG", help="where to")
+    _add_sign(push)
+    pull = verb(
+        parts,
+        "pull",
+        "image_registry:pull",
+        "fetch, check and store a guest image from an OCI registry",
+        "hostvm image pull registry.example/team/docker:1",
+        "hostvm image pull localhost:5000/docker@sha256:04fa92bb…",
+        named=False,
+    )
+    pull.add_argument("reference", metavar="REGISTRY/NAME[:TAG|@DIGEST]", help="the image; default tag: latest")
+    _add_allow(pull)
+    for one in (push, pull):
+        one.add_argument("--cacert", metavar="FILE", help="certificates to trust instead of the system's (PEM)")
+        one.add_argument(
+            "--insecure", action="store_true", help="allow plain HTTP, and certificates nobody vouches for"
+        )
+
+
+def _add_sign(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--sign", metavar="KEY", help="sign with one's own key of that name (see `image key`)")
+
+
+def _add_allow(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--allow-unsigned", action="store_true", help="take it though nobody vouches for it")
+
+
+def _add_compare_verbs(parts: Any, verb: Verb) -> None:
+    diff = verb(
+        parts,
+        "diff",
+        "image_facts:diff",
+        "what differs between two guest images: packages, versions, kernel",
+        "hostvm image diff 04fa92 5c9b76",
+        named=False,
+    )
+    diff.add_argument("before", metavar="REF", help=_REF)
+    diff.add_argument("after", metavar="REF", help="the other one")
+    outdated = verb(
+        parts,
+        "outdated",
+        "image_facts:outdated",
+        "packages of a guest image that the archive has newer versions of, security updates marked",
+        "hostvm image outdated",
+        "hostvm image outdated --json docker",
+        named=False,
+    )
+    outdated.add_argument("reference", nargs="?", default="docker", metavar="REF", help=f"default: docker; {_REF}")
+    outdated.add_argument("--mirror", metavar="URL", help="Debian mirror (default: http://deb.debian.org/debian)")
+
+
+def _add_prune_verb(parts: Any, verb: Verb) -> None:
+    prune = verb(
+        parts,
+        "prune",
+        "image:prune",
+        "remove guest images that no machine boots, but the newest of each, and what was left unfinished",
+        "hostvm image prune --dry-run",
+        "hostvm image prune --all        # the newest and all downloaded packages too",
+        named=False,
+    )
+    prune.add_argument("-n", "--dry-run", action="store_true", help="only tell what would be removed")
+    prune.add_argument("-a", "--all", action="store_true", help="also the newest images, and downloaded packages")
+
+
+def _add_key_verbs(parts: Any, verb: Verb) -> None:
+    key = parts.add_parser("key", help="keys that guest images are signed with, and those that are trusted")
+    verbs = key.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=type(key))
+    new = verb(verbs, "new", "artefact:key_new", "make a key of one's own", "hostvm image key new team", named=False)
+    new.add_argument("key", metavar="NAME", help="what to call it")
+    verb(verbs, "ls", "artefact:key_ls", "the trusted keys, one's own among them", "hostvm image key ls", named=False)
+    trust = verb(
+        verbs,
+        "trust",
+        "artefact:key_trust",
+        "take images that this key signed",
+        "hostvm image key trust team.pub",
+        "hostvm image key trust RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3 --name team",
+        named=False,
+    )
+    trust.add_argument("file", metavar="FILE", help="a minisign public key file, or the line that begins with RW")
+    trust.add_argument("--name", dest="key", metavar="NAME", help="what to call it (default: the file's name)")
+    rm = verb(
+        verbs, "rm", "artefact:key_rm", "trust a key no more; one's own is deleted", "hostvm image key rm team",
+        named=False,
+    )  # fmt: skip
+    rm.add_argument("key", metavar="NAME", help="see `image key ls`")
+    rm.add_argument("-f", "--force", action="store_true", help="do not ask")

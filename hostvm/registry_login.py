@@ -1,0 +1,131 @@
+"""Credentials for registries, from where `docker login` leaves them: config.json and its credential helpers.
+
+https://docs.docker.com/reference/cli/docker/login/#credential-stores. Read when a registry asks, never written, never
+shown.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from hostvm.errors import HostvmError, ImageError
+from hostvm.process import run
+from images.registry.auth import Credentials
+
+_HELPER_TIMEOUT = 60.0  # seconds; a helper may ask the user to unlock a key ring
+# How the helpers find the user's key ring, password store or agent.
+_HELPER_NEEDS = (
+    "DISPLAY",
+    "WAYLAND_DISPLAY",
+    "DBUS_SESSION_BUS_ADDRESS",
+    "GNUPGHOME",
+    "GPG_TTY",
+    "PASSWORD_STORE_DIR",
+    "DOCKER_CONFIG",
+)
+_TOKEN_USER = "<token>"  # noqa: S105 - how helpers mark an identity token
+_HUB = ("docker.io", "index.docker.io", "registry-1.docker.io")
+_HUB_KEY = "https://index.docker.io/v1/"
+
+
+def find_credentials(host: str) -> Credentials | None:
+    """What the user logged in to `host` with; None without a login.
+
+    :param host: with its port, as in the reference.
+    :raises ImageError: the configuration cannot be read, or a helper fails.
+    """
+    config = _read_config()
+    names = [_HUB_KEY, *_HUB] if host in _HUB else [host, f"https://{host}", f"http://{host}"]
+    helper = _first(_mapping(config.get("credHelpers")), names) or config.get("credsStore")
+    if isinstance(helper, str) and helper:
+        for name in names:
+            if (found := _ask_helper(helper, name)) is not None:
+                return found
+    entry = _first(_mapping(config.get("auths")), names)
+    return _from_entry(_mapping(entry))
+
+
+def _read_config() -> dict[str, Any]:
+    inline = os.environ.get("DOCKER_AUTH_CONFIG")
+    if inline:
+        where, text = "DOCKER_AUTH_CONFIG", inline
+    else:
+        folder = os.environ.get("DOCKER_CONFIG")
+        path = (Path(folder) if folder else Path.home() / ".docker") / "config.json"
+        where = str(path)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return {}
+        except (OSError, UnicodeDecodeError) as error:
+            raise _broken(where) from error
+    try:
+        return _mapping(json.loads(text))
+    except ValueError:
+        raise _broken(where) from None  # the parser's message may quote a password
+
+
+def _ask_helper(helper: str, name: str) -> Credentials | None:
+    program = f"docker-credential-{helper}"
+    if not helper.replace("-", "").replace("_", "").replace(".", "").isalnum():
+        raise _helper_fault(helper, "is not a name that a program can have")
+    needs = {key: os.environ[key] for key in _HELPER_NEEDS if key in os.environ}
+    try:
+        done = run([program, "get"], stdin=name.encode(), timeout=_HELPER_TIMEOUT, env=needs, check=False)
+    except HostvmError as error:
+        raise _helper_fault(helper, error.brief) from error
+    if done.status != 0:
+        # All helpers print this and fail when they have no entry; anything else is a fault of theirs.
+        if b"credentials not found" in done.stdout + done.stderr:
+            return None
+        raise _helper_fault(helper, f"ended with status {done.status}")
+    try:
+        data = _mapping(json.loads(done.stdout))
+    except ValueError:
+        raise _helper_fault(helper, "printed something else than credentials") from None
+    return _credentials(data.get("Username"), data.get("Secret"))
+
+
+def _from_entry(entry: dict[str, Any]) -> Credentials | None:
+    if isinstance(token := entry.get("identitytoken"), str) and token:
+        return Credentials("", identity_token=token)
+    user, password = entry.get("username"), entry.get("password")
+    if isinstance(packed := entry.get("auth"), str) and packed:
+        try:
+            user, _, password = base64.b64decode(packed).decode().rstrip("\0").partition(":")
+        except (binascii.Error, UnicodeDecodeError):
+            raise _broken("an entry of docker's config.json") from None
+    return _credentials(user, password)
+
+
+def _credentials(user: Any, secret: Any) -> Credentials | None:
+    if not isinstance(user, str) or not isinstance(secret, str) or not secret:
+        return None
+    return Credentials("", identity_token=secret) if user == _TOKEN_USER else Credentials(user, secret)
+
+
+def _first(table: dict[str, Any], names: list[str]) -> Any:
+    return next((table[name] for name in names if name in table), None)
+
+
+def _mapping(data: Any) -> dict[str, Any]:
+    return data if isinstance(data, dict) else {}
+
+
+def _broken(where: str) -> ImageError:
+    return ImageError(
+        f"{where} cannot be read", "It holds the logins to registries.", "Log in anew: `docker login REGISTRY`"
+    )
+
+
+def _helper_fault(helper: str, why: str) -> ImageError:
+    return ImageError(
+        f"docker's credential helper {helper} does not answer",
+        f"docker-credential-{helper} {why}.",
+        f"Try it: `docker-credential-{helper} list`; docker's config.json names it under credsStore or credHelpers",
+    )

@@ -1,0 +1,1 @@
+"""Guest images that travel: signed, as one file or through an OCI registry."""

@@ -1,0 +1,102 @@
+"""Recipes of the user's own: a file that adds to a shipped recipe, or stands alone, and packages named on the spot.
+
+Beside the keys of `images.recipe` such a file may have:
+
+    base       a shipped recipe to start from; lists are added to, mappings are added to and overridden, texts replaced
+    overlay    a folder beside the file whose content is copied over the tree, after the recipe's `files`; modes alike
+
+A package that is wanted here counts as wanted even when the base leaves it out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from images.errors import RecipeError
+from images.recipe import RECIPES, Recipe, find_recipe, load_recipe, recipe_names
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+OVERLAY_FILES = 10_000
+
+
+def load_own_recipe(path: Path) -> Recipe:
+    """Read a recipe file.
+
+    :raises RecipeError: unreadable, or with every fault at once; or it takes the name of a shipped one.
+    """
+    try:
+        own = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RecipeError(f"{path} cannot be read as a recipe", str(error), f"Correct {path}") from error
+    if not isinstance(own, dict):
+        raise RecipeError(f"{path} is not a recipe", "It must have KEY: VALUE lines.", "See docs/images.md")
+    base, overlay = own.pop("base", None), own.pop("overlay", None)
+    if "name" not in own or own["name"] in recipe_names():
+        raise RecipeError(
+            f"{path} needs a name of its own",
+            f"Taken by hostvm are: {', '.join(recipe_names())}.",
+            f"Add to {path}: `name: mine`",
+        )
+    if base is not None:
+        find_recipe(str(base))  # says which there are
+        own = merge(yaml.safe_load((RECIPES / f"{base}.yaml").read_text(encoding="utf-8")), own)
+    recipe = load_recipe(yaml.safe_dump(own, sort_keys=False), str(path))
+    return dataclasses.replace(recipe, overlay=_overlay(path, overlay) if overlay is not None else "")
+
+
+def merge(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """`own` over `base`; see the module's text."""
+    merged = dict(base)
+    for key, value in own.items():
+        known = merged.get(key)
+        if isinstance(known, dict) and isinstance(value, dict):
+            merged[key] = merge(known, value)
+        elif isinstance(known, list) and isinstance(value, list):
+            merged[key] = known + [item for item in value if item not in known]
+        else:
+            merged[key] = value
+    wanted, excluded = own.get("packages"), merged.get("exclude_packages")
+    if isinstance(wanted, list) and isinstance(excluded, dict):
+        also = own.get("exclude_packages") or {}
+        merged["exclude_packages"] = {k: v for k, v in excluded.items() if k in also or k not in wanted}
+    return merged
+
+
+def with_packages(recipe: Recipe, packages: Sequence[str], name: str | None) -> Recipe:
+    """The recipe with more packages, under another name: an image of it must not pass for the plain one.
+
+    :raises RecipeError: the name is a shipped recipe's.
+    """
+    if not packages and not name:
+        return recipe
+    chosen = name or f"{recipe.name}-custom"
+    if chosen in recipe_names():
+        raise RecipeError(f"{chosen} is a recipe of hostvm", None, "Choose another name: `--name mine`")
+    new = [package for package in packages if package not in recipe.packages]
+    excluded = {key: why for key, why in recipe.exclude_packages.items() if key not in packages}
+    return dataclasses.replace(recipe, name=chosen, packages=(*recipe.packages, *new), exclude_packages=excluded)
+
+
+def _overlay(path: Path, folder: Any) -> str:
+    found = path.parent / str(folder)
+    inside = found.resolve().is_relative_to(path.parent.resolve()) and found.resolve() != path.parent.resolve()
+    if not isinstance(folder, str) or not inside or not found.is_dir():
+        raise RecipeError(
+            f"{path}: overlay: {folder!r} is not a folder beside the file",
+            "What lies elsewhere on this computer is not taken into an image.",
+            f"Make it: `mkdir {path.parent / 'overlay'}`, and write `overlay: overlay`",
+        )
+    for number, item in enumerate(sorted(found.rglob("*"))):
+        if item.is_symlink() or not (item.is_file() or item.is_dir()) or number >= OVERLAY_FILES:
+            raise RecipeError(
+                f"{path}: overlay: {item} cannot be taken",
+                f"It must hold at most {OVERLAY_FILES} plain files and folders.",
+                "Links are written in the recipe: `links: {PATH: TARGET}`",
+            )
+    return str(found.resolve())

@@ -1,0 +1,86 @@
+"""What is known of a stored image besides itself: who signed it, and under which references it came.
+
+CACHE/images/records/DIGEST.json   written whole; an image without one is simply one that was built here
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
+
+from images.disk import disk_full_explained
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The notes on one image.
+
+    :param signatures: minisign files over its manifest; they go with it when it is exported or pushed again.
+    :param references: registry references that were resolved to it, digests included.
+    """
+
+    signatures: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
+
+
+def read_record(cache: Path, digest: str) -> Record:
+    """The notes on an image; empty ones when there are none or they cannot be read."""
+    try:
+        data = json.loads(_path(cache, digest).read_bytes())
+        return Record(tuple(map(str, data["signatures"])), tuple(map(str, data["references"])))
+    except (OSError, ValueError, KeyError, TypeError):
+        return Record()
+
+
+def add_record(cache: Path, digest: str, signatures: tuple[str, ...] = (), references: tuple[str, ...] = ()) -> None:
+    """Add to the notes on an image. A reference names one image: it is taken from the one that had it.
+
+    :raises DiskFullError: no space.
+    """
+    for other in find_references(cache):
+        if other != digest:
+            known = read_record(cache, other)
+            kept = tuple(name for name in known.references if name not in references)
+            if kept != known.references:
+                _write(cache, other, replace(known, references=kept))
+    old = read_record(cache, digest)
+    new = Record(_union(old.signatures, signatures), _union(old.references, references))
+    if new != old:
+        _write(cache, digest, new)
+
+
+def remove_record(cache: Path, digest: str) -> None:
+    """Forget an image."""
+    _path(cache, digest).unlink(missing_ok=True)
+
+
+def find_references(cache: Path) -> dict[str, tuple[str, ...]]:
+    """The references of every image that has some, by digest."""
+    names = sorted(path.stem for path in _path(cache, "x").parent.glob("*.json") if _DIGEST.fullmatch(path.stem))
+    found = {digest: read_record(cache, digest).references for digest in names}
+    return {digest: references for digest, references in found.items() if references}
+
+
+def _union(old: tuple[str, ...], new: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*old, *new)))
+
+
+def _path(cache: Path, digest: str) -> Path:
+    return cache / "images" / "records" / f"{digest}.json"
+
+
+def _write(cache: Path, digest: str, record: Record) -> None:
+    path = _path(cache, digest)
+    with disk_full_explained(cache):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_suffix(f".{os.getpid()}")
+        beside.write_text(json.dumps(asdict(record), indent=1), encoding="utf-8")
+        beside.replace(path)

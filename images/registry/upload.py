@@ -1,0 +1,173 @@
+"""Sending a blob in chunks, and going on where it ended: within a run, and in the next one.
+
+CACHE/images/uploads/HASH.json   where the registry said that an upload goes on; gone when it is complete
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from dataclasses import dataclass, field
+from typing import IO, TYPE_CHECKING
+
+import requests
+
+from images.disk import CHUNK
+from images.errors import RegistryError
+from images.registry.client import ACCEPTED, CREATED, unreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from images.artefact.layout import Blob
+    from images.registry.client import Repository
+
+PIECE = 8 * CHUNK
+MOST_PIECE = 64 * CHUNK
+NO_CONTENT = 204
+# What registries say of an upload that they cannot go on with: unknown, or at another place.
+_LOST = (404, 416)
+_RANGE = re.compile(r"(?:bytes=)?0-(\d+)")
+
+
+@dataclass(slots=True)
+class Upload:
+    """One blob on its way.
+
+    :param open_source: opens its bytes; seekable.
+    :param advance: is told of bytes that arrived, and of negative ones when they have to be sent again.
+    """
+
+    repository: Repository
+    blob: Blob
+    open_source: Callable[[], IO[bytes]]
+    notes: Path
+    advance: Callable[[int], None]
+    location: str = ""
+    have: int = 0
+    told: int = 0
+    piece: int = field(default_factory=lambda: PIECE)
+
+    def run(self) -> bool:
+        """Send the blob unless the registry has it; returns whether it was sent.
+
+        :raises RegistryError: the registry does not answer for long, or refuses.
+        """
+        patience, failures, best = self.repository.access.patience, 0, -1
+        while True:
+            try:
+                return self._attempt(ask=failures > 0)
+            except requests.RequestException as error:
+                # Patience is for a registry that brings us no further, not for the number of interruptions.
+                failures, best = (failures + 1, best) if self.have <= best else (1, self.have)
+                if failures >= patience.attempts:
+                    raise unreachable(self.repository.reference, error) from error
+                patience.sleep(patience.pause * 2 ** (failures - 1))
+
+    def _attempt(self, *, ask: bool) -> bool:
+        if self.repository.has(self.blob):
+            self._tell(self.blob.size)
+            self._forget()
+            return False
+        if not self.location:
+            self._recall()
+        if self.location and (ask or not self.have):
+            self._ask()
+        if not self.location:
+            self._begin()
+        with self.open_source() as source:
+            while self.have < self.blob.size:
+                self._send_piece(source)
+        self._finish()
+        return True
+
+    def _begin(self) -> None:
+        answer = self.repository.send("POST", self.repository.url("blobs/uploads/"), (ACCEPTED,))
+        least = answer.headers.get("OCI-Chunk-Min-Length", "")
+        if least.isdigit():
+            self.piece = min(max(self.piece, int(least)), MOST_PIECE)
+        self._moved(answer, 0)
+
+    def _send_piece(self, source: IO[bytes]) -> None:
+        source.seek(self.have)
+        data = source.read(min(self.piece, self.blob.size - self.have))
+        if not data:
+            raise RegistryError(
+                f"{self.blob.title or 'the manifest'} became shorter while it was sent",
+                None,
+                "Look at the stored image: `hostvm image ls`",
+            )
+        end = self.have + len(data)
+        headers = {"Content-Type": "application/octet-stream", "Content-Range": f"{self.have}-{end - 1}"}
+        answer = self.repository.send("PATCH", self.location, (ACCEPTED, *_LOST), data=data, headers=headers)
+        if answer.status_code in _LOST:
+            self._forget()
+            raise requests.ConnectionError("the registry no longer knows the upload")
+        # "0-0" means nothing or one byte; after an accepted piece it is what was sent.
+        self._moved(answer, _received(answer) or end)
+
+    def _finish(self) -> None:
+        joint = "&" if "?" in self.location else "?"
+        address = f"{self.location}{joint}digest=sha256:{self.blob.sha256}"
+        try:
+            self.repository.send("PUT", address, (CREATED,), headers={"Content-Length": "0"})
+        finally:
+            self._forget()  # complete or refused: either way it does not go on
+
+    def _ask(self) -> None:
+        """How far it came; an upload that the registry no longer knows starts over."""
+        try:
+            answer = self.repository.send("GET", self.location, (NO_CONTENT,))
+        except RegistryError:
+            self._forget()
+            return
+        if answer.headers.get("Location"):
+            self._moved(answer, min(_received(answer), self.blob.size))
+        else:
+            self._set(min(_received(answer), self.blob.size))
+
+    def _moved(self, answer: requests.Response, have: int) -> None:
+        self.location = self.repository.locate(answer)
+        path, beside = self._path(), self._path().with_suffix(f".{os.getpid()}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        note = {"repository": self._home(), "location": self.location}
+        beside.write_text(json.dumps(note), encoding="utf-8")
+        beside.replace(path)
+        self._set(have)  # last: a push that is given up ends here, and its note must be the newest
+
+    def _set(self, have: int) -> None:
+        self.have = have
+        self._tell(have)
+
+    def _tell(self, position: int) -> None:
+        if position != self.told:
+            self.advance(position - self.told)
+            self.told = position
+
+    def _recall(self) -> None:
+        try:
+            note = json.loads(self._path().read_bytes())
+            if note["repository"] == self._home():
+                self.location = str(note["location"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return
+
+    def _forget(self) -> None:
+        self.location, self.have = "", 0
+        self._path().unlink(missing_ok=True)
+
+    def _home(self) -> str:
+        return self.repository.url("")
+
+    def _path(self) -> Path:
+        key = hashlib.sha256(f"{self._home()} {self.blob.sha256}".encode()).hexdigest()
+        return self.notes / f"{key}.json"
+
+
+def _received(answer: requests.Response) -> int:
+    match = _RANGE.fullmatch(answer.headers.get("Range", ""))
+    last = int(match[1]) if match else 0
+    return last + 1 if last else 0

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import pytest
+
+from images import compare
+from images.compare import Outdated, diff, outdated
+from images.progress import NullProgress
+
+
+def test_two_images(make_image):
+    old = make_image(packages=(("a", "1"), ("b", "1"), ("c", "1")), kernel_release="6.1")
+    new = make_image(packages=(("b", "1"), ("c", "2"), ("d", "5")), kernel_release="6.2", root=b"bigger" * 1000)
+    found = diff(old.manifest, new.manifest)
+    assert (found.added, found.removed, found.changed) == ((("d", "5"),), (("a", "1"),), (("c", "1", "2"),))
+    assert found.facts == (("kernel_release", "6.1", "6.2"),)
+    assert found.size == (old.size, new.size)
+    assert not found.is_empty
+    assert diff(old.manifest, old.manifest).is_empty
+
+
+def test_what_the_archive_has_newer(make_image, archive, fetcher, cache):
+    image = make_image(packages=(("same", "1.0"), ("older", "1.0"), ("gone", "1.0"), ("ours", "2.0~rc1")))
+    for name, version in (("same", "1.0"), ("older", "1.0+deb13u2"), ("ours", "1.9"), ("unrelated", "9")):
+        archive.add(name, version)
+    archive.publish(until=None)
+    found = outdated(
+        image.manifest, archive.mirror, cache, NullProgress(), pockets=(), keys=archive.keys, fetcher=fetcher
+    )
+    assert found == [Outdated("older", "1.0", "1.0+deb13u2", security=False)]
+
+
+def test_the_security_pocket_is_marked(make_image, archive, fetcher, cache):
+    image = make_image(packages=(("openssl", "3.0"), ("bash", "5.0")))
+    archive.add("bash", "5.1")
+    archive.publish(until=None)
+    security = type(archive)(archive.root, archive.key, suite="trixie-security")
+    security.path = archive.path
+    write = security.write
+    security.write = lambda path, data: write(f"../debian-security/{path}", data)
+    security.add("openssl", "3.1")
+    security.publish(until=None, Suite="stable-security")
+    found = outdated(image.manifest, archive.mirror, cache, NullProgress(), keys=archive.keys, fetcher=fetcher)
+    assert found == [Outdated("bash", "5.0", "5.1", security=False), Outdated("openssl", "3.0", "3.1", security=True)]
+
+
+def test_indexes_alone_are_fetched(make_image, archive, fetcher, cache, adapter):
+    archive.add("a", "2")
+    archive.publish(until=None)
+    outdated(
+        make_image().manifest, archive.mirror, cache, NullProgress(), pockets=(), keys=archive.keys, fetcher=fetcher
+    )
+    assert not [path for path, _ in adapter.requests if path.endswith(".deb")]
+
+
+@pytest.mark.parametrize("key", compare.FACTS)
+def test_every_fact_is_compared(make_image, key):
+    old = make_image().manifest
+    assert [row[0] for row in diff(old, old | {key: "other"}).facts] == [key]
