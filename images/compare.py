@@ -83,7 +83,8 @@ def outdated(
     :raises HostvmError: see `open_archive`.
     """
     suites = suites_of(manifest["suite"], mirror or DEFAULT_MIRROR, pockets)
-    archive = open_archive(suites, manifest["arch"], fetcher or Fetcher(cache), progress, keys=keys)
+    names = frozenset(_packages(manifest))
+    archive = open_archive(suites, manifest["arch"], fetcher or Fetcher(cache), progress, keys=keys, only=names)
     security = {suite.url for suite in suites if suite.name.endswith("-security")}
     found = []
     for name, package in sorted(_packages(manifest).items()):
