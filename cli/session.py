@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _IN, _OUT, _ERR = 0, 1, 2
 _LAST_CTRL_C = 3
-_INTERRUPTED = 130
+_INTERRUPTED, _HUNG_UP = 130, 129
 _FORWARDED_SIGNALS = {"SIGINT": "INT", "SIGTERM": "TERM", "SIGHUP": "HUP", "SIGQUIT": "QUIT"}
 _FORWARDED_SIGNALS |= {"SIGUSR1": "USR1", "SIGUSR2": "USR2"}
 _POLL_SECONDS = 0.25
@@ -83,8 +83,8 @@ class Session:
                         self._pump.grant(protocol.parse_number(payload))
                 elif kind == protocol.EXIT:
                     self._status = protocol.parse_number(payload)
-        except _Left:
-            self._status = _INTERRUPTED
+        except _Left as left:
+            self._status = left.status
 
     def _receive_beside(self) -> None:
         """Windows: a blocked receive hears no Ctrl-C, and nobody tells of a new window size."""
@@ -102,8 +102,8 @@ class Session:
             while worker.is_alive():
                 worker.join(_POLL_SECONDS)
                 self._pass_size()
-        except _Left:
-            self._status = _INTERRUPTED
+        except _Left as left:
+            self._status = left.status
             return
         if self._fault is not None:
             raise self._fault
@@ -162,7 +162,10 @@ class Session:
         if name == "INT":
             self._interrupts += 1
             if self._interrupts >= _LAST_CTRL_C:
-                raise _Left
+                raise _Left(_INTERRUPTED)
+        if name == "HUP" and self._tty:
+            # The terminal is gone, and its program with it: docker's client would wait for its container for ever.
+            raise _Left(_HUNG_UP)
         self._send(protocol.frame(protocol.SIGNAL, name.encode()))
 
     def _pass_size(self) -> None:
@@ -173,7 +176,11 @@ class Session:
 
 
 class _Left(BaseException):
-    """The user insists on leaving. No `except Exception` may hold it."""
+    """This client leaves at once, and the agent ends the program. No `except Exception` may hold it."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
 
 
 def _write(descriptor: int, data: bytes) -> None:

@@ -76,7 +76,8 @@ else:
             try:
                 yield
             finally:
-                termios.tcsetattr(source, termios.TCSADRAIN, before)
+                with contextlib.suppress(termios.error):  # a terminal that is gone needs no care
+                    termios.tcsetattr(source, termios.TCSADRAIN, before)
 
     def make_binary(*descriptors: int) -> None:
         """Nothing to do: bytes go through as they are."""

@@ -134,7 +134,8 @@ class Server:
                 self._told[client] = "\r\n" if size else "\n"
         try:
             client.send(protocol.control(protocol.OK, {}))
-            ExecSession(client, process, self._life.settle if hello.get("notices") else _nothing).run()
+            settle = self._life.settle if hello.get("notices") else _nothing
+            ExecSession(client, process, settle, has_pty=bool(size)).run()
         finally:
             with self._lock:
                 self._sessions -= 1

@@ -54,9 +54,18 @@ class ExecSession:
     """Joins a client to a program until the program ends or the client leaves.
 
     :param settle: called between the program's end and telling the client of it.
+    :param has_pty: the program has a terminal, which is lost with the client.
     """
 
-    def __init__(self, client: Client, process: GuestProcess, settle: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        client: Client,
+        process: GuestProcess,
+        settle: Callable[[], None] = lambda: None,
+        *,
+        has_pty: bool = False,
+    ) -> None:
+        self._has_pty = has_pty
         self._client = client
         self._settle = settle
         self._process = process
@@ -147,8 +156,12 @@ class ExecSession:
                     listening = False  # drained all the same, so that the program can end by itself
 
     def _leave(self) -> None:
-        """The client is gone: whatever still runs gets HUP, then TERM, then loses its channel."""
-        for name in ("HUP", "TERM"):
+        """The client is gone: whatever still runs gets HUP, then TERM, then loses its channel.
+
+        What had a terminal is killed in between: docker's client hands both signals on to its container, which may
+        ignore them, and would stay for as long as that. Without one a program may mean to outlive us (nohup).
+        """
+        for name in ("HUP", "TERM", "KILL") if self._has_pty else ("HUP", "TERM"):
             if self._finished.is_set():
                 break
             self._quietly(self._process.signal, name)

@@ -156,3 +156,14 @@ def test_lines_wrap_at_the_users_width_without_a_terminal(agent, spawn):
     shell = spawn(agent, "plain", "sh", "-c", "echo width $COLUMNS")
     shell.expect_exact("width 90\r\n")
     assert b"width" in agent.run("sh", "-c", "echo width $COLUMNS").stdout
+
+
+def test_a_lost_terminal_ends_what_ignores_its_hangup(agent, spawn):
+    shell = spawn(agent, "tty", "sh", "-c", "trap '' HUP TERM; echo up $$; while :; do sleep 0.1; done")
+    shell.expect(r"up (\d+)\r\n")
+    program = psutil.Process(int(shell.match[1]))
+    client = client_of(shell)
+    client.send_signal(signal.SIGHUP)
+    until(lambda: not client.is_running() or client.status() == psutil.STATUS_ZOMBIE)
+    until(lambda: not program.is_running() or program.status() == psutil.STATUS_ZOMBIE)
+    until(lambda: agent.status()["sessions"] == 0)
