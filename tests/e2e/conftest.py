@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -15,7 +16,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from machines import HOSTVM, running_machine  # a helper beside this file
+from machines import HOSTVM, hostvm, run, running_machine, succeed  # a helper beside this file
 
 ROOT = Path(__file__).parent.parent.parent
 _TAIL = 12 * 1024
@@ -139,3 +140,24 @@ def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def current_client(machine, tmp_path_factory):
+    """Debian trixie's docker client with compose and buildx, for this computer: `(program, environment)`.
+
+    Its packages are the guest's own, kept and checked when the image was built; bookworm's archive has neither plugin.
+    """
+    inspected = json.loads(machine.hostvm("inspect", machine.name))["made"]["image"]
+    image = json.loads(succeed(hostvm("image", "inspect", inspected)))
+    tree = tmp_path_factory.mktemp("client")
+    wanted = {"docker-cli", "docker-buildx", "docker-compose"}
+    for package in image["manifest"]["packages"]:
+        if package["name"] in wanted:
+            digest = package["sha256"]
+            file = Path(os.environ["HOSTVM_CACHE"], "archive", "sha256", digest[:2], digest)
+            succeed(run("dpkg-deb", "-x", str(file), str(tree)))
+    config = tree / "config"
+    config.mkdir()
+    (config / "cli-plugins").symlink_to(tree / "usr" / "libexec" / "docker" / "cli-plugins")
+    return str(tree / "usr" / "bin" / "docker"), {"DOCKER_CONFIG": str(config), "DOCKER_HOST": machine.docker_host}

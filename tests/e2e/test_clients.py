@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
+import socket
+import subprocess
+import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from machines import hostvm, run, succeed
+from machines import eventually, hostvm, run, succeed
 
 pytestmark = pytest.mark.vm
 
+# Perl is in every Debian image. It asks a Unix socket and reads until the answer holds what is looked for.
+_TALK = (
+    '$s = IO::Socket::UNIX->new("%s") or die $!; $s->syswrite("%s"); '
+    "$a .= $x while $a !~ /%s/ && $s->sysread($x, 65536); print $a"
+)
+
+
+def context_of(machine) -> str:
+    return "hostvm" if machine.name == "default" else f"hostvm-{machine.name}"
+
 
 def test_a_machine_is_a_docker_context(machine, client_program):
-    context = f"hostvm-{machine.name}"
+    context = context_of(machine)
     listed = succeed(run(client_program, "context", "ls", "--format", "{{.Name}} {{.DockerEndpoint}}"))
     assert f"{context} {machine.docker_host}" in listed.splitlines()
     shown = run(client_program, "--context", context, "info", "--format", "{{.KernelVersion}}")
@@ -36,7 +52,7 @@ def test_the_context_in_use_is_taken_when_asked_and_given_back(machine, client_p
         succeed(hostvm("rm", "--force", name))
     names = succeed(run(client_program, "context", "ls", "--format", "{{.Name}} {{.Current}}")).splitlines()
     assert f"hostvm-{name} true" not in names
-    assert f"hostvm-{machine.name} true" in names
+    assert f"{context_of(machine)} true" in names
     succeed(run(client_program, "context", "use", "default"))
 
 
@@ -69,3 +85,155 @@ def test_the_systems_socket_is_a_link_to_the_machines(machine, tmp_path, client_
     assert shown == machine.shell("uname", "-r")
     succeed(hostvm("shim", "rm", "--dir", bins, "--socket", str(link)))
     assert not link.is_symlink()
+
+
+def test_compose_of_this_computer(box, current_client, tmp_path, unique):
+    docker, env = current_client
+    (tmp_path / "compose.yaml").write_text(
+        "services:\n"
+        "  web: {image: busybox, command: httpd -f -p 80 -h /etc, init: true}\n"
+        "  ask: {image: busybox, command: sleep 60, init: true, depends_on: [web]}\n"
+    )
+    compose = [docker, "compose", "-p", unique("project"), "-f", str(tmp_path / "compose.yaml")]
+    succeed(run(*compose, "up", "-d", env=env))
+    assert succeed(run(*compose, "exec", "-T", "ask", "wget", "-qO-", "http://web/hostname", env=env))
+    assert sorted(succeed(run(*compose, "ps", "--services", env=env)).split()) == ["ask", "web"]
+    succeed(run(*compose, "down", "-t", "0", env=env))
+    assert succeed(run(*compose, "ps", "-aq", env=env)) == ""
+
+
+@pytest.fixture
+def ssh_agent(tmp_path):
+    """An ssh-agent of this computer with one key called `forwarded-key`."""
+    sock = tmp_path / "agent.sock"
+    with subprocess.Popen(["ssh-agent", "-D", "-a", str(sock)], stdout=subprocess.DEVNULL) as agent:
+        eventually(sock.exists, "ssh-agent listens")
+        key = str(tmp_path / "key")
+        succeed(run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "forwarded-key", "-f", key))
+        succeed(run("ssh-add", "-q", key, env={"SSH_AUTH_SOCK": str(sock)}))
+        yield str(sock)
+        agent.terminate()
+
+
+def test_buildx_with_cache_secret_and_ssh(box, current_client, ssh_agent, tmp_path, unique):
+    docker, env = current_client
+    tag = unique("built")
+    talk = _TALK % ('".$ENV{SSH_AUTH_SOCK}."', r"\0\0\0\1\13", "forwarded-key")
+    (tmp_path / "secret").write_text("hush")
+    (tmp_path / "Dockerfile").write_text(
+        "FROM debian:trixie\n"
+        "RUN --mount=type=cache,target=/kept echo one > /kept/log\n"
+        "RUN --mount=type=cache,target=/kept cp /kept/log /log\n"
+        "RUN --mount=type=secret,id=word wc -c < /run/secrets/word > /length\n"
+        # What an ssh client asks its agent first: which keys there are.
+        f"RUN --mount=type=ssh perl -MIO::Socket::UNIX -e '{talk}' > /keys\n"
+    )
+    words = ["--secret", f"id=word,src={tmp_path}/secret", "--ssh", f"default={ssh_agent}"]
+    succeed(run(docker, "buildx", "build", *words, "-t", tag, str(tmp_path), env=env))
+    shown = succeed(run(docker, "run", "--rm", tag, "sh", "-c", "cat /log /length; tr -cd a-z- < /keys", env=env))
+    assert shown.split()[:2] == ["one", "4"]
+    assert "forwarded-key" in shown
+
+
+def test_files_through_docker_cp(box, current_client, residents, tmp_path):
+    docker, env = current_client
+    data = os.urandom(1 << 20) * 64
+    (tmp_path / "sent").write_bytes(data)
+    (tmp_path / "sent").chmod(0o750)
+    there = residents["busybox"]
+    succeed(run(docker, "cp", str(tmp_path / "sent"), f"{there}:/tmp/sent", env=env))
+    succeed(run(docker, "cp", f"{there}:/tmp/sent", str(tmp_path / "back"), env=env))
+    box.docker("exec", there, "rm", "/tmp/sent")
+    assert hashlib.sha256((tmp_path / "back").read_bytes()).digest() == hashlib.sha256(data).digest()
+    assert (tmp_path / "back").stat().st_mode & 0o777 == 0o750
+
+
+def test_a_hijacked_stream_ends_in_one_direction_first(box, residents):
+    api = box.sdk.api
+    made = api.exec_create(residents["busybox"], ["sh", "-c", "wc -c; sleep 0.2; echo late"], stdin=True)
+    stream = api.exec_start(made["Id"], socket=True)
+    sock = stream._sock
+    sock.sendall(b"x" * 3_000_000)
+    sock.shutdown(socket.SHUT_WR)
+    frames = demultiplexed(sock)
+    stream.close()
+    assert frames == b"3000000\nlate\n"
+    assert api.exec_inspect(made["Id"])["ExitCode"] == 0
+
+
+def demultiplexed(sock) -> bytes:
+    """The payloads of docker's framed streams until the end."""
+    raw, found = b"", b""
+    while more := sock.recv(65536):
+        raw += more
+    while raw:
+        size = int.from_bytes(raw[4:8], "big")
+        found, raw = found + raw[8 : 8 + size], raw[8 + size :]
+    return found
+
+
+def test_attach_logs_and_events_follow(box, unique):
+    name = unique("talk")
+    began = int(time.time()) - 5
+    container = box.sdk.containers.create("busybox", ["sh", "-c", "read x; echo got $x"], stdin_open=True, name=name)
+    events = box.sdk.events(since=began, decode=True, filters={"container": name})
+    attached = container.attach_socket(params={"stdin": 1, "stdout": 1, "stream": 1})
+    container.start()
+    followed = container.logs(stream=True, follow=True)
+    attached._sock.sendall(b"word\n")
+    assert b"".join(followed) == b"got word\n"
+    assert b"got word" in demultiplexed(attached._sock)
+    attached.close()
+    seen = []
+    for event in events:
+        seen.append(event["Action"])
+        if event["Action"] == "die":
+            break
+    events.close()
+    assert {"create", "attach", "start", "die"} <= set(seen)
+
+
+def test_a_hundred_requests_at_once(box):
+    def ask(_):
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(120)
+            sock.connect(box.docker_host.removeprefix("unix://"))
+            sock.sendall(b"GET /containers/json HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\r\n")
+            answer = b""
+            while more := sock.recv(65536):
+                answer += more
+            return answer.split(b" ")[1]
+
+    with ThreadPoolExecutor(100) as pool:
+        assert set(pool.map(ask, range(100))) == {b"200"}
+
+
+def test_the_engines_socket_in_a_container_is_the_guests(box):
+    mount = "/var/run/docker.sock:/var/run/docker.sock"
+    talk = _TALK % ("/var/run/docker.sock", r"GET /version HTTP/1.0\r\n\r\n", "KernelVersion.+,")
+    shown = box.docker("run", "--rm", "-v", mount, "debian:trixie", "perl", "-MIO::Socket::UNIX", "-e", talk)
+    assert f'"KernelVersion":"{box.shell("uname", "-r")}"' in shown
+
+
+def test_testcontainers(box, current_client, monkeypatch):
+    monkeypatch.setenv("DOCKER_HOST", box.docker_host)
+    monkeypatch.setenv("TESTCONTAINERS_RYUK_DISABLED", "true")
+    from testcontainers.core.config import testcontainers_config
+    from testcontainers.core.container import DockerContainer
+
+    testcontainers_config.ryuk_disabled = True
+    made = DockerContainer("busybox").with_command("httpd -f -v -p 80 -h /etc").with_exposed_ports(80)
+    with made as container:
+        # Not get_container_host_ip(): where the tests themselves run in a container it guesses that one's gateway.
+        url = f"http://127.0.0.1:{container.get_exposed_port(80)}/hostname"
+        answer = eventually(lambda: fetched(url), f"{url} answers", 60)
+        assert answer == container.get_wrapped_container().id[:12]
+        assert container.exec(["echo", "inside"]).output == b"inside\n"
+
+
+def fetched(url: str) -> str:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return answer.read().decode().strip()
+    except OSError:
+        return ""
