@@ -64,6 +64,7 @@ def act_of(change: str, path: str, inside: str, known: Known, *, served_here: bo
         (QEMU's 9p, virtiofsd) acting out a deletion would have to make the name again on this computer for a moment,
         in the way of whoever uses it next; there the folder that held it is told as changed.
     """
+    known_there = known.has(path)
     if not known.learn(path):
         return None
     there = os.path.lexists(path)
@@ -72,7 +73,7 @@ def act_of(change: str, path: str, inside: str, known: Known, *, served_here: bo
     if not there:
         known.begin(path, DELETED)
         return ("D", inside)
-    if change != "added":
+    if change != "added" or known_there:
         known.begin(path, CHANGED)
         return ("M", inside)
     known.begin(path, CREATED)

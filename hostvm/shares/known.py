@@ -19,6 +19,7 @@ State: TypeAlias = "tuple[int, int, int] | None"
 """Modification time in ns, size, inode; None: there is nothing."""
 
 CREATED, CHANGED, DELETED = "C", "M", "D"
+_SOON: State = (-1, -1, -1)
 _MOST = 20_000
 _ACT_SECONDS = 1.0
 
@@ -55,6 +56,20 @@ class Known:
             while len(self._states) > _MOST:
                 self._states.popitem(last=False)
             return new
+
+    def foresee(self, path: str, *, there: bool) -> None:
+        """The guest itself is about to make the path, or to take it away.
+
+        Said before it happens: a watcher that is quicker than the server must not take it for news to the guest,
+        and hide a file from those who have just made it. `learn` follows, whatever becomes of it.
+        """
+        with self._lock:
+            self._states[path] = _SOON if there else None
+
+    def has(self, path: str) -> bool:
+        """Whether the guest knows that there is something."""
+        with self._lock:
+            return self._states.get(path) is not None
 
     def begin(self, path: str, act: str) -> None:
         """The guest is about to act this out."""

@@ -25,6 +25,12 @@ umount "$1" 2> /dev/null && exit 0
 mountpoint -q "$1" || exit 0
 umount -l "$1"
 """
+# The guest mounts its devices by itself while it boots; who looks in the midst of that would mount them once more.
+_TABLE = """
+seed=/run/hostvm/seed/shares marks=/run/hostvm/marks round=0
+while [ -f $seed ] && [ ! -e $marks/share-devices ] && [ $((round += 1)) -le 100 ]; do busybox usleep 100000; done
+cat /proc/mounts
+"""
 _MARK = ". /usr/lib/hostvm/lib.sh; [ -f /run/hostvm/marks/shares ] || mark shares"
 
 # What was learnt of a file serves the few calls of one look at it (stat, open, read), no more. Names may be kept:
@@ -46,9 +52,11 @@ _SSHFS = ",".join(  # noqa: FLY002 - one a line
 def mounted(guest: Guest) -> dict[str, str]:
     """What the guest has mounted: each target with its file system's type, the topmost where there are several.
 
+    Waits for what the guest mounts by itself at its boot, up to 10 s.
+
     :raises HostvmError: the guest does not answer.
     """
-    table = guest.run(["cat", "/proc/mounts"], timeout=SECONDS).stdout.decode("utf-8", "surrogateescape")
+    table = guest.run(["/bin/sh", "-c", _TABLE], timeout=SECONDS).stdout.decode("utf-8", "surrogateescape")
     rows = [line.split(" ") for line in table.splitlines()]
     return {_plain(row[1]): row[2] for row in rows}
 

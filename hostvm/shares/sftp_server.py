@@ -146,22 +146,15 @@ class SftpServer:
         tree, inside = self._place(path)
         if tree.known.acting(tree.outside(inside), CREATED, end=True):
             wanted &= ~(wire.F_CREAT | wire.F_EXCL | wire.F_TRUNC)
-        flags = _open_flags(wanted)
         mode = 0o666 if attrs.mode is None else attrs.mode & 0o7777
-        new = bool(wanted & wire.F_CREAT)
-        if new and not wanted & wire.F_EXCL:
-            # Whether it is new must be known: the mode is that of a new file only, whatever this process's umask is.
-            try:
-                descriptor = tree.open(inside, flags | os.O_EXCL, mode)
-            except FileExistsError:
-                descriptor, new = tree.open(inside, flags & ~os.O_CREAT, mode), False
-        else:
-            descriptor = tree.open(inside, flags, mode)
-        if new and hasattr(os, "fchmod"):
-            os.fchmod(descriptor, mode)
         changes = tree.outside(inside) if wanted & (wire.F_WRITE | wire.F_CREAT) else ""
-        if new:
-            tree.known.learn(changes)
+        if wanted & wire.F_CREAT:
+            tree.known.foresee(changes, there=True)
+        try:
+            descriptor = _open_file(tree, inside, wanted, mode)
+        finally:
+            if wanted & wire.F_CREAT:
+                tree.known.learn(changes)
         return self._add(
             number, _Handle(path, descriptor, append=bool(wanted & wire.F_APPEND), known=tree.known, changes=changes)
         )
@@ -291,8 +284,11 @@ class SftpServer:
         if tree.known.acting(here, DELETED, end=True):
             # Made again meanwhile: it stays, whoever it was that wanted it gone.
             return wire.status_packet(number, wire.FAILURE if os.path.lexists(here) else wire.OK)
-        act(tree, inside)
-        tree.known.learn(here)
+        tree.known.foresee(here, there=False)
+        try:
+            act(tree, inside)
+        finally:
+            tree.known.learn(here)
         return wire.status_packet(number, wire.OK)
 
     def _mkdir(self, number: int, reader: Reader) -> bytes:
@@ -300,8 +296,12 @@ class SftpServer:
         mode = reader.attrs().mode
         if tree.known.acting(tree.outside(inside), CREATED, end=True):
             return wire.status_packet(number, wire.OK)
-        tree.mkdir(inside, 0o777 if mode is None else mode & 0o7777)
-        tree.known.learn(tree.outside(inside))
+        here = tree.outside(inside)
+        tree.known.foresee(here, there=True)
+        try:
+            tree.mkdir(inside, 0o777 if mode is None else mode & 0o7777)
+        finally:
+            tree.known.learn(here)
         return wire.status_packet(number, wire.OK)
 
     def _rmdir(self, number: int, reader: Reader) -> bytes:
@@ -322,9 +322,14 @@ class SftpServer:
 
     def _replace(self, number: int, old: str, new: str) -> bytes:
         tree, source, target = self._pair(old, new)
-        tree.rename(source, target)
-        tree.known.learn(tree.outside(source))
-        tree.known.learn(tree.outside(target))
+        places = tree.outside(source), tree.outside(target)
+        tree.known.foresee(places[0], there=False)
+        tree.known.foresee(places[1], there=True)
+        try:
+            tree.rename(source, target)
+        finally:
+            for place in places:
+                tree.known.learn(place)
         return wire.status_packet(number, wire.OK)
 
     def _pair(self, old: str, new: str) -> tuple[Tree, str, str]:
@@ -363,6 +368,22 @@ class SftpServer:
             tree, inside = self._place(path)
             return wire.packet(wire.EXTENDED_REPLY, number, wire.statvfs(tree.statvfs(inside)))
         return wire.status_packet(number, wire.UNSUPPORTED)
+
+
+def _open_file(tree: Tree, inside: str, wanted: int, mode: int) -> int:
+    """A descriptor. A new file gets the mode asked for, whatever this process's umask is; an old one keeps its own."""
+    flags = _open_flags(wanted)
+    new = bool(wanted & wire.F_CREAT)
+    if new and not wanted & wire.F_EXCL:
+        try:
+            descriptor = tree.open(inside, flags | os.O_EXCL, mode)
+        except FileExistsError:
+            return tree.open(inside, flags & ~os.O_CREAT, mode)
+    else:
+        descriptor = tree.open(inside, flags, mode)
+    if new and hasattr(os, "fchmod"):
+        os.fchmod(descriptor, mode)
+    return descriptor
 
 
 def _open_flags(wanted: int) -> int:

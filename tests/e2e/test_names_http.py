@@ -50,7 +50,7 @@ def test_other_hosts_and_unknown_names_are_refused(named, names_port):
     assert status == 404
     assert "front" in text
     named.docker("stop", "-t", "0", "front")
-    assert get(names_port, "front.hostvm.localhost")[0] == 404
+    eventually(lambda: get(names_port, "front.hostvm.localhost")[0] == 404, "its name goes with the container")
     named.docker("start", "front")
     eventually(lambda: get(names_port, "front.hostvm.localhost")[0] == 200, "the container is back at its name")
 

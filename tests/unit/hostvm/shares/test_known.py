@@ -81,3 +81,16 @@ def test_a_containers_build_is_not_acted_out_file_by_file():
     assert budget.within([("A", "/w/c"), ("M", "/s/c")]) == [("M", "/s/c")]
     now[0] = 11.0
     assert budget.within([("A", "/w/c")]) == [("A", "/w/c")]
+
+
+def test_what_the_guest_is_making_is_never_hidden_from_it(tmp_path):
+    """The watcher may be quicker than the server that makes the file, or see it while it is still being written."""
+    known, path = Known(), str(tmp_path / "file")
+    known.foresee(path, there=True)
+    (tmp_path / "file").write_text("half")
+    assert act_of("added", path, "/w/file", known, served_here=True) == ("M", "/w/file")
+    assert not known.acting(path, CREATED)
+    known.foresee(path, there=False)
+    (tmp_path / "file").unlink()
+    assert act_of("deleted", path, "/w/file", known, served_here=True) is None
+    assert not known.acting(path, DELETED)
