@@ -40,7 +40,6 @@ def launcher(program: str, command: Sequence[str], machine: str, platform: str =
     if platform == "win32":
         quoted = " ".join(f'"{word.replace("%", "%%")}"' for word in words)
         return f"{program}.cmd", f"@rem {about}\r\n@{quoted} %*\r\n".encode()
-    import shlex
 
     return program, f'#!/bin/sh\n# {about}\nexec {shlex.join(words)} "$@"\n'.encode("utf-8", "surrogateescape")
 
