@@ -37,7 +37,7 @@ bench: ## boot, command and port figures beside reference points; writes docs/be
 	@$(PY) benchmarks/cli.py
 	@$(PY) benchmarks/ports.py
 	@$(PY) benchmarks/shares.py
-	@$(PY) benchmarks/images.py
+	@$(PY) benchmarks/artefacts.py
 
 clean: ## the virtual environment, tools and caches of this checkout
 	rm -rf .venv .tools build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,6 +1,6 @@
 """Guest images as artefacts: export, import, push and pull, beside skopeo and the standard library.
 
-    .venv/bin/python benchmarks/images.py [IMAGE] [ROUNDS]
+    .venv/bin/python benchmarks/artefacts.py [IMAGE] [ROUNDS]
 
 IMAGE is a folder of the image store; default: the newest image in HOSTVM_CACHE. Needs Debian's docker-registry in
 .tools/bin, and skopeo for its row. Every command is a process of its own; its peak memory is what the kernel says.
