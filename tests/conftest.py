@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import tempfile
 import time
 import warnings
@@ -35,6 +36,7 @@ def pytest_configure(config: pytest.Config) -> None:
     A folder that is set already (a CI job's) is used as it is and kept. The cache of packages and images is the
     exception: unless set, it is the checkout's build folder, so that a second run does not download again.
     """
+    _hear_signals()
     config.stash[_SCRATCH] = scratch = Path(tempfile.mkdtemp(prefix="hv-", dir="/tmp" if os.name == "posix" else None))
     os.environ.setdefault("HOSTVM_HOME", str(scratch / "home"))
     os.environ.setdefault("HOSTVM_RUN", str(scratch / "run"))
@@ -42,6 +44,14 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["DOCKER_CONFIG"] = str(scratch / "docker")  # starts write contexts there
     for name in ("HOSTVM_MACHINE", "HOSTVM_CLIENT", "DOCKER_HOST", "DOCKER_CONTEXT"):
         os.environ.pop(name, None)
+
+
+def _hear_signals() -> None:
+    """Programs that tests start hear every signal, even where the run itself was started with some ignored (nohup)."""
+    for name in ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
