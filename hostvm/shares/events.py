@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from hostvm.shares.known import CHANGED, CREATED, DELETED, Known
+from hostvm.shares.known import CHANGED, DELETED, Known
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -73,10 +73,10 @@ def act_of(change: str, path: str, inside: str, known: Known, *, served_here: bo
     if not there:
         known.begin(path, DELETED)
         return ("D", inside)
+    # A creation too: hiding the new file for a moment, so that it could be made, would be in the way of its users.
+    known.begin(path, CHANGED)
     if change != "added" or known_there:
-        known.begin(path, CHANGED)
         return ("M", inside)
-    known.begin(path, CREATED)
     return ("CD" if os.path.isdir(path) else "CF", inside)  # noqa: PTH112 - text throughout
 
 

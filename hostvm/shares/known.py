@@ -2,8 +2,8 @@
 
 The guest hears of its own changes from its own kernel. Changes made on this computer are made known by acting them
 out in the guest (`hostvm.shares.events`); for the moment of such an act the server plays along, so that the guest's
-kernel tells its watchers "created" of a file that is there already and "deleted" of one that is gone, while nothing
-on this computer is touched.
+kernel tells its watchers "changed" of a file that is there and "deleted" of one that is gone, while nothing on this
+computer is touched.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TypeAlias
 State: TypeAlias = "tuple[int, int, int] | None"
 """Modification time in ns, size, inode; None: there is nothing."""
 
-CREATED, CHANGED, DELETED = "C", "M", "D"
+CHANGED, DELETED = "M", "D"
 _SOON: State = (-1, -1, -1)
 _MOST = 20_000
 _ACT_SECONDS = 1.0

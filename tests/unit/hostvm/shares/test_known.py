@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from hostvm.shares.events import Budget, act_of, escaped
-from hostvm.shares.known import CHANGED, CREATED, DELETED, Known
+from hostvm.shares.known import CHANGED, DELETED, Known
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="these are POSIX paths")
 
@@ -51,11 +51,11 @@ def test_files_in_a_folder_do_not_make_it_new(known, tmp_path):
 
 
 def test_an_act_has_its_moment(known, monkeypatch):
-    known.begin("/a", CREATED)
+    known.begin("/a", CHANGED)
     assert not known.acting("/a", DELETED)
-    assert known.acting("/a", CREATED)
-    assert known.acting("/a", CREATED, end=True)
-    assert not known.acting("/a", CREATED)
+    assert known.acting("/a", CHANGED)
+    assert known.acting("/a", CHANGED, end=True)
+    assert not known.acting("/a", CHANGED)
     known.begin("/a", CHANGED)
     later = __import__("time").monotonic() + 2
     monkeypatch.setattr("hostvm.shares.known.time.monotonic", lambda: later)
@@ -89,7 +89,6 @@ def test_what_the_guest_is_making_is_never_hidden_from_it(tmp_path):
     known.foresee(path, there=True)
     (tmp_path / "file").write_text("half")
     assert act_of("added", path, "/w/file", known, served_here=True) == ("M", "/w/file")
-    assert not known.acting(path, CREATED)
     known.foresee(path, there=False)
     (tmp_path / "file").unlink()
     assert act_of("deleted", path, "/w/file", known, served_here=True) is None
