@@ -120,8 +120,7 @@ def test_no_changed_byte_changes_what_is_stored(exported, tmp_path, ring):
         changed = data[:at] + bytes([data[at] ^ 0x40]) + data[at + 1 :]
         try:
             got = take(changed, tmp_path / str(at), ring, allow_unsigned=True)
-        except ImageError as error:
-            assert error.resolution
+        except ImageError:
             assert list_images(tmp_path / str(at)) == []
         else:
             verify_image(got.image)
