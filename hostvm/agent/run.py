@@ -24,7 +24,7 @@ from hostvm.platform.local import LocalListener
 from hostvm.ssh.connection import import_paramiko
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from hostvm.agent.accept import Listener
     from hostvm.agent.config import AgentConfig
@@ -122,7 +122,7 @@ def _serve(
             if sys.platform != "win32" or len(listeners) > 1:
                 facts["docker_host"] = docker_address(config.run_dir)
         log(f"agent of {config.name} begins")
-        _stop_on_signals(life)
+        undo.enter_context(_stopped_by_signals(life))
         import_paramiko()  # while the guest boots
         life.run()
     log("agent ends")
@@ -149,10 +149,21 @@ def _as_oserror(connect: Callable[[], SshStream]) -> SshStream:
         raise ConnectionError(error.brief) from error
 
 
-def _stop_on_signals(life: Life) -> None:
+@contextlib.contextmanager
+def _stopped_by_signals(life: Life) -> Iterator[None]:
+    """SIGTERM and SIGINT end the agent in order, a hang-up means nothing to it; afterwards all is as before."""
     if threading.current_thread() is not threading.main_thread():
+        yield
         return
-    for name in ("SIGTERM", "SIGINT"):
-        signal.signal(getattr(signal, name), lambda *_: life.stop())
-    if hasattr(signal, "SIGHUP"):
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    handlers: dict[str, Any] = dict.fromkeys(("SIGTERM", "SIGINT"), lambda *_: life.stop())
+    handlers["SIGHUP"] = signal.SIG_IGN
+    before = {
+        number: signal.signal(number, handler)
+        for name, handler in handlers.items()
+        if (number := getattr(signal, name, None)) is not None
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -246,8 +246,11 @@ def test_another_host_key_is_told_at_once(own_agent, tmp_path):
 
 def test_agent_that_never_sees_a_machine_says_so(own_agent, monkeypatch):
     monkeypatch.setattr("hostvm.agent.life._APPEARS_WITHIN", 0.2)
+    numbers = [signal.SIGHUP, signal.SIGINT, signal.SIGTERM]
+    handlers = [signal.getsignal(number) for number in numbers]
     assert run_agent(replace(own_agent.config, ssh_port=free_port()), Parts(), lambda: False) == 0
     assert "the machine is off" in own_agent.log.read_text()
+    assert [signal.getsignal(number) for number in numbers] == handlers, "whoever called it hears signals as before"
 
 
 def test_preparations_run_once_the_data_is_there_and_before_ready(own_agent):
