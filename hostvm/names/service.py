@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from hostvm.agent.service import Host
     from hostvm.guest import Guest, GuestStream
-    from hostvm.names.route import Router
+    from hostvm.names.route import Router, Target
 
 _TAKE_OVER = 3.0
 _HEAD_SECONDS = 30.0
@@ -136,19 +136,25 @@ class NamesService:
     def _own(self, labels: Sequence[str]) -> GuestStream | None:
         guest = self._guest
         assert guest is not None, "started before it listens"
-        try:
-            target = self._router.find(guest, labels)
-        except OSError as fault:
-            raise BadRequestError(502, f"the engine of machine {self._machine} does not answer: {fault}") from fault
+        target = self._find(guest, labels)
         if target is None:
             return None
         try:
             return guest.open_tcp(target.host, target.port)
         except OSError as fault:
+            # The engine lists a container for a moment after it stopped, and what then answers is only silence.
+            if self._find(guest, labels) is None:
+                return None
             name = ".".join(labels)
             raise BadRequestError(
                 502, f"container {name} does not answer at its port {target.port}; another: label hostvm.http.port"
             ) from fault
+
+    def _find(self, guest: Guest, labels: Sequence[str]) -> Target | None:
+        try:
+            return self._router.find(guest, labels)
+        except OSError as fault:
+            raise BadRequestError(502, f"the engine of machine {self._machine} does not answer: {fault}") from fault
 
     def _machines(self) -> list[Path]:
         """Run folders of machines with names, the default machine's first: the order must not depend on the agent."""
