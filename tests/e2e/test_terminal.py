@@ -155,10 +155,13 @@ def test_signals_of_the_client_reach_the_container(box, number):
     env = {**os.environ, "HOSTVM_CLIENT": "guest"}
     with subprocess.Popen(words, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as client:
         assert client.stdout is not None
-        assert client.stdout.readline() == "up\n"
-        client.send_signal(number)
-        assert client.stdout.readline() == f"got {name}\n"
-        assert client.wait(60) == 9
+        try:
+            assert client.stdout.readline() == "up\n"
+            client.send_signal(number)
+            assert client.wait(60) == 9
+            assert client.stdout.readline() == f"got {name}\n"
+        finally:
+            client.kill()  # one that did not hear the signal would be waited for without end
 
 
 def test_input_ends_and_pipes_closed_early(box, residents):
