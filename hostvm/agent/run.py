@@ -111,6 +111,7 @@ def _serve(
     host = _Host(ports, log)
     life = Life(config, parts, is_running, host)
     with contextlib.ExitStack() as undo:
+        undo.enter_context(_stopped_by_signals(life))  # first, so that it lasts until all is closed
         undo.callback(ports.close)
         server = Server(config, life, ports, log, facts, parts)
         undo.callback(server.close)
@@ -122,7 +123,6 @@ def _serve(
             if sys.platform != "win32" or len(listeners) > 1:
                 facts["docker_host"] = docker_address(config.run_dir)
         log(f"agent of {config.name} begins")
-        undo.enter_context(_stopped_by_signals(life))
         import_paramiko()  # while the guest boots
         life.run()
     log("agent ends")
