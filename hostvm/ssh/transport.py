@@ -67,6 +67,9 @@ class GuestChannel(Channel):
         self.open_failure: str | None = None
         self.abandoned = False
 
+    def _set_transport(self, transport: GuestTransport) -> None:
+        super()._set_transport(_Outlet(transport))  # type: ignore[misc]
+
     def handle_request(self, message: Message) -> None:
         """A CHANNEL_REQUEST from the guest; peeks at its name, then lets paramiko answer the ones it knows."""
         start = message.packet.tell()
@@ -86,6 +89,30 @@ class GuestChannel(Channel):
         message = _message(common.cMSG_CHANNEL_REQUEST, self.remote_chanid, kind, reply, *fields)
         if not self.closed and self.transport is not None:
             self.transport._send_user_message(message)  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+class _Outlet:
+    """A channel's view of its transport: nothing of the channel is sent after its CLOSE.
+
+    paramiko makes a message under the channel's lock and sends it after letting go of that, so another thread's
+    CLOSE may overtake it; sshd ends the whole connection for a message on a channel that is gone.
+    """
+
+    def __init__(self, transport: GuestTransport) -> None:
+        self._transport = transport
+        self._sending = threading.Lock()
+        self._closed = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def _send_user_message(self, message: Message) -> None:
+        if self._transport.put_off(message, self._send_user_message):
+            return
+        with self._sending:
+            if not self._closed:
+                self._closed = message.asbytes()[:1] == common.cMSG_CHANNEL_CLOSE
+                self._transport._send_user_message(message)  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 class GuestTransport(paramiko.Transport):
@@ -112,12 +139,14 @@ class GuestTransport(paramiko.Transport):
         # last messages always find it and its number can be forgotten afterwards.
         self._open: dict[int, GuestChannel] = {}
         self._pong = threading.Event()
+        self._put_off: list[tuple[Callable[[Message], None], Message]] = []
         self._spare: GuestChannel | None = None
         self._listening: dict[str, Callable[[GuestChannel], None]] = {}
         handlers: dict[int, Callable[[Message], None]] = self._handler_table  # type: ignore[attr-defined]
         handlers[common.MSG_CHANNEL_OPEN_SUCCESS] = self._open_succeeded
         handlers[common.MSG_CHANNEL_OPEN_FAILURE] = self._open_failed
         handlers[common.MSG_CHANNEL_OPEN] = self._opened_by_guest
+        handlers[common.MSG_NEWKEYS] = self._keys_exchanged
         handlers[common.MSG_REQUEST_SUCCESS] = self._answered
         handlers[common.MSG_REQUEST_FAILURE] = self._answered
 
@@ -157,7 +186,7 @@ class GuestTransport(paramiko.Transport):
             self.channel_events[number] = channel.answered
             self.channels_seen[number] = True
             self._open[number] = channel
-            channel._set_transport(self)  # type: ignore[attr-defined]  # noqa: SLF001
+            channel._set_transport(self)  # noqa: SLF001
             channel._set_window(WINDOW, PACKET)  # type: ignore[attr-defined]  # noqa: SLF001
         if not self.is_active():
             self._unlink_channel(number)
@@ -198,6 +227,16 @@ class GuestTransport(paramiko.Transport):
             self._send_user_message(message)  # type: ignore[attr-defined]
         except (EOFError, OSError, paramiko.SSHException) as error:
             raise ConnectionError("the ssh connection was lost") from error
+
+    def put_off(self, message: Message, send: Callable[[Message], None]) -> bool:
+        """Whether `message` must wait for new keys without its sender; `send` is called with it when they are there.
+
+        The reader itself cannot wait for a key exchange, which it is the one to carry out.
+        """
+        if threading.current_thread() is not self or self.clear_to_send.is_set():
+            return False
+        self._put_off.append((send, message))
+        return True
 
     def ping(self, timeout: float) -> bool:
         """Whether sshd answers within `timeout` seconds; any answer counts, OpenSSH's is a refusal."""
@@ -256,11 +295,20 @@ class GuestTransport(paramiko.Transport):
             self._channels.put(number, channel)  # type: ignore[attr-defined]
             self.channels_seen[number] = True
             self._open[number] = channel
-            channel._set_transport(self)  # type: ignore[attr-defined]  # noqa: SLF001
+            channel._set_transport(self)  # noqa: SLF001
             channel._set_window(WINDOW, PACKET)  # type: ignore[attr-defined]  # noqa: SLF001
             channel._set_remote_channel(theirs, window, packet)  # type: ignore[attr-defined]  # noqa: SLF001
-        self._send_message(_message(common.cMSG_CHANNEL_OPEN_SUCCESS, theirs, number, WINDOW, PACKET))  # type: ignore[attr-defined]
+        # Through the channel, so that it waits for a key exchange and comes before all else of this channel.
+        channel.transport._send_user_message(  # type: ignore[union-attr]  # noqa: SLF001
+            _message(common.cMSG_CHANNEL_OPEN_SUCCESS, theirs, number, WINDOW, PACKET)
+        )
         threading.Thread(target=serve, args=(channel,), name="from-guest", daemon=True).start()
+
+    def _keys_exchanged(self, message: Message) -> None:
+        self._parse_newkeys(message)  # type: ignore[attr-defined]
+        waiting, self._put_off = self._put_off, []
+        for send, late in waiting:
+            send(late)
 
     def _answered(self, message: Message) -> None:
         del message

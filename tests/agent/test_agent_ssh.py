@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from agent_rig import connect_to, until
+from paramiko import common
+from paramiko.message import Message
 
 from hostvm.checks import Check, run_checks
 from hostvm.errors import GuestTimeout, MachineError, SshError
@@ -234,6 +236,46 @@ def test_many_programs_at_once_leave_one_spare_channel(guest):
     with ThreadPoolExecutor(20) as pool:
         assert {done.stdout for done in pool.map(lambda _: guest.run(["echo", "x"]), range(60))} == {b"x\n"}
     until(lambda: set(guest._transport._open) == {guest._transport._spare.chanid})
+
+
+def test_what_a_channel_says_after_its_end_is_not_sent(guest):
+    process = guest.stream(["true"])
+    channel = process._channel
+    with channel.lock:
+        late = channel._send_eof()
+    assert late is not None
+    until(lambda: channel.closed)
+    assert guest.ping(5)  # by now sshd has the channel's CLOSE, too, and its number is free
+    channel.transport._send_user_message(late)
+    channel.transport._send_user_message(_window_adjust(channel, 1))
+    assert guest.ping(5)
+    assert guest.run(["echo", "lives"]).stdout == b"lives\n"
+
+
+def _window_adjust(channel, size):
+    message = Message()
+    message.add_byte(common.cMSG_CHANNEL_WINDOW_ADJUST)
+    message.add_int(channel.remote_chanid)
+    message.add_int(size)
+    return message
+
+
+def test_keys_are_renewed_while_channels_open_and_close(guest, monkeypatch):
+    exchanges = []
+    handlers = guest._transport._handler_table
+    renewed = handlers[common.MSG_NEWKEYS]
+    monkeypatch.setitem(handlers, common.MSG_NEWKEYS, lambda message: (exchanges.append(1), renewed(message)))
+    guest._transport.packetizer.REKEY_BYTES = 100_000
+
+    def work(number):
+        size = 30_000 * (number % 5)
+        data = bytes(size)
+        return guest.run(["cat"], stdin=data, timeout=30).stdout == data
+
+    with ThreadPoolExecutor(20) as pool:
+        assert all(pool.map(work, range(100)))
+    assert len(exchanges) > 20
+    assert guest.ping(5)
 
 
 def test_ping_and_end_of_the_connection(sshd):
