@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 # The slowest sound boot seen under emulation took 15 s; a loaded computer may need several times that.
 BOOT_SECONDS = 180.0
+# Longer than the agent waits, which then says what kept the guest and shows its console.
+_HEAR_WHY_SECONDS = 15.0
 _PORT_TRIES = 5
 
 
@@ -76,7 +78,7 @@ def start_machine(paths: MachinePaths, progress: Progress, engine: BootEngine) -
         else:
             spawn_agent(_agent_config(paths, spec, state, engine.socket, guest_env(paths.run_dir)))
         with progress.step(f"start {paths.name}"):
-            wait_ready(paths.run_dir, time.monotonic() + BOOT_SECONDS, progress)
+            wait_ready(paths.run_dir, time.monotonic() + BOOT_SECONDS + _HEAR_WHY_SECONDS, progress)
         save_state(paths, replace(state, wanted_off=False))
         undo.pop_all()
     return time.monotonic() - began

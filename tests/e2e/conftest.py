@@ -16,10 +16,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from machines import HOSTVM, hostvm, run, running_machine, succeed  # a helper beside this file
+from machines import HOSTVM, hostvm, last_lines, run, running_machine, succeed  # a helper beside this file
 
 ROOT = Path(__file__).parent.parent.parent
-_TAIL = 12 * 1024
 _numbers = count(1)
 
 
@@ -30,8 +29,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
     machines = Path(os.environ["HOSTVM_HOME"], "machines")
     if report.failed and machines.is_dir():
         for log in sorted(path for name in ("console.log", "agent.log") for path in machines.glob(f"*/{name}")):
-            lines = log.read_bytes()[-_TAIL:].decode(errors="replace").splitlines()[-40:]
-            report.sections.append((f"last lines of {log.parent.name}/{log.name}", "\n".join(lines)))
+            report.sections.append((f"last lines of {log.parent.name}/{log.name}", last_lines(log)))
     return report
 
 

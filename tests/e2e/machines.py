@@ -172,12 +172,23 @@ def running_machine(name: str, *options: str, shares: dict[str, Path] | None = N
         machine = Machine(name)
         yield machine
         machine.sdk.close()
+    except BaseException as error:
+        for log in (folders_of(name)[0] / "console.log", folders_of(name)[0] / "agent.log"):
+            error.add_note(f"---- last lines of {log.parent.name}/{log.name}\n{last_lines(log)}")
+        raise
     finally:
         removed = hostvm("rm", "--force", name)
     succeed(removed)
     assert name not in {facts["name"] for facts in json.loads(succeed(hostvm("ls", "--json")))}
     left = [path for path in folders_of(name) if path.exists()]
     assert not left, f"left behind by the machine: {left}"
+
+
+def last_lines(log: Path) -> str:
+    """The last 40 lines of a log, which may be missing."""
+    if not log.is_file():
+        return "(none)"
+    return "\n".join(log.read_bytes()[-12 * 1024 :].decode(errors="replace").splitlines()[-40:])
 
 
 def folders_of(name: str) -> tuple[Path, Path]:
