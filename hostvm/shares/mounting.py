@@ -17,7 +17,11 @@ SECONDS = 20.0
 
 # No word of these is built from a path: all come as arguments.
 _MOUNT = """
-target=$1; shift
+target=$1 round=0; shift
+# The data disk and the guest's own folders on it would hide what lay there before (images/files/guest/.../shares).
+case "$target/" in /root/* | /home/* | /opt/* | /var/*)
+    until [ -e /run/hostvm/marks/services ] || [ $((round += 1)) -gt 200 ]; do busybox usleep 50000; done ;;
+esac
 mkdir -p "$target" && exec "$@" "$target"
 """
 _REMOVE = """

@@ -157,10 +157,10 @@ class Machine:
 
 
 @contextlib.contextmanager
-def running_machine(name: str, *options: str, shares: dict[str, Path] | None = None):
+def running_machine(name: str, *options: str, shares: dict[str, Path | str] | None = None):
     """A machine of this name from `hostvm start` to `hostvm rm`, and proof that nothing of it is left.
 
-    :param shares: a folder for each kind of share that it is to have.
+    :param shares: a folder for each kind of share that it is to have; as text, SRC:DST.
     """
     try:
         if shares:

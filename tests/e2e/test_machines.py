@@ -115,11 +115,14 @@ def fetch(port: int) -> bytes:
 
 def proxies_of(own) -> str:
     """What the guest's programs and its docker client know of proxies."""
-    return own.shell("sh", "-c", "env | grep -i _proxy; grep -i proxy /root/.docker/config.json; true")
+    return own.shell("sh", "-c", "env | grep -i _proxy; grep -i proxy ~/.docker/config.json; true")
 
 
-def test_restart_keeps_images_containers_and_identity(unique):
-    with running_machine(unique("life")[:24], "--cpus", "2", "--memory", "1GiB") as own:
+def test_restart_keeps_images_containers_and_identity(unique, tmp_path):
+    (tmp_path / "mark").write_text("of this computer")
+    shares = {"9p": f"{tmp_path}:/home/anna"}
+    with running_machine(unique("life")[:24], "--cpus", "2", "--memory", "1GiB", shares=shares) as own:
+        assert own.shell("cat", "/home/anna/mark") == "of this computer"
         own.hostvm("image", "base", "busybox:latest")
         own.docker("run", "--name", "one", "busybox", "sh", "-c", "echo kept > /note")
         before = json.loads(succeed(hostvm("inspect", own.name)))
@@ -129,6 +132,7 @@ def test_restart_keeps_images_containers_and_identity(unique):
         assert (refused.status, own.boot_id()) == (2, first_boot), refused.err
         succeed(hostvm("restart", own.name, env={"https_proxy": "http://[::1]:9/?odd='%20$x"}))
         assert proxies_of(own).count("http://10.0.2.2:9/?odd='%20$x") == 3, "upper case, lower case, client"
+        assert own.shell("cat", "/home/anna/mark") == "of this computer", "the guest's own /home is under it"
         after = json.loads(succeed(hostvm("inspect", own.name)))
         assert own.boot_id() != first_boot
         assert after["made"] == before["made"], "identity, ports and image are kept"
