@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from hostvm.agent.client import run_in_guest
 from hostvm.agent.pipe import GuestPipe
 from hostvm.errors import MachineError
+from hostvm.guest import GUEST_HOME
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,7 +91,7 @@ def _renamed(member: str, base: str, name: str) -> str:
 
 def _guest_place(path: str) -> str:
     """Absolute; a trailing slash stays, since it says "a folder"."""
-    return path if path.startswith("/") else posixpath.join("/root", path)
+    return path if path.startswith("/") else posixpath.join(GUEST_HOME, path)
 
 
 def _in_guest(run_dir: Path, path: str) -> str:

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+GUEST_HOME = "/var/lib/hostvm/root"
+"""Home of the guest's root; at /root, which shows the same, a folder of this computer may be mounted."""
+
 
 @dataclass(frozen=True, slots=True)
 class Completed:
