@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 import psutil
 from measure import BootTimes, measure, power_off, powered_on
 
-from hostvm.drivers.qemu.argv import PID_FILE, HostFacts, build_argv
+from hostvm.drivers.qemu.argv import PID_FILE, QUICK_BIOS, HostFacts, build_argv
 from hostvm.files import private_folder
 from hostvm.machines.domain import make_domain
 from hostvm.net.plan import plan_network
 from hostvm.paths import MachinePaths
+from hostvm.qemu_binary import has_firmware
 from hostvm.spec import load_spec
 from hostvm.ssh.keys import load_keys
 from hostvm.state import load_state
@@ -57,7 +58,9 @@ def argv(name: str, host: Host) -> list[str]:
     private_folder(paths.run_dir)
     files = {**plan.seed(), **find_engine(spec.engine).seed(spec, plan)}
     domain = make_domain(paths, spec, state, files, NullProgress(), remote=False)
-    return build_argv(domain, HostFacts(host.version))
+    return build_argv(
+        domain, HostFacts(host.version, quick_bios=has_firmware(domain.qemu, domain.firmware, QUICK_BIOS))
+    )
 
 
 def boot_bare(name: str, host: Host) -> BootTimes:

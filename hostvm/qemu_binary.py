@@ -124,6 +124,13 @@ def complete_qemu(arch: str, cache: Path, progress: Progress) -> QemuBinary:
     return qemu
 
 
+def has_firmware(qemu: Path, folders: Iterable[Path], name: str) -> bool:
+    """Whether QEMU has a file of this name among its firmware, looked for where the usual builds keep it."""
+    program = qemu.resolve()
+    usual = (program.parent.parent / "share" / "qemu", program.parent / "share")
+    return any((folder / name).is_file() for folder in (*folders, *usual))
+
+
 def _own_firmware(qemu: Path) -> tuple[Path, ...]:
     """The wheel's QEMU does not look beside itself."""
     folder = qemu.parent / "share" / "qemu"

@@ -28,6 +28,9 @@ LOG_FILE = "qemu.log"
 NETWORK = "net0"
 """The id of the user-mode network."""
 
+QUICK_BIOS = "qboot.rom"
+"""QEMU's small firmware for direct kernel boot: emulated, the kernel begins some 0.25 s sooner than with SeaBIOS."""
+
 
 @dataclass(frozen=True, slots=True)
 class HostFacts:
@@ -36,11 +39,13 @@ class HostFacts:
     :param version: QEMU's.
     :param qmp_fd: a listening Unix socket that QEMU inherits; without it (Windows) QEMU makes its own.
     :param intel_mac: reports that `-cpu host` needs a flag taken away.
+    :param quick_bios: QEMU has `QUICK_BIOS`.
     """
 
     version: tuple[int, int, int]
     qmp_fd: int | None = None
     intel_mac: bool = False
+    quick_bios: bool = False
 
 
 def build_argv(domain: DomainSpec, facts: HostFacts) -> list[str]:
@@ -50,7 +55,7 @@ def build_argv(domain: DomainSpec, facts: HostFacts) -> list[str]:
         *firmware_options(domain.firmware),
         *_identity(domain),
         *_board(domain, facts),
-        *_boot(domain),
+        *_boot(domain, facts),
         *_monitor(domain, facts),
         *_disk("root", "raw", domain.root_image, readonly=True),
         *_disk("data", "qcow2", domain.data_disk, readonly=False),
@@ -91,8 +96,11 @@ def _memory(domain: DomainSpec, mib: int) -> str:
     return f"memory-backend-ram,id=ram,size={mib}M"
 
 
-def _boot(domain: DomainSpec) -> list[str]:
+def _boot(domain: DomainSpec, facts: HostFacts) -> list[str]:
+    # Under an accelerator it would save nothing that is felt, and was not tried.
+    quick = facts.quick_bios and (domain.arch, domain.accel) == ("amd64", "tcg")
     return [
+        *(["-bios", QUICK_BIOS] if quick else []),
         "-kernel", str(domain.kernel),
         "-initrd", str(domain.initramfs),
         "-append", hardware.with_parameters(domain.cmdline, domain.arch, domain.accel),

@@ -13,10 +13,10 @@ from hostvm.drivers.base import DomainState, Features
 from hostvm.drivers.consoles import rotate_console
 from hostvm.drivers.hostfwd import Hostfwd
 from hostvm.drivers.qemu import unix_socket
-from hostvm.drivers.qemu.argv import LOG_FILE, NETWORK, PID_FILE, QMP_SOCKET, HostFacts, build_argv
+from hostvm.drivers.qemu.argv import LOG_FILE, NETWORK, PID_FILE, QMP_SOCKET, QUICK_BIOS, HostFacts, build_argv
 from hostvm.drivers.qemu.qmp import Qmp, QmpGoneError
 from hostvm.errors import DriverError, PortTaken
-from hostvm.qemu_binary import inspect_qemu
+from hostvm.qemu_binary import has_firmware, inspect_qemu
 from hostvm.shares.virtiofsd import daemon_argv, find_virtiofsd
 
 if TYPE_CHECKING:
@@ -126,8 +126,9 @@ class QemuDriver:
 
     def _spawn(self, domain: DomainSpec, undo: contextlib.ExitStack) -> ProcessId:
         version = inspect_qemu(domain.qemu, domain.arch).version
+        quick_bios = has_firmware(domain.qemu, domain.firmware, QUICK_BIOS)
         if sys.platform == "win32":
-            argv = build_argv(domain, HostFacts(version))
+            argv = build_argv(domain, HostFacts(version, quick_bios=quick_bios))
             started = process.spawn_detached(argv, self._log)
             undo.callback(process.kill, started)
             return started
@@ -137,7 +138,8 @@ class QemuDriver:
         # QEMU gets a socket that listens already: nobody has to wait for it to appear, and connecting to a QEMU
         # that fails ends at once.
         with unix_socket.listen(self._qmp) as listener:
-            facts = HostFacts(version, listener.fileno(), intel_mac=sys.platform == "darwin")
+            intel_mac = sys.platform == "darwin"
+            facts = HostFacts(version, listener.fileno(), intel_mac=intel_mac, quick_bios=quick_bios)
             started = process.spawn_detached(build_argv(domain, facts), self._log, pass_fds=[listener.fileno()])
             undo.callback(process.kill, started)
             return started

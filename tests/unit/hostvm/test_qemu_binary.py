@@ -194,3 +194,16 @@ def test_firmware_that_a_wheel_lacks_is_fetched(says, tmp_path, monkeypatch):
     assert qemu_binary.complete_qemu("amd64", tmp_path / "cache", NullProgress()).firmware == (own, rom.parent)
     (own / "pvh.bin").write_text("")
     assert qemu_binary.complete_qemu("amd64", tmp_path / "cache", NullProgress()).firmware == (own,)
+
+
+@pytest.mark.parametrize("place", ["share/qemu", "bin/share", "told"])
+def test_firmware_is_looked_for_where_builds_keep_it(place, tmp_path):
+    qemu = tmp_path / "bin" / "qemu-system-x86_64"
+    qemu.parent.mkdir()
+    qemu.touch()
+    told = [tmp_path / "told"]
+    assert not qemu_binary.has_firmware(qemu, told, "qboot.rom")
+    (tmp_path / place).mkdir(parents=True)
+    (tmp_path / place / "qboot.rom").touch()
+    assert qemu_binary.has_firmware(qemu, told, "qboot.rom")
+    assert not qemu_binary.has_firmware(qemu, told, "other.rom")

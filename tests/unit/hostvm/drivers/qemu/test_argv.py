@@ -9,7 +9,7 @@ from hostvm.drivers.qemu.argv import HostFacts, build_argv
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the golden files hold POSIX paths")
 
-LINUX = HostFacts((7, 2, 22), qmp_fd=5)
+LINUX = HostFacts((7, 2, 22), qmp_fd=5, quick_bios=True)
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,10 @@ def test_whole_command_line(golden, make_domain, arch, accel, facts):
 def test_whole_command_line_with_shares(golden, make_domain, shared_as, kind):
     argv = build_argv(make_domain(shares=shared_as(kind)), LINUX)
     golden(f"shares-{kind}.txt", "\n".join(map(shlex.quote, argv)) + "\n")
+
+
+def test_without_the_small_firmware_qemu_takes_its_own(make_domain):
+    assert "-bios" not in build_argv(make_domain("amd64", "tcg"), HostFacts((7, 2, 22)))
 
 
 def test_memory_is_rounded_up_to_whole_mebibytes(make_domain):
