@@ -120,9 +120,10 @@ def proxies_of(own) -> str:
 
 def test_restart_keeps_images_containers_and_identity(unique, tmp_path):
     (tmp_path / "mark").write_text("of this computer")
-    shares = {"9p": f"{tmp_path}:/home/anna"}
-    with running_machine(unique("life")[:24], "--cpus", "2", "--memory", "1GiB", shares=shares) as own:
-        assert own.shell("cat", "/home/anna/mark") == "of this computer"
+    sizes = ("--cpus", "2", "--memory", "1GiB", "--mount", "none")
+    with running_machine(unique("life")[:24], *sizes, shares={"9p": f"{tmp_path}:/root"}) as own:
+        assert own.shell("cat", "/root/mark") == "of this computer"
+        own.shell("sh", "-c", "touch ~/of-the-guest")
         own.hostvm("image", "base", "busybox:latest")
         own.docker("run", "--name", "one", "busybox", "sh", "-c", "echo kept > /note")
         before = json.loads(succeed(hostvm("inspect", own.name)))
@@ -132,7 +133,9 @@ def test_restart_keeps_images_containers_and_identity(unique, tmp_path):
         assert (refused.status, own.boot_id()) == (2, first_boot), refused.err
         succeed(hostvm("restart", own.name, env={"https_proxy": "http://[::1]:9/?odd='%20$x"}))
         assert proxies_of(own).count("http://10.0.2.2:9/?odd='%20$x") == 3, "upper case, lower case, client"
-        assert own.shell("cat", "/home/anna/mark") == "of this computer", "the guest's own /home is under it"
+        assert own.shell("cat", "/root/mark") == "of this computer", "the guest's own /root is under it"
+        own.shell("sh", "-c", "test -e ~/of-the-guest")
+        assert [path.name for path in tmp_path.iterdir()] == ["mark"], "root's own home is not this computer's"
         after = json.loads(succeed(hostvm("inspect", own.name)))
         assert own.boot_id() != first_boot
         assert after["made"] == before["made"], "identity, ports and image are kept"
