@@ -13,6 +13,7 @@ from hostvm.guest import Completed
 from hostvm.ssh.banner import wait_banner
 from hostvm.ssh.command import command_text
 from hostvm.ssh.process import SshProcess, SshStream
+from hostvm.ssh.waiting import WaitingShell
 
 if TYPE_CHECKING:
     import socket
@@ -121,6 +122,7 @@ class Connection:
 
     def __init__(self, transport: GuestTransport) -> None:
         self._transport = transport
+        self._shell = WaitingShell(transport)
 
     def warm_up(self) -> None:
         """Run `true` once: sshd sets TCP_NODELAY only with a connection's first program.
@@ -214,8 +216,10 @@ class Connection:
         pty: Pty | None,
     ) -> SshProcess:
         text = command_text(argv, env, cwd)
+        if pty is None and (waiting := self._shell.take(text)) is not None:
+            return SshProcess(waiting, has_pty=False, when_closed=self._shell.prepare)
         try:
-            channel = self._transport.take_session()
+            channel = self._transport.open_guest_channel("session")
         except OSError as error:
             raise SshError(
                 "the guest did not start a program",
@@ -226,7 +230,7 @@ class Connection:
         if pty is not None:
             channel.request("pty-req", pty.term, pty.columns, pty.rows, 0, 0, b"\0", reply=True)
         channel.request("exec", text, reply=True)
-        self._transport.prepare_session()
+        self._shell.prepare()
         return SshProcess(channel, has_pty=pty is not None)
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from hostvm.errors import SshError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hostvm.ssh.transport import GuestChannel
 
 # Less than ssh's 32 KiB packet, so that one send is one packet and nothing is copied twice.
@@ -61,9 +63,10 @@ class SshStream(_ChannelWriter):
 class SshProcess(_ChannelWriter):
     """Implements `hostvm.guest.GuestProcess`."""
 
-    def __init__(self, channel: GuestChannel, *, has_pty: bool) -> None:
+    def __init__(self, channel: GuestChannel, *, has_pty: bool, when_closed: Callable[[], None] = lambda: None) -> None:
         super().__init__(channel)
         self._has_pty = has_pty
+        self._when_closed = when_closed
 
     def write_stdin(self, data: bytes) -> None:
         """See `GuestProcess.write_stdin`."""
@@ -116,3 +119,4 @@ class SshProcess(_ChannelWriter):
         if not self._channel.closed and not self._channel.status_event.is_set():
             self.signal("HUP")
         self._channel.close()
+        self._when_closed()

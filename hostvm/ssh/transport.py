@@ -65,6 +65,7 @@ class GuestChannel(Channel):
         self.reader_gone = False
         self.answered = threading.Event()  # the guest's answer to its opening
         self.open_failure: str | None = None
+        self.when_open: Callable[[GuestChannel], None] | None = None
         self.abandoned = False
 
     def _set_transport(self, transport: GuestTransport) -> None:
@@ -140,7 +141,6 @@ class GuestTransport(paramiko.Transport):
         self._open: dict[int, GuestChannel] = {}
         self._pong = threading.Event()
         self._put_off: list[tuple[Callable[[Message], None], Message]] = []
-        self._spare: GuestChannel | None = None
         self._listening: dict[str, Callable[[GuestChannel], None]] = {}
         handlers: dict[int, Callable[[Message], None]] = self._handler_table  # type: ignore[attr-defined]
         handlers[common.MSG_CHANNEL_OPEN_SUCCESS] = self._open_succeeded
@@ -159,29 +159,20 @@ class GuestTransport(paramiko.Transport):
         """
         return self._opened(self._begin_channel(kind, *fields), timeout)
 
-    def take_session(self, timeout: float = 30.0) -> GuestChannel:
-        """A session channel: the spare one, without a round trip, or a new one. Raises as `open_guest_channel`."""
-        with self.lock:
-            spare, self._spare = self._spare, None
-        if spare is None or spare.closed or spare.open_failure is not None:
-            spare = self._begin_channel("session")
-        return self._opened(spare, timeout)
+    def begin_session(self, when_open: Callable[[GuestChannel], None]) -> GuestChannel:
+        """Ask for a session channel without waiting; `when_open` is called with it by the reader, if sshd says yes.
 
-    def prepare_session(self) -> None:
-        """Ask for the next `take_session`'s channel without waiting. sshd keeps an idle one for as long as need be."""
-        with contextlib.suppress(ConnectionError):
-            channel = self._begin_channel("session")
-            with self.lock:
-                spare, self._spare = self._spare, channel
-            if spare is not None:  # another thread was as fast
-                spare.abandoned = True
-                if spare.active:
-                    spare.close()
+        :raises ConnectionError: the connection is gone.
+        """
+        return self._begin_channel("session", when_open=when_open)
 
-    def _begin_channel(self, kind: str, *fields: str | int) -> GuestChannel:
+    def _begin_channel(
+        self, kind: str, *fields: str | int, when_open: Callable[[GuestChannel], None] | None = None
+    ) -> GuestChannel:
         with self.lock:
             number = self._next_channel()  # type: ignore[attr-defined]
             channel = GuestChannel(number)
+            channel.when_open = when_open
             self._channels.put(number, channel)  # type: ignore[attr-defined]
             self.channel_events[number] = channel.answered
             self.channels_seen[number] = True
@@ -267,8 +258,12 @@ class GuestTransport(paramiko.Transport):
         channel = self._open.get(message.get_int())
         message.packet.seek(start)
         self._parse_channel_open_success(message)  # type: ignore[attr-defined]
-        if channel is not None and channel.abandoned:
+        if channel is None:
+            return
+        if channel.abandoned:
             channel.close()
+        elif channel.when_open is not None:
+            channel.when_open(channel)
 
     def _open_failed(self, message: Message) -> None:
         # paramiko keeps one exception for all channels, which two failing at once would share.

@@ -207,35 +207,77 @@ def test_channels_are_forgotten(guest, engine):
     transport = guest._transport
     for _ in range(50):
         guest.open_socket(str(engine.path)).close()
-    guest.run(["true"])
-    spare = transport._spare.chanid
-    until(lambda: set(transport._open) == {spare} and not transport.channel_events)
-    assert set(transport.channels_seen) == {spare}
+    shell = waiting_shell(guest)
+    until(lambda: set(transport._open) == {shell.chanid} and not transport.channel_events)
+    assert set(transport.channels_seen) == {shell.chanid}
 
 
-def test_a_program_starts_on_the_spare_channel(guest):
+def waiting_shell(guest):
+    """The channel of the shell that waits in the guest for the next command."""
     guest.run(["true"])
-    spare = guest._transport._spare
-    until(lambda: spare.active)
-    process = guest.stream(["sh", "-c", "exit 7"])
-    assert process._channel is spare
+    until(lambda: guest._shell._channel is not None and guest._shell._begun is guest._shell._channel)
+    return guest._shell._channel
+
+
+def test_a_program_is_begun_by_the_waiting_shell(guest):
+    shell = waiting_shell(guest)
+    process = guest.stream(["sh", "-c", "cat; echo $PPID $0 >&2; exit 7"], env={"A": "1"}, cwd="/usr")
+    assert process._channel is shell
+    process.write_stdin(b"its input")
+    process.close_stdin()
+    assert process.read_stdout(100) == b"its input"
     assert process.wait() == 7
-    assert guest._transport._spare not in (None, spare)
+    process.close()
+    assert waiting_shell(guest) is not shell
+
+
+def test_the_waiting_shell_becomes_the_program(guest):
+    waiting_shell(guest)
+    process = guest.stream(["sleep", "60"])
+    process.signal("USR1")
+    assert process.wait() == 128 + 10
     process.close()
 
 
-def test_a_spare_channel_that_was_closed_is_not_used(guest):
-    guest.run(["true"])
-    spare = guest._transport._spare
-    until(lambda: spare.active)
-    spare.close()
+@pytest.mark.parametrize("words", [["echo", "two\nlines"], ["echo", "grüße"], [b"echo", b"\xff"], ["echo", "x" * 5000]])
+def test_what_a_line_cannot_hold_goes_its_own_way(guest, words):
+    shell = waiting_shell(guest)
+    process = guest.stream(words)
+    assert process._channel is not shell
+    said = b"".join(iter(lambda: process.read_stdout(10000), b""))
+    assert said == (words[1] if isinstance(words[1], bytes) else words[1].encode()) + b"\n"
+    assert process.wait() == 0
+    process.close()
+
+
+@pytest.mark.parametrize("end", ["closed here", "killed there"])
+def test_a_waiting_shell_that_ended_is_not_used(guest, end):
+    shell = waiting_shell(guest)
+    if end == "closed here":
+        shell.close()
+    else:
+        shell.request("signal", "KILL")
+        until(shell.status_event.is_set)
     assert guest.run(["echo", "fresh"]).stdout == b"fresh\n"
+    assert waiting_shell(guest) is not shell
 
 
-def test_many_programs_at_once_leave_one_spare_channel(guest):
+def test_while_nothing_waits_a_program_starts_all_the_same(guest):
+    waiting_shell(guest)
+    first = guest.stream(["cat"])
+    second = guest.stream(["cat"])
+    for process in (first, second):
+        process.write_stdin(b"x")
+        process.close_stdin()
+        assert process.read_stdout(10) == b"x"
+        assert process.wait() == 0
+        process.close()
+
+
+def test_many_programs_at_once_leave_one_waiting_shell(guest):
     with ThreadPoolExecutor(20) as pool:
         assert {done.stdout for done in pool.map(lambda _: guest.run(["echo", "x"]), range(60))} == {b"x\n"}
-    until(lambda: set(guest._transport._open) == {guest._transport._spare.chanid})
+    until(lambda: set(guest._transport._open) == {guest._shell._channel.chanid})
 
 
 def test_what_a_channel_says_after_its_end_is_not_sent(guest):
