@@ -249,7 +249,7 @@ def run_in_guest(run_dir: Path, argv: Sequence[str], *, timeout: float = 60.0) -
 
 
 class LocalStream:
-    """A connection to a local socket, as `hostvm.guest.Stream`."""
+    """A connected socket of this computer, as `hostvm.guest.Stream`."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock

@@ -34,15 +34,13 @@ class DeviceKind(Protocol):
 
     name: str
     fstype: str  # as the guest's mount(8) calls it
+    options: tuple[str, ...]  # what follows `mount -t FSTYPE -o`, besides ro or rw
 
     def qemu_options(self, share: DeviceShare) -> list[str]:
         """The part of QEMU's command line."""
 
     def filesystem(self, share: DeviceShare) -> ET.Element:
         """The `<filesystem>` of libvirt's domain XML (https://libvirt.org/formatdomain.html#filesystems)."""
-
-    def mount_options(self, share: DeviceShare) -> str:
-        """What follows `mount -t FSTYPE -o`."""
 
 
 def device_kind(name: str) -> DeviceKind:
@@ -54,6 +52,11 @@ def device_kind(name: str) -> DeviceKind:
     return kinds[name]
 
 
+def mount_options(share: DeviceShare) -> str:
+    """What follows `mount -t FSTYPE -o`."""
+    return ",".join(("ro" if share.readonly else "rw", *device_kind(share.kind).options))
+
+
 def mount_table(shares: tuple[DeviceShare, ...], *, more: bool) -> str:
     """What the guest's `shares` script reads: a target's line, then `TYPE TAG OPTIONS`.
 
@@ -61,6 +64,5 @@ def mount_table(shares: tuple[DeviceShare, ...], *, more: bool) -> str:
     """
     lines: list[str] = []
     for share in shares:
-        kind = device_kind(share.kind)
-        lines += [share.target, f"{kind.fstype} {share.tag} {kind.mount_options(share)}"]
+        lines += [share.target, f"{device_kind(share.kind).fstype} {share.tag} {mount_options(share)}"]
     return "".join(f"{line}\n" for line in ["wait" if more else "all", *lines])

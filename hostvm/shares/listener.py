@@ -15,6 +15,7 @@ import socket
 import threading
 from typing import TYPE_CHECKING
 
+from hostvm.agent.client import LocalStream
 from hostvm.files import write_atomic
 from hostvm.paths import SHARE_SERVER_JSON
 from hostvm.shares.sftp_server import SftpServer
@@ -29,25 +30,6 @@ if TYPE_CHECKING:
 
 GUEST_VIEW = "10.0.2.2"
 _SECRET_BYTES = 16
-
-
-class _SocketStream:
-    """Implements `hostvm.guest.Stream`."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._socket = sock
-
-    def recv(self, size: int) -> bytes:
-        return self._socket.recv(size)
-
-    def sendall(self, data: bytes) -> None:
-        self._socket.sendall(data)
-
-    def shutdown_write(self) -> None:
-        self._socket.shutdown(socket.SHUT_WR)
-
-    def close(self) -> None:
-        self._socket.close()
 
 
 class ShareListener:
@@ -115,7 +97,7 @@ class ShareListener:
         with contextlib.suppress(OSError):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
-            SftpServer(_SocketStream(connection), self._find).run()
+            SftpServer(LocalStream(connection), self._find).run()
         except Exception as error:  # noqa: BLE001 - one client's request must not end the agent
             self._log(f"shares: a connection ended: {type(error).__name__}: {error}")
             connection.close()

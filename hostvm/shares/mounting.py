@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hostvm.errors import MachineError
-from hostvm.shares.device import device_kind
+from hostvm.shares.device import device_kind, mount_options
 from hostvm.shares.listener import GUEST_VIEW
 
 if TYPE_CHECKING:
@@ -77,8 +77,8 @@ def mount_device(guest: Guest, share: DeviceShare) -> None:
 
     :raises HostvmError: the guest's mount said no.
     """
-    kind = device_kind(share.kind)
-    _mount(guest, share.target, ["mount", "-t", kind.fstype, "-o", kind.mount_options(share), share.tag])
+    fstype = device_kind(share.kind).fstype
+    _mount(guest, share.target, ["mount", "-t", fstype, "-o", mount_options(share), share.tag])
 
 
 def mount_sftp(guest: Guest, mount: Mount, port: int, path: str) -> None:

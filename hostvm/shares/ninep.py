@@ -24,6 +24,8 @@ class NinepKind:
 
     name = "9p"
     fstype = "9p"
+    # cache=mmap keeps only what is mapped: a change on either side is seen at once.
+    options: tuple[str, ...] = ("trans=virtio", "version=9p2000.L", f"msize={MSIZE}", "cache=mmap")
 
     def qemu_options(self, share: DeviceShare) -> list[str]:
         """See `DeviceKind`."""
@@ -45,8 +47,3 @@ class NinepKind:
         if share.readonly:
             ET.SubElement(element, "readonly")
         return element
-
-    def mount_options(self, share: DeviceShare) -> str:
-        """See `DeviceKind`. cache=mmap keeps only what is mapped: a change on either side is seen at once."""
-        access = "ro" if share.readonly else "rw"
-        return f"{access},trans=virtio,version=9p2000.L,msize={MSIZE},cache=mmap"

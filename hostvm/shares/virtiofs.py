@@ -16,6 +16,7 @@ class VirtiofsKind:
 
     name = "virtiofs"
     fstype = "virtiofs"
+    options: tuple[str, ...] = ()
 
     def qemu_options(self, share: DeviceShare) -> list[str]:
         """See `DeviceKind`."""
@@ -35,7 +36,3 @@ class VirtiofsKind:
         if share.readonly:
             ET.SubElement(element, "readonly")
         return element
-
-    def mount_options(self, share: DeviceShare) -> str:
-        """See `DeviceKind`."""
-        return "ro" if share.readonly else "rw"
