@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 # Reads "ACT PATH" lines, PATH in printf's octal escapes. unlink and mkdir are single system calls on the very name;
 # `touch -m` sets nothing but the modification time, to what it is, which inotify calls a modification. On shares that
-# others serve that would cut the time to a whole second (9p): there the mode is set to what it is (ATTRIB), and a file
-# is opened for writing and closed (CLOSE_WRITE).
+# others serve that would cut the time to a whole second (9p): there a file is opened for writing and closed
+# (CLOSE_WRITE), and the mode is set to what it is (ATTRIB). By 9p the guest keeps what was read of a file while any
+# program has it open, so that `tail -f` would read zeros where a line was added: that is dropped before all else.
 HELPER = r"""
 while read -r act text; do
 	path=$(printf '%bx' "$text"); path=${path%x}
@@ -33,8 +34,8 @@ while read -r act text; do
 	CD) mkdir "$path" || touch -m -c -r "$path" "$path" ;;
 	M) touch -m -c -r "$path" "$path" ;;
 	A)
+		[ -f "$path" ] && dd if=/dev/null of="$path" count=0 oflag=nocache conv=notrunc,nocreat
 		chmod --reference="$path" "$path"
-		[ -f "$path" ] && dd if=/dev/null of="$path" conv=notrunc,nocreat
 		;;
 	D) unlink "$path" || rmdir "$path" ;;
 	esac

@@ -1,10 +1,16 @@
-"""The daemons behind virtiofs shares: Debian's older one in C, or the one in Rust that followed it."""
+"""The daemons behind virtiofs shares: Debian's older one in C, or the one in Rust that followed it.
+
+The guest must ask anew for names and attributes every time, or it sees a file that was removed here for as long as it
+remembers it (1 s with either daemon's `auto`). The C daemon can be told so. The Rust one remembers nothing with
+`never` alone, where files cannot be mapped shared unless `--allow-mmap` (1.11) is there too.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hostvm import process
 from hostvm.errors import DriverError
 
 if TYPE_CHECKING:
@@ -32,10 +38,19 @@ def find_virtiofsd(candidates: Iterable[Path] = (*RUST, *C)) -> Path:
     )
 
 
-def daemon_argv(program: Path, share: DeviceShare, listener: int) -> list[str]:
+def maps_uncached(program: Path) -> bool:
+    """Whether this daemon lets the guest map files that it keeps nothing of; asks it.
+
+    :raises HostvmError: it does not start.
+    """
+    return program not in C and b"--allow-mmap" in process.run([program, "--help"]).stdout
+
+
+def daemon_argv(program: Path, share: DeviceShare, listener: int, *, uncached: bool) -> list[str]:
     """The daemon's command line; it ends with the hypervisor that connects to it.
 
     :param listener: a descriptor that it inherits, a Unix socket that listens already.
+    :param uncached: what `maps_uncached` says of a daemon in Rust. Without it, what happens here is seen within 1 s.
     """
     # fmt: off
     if program in C:
@@ -44,13 +59,14 @@ def daemon_argv(program: Path, share: DeviceShare, listener: int) -> list[str]:
             f"--fd={listener}",
             "-o", f"source={_escape(share.source)}",
             "-o", "cache=auto",
+            "-o", "timeout=0",
             "-o", "xattr",
         ]
     return [
         str(program),
         f"--fd={listener}",
         "--shared-dir", str(share.source),
-        "--cache=auto",
+        *(["--cache=never", "--allow-mmap"] if uncached else ["--cache=auto"]),
         "--xattr",
     ]
     # fmt: on

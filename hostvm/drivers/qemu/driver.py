@@ -17,7 +17,7 @@ from hostvm.drivers.qemu.argv import LOG_FILE, NETWORK, PID_FILE, QMP_SOCKET, QU
 from hostvm.drivers.qemu.qmp import Qmp, QmpGoneError
 from hostvm.errors import DriverError, PortTaken
 from hostvm.qemu_binary import has_firmware, inspect_qemu
-from hostvm.shares.virtiofsd import daemon_argv, find_virtiofsd
+from hostvm.shares.virtiofsd import daemon_argv, find_virtiofsd, maps_uncached
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -148,8 +148,9 @@ class QemuDriver:
         """One that listens before QEMU connects, and ends when QEMU does."""
         if sys.platform == "win32":
             raise DriverError("virtiofs needs a Linux host", None, "share by sftp: set kind: sftp in machine.yaml")
+        program = find_virtiofsd()
         with unix_socket.listen(place) as listener:
-            argv = daemon_argv(find_virtiofsd(), share, listener.fileno())
+            argv = daemon_argv(program, share, listener.fileno(), uncached=maps_uncached(program))
             return process.spawn_detached(argv, self._log, pass_fds=[listener.fileno()])
 
     def _greet(self, started: ProcessId) -> None:
