@@ -109,6 +109,8 @@ def _run_in_guest(name: str, prefix: tuple[str, ...], words: list[str]) -> int:
     env = engine_env(os.environ)
     if words[:1] == ["compose"]:
         _require_project(name, words)
+    if "cp" in words[:2] and (copied := _copy(name, words)) is not None:
+        return copied
     if "build" in words or "b" in words:
         from cli.build_context import find_build, guest_argv, named_paths, open_context
 
@@ -123,6 +125,21 @@ def _run_in_guest(name: str, prefix: tuple[str, ...], words: list[str]) -> int:
     tty, reads = plan(words, (os.isatty(0), os.isatty(1), os.isatty(2)))
     stdin = 0 if reads else None
     return _forward(name, [*prefix, *words], tty=tty, stdin=stdin, env=env, notices=starts(words))
+
+
+def _copy(name: str, words: list[str]) -> int | None:
+    """Status of a `docker cp`, which is made here, where its files are; None when the guest's client must see to it."""
+    from cli.container_copy import find_copy, run_copy
+    from hostvm.agent.client import agent_is_ready
+    from hostvm.paths import MachinePaths
+
+    copy = find_copy(words)
+    if copy is None:
+        return None
+    paths = MachinePaths.of(name)
+    if not agent_is_ready(paths.run_dir):
+        _start(name)
+    return run_copy(paths.run_dir, name, copy)
 
 
 def _forward(name: str, argv: list[str], **options: Any) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import http.client
 import io
 import json
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
@@ -111,7 +111,9 @@ class EngineApi:
             headers = {"Content-Type": "application/x-tar" if raw else "application/json"}
             payload: Any = body if raw else (json.dumps(body) if body is not None else None)
             try:
-                connection.request(method, url, payload, headers, encode_chunked=raw)
+                # An engine that refuses a stream answers and closes before it has read all of it.
+                with suppress(BrokenPipeError, ConnectionResetError):
+                    connection.request(method, url, payload, headers, encode_chunked=raw)
                 response = connection.getresponse()
             except (OSError, http.client.HTTPException) as fault:
                 raise EngineApiError(
