@@ -14,7 +14,7 @@ from hostvm.checks import run_checks
 from hostvm.console import DATA_MARK, ENGINE_MARK, SSH_MARK, ConsoleMark
 from hostvm.errors import HostvmError, SshError
 from hostvm.files import tail
-from hostvm.ssh.banner import wait_banner
+from hostvm.ssh.banner import speaks, wait_banner
 from hostvm.ssh.connection import handshake
 
 if TYPE_CHECKING:
@@ -32,9 +32,10 @@ _PAUSE_MOST = 2.0
 _AGAIN_SECONDS = 30.0
 _LOOK_EVERY = 1.0
 _APPEARS_WITHIN = 30.0
-_PING_EVERY = 15.0
-_PING_WAITS = 20.0
-_SILENT_MOST = 15
+_PING_EVERY = 5.0
+_PING_WAITS = 5.0
+_ANOTHER_WAITS = 1.0
+_SILENT_MOST = 540.0
 _CONSOLE_LINES = 20
 _SETTLE_SECONDS = 1.0
 _PAUSE_DATA = 0.05
@@ -279,18 +280,28 @@ class Life:
             raise MachineOffError
 
     def _hold(self, connection: Connection) -> None:
-        """Until the connection ends. A guest that is silent for minutes (paused, hung) is given up."""
-        silent = 0
+        """Until the connection ends."""
         while not connection.wait_closed(_PING_EVERY):
-            if connection.ping(_PING_WAITS):
-                silent = 0
-                continue
-            silent += 1
-            if silent == 1:
+            if not connection.ping(_PING_WAITS):
                 self._host.log("the guest does not answer")
-            if silent >= _SILENT_MOST:
-                connection.close()
+                self._wait_answer(connection)
         self._host.log("the connection to the guest was lost")
+
+    def _wait_answer(self, connection: Connection) -> None:
+        """Until a silent connection answers, or is given up.
+
+        A guest that answers nobody is paused, and given up after minutes only. One whose sshd speaks to others while
+        this connection stays mute was cut off from it (a firewall, an address that changed): TCP would try again later
+        and later, so a new connection is the quicker one.
+        """
+        deadline = time.monotonic() + _SILENT_MOST
+        while connection.alive:
+            others = speaks(self._config.ssh_port, _ANOTHER_WAITS)
+            if connection.ping(_ANOTHER_WAITS):
+                self._host.log("the guest answers again")
+                return
+            if others or time.monotonic() > deadline:
+                connection.close()
 
     def _drop(self) -> None:
         with self._changed:

@@ -63,6 +63,17 @@ def wait_banner(
     )
 
 
+def speaks(port: int, seconds: float, host: str = "127.0.0.1") -> bool:
+    """Whether sshd speaks on a new connection within so many seconds; the connection is closed again."""
+    probe = _connect(host, port)
+    if probe is None:
+        time.sleep(seconds)
+        return False
+    spoke = _speaks(probe, time.monotonic() + seconds, None)
+    probe.close()
+    return spoke
+
+
 def _connect(host: str, port: int) -> socket.socket | None:
     try:
         probe = socket.create_connection((host, port), timeout=1.0)

@@ -103,9 +103,16 @@ class SshProcess(_ChannelWriter):
             return signal_status(channel.exit_signal)
         if channel.exit_status >= 0:
             return channel.exit_status
+        transport = channel.get_transport()
+        if not transport.is_active():
+            raise SshError(
+                "the connection to the guest was lost while the program ran",
+                "what became of the program is not known; containers are not touched by this",
+                "hostvm status   # shows whether the machine still runs",
+            )
         raise SshError(
             "the program's exit status was lost",
-            "the connection to the guest ended, or its sshd refused the program",
+            "the guest's sshd refused the program, or was killed with it",
             "hostvm status   # shows whether the machine still runs",
         )
 

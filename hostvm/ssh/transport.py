@@ -10,6 +10,7 @@ import contextlib
 import logging
 import socket
 import threading
+import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import paramiko
@@ -26,6 +27,7 @@ logging.getLogger("paramiko").propagate = False
 
 WINDOW = 2 * 1024 * 1024
 PACKET = 32 * 1024
+_SLICE = 0.1
 
 _SIGNALS = {
     "HUP": 1,
@@ -140,6 +142,7 @@ class GuestTransport(paramiko.Transport):
         # last messages always find it and its number can be forgotten afterwards.
         self._open: dict[int, GuestChannel] = {}
         self._pong = threading.Event()
+        self._pinging: threading.Thread | None = None
         self._put_off: list[tuple[Callable[[Message], None], Message]] = []
         self._listening: dict[str, Callable[[GuestChannel], None]] = {}
         handlers: dict[int, Callable[[Message], None]] = self._handler_table  # type: ignore[attr-defined]
@@ -232,13 +235,20 @@ class GuestTransport(paramiko.Transport):
     def ping(self, timeout: float) -> bool:
         """Whether sshd answers within `timeout` seconds; any answer counts, OpenSSH's is a refusal."""
         self._pong.clear()
-        try:
-            want_reply = True
+        if self._pinging is None or not self._pinging.is_alive():
+            # In a thread: where nothing gets through any more, and much is on its way, sending waits for ever.
+            self._pinging = threading.Thread(target=self._send_ping, name="ping", daemon=True)
+            self._pinging.start()
+        deadline = time.monotonic() + timeout
+        while self.is_active() and (left := deadline - time.monotonic()) > 0:
+            if self._pong.wait(min(left, _SLICE)):
+                return True
+        return False
+
+    def _send_ping(self) -> None:
+        want_reply = True
+        with contextlib.suppress(ConnectionError):
             self.send_user(_message(common.cMSG_GLOBAL_REQUEST, "keepalive@openssh.com", want_reply))
-        except ConnectionError:
-            return False
-        # A dead connection drops what is sent without a word.
-        return self.is_active() and self._pong.wait(timeout)
 
     def close(self) -> None:
         """Close all channels and the socket; wakes the reader, so it takes no time. Idempotent."""

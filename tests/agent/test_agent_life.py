@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 from agent_rig import until
 from sshd import free_port
@@ -140,6 +141,66 @@ def test_reconnects_when_ssh_is_lost(own_agent, sshd):
     until(lambda: agent_is_ready(own_agent.run_dir))
     assert time.monotonic() - begun < 5
     assert own_agent.run("echo", "back").stdout == b"back\n"
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    for name, seconds in {"_PING_EVERY": 0.2, "_PING_WAITS": 0.3, "_ANOTHER_WAITS": 0.5}.items():
+        monkeypatch.setattr(f"hostvm.agent.life.{name}", seconds)
+
+
+def frozen(processes):
+    """Stopped for as long as the block lasts; what they are connected to stays up, and hears nothing."""
+    stack = contextlib.ExitStack()
+    for process in processes:
+        process.suspend()
+        stack.callback(process.resume)
+    return stack
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_connection_that_is_cut_off_is_replaced(own_agent, sshd):
+    """Nothing comes through the old one and nothing tells of its end (a firewall), but sshd answers on a new one."""
+    with agent_in_this_process(own_agent.config, [], [], lambda: True):
+        wait_ready(own_agent.run_dir, time.monotonic() + 10, NullProgress())
+        connection = sshd.connections()[-1]
+        client = own_agent.popen("sleep", "71", stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        # Its input fills all buffers on the way: what is said besides must not wait for it.
+        full = own_agent.popen("sleep", "71", stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+        until(lambda: agent_status(own_agent.run_dir)["sessions"] == 2)
+        with frozen([connection, *connection.children(recursive=True)]):
+            filler = threading.Thread(target=lambda: fill(full.stdin), daemon=True)
+            filler.start()
+            for one in (client, full):
+                assert one.wait(15) == 125
+                assert b"was lost" in one.stderr.read()
+                one.stderr.close()
+            until(lambda: agent_is_ready(own_agent.run_dir))
+            assert run_in_guest(own_agent.run_dir, ["echo", "back"], timeout=10).stdout == b"back\n"
+        filler.join(10)
+        sshd.cut(connection)
+
+
+def fill(pipe) -> None:
+    with contextlib.suppress(OSError), pipe:
+        while True:
+            pipe.write(bytes(65536))
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_paused_guest_keeps_its_connection(own_agent, sshd):
+    with agent_in_this_process(own_agent.config, [], [], lambda: True):
+        wait_ready(own_agent.run_dir, time.monotonic() + 10, NullProgress())
+        connection = sshd.connections()[-1]
+        client = own_agent.popen("sh", "-c", "read line; echo got $line", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        until(lambda: agent_status(own_agent.run_dir)["sessions"] == 1)
+        server = psutil.Process(sshd.process.pid)
+        with frozen([server, *server.children(recursive=True)]):
+            until(lambda: "does not answer" in own_agent.log.read_text())
+            time.sleep(1.5)  # it is asked a few times
+        until(lambda: "answers again" in own_agent.log.read_text())
+        assert client.communicate(b"on\n", timeout=10)[0] == b"got on\n"
+        assert connection.is_running()
 
 
 def test_a_command_waits_for_a_guest_that_comes_late(own_agent, sshd):

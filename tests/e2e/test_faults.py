@@ -1,0 +1,111 @@
+"""What breaks in the midst of work heals by itself, or with the next command; containers notice nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import tarfile
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+from machines import HOSTVM, Machine, eventually, hostvm
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.vm
+
+BIG = 100 * 1024**2
+# Drops what comes to sshd, for so many seconds; a share by sftp does not go through ssh and tells when it is over.
+CUT = """
+setsid sh -c 'iptables -I INPUT -p tcp --dport 22 -j DROP; touch "$1/cut"; sleep "$2"
+iptables -D INPUT -p tcp --dport 22 -j DROP; touch "$1/open"' cut "$1" "$2" > /dev/null 2>&1 < /dev/null &
+"""
+
+
+@pytest.fixture
+def kept(machine: Machine, shared_folders, free_port) -> Iterator[str]:
+    """A container with a published port and a folder of each kind, which must outlive everything."""
+    mounts = [word for kind, folder in shared_folders.items() for word in ("-v", f"{folder}:/{kind}")]
+    words = ("-p", f"{free_port}:80", *mounts, "busybox:latest", "httpd", "-f", "-h", "/sftp")
+    machine.docker("run", "-d", "--name", "outlives-faults", *words)
+    (shared_folders["sftp"] / "page").write_text("served")
+    yield "outlives-faults"
+    machine.try_docker("rm", "-f", "outlives-faults", "midway")
+
+
+def begin(machine: Machine, *words: str, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
+    """A `hostvm docker` command that goes on meanwhile."""
+    return subprocess.Popen(
+        [HOSTVM, "-m", machine.name, "docker", *words],
+        stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "HOSTVM_CLIENT": "guest"},
+    )  # fmt: skip
+
+
+def page(port: int) -> str:
+    with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/page", timeout=10) as answer:
+        return str(answer.read().decode())
+    return ""
+
+
+def test_an_agent_killed_in_the_midst_of_a_copy_and_a_run(machine: Machine, kept, shared_folders, free_port, tmp_path):
+    big = tmp_path / "big"
+    with big.open("wb") as file:
+        file.truncate(BIG)
+    begun = machine.container(kept)["State"]["StartedAt"]
+    agent = json.loads((Path(os.environ["HOSTVM_RUN"]) / machine.name / "agent.json").read_text())["process"][0]
+    running = begin(machine, "run", "--name", "midway", "busybox:latest", "sh", "-c", "echo up; sleep 300")
+    assert running.stdout.readline() == "up\n"
+    # An archive that stops in the middle of its only file. The engine keeps the container locked meanwhile, so it is
+    # the guest that is asked how far it is.
+    archived = tarfile.TarInfo("big")
+    archived.size = BIG
+    inside = machine.container(kept)["GraphDriver"]["Data"]["MergedDir"]
+    copying = begin(machine, "cp", "-", f"{kept}:/", stdin=subprocess.PIPE)
+    copying.stdin.buffer.write(archived.tobuf() + bytes(BIG // 4))
+    copying.stdin.flush()
+    there = ("sh", "-c", f"stat -c %s {inside}/big 2> /dev/null || echo 0")
+    eventually(lambda: int(machine.shell(*there)) > 0, "the copy is on its way", 60)
+    os.kill(agent, 9)
+    with contextlib.suppress(BrokenPipeError):  # as soon as it goes on it finds out
+        copying.stdin.buffer.write(bytes(BIG // 4))
+    for command in (running, copying):
+        said = command.communicate(timeout=30)[1]
+        assert (command.returncode, "went away" in said or "cut off" in said) == (125, True), said
+    eventually(lambda: not psutil.pid_exists(agent) or psutil.Process(agent).status() == "zombie", "the agent is dead")
+    # One command heals everything: folders, ports, the engine's socket.
+    for kind, folder in shared_folders.items():
+        (folder / "seen").write_text(kind)
+        assert machine.docker("exec", kept, "cat", f"/{kind}/seen") == kind
+        (folder / "seen").unlink()
+    assert eventually(lambda: page(free_port), "the port is back") == "served"
+    assert machine.container(kept)["State"]["StartedAt"] == begun
+    machine.docker("cp", str(big), f"{kept}:/big")
+    assert machine.docker("exec", kept, "stat", "-c", "%s", "/big") == str(BIG)
+
+
+def test_a_connection_cut_by_a_firewall(machine: Machine, kept, shared_folders, free_port):
+    folder = shared_folders["sftp"]
+    begun = machine.container(kept)["State"]["StartedAt"]
+    running = begin(machine, "exec", kept, "sh", "-c", "echo up; sleep 300")
+    assert running.stdout.readline() == "up\n"
+    writer = ("exec", "-d", kept, "sh", "-c", "while sleep 1; do date > /sftp/beat; done")
+    machine.docker(*writer)
+    machine.shell("sh", "-c", CUT, "cut", str(folder), "14")
+    eventually((folder / "cut").exists, "the connection is cut")
+    (folder / "beat").unlink(missing_ok=True)
+    eventually((folder / "beat").exists, "the share works all the same")
+    eventually((folder / "open").exists, "the firewall lets it through again", 60)
+    # Nobody asks for it: the port that goes through the agent, and the agent's own word.
+    assert running.wait(20) == 125
+    assert "connection to the guest was lost" in running.stderr.read()
+    status = ("-m", machine.name, "status", machine.name, "--json")
+    eventually(lambda: (json.loads(hostvm(*status).out)["agent"] or {}).get("ready"), "it is ready")
+    assert eventually(lambda: page(free_port), "the port is back") == "served"
+    assert machine.container(kept)["State"]["StartedAt"] == begun
