@@ -18,7 +18,7 @@ from hostvm.agent import protocol
 from hostvm.agent.client import Agent
 from hostvm.errors import HostvmError
 from hostvm.paths import machine_names, run_folder
-from hostvm.spec import SETTINGS
+from hostvm.spec import BY_KEY
 from runtime.words import FORWARDED
 
 _SECONDS = 4.0
@@ -153,8 +153,8 @@ def _values(action: argparse.Action, machine: str) -> Answer:
         return Answer(switches={"dirs"})
     if action.metavar == "CONTAINER":
         return _of_engine(machine, ["docker", "__complete", "container", "inspect", ""], "")
-    setting = next((one for one in SETTINGS if one.key == action.dest), None)
-    return Answer([(choice, "") for choice in getattr(setting and setting.parse, "choices", ())])
+    setting = BY_KEY.get(action.dest)
+    return Answer([(choice, "") for choice in getattr(setting and setting.kind, "choices", ())])
 
 
 def _machines() -> Answer:

@@ -7,6 +7,7 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from cli.config_options import add_config_verbs
 from cli.image_options import add_artefact_verbs, add_build_options
 from hostvm.errors import UsageError
 from hostvm.shares.model import KINDS
@@ -87,6 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_image_verbs(verbs)
     _add_client_verbs(verbs)
     _add_mount_verbs(verbs)
+    add_config_verbs(verbs, _verb)
     _add_completion_verb(verbs)
     verbs.add_parser("docker", help="forward a docker command line to the machine", add_help=False)
     verbs.add_parser("compose", help="forward a docker compose command line to the machine", add_help=False)

@@ -1,6 +1,7 @@
 """What the user wants of a machine: `machine.yaml`, the options of `start` and `create`, and their defaults.
 
-A setting is declared once, in `SETTINGS`; the file's keys, the command's options and their help follow from it.
+A setting is declared once, in `SETTINGS`; the file's keys, the command's options and their help, the JSON Schema and
+the documentation follow from it.
 """
 
 from __future__ import annotations
@@ -8,18 +9,24 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import asdict, dataclass, field, fields, replace
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from hostvm.config.document import DocumentError, read_document
+from hostvm.config.kinds import Bool, Choice, Fault, Key, Keys, Size, Text, Whole, WrongValueError, spell
 from hostvm.errors import SpecError
 from hostvm.net import settings as net
-from hostvm.shares.model import Mount, default_mounts, parse_mounts, render_mounts
-from hostvm.sizes import GIB, MIB, format_size, parse_size
+from hostvm.shares.model import Mount, default_mounts
+from hostvm.shares.settings import Mounts, render_mounts
+from hostvm.sizes import GIB, MIB, format_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
+
+    from hostvm.config.kinds import Kind
 
 MEMORY_MIN = 512 * MIB
 DISK_MIN = 2 * GIB
@@ -60,101 +67,107 @@ class MachineSpec:
     daemon: Mapping[str, Any] = field(default_factory=dict)
 
 
+class Effect(Enum):
+    """When a changed setting counts."""
+
+    NOW = "at once"
+    START = "at the next start"
+    MADE = "when the machine is made, never later"
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One key of machine.yaml.
+    """One key of machine.yaml: the only place that knows it.
 
-    :param parse: raises ValueError with a reason that reads after "KEY: VALUE".
+    :param help: one line; the option's help and the documentation.
+    :param default: what the default is, where that depends on the computer.
+    :param option: whether `start` and `create` take it.
     """
 
     key: str
     metavar: str
     help: str
-    parse: Callable[[object], Any]
+    kind: Kind
     render: Callable[[Any], object] = lambda value: value
+    effect: Effect = Effect.START
+    default: str = ""
     option: bool = True
 
 
-def _parse_cpus(value: object) -> int:
-    try:
-        cpus = int(str(value))
-    except ValueError:
-        raise ValueError("is not a whole number") from None
-    host = os.cpu_count() or 1
-    if not 1 <= cpus <= host:
-        raise ValueError(f"must be from 1 to {host}, the processors of this computer")
-    return cpus
-
-
-def _parse_memory(value: object) -> int:
-    size = parse_size(value)
-    host = host_memory()
-    if size < MEMORY_MIN:
-        raise ValueError(f"is too little for a guest with an engine; the least is {format_size(MEMORY_MIN)}")
-    if size > host:
-        raise ValueError(f"is more than this computer has ({format_size(host)})")
-    return size
-
-
-def _parse_disk(value: object) -> int:
-    size = parse_size(value)
-    if size < DISK_MIN:
-        raise ValueError(f"is too small for an engine's data; the least is {format_size(DISK_MIN)}")
-    return size
-
-
-class _OneOf:
-    """Parses a value that must be one of some words; they are known to completion."""
-
-    def __init__(self, *choices: str) -> None:
-        self.choices = choices
-
-    def __call__(self, value: object) -> str:
-        if value not in self.choices:
-            raise ValueError(f"must be one of: {', '.join(self.choices)}")
-        return str(value)
-
-
-def _parse_text(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError("must be a text")  # noqa: TRY004 - parsers speak through ValueError alone
-    return value
-
-
-def _parse_bool(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError("must be true or false")  # noqa: TRY004 - see above
-    return value
-
-
-def _parse_ports(value: object) -> PortSettings:
-    if not isinstance(value, dict) or set(value) - {"expose"}:
-        raise ValueError("must be a mapping with the key: expose")
-    return PortSettings(_OneOf("loopback", "lan")(value.get("expose", "loopback")))
-
+_PORTS = Keys(
+    {
+        "expose": Key(
+            Choice(("loopback", "lan")),
+            "where `-p 8080:80`, a publish without an address, is reached",
+            default="loopback",
+        )
+    },
+    make=lambda found: PortSettings(**found),
+)
+_DRIVERS, _ACCELS = ("auto", "qemu", "libvirt"), ("auto", "kvm", "hvf", "whpx", "tcg")
 
 SETTINGS = (
-    Setting("cpus", "N", "virtual processors", _parse_cpus),
-    Setting("memory", "SIZE", "memory, for example 4GiB", _parse_memory, format_size),
-    Setting("disk", "SIZE", "largest size of the data disk, for example 60GiB", _parse_disk, format_size),
-    Setting("driver", "NAME", "auto, qemu or libvirt", _OneOf("auto", "qemu", "libvirt")),
-    Setting("libvirt_uri", "URI", "libvirt connection, for example qemu:///session", _parse_text),
-    Setting("accel", "NAME", "auto, kvm, hvf, whpx or tcg", _OneOf("auto", "kvm", "hvf", "whpx", "tcg")),
-    Setting("engine", "NAME", "container engine: " + ", ".join(ENGINES), _OneOf(*ENGINES)),
-    Setting("image", "REF", "guest image: a recipe's name, a digest, or a reference in a registry", _parse_text),
-    Setting("autostart", "BOOL", "start by itself when a forwarded command needs it", _parse_bool, option=False),
-    Setting("ports", "MAP", "expose: loopback or lan, for `-p` without an address", _parse_ports, asdict, option=False),
-    Setting("mounts", "LIST", "folders of this computer in the guest", parse_mounts, render_mounts, option=False),
-    Setting("proxy", "NAME", "host (its HTTP_PROXY and the like) or none", _OneOf(net.HOST, net.NONE), option=False),
-    Setting("ca", "FILE", "authorities to trust: host, none, or a PEM file", net.parse_ca, option=False),
-    Setting("ssh_agent", "BOOL", "show this computer's ssh agent in the guest", _parse_bool, option=False),
     Setting(
-        "names", "PORT", "port of this computer where container names answer, or off", net.parse_names, net.render_names
+        "cpus",
+        "N",
+        "virtual processors",
+        Whole(1, lambda: os.cpu_count() or 1, "the processors of this computer"),
+        default="4, or the processors of this computer if that is less",
     ),
-    Setting("network", "MAP", "the guest's network: {subnet: auto}", net.parse_network, dict, option=False),
-    Setting("registries", "MAP", "{mirrors: [URL], insecure: [HOST:PORT]}", net.parse_registries, dict, option=False),
-    Setting("daemon", "MAP", "settings for the engine's daemon.json", net.parse_daemon, dict, option=False),
+    Setting(
+        "memory",
+        "SIZE",
+        "memory, for example 4GiB",
+        Size(MEMORY_MIN, "is too little for a guest with an engine", lambda: host_memory()),  # noqa: PLW0108 - looked up late
+        format_size,
+        default="4GiB, or half of this computer's if that is less",
+    ),
+    Setting(
+        "disk",
+        "SIZE",
+        "largest size of the data disk, for example 60GiB",
+        Size(DISK_MIN, "is too small for an engine's data"),
+        format_size,
+        Effect.MADE,
+    ),
+    Setting("driver", "NAME", "auto, qemu or libvirt", Choice(_DRIVERS), effect=Effect.MADE),
+    Setting("libvirt_uri", "URI", "libvirt connection, for example qemu:///session", Text()),
+    Setting("accel", "NAME", "auto, kvm, hvf, whpx or tcg", Choice(_ACCELS)),
+    Setting("engine", "NAME", "container engine: " + ", ".join(ENGINES), Choice(ENGINES), effect=Effect.MADE),
+    Setting(
+        "image",
+        "REF",
+        "guest image: a recipe's name, a digest, or a reference in a registry",
+        Text(),
+        effect=Effect.MADE,
+    ),
+    Setting(
+        "autostart",
+        "BOOL",
+        "start by itself when a forwarded command needs it",
+        Bool(),
+        effect=Effect.NOW,
+        option=False,
+    ),
+    Setting("ports", "MAP", "published ports of containers", _PORTS, asdict, option=False),
+    Setting(
+        "mounts",
+        "LIST",
+        "folders of this computer in the guest",
+        Mounts(),
+        render_mounts,
+        default="the home folder",
+        option=False,
+    ),
+    Setting("proxy", "NAME", "host (its HTTP_PROXY and the like) or none", net.PROXY, option=False),
+    Setting("ca", "FILE", "authorities to trust: host, none, or a PEM file", net.CA, option=False),
+    Setting("ssh_agent", "BOOL", "show this computer's ssh agent in the guest", Bool(), option=False),
+    Setting("names", "PORT", "port of this computer where container names answer, or off", net.NAMES, net.render_names),
+    Setting("network", "MAP", "the guest's network", net.NETWORK, dict, option=False),
+    Setting("registries", "MAP", "registries of container images", net.REGISTRIES, dict, option=False),
+    Setting("daemon", "MAP", "settings for the engine's daemon.json", net.DAEMON, dict, option=False),
 )
+BY_KEY = {setting.key: setting for setting in SETTINGS}
 
 
 def host_memory() -> int:
@@ -173,52 +186,97 @@ def default_spec() -> MachineSpec:
 def parse_settings(values: Mapping[str, object], base: MachineSpec, origin: str) -> MachineSpec:
     """`base` with `values` over it; `origin` names where they came from, for the message.
 
-    :raises SpecError: with every fault at once, one a line.
+    :raises SpecError: with every fault at once, one a line, each with its path.
     """
-    known = {setting.key: setting for setting in SETTINGS}
-    faults: list[str] = []
+    changes, faults = read_settings(values)
+    if faults:
+        raise wrong_settings([f"{spell(fault.path)}: {fault.why}" for fault in faults], origin)
+    return replace(base, **changes)
+
+
+def read_settings(values: Mapping[str, object]) -> tuple[dict[str, Any], list[Fault]]:
+    """What can be read of `values`, and all that cannot."""
     changes: dict[str, Any] = {}
+    faults: list[Fault] = []
     for key, value in values.items():
-        setting = known.get(key)
+        setting = BY_KEY.get(key)
         if setting is None:
-            faults.append(f"{key}: unknown key; known ones are {', '.join(known)}")
+            faults.append(Fault((key,), f"unknown key; known ones are {', '.join(BY_KEY)}"))
             continue
         try:
-            changes[key] = setting.parse(value)
-        except ValueError as fault:
-            faults.append(f"{key}: {value} {fault}")
+            changes[key] = setting.kind.read(value)
+        except WrongValueError as wrong:
+            faults += wrong.below(key)
+    return changes, faults
+
+
+def parse_text(text: str, origin: str) -> MachineSpec:
+    """The settings in a text like machine.yaml's; missing keys have their defaults.
+
+    :raises SpecError: not YAML, not a mapping, or wrong settings: every fault with its line and path.
+    """
+    return replace(default_spec(), **text_settings(text, origin))
+
+
+def text_settings(text: str, origin: str) -> dict[str, Any]:
+    """The settings that a text names, read.
+
+    :raises SpecError: as `parse_text`.
+    """
+    try:
+        document = read_document(text)
+    except DocumentError as fault:
+        raise SpecError(f"{origin} cannot be read", str(fault), f"correct it in: {origin}") from None
+    values = {} if document.values is None and not document.faults else document.values
+    if not isinstance(values, dict):
+        raise SpecError(f"{origin} is not a list of settings", "expected KEY: VALUE lines", f"correct it in: {origin}")
+    changes, faults = read_settings(values)
+    # A value that could not be read is None by now, and would be complained of once more.
+    broken = {fault.path for fault in document.faults}
+    faults = document.faults + [fault for fault in faults if fault.path not in broken]
     if faults:
-        where = "option" if origin == "command line" else "setting"
-        raise SpecError(
-            f"{len(faults)} wrong {where}{'s' if len(faults) > 1 else ''} ({origin})",
-            "\n".join(faults),
-            "see the known ones with: hostvm start --help" if where == "option" else f"correct it in: {origin}",
-        )
-    return replace(base, **changes)
+        placed = sorted(((document.line(fault.path) or 0, fault) for fault in faults), key=lambda one: one[0])
+        raise wrong_settings([f"line {line}: {_told(fault)}" for line, fault in placed], origin)
+    return changes
+
+
+def _told(fault: Fault) -> str:
+    return f"{spell(fault.path)}: {fault.why}" if fault.path else fault.why
+
+
+def wrong_settings(lines: Sequence[str], origin: str) -> SpecError:
+    """One error for many faults, a line each."""
+    where = "option" if origin == "command line" else "setting"
+    return SpecError(
+        f"{len(lines)} wrong {where}{'s' if len(lines) > 1 else ''} ({origin})",
+        "\n".join(lines),
+        "see the known ones with: hostvm start --help" if where == "option" else f"correct it in: {origin}",
+    )
 
 
 def load_spec(path: Path) -> MachineSpec:
     """Read machine.yaml; missing keys have their defaults.
 
-    :raises SpecError: unreadable, not YAML, not a mapping, or wrong settings.
+    :raises SpecError: unreadable, or as `parse_text`.
     """
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as fault:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as fault:
         raise SpecError(f"{path} cannot be read", str(fault), f"correct it in: {path}") from fault
-    if data is None:
-        data = {}
-    if not isinstance(data, dict):
-        raise SpecError(f"{path} is not a list of settings", "expected KEY: VALUE lines", f"correct it in: {path}")
-    return parse_settings({str(key): value for key, value in data.items()}, default_spec(), str(path))
+    return parse_text(text, str(path))
+
+
+def rendered_settings(spec: MachineSpec) -> dict[str, object]:
+    """Every setting as it would be written, of plain values."""
+    return {setting.key: setting.render(getattr(spec, setting.key)) for setting in SETTINGS}
 
 
 def render_spec(spec: MachineSpec) -> str:
     """The text of machine.yaml; `load_spec` reads the same spec back."""
-    rendered = {setting.key: setting.render(getattr(spec, setting.key)) for setting in SETTINGS}
+    rendered = rendered_settings(spec)
     assert set(rendered) == {one.name for one in fields(MachineSpec)}
     head = "# What this machine should be; a change takes effect at its next start.\n"
-    return head + yaml.safe_dump(rendered, sort_keys=False)
+    return head + yaml.safe_dump(rendered, sort_keys=False, allow_unicode=True)
 
 
 _MOUNTS_BLOCK = re.compile(r"^mounts:[^\n]*\n(?:(?:[ \t-][^\n]*)?\n)*", re.MULTILINE)

@@ -1,16 +1,12 @@
-"""Keys of machine.yaml that concern names, networks and trust: their values' parsers.
-
-Each raises ValueError with a reason that reads after "KEY: VALUE".
-"""
+"""Keys of machine.yaml that concern names, networks and trust: the kinds of their values."""
 
 from __future__ import annotations
 
+import re
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from hostvm.config.kinds import Choice, Either, Free, Key, Keys, ListOf, Text, TextMap
 
 AUTO = "auto"
 HOST, NONE = "host", "none"
@@ -21,96 +17,93 @@ _PORT_MAX = 65535
 _SHORTEST_PREFIX, _LONGEST_PREFIX = 24, 27
 
 
-def parse_ca(value: object) -> str:
-    """`host`, `none`, or a file's absolute path (`~` allowed)."""
-    if value in (HOST, NONE):
-        return str(value)
-    path = Path(_text(value)).expanduser()
+def _read_ca(text: str) -> str:
+    if text in (HOST, NONE):
+        return text
+    path = Path(text).expanduser() if "\0" not in text else Path()
     if not path.is_absolute():
         raise ValueError("must be host, none, or the absolute path of a PEM file")
     return str(path)
 
 
-def parse_names(value: object) -> int:
-    """A TCP port; 0 for none (`off`, which YAML reads as false)."""
-    if value == "off" or value is False:
+def _read_names(value: object) -> int:
+    """0 stands for none."""
+    if value == "off" or value is False:  # YAML reads the word off as false
         return 0
     text = str(value)
-    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= _PORT_MAX):
+    if not (text.isascii() and text.isdecimal() and len(text) < 9 and 1 <= int(text) <= _PORT_MAX):  # noqa: PLR2004
         raise ValueError("must be a port from 1 to 65535, or off")
     return int(text)
 
 
 def render_names(port: int) -> object:
-    """What `parse_names` reads back."""
+    """What `NAMES` reads back."""
     return port or "off"
 
 
-def parse_network(value: object) -> dict[str, str]:
-    """`{subnet: auto|NETWORK}`."""
-    found = _mapping(value, {"subnet": _subnet})
-    return {"subnet": AUTO, **found}
-
-
-def parse_registries(value: object) -> dict[str, list[str]]:
-    """`{mirrors: [URL…], insecure: [HOST[:PORT]…]}`."""
-    return _mapping(value, {"mirrors": _mirrors, "insecure": _insecure})
-
-
-def parse_daemon(value: object) -> dict[str, Any]:
-    """Settings for the engine's own configuration file; which ones, the engine decides."""
-    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        raise ValueError("must be a mapping of the engine's own settings, as in its daemon.json")
-    return value
-
-
-def _mapping(value: object, known: dict[str, Callable[[object], Any]]) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError(f"must be a mapping with: {', '.join(known)}")  # noqa: TRY004 - parsers speak so
-    found = {}
-    for key, entry in value.items():
-        if key not in known:
-            raise ValueError(f"has the unknown key {key}; known ones are {', '.join(known)}")
-        found[str(key)] = known[key](entry)
-    return found
-
-
-def _subnet(value: object) -> str:
-    if value == AUTO:
+def _read_subnet(text: str) -> str:
+    if text == AUTO:
         return AUTO
     try:
-        network = IPv4Network(_text(value))
+        network = IPv4Network(text)
     except ValueError as fault:
-        raise ValueError(f"has no IPv4 network as subnet: {fault}") from None
+        raise ValueError(f"is no IPv4 network: {fault}") from None
     if not _SHORTEST_PREFIX <= network.prefixlen <= _LONGEST_PREFIX or not network.is_private:
-        raise ValueError("needs a private subnet from /24 to /27, for example 10.0.2.0/24")
+        raise ValueError("must be a private subnet from /24 to /27, for example 10.0.2.0/24")
     return str(network)
 
 
-def _mirrors(value: object) -> list[str]:
-    found = _texts(value, "mirrors")
-    for url in found:
-        scheme, _, rest = url.partition("://")
-        if scheme not in ("http", "https") or not rest or " " in url:
-            raise ValueError(f"has the mirror {url}, which is no http(s) URL")
-    return found
+def _read_mirror(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    if scheme not in ("http", "https") or not rest or " " in url:
+        raise ValueError("is no http(s) URL")
+    return url
 
 
-def _insecure(value: object) -> list[str]:
-    found = _texts(value, "insecure")
-    for host in found:
-        if "://" in host or not host or " " in host:
-            raise ValueError(f"has the insecure registry {host}, which should be HOST, HOST:PORT or a network")
-    return found
+def _read_insecure(host: str) -> str:
+    if "://" in host or not host or " " in host:
+        raise ValueError("should be HOST, HOST:PORT or a network")
+    return host
 
 
-def _texts(value: object, key: str) -> list[str]:
-    if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
-        raise ValueError(f"needs a list of texts for {key}")
-    return value
+def _read_variable(text: str) -> str:
+    if any(letter in text for letter in "\n\r\0"):
+        raise ValueError("has a line end, which the guest's table of variables cannot hold")
+    return text
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError("must be a text")  # noqa: TRY004 - see above
-    return value
+CA = Text(_read_ca, "`host`, `none`, or the absolute path of a PEM file")
+NAMES = Either(
+    _read_names,
+    "port from 1 to 65535, or `off`",
+    {"anyOf": [{"type": "integer", "minimum": 1, "maximum": _PORT_MAX}, {"enum": ["off", False]}]},
+)
+PROXY = Choice((HOST, NONE))
+NETWORK = Keys(
+    {
+        "subnet": Key(
+            Text(_read_subnet, "`auto`, or a private IPv4 network from /24 to /27"),
+            "network between guest and computer; `auto` takes 10.0.2.0/24 unless that is in use here",
+            default=AUTO,
+        )
+    },
+    make=lambda found: {"subnet": AUTO, **found},
+)
+REGISTRIES = Keys(
+    {
+        "mirrors": Key(ListOf(Text(_read_mirror, "URL"), "URLs"), "mirrors of Docker Hub, asked first"),
+        "insecure": Key(
+            ListOf(Text(_read_insecure, "HOST[:PORT]"), "HOST, HOST:PORT or networks"),
+            "registries that are spoken to without TLS, or without knowing their certificate",
+        ),
+    }
+)
+DAEMON = Free(
+    "must be a mapping of the engine's own settings, as in its daemon.json", "mapping of the engine's own settings"
+)
+ENV = TextMap(
+    Text(_read_variable, "text"),
+    re.compile(r"[A-Za-z_][A-Za-z0-9_]*"),
+    "texts",
+    dict.fromkeys(("PATH", "HOME", "USER", "SHELL", "SSH_AUTH_SOCK"), "the guest sets it itself"),
+)

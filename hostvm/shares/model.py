@@ -6,15 +6,14 @@ import os
 import posixpath
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
 KINDS = ("auto", "9p", "virtiofs", "sftp")
 NONE = "none"
 
-_KEYS = ("source", "target", "readonly", "kind")
 # What the guest itself lives in. A folder of the user's laid over one of these would break it.
 _SYSTEM = (
     "/bin",
@@ -93,14 +92,15 @@ def make_mount(source: str, target: str = "", *, readonly: bool = False, kind: s
     if not goal.startswith("/"):
         raise ValueError(f"has a target that is not absolute: {goal}")
     goal = "/" + posixpath.normpath(goal).lstrip("/")
-    _check_target(goal)
+    check_target(goal)
     for path in (origin, goal):
         if any(letter in path for letter in "\n\r\0"):
             raise ValueError("has a line end in its path, which a mount table cannot hold")
     return Mount(origin, goal, readonly, kind)
 
 
-def _check_target(target: str) -> None:
+def check_target(target: str) -> None:
+    """:raises ValueError: the guest itself lives there; the reason reads after the words."""
     if any(target.startswith(f"{folder}/") for folder in _EXCEPT):
         return
     if target in _WHOLE or _is_in(target, _SYSTEM):
@@ -124,50 +124,6 @@ def parse_mount(text: str) -> Mount:
     if len(more) > 1:
         raise ValueError("is not SRC[:DST[:ro]]")
     return make_mount(drive + source, more[0] if more else "", readonly=readonly)
-
-
-def mount_of(entry: object) -> Mount:
-    """One entry of `mounts:` in machine.yaml: SRC[:DST[:ro]] or a mapping.
-
-    :raises ValueError: with a reason that reads after the entry.
-    """
-    if isinstance(entry, str):
-        return parse_mount(entry)
-    if not isinstance(entry, dict):
-        raise ValueError("is neither SRC[:DST[:ro]] nor source: and target:")  # noqa: TRY004 - parsers speak through ValueError
-    facts: Mapping[str, Any] = entry
-    if unknown := [str(key) for key in facts if key not in _KEYS]:
-        raise ValueError(f"has unknown keys {', '.join(unknown)}; known ones are {', '.join(_KEYS)}")
-    readonly = facts.get("readonly", False)
-    if not isinstance(readonly, bool):
-        raise ValueError("has a readonly that is neither true nor false")  # noqa: TRY004 - see above
-    return make_mount(
-        str(facts.get("source") or ""),
-        str(facts.get("target") or ""),
-        readonly=readonly,
-        kind=str(facts.get("kind") or "auto"),
-    )
-
-
-def parse_mounts(value: object) -> tuple[Mount, ...]:
-    """The whole of `mounts:`, or the words of all `--mount` options, which add to the home folder.
-
-    :raises ValueError: with a reason that reads after the value.
-    """
-    if value is None:
-        return ()
-    if isinstance(value, tuple) and all(isinstance(entry, Mount) for entry in value):
-        return check_mounts(value)
-    if not isinstance(value, list):
-        raise ValueError("must be a list of folders")  # noqa: TRY004 - see above
-    mounts: list[Mount] = []
-    for entry in value:
-        try:
-            mounts.append(mount_of(entry))
-        except ValueError as fault:
-            shown = entry if isinstance(entry, str) else dict(entry) if isinstance(entry, dict) else entry
-            raise ValueError(f"\n  {shown} {fault}") from None
-    return check_mounts(tuple(mounts))
 
 
 def option_mounts(words: list[str]) -> tuple[Mount, ...]:
@@ -199,21 +155,6 @@ def check_mounts(mounts: tuple[Mount, ...]) -> tuple[Mount, ...]:
         if targets.count(mount.target) > 1:
             raise ValueError(f"has {mount.target} twice; each needs a target of its own")
     return tuple(sorted(mounts, key=lambda mount: mount.target.split("/")))
-
-
-def render_mounts(mounts: tuple[Mount, ...]) -> list[dict[str, object]]:
-    """For machine.yaml; what is as by default is left out."""
-    entries: list[dict[str, object]] = []
-    for mount in mounts:
-        entry: dict[str, object] = {"source": mount.source}
-        if mount.target != default_target(mount.source):
-            entry["target"] = mount.target
-        if mount.readonly:
-            entry["readonly"] = True
-        if mount.kind != "auto":
-            entry["kind"] = mount.kind
-        entries.append(entry)
-    return entries
 
 
 def check_source(mount: Mount) -> str | None:

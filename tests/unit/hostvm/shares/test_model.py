@@ -18,9 +18,8 @@ from hostvm.shares.model import (
     make_mount,
     option_mounts,
     parse_mount,
-    parse_mounts,
-    render_mounts,
 )
+from hostvm.shares.settings import Mounts, render_mounts
 from hostvm.spec import default_spec, load_spec, parse_settings, render_spec
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="these are POSIX paths")
@@ -100,11 +99,11 @@ def test_options_add_to_the_home_folder(tmp_path):
 
 
 def test_a_written_list_is_read_back(tmp_path):
-    mounts = parse_mounts(
+    mounts = Mounts().read(
         ["/b", {"source": "/a", "target": "/x", "readonly": True}, {"source": "/a/in", "kind": "sftp"}],
     )
     assert mounts == (Mount("/a/in", "/a/in", kind="sftp"), Mount("/b", "/b"), Mount("/a", "/x", readonly=True))
-    assert parse_mounts(yaml.safe_load(yaml.safe_dump(render_mounts(mounts)))) == mounts
+    assert Mounts().read(yaml.safe_load(yaml.safe_dump(render_mounts(mounts)))) == mounts
     path = tmp_path / "machine.yaml"
     spec = parse_settings({"mounts": mounts}, default_spec(), "x")
     path.write_text(render_spec(spec))
@@ -115,12 +114,16 @@ def test_a_written_list_is_read_back(tmp_path):
     ("value", "why"),
     [
         ("/a", "must be a list"),
-        ([5], "neither SRC"),
-        ([{"source": "/a", "mode": "ro"}], "unknown keys mode; known ones are source, target, readonly, kind"),
-        ([{"source": "/a", "readonly": "yes"}], "neither true nor false"),
-        ([{"source": "/a", "kind": "nfs"}], "unknown kind 'nfs'"),
-        ([{"target": "/a"}], "names no folder"),
-        (["/a", "/b:/a"], "/a twice"),
+        ([5], "mounts[0]: 5 must be a mapping with: source, target, readonly, kind"),
+        (
+            [{"source": "/a", "mode": "ro"}],
+            "mounts[0].mode: unknown key; known ones are source, target",
+        ),
+        ([{"source": "/a", "readonly": "yes"}], "mounts[0].readonly: yes must be true or false"),
+        (["/b", {"source": "/a", "kind": "nfs"}], "mounts[1].kind: nfs must be one of: auto, 9p"),
+        (["/b", {"source": "/a", "target": "/usr/x"}], "mounts[1].target: /usr/x would cover /usr/x"),
+        ([{"target": "/a"}], "mounts[0].source: is missing"),
+        (["/a", "/b:/a"], "mounts[1]: has the target /a, as another one"),
     ],
 )
 def test_faults_of_the_file(value, why):
@@ -131,7 +134,7 @@ def test_faults_of_the_file(value, why):
 
 def test_what_lies_inside_comes_later():
     inner, outer, beside = (make_mount(path) for path in ("/a/b", "/a", "/a-b"))
-    assert parse_mounts((inner, beside, outer)) == (outer, inner, beside)
+    assert Mounts().read((inner, beside, outer)) == (outer, inner, beside)
 
 
 def test_a_folder_that_cannot_be_shared(tmp_path):

@@ -1,0 +1,362 @@
+"""Kinds of values in machine.yaml: each reads a value, says all that is wrong with it, and gives its JSON Schema."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from hostvm.sizes import format_size, parse_size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import TypeAlias
+
+    Path: TypeAlias = tuple[str | int, ...]
+
+_SHOWN = 60
+_SIZE_PATTERN = r"^\s*[0-9]+(\.[0-9]+)?\s*[KMGTkmgt]([iI]?[bB])?\s*$"
+_BARE = re.compile(r"\w[\w-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong.
+
+    :param path: where, from the top: keys and numbers of entries.
+    :param why: a reason that reads after the path.
+    """
+
+    path: Path
+    why: str
+
+
+class WrongValueError(Exception):
+    """A value that cannot be read, with every fault of it."""
+
+    def __init__(self, *faults: Fault) -> None:
+        super().__init__(*faults)
+        self.faults = faults
+
+    @classmethod
+    def of(cls, value: object, why: str) -> WrongValueError:
+        """One fault of the value as a whole; `why` reads after it."""
+        return cls(Fault((), f"{shown(value)} {why}"))
+
+    def below(self, *path: str | int) -> list[Fault]:
+        """The same faults, seen from further up."""
+        return [Fault((*path, *fault.path), fault.why) for fault in self.faults]
+
+
+def shown(value: object) -> str:
+    """A value as it may stand in a message: short, on one line."""
+    text = "nothing" if value is None else str(value) if not isinstance(value, bool) else str(value).lower()
+    text = " ".join(text.split())
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+
+
+def spell(path: Path) -> str:
+    """A path as people write it: `mounts[1].target`."""
+    words = ""
+    for step in path:
+        if isinstance(step, int):
+            words += f"[{step}]"
+        else:
+            word = step if _BARE.fullmatch(step) else repr(step)
+            words += f".{word}" if words else word
+    return words
+
+
+class Kind(Protocol):
+    """What a value may be."""
+
+    @property
+    def words(self) -> str:
+        """The same for people, for the documentation."""
+
+    def read(self, value: object) -> Any:
+        """The value as hostvm keeps it.
+
+        :raises WrongValueError: with every fault in it.
+        """
+
+    def schema(self) -> dict[str, Any]:
+        """JSON Schema; accepts whatever `read` does, apart from what depends on the computer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A whole number; decimal digits in a text count as one, since options and `set` bring texts.
+
+    :param most: asked when a value is read, since it may depend on the computer.
+    """
+
+    least: int
+    most: Callable[[], int]
+    limit: str
+
+    @property
+    def words(self) -> str:
+        return f"whole number from {self.least}, at most {self.limit}"
+
+    def read(self, value: object) -> int:
+        text = "" if isinstance(value, bool) else str(value)
+        if not (text.isascii() and text.isdecimal() and len(text) < _SHOWN):
+            raise WrongValueError.of(value, "is not a whole number")
+        if not self.least <= int(text) <= self.most():
+            raise WrongValueError.of(value, f"must be from {self.least} to {self.most()}, {self.limit}")
+        return int(text)
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "integer", "minimum": self.least}
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Bytes, written with a unit."""
+
+    least: int
+    too_little: str
+    most: Callable[[], int] | None = None
+
+    @property
+    def words(self) -> str:
+        return f"size with a unit (MiB, GiB, TiB), at least {format_size(self.least)}"
+
+    def read(self, value: object) -> int:
+        try:
+            size = parse_size(value)
+        except (ValueError, OverflowError) as fault:
+            raise WrongValueError.of(value, str(fault)) from None
+        if size < self.least:
+            raise WrongValueError.of(value, f"{self.too_little}; the least is {format_size(self.least)}")
+        if self.most is not None and size > self.most():
+            raise WrongValueError.of(value, f"is more than this computer has ({format_size(self.most())})")
+        return size
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "pattern": _SIZE_PATTERN}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of some words; they are known to completion."""
+
+    choices: tuple[str, ...]
+
+    @property
+    def words(self) -> str:
+        return " or ".join(f"`{choice}`" for choice in self.choices)
+
+    def read(self, value: object) -> str:
+        if value not in self.choices:
+            raise WrongValueError.of(value, f"must be one of: {', '.join(self.choices)}")
+        return str(value)
+
+    def schema(self) -> dict[str, Any]:
+        return {"enum": list(self.choices)}
+
+
+@dataclass(frozen=True, slots=True)
+class Bool:
+    """true or false."""
+
+    words = "true or false"
+
+    def read(self, value: object) -> bool:
+        if not isinstance(value, bool):
+            raise WrongValueError.of(value, "must be true or false")
+        return value
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "boolean"}
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text.
+
+    :param check: gives the text to keep, or raises ValueError with a reason that reads after it.
+    """
+
+    check: Callable[[str], str] = str
+    words: str = "text"
+    hint: str = ""
+
+    def read(self, value: object) -> str:
+        if not isinstance(value, str):
+            quoted = isinstance(value, int | float)
+            raise WrongValueError.of(value, "must be a text" + ("; write it in quotes" if quoted else ""))
+        try:
+            return self.check(value)
+        except ValueError as fault:
+            raise WrongValueError.of(value, str(fault)) from None
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string"}
+
+
+@dataclass(frozen=True, slots=True)
+class Either:
+    """What a function reads that raises ValueError with a reason that reads after the value: for mixed kinds."""
+
+    parse: Callable[[object], Any]
+    words: str
+    form: Mapping[str, Any]
+
+    def read(self, value: object) -> Any:
+        try:
+            return self.parse(value)
+        except ValueError as fault:
+            raise WrongValueError.of(value, str(fault)) from None
+
+    def schema(self) -> dict[str, Any]:
+        return dict(self.form)
+
+
+@dataclass(frozen=True, slots=True)
+class ListOf:
+    """A list whose entries are all of one kind."""
+
+    kind: Kind
+    noun: str
+
+    @property
+    def words(self) -> str:
+        return f"list of {self.noun}"
+
+    def read(self, value: object) -> list[Any]:
+        if not isinstance(value, list):
+            raise WrongValueError.of(value, f"must be a list of {self.noun}")
+        found, faults = [], []
+        for number, entry in enumerate(value):
+            try:
+                found.append(self.kind.read(entry))
+            except WrongValueError as wrong:
+                faults += wrong.below(number)
+        if faults:
+            raise WrongValueError(*faults)
+        return found
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "array", "items": self.kind.schema()}
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key of a mapping.
+
+    :param default: as it would be written; only told, whoever reads the mapping knows it too.
+    """
+
+    kind: Kind
+    help: str
+    required: bool = False
+    default: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """A mapping of known keys; the others are refused with the list of the known ones.
+
+    :param make: what becomes of the keys that were read; raises ValueError with a reason that reads after the path.
+    """
+
+    keys: Mapping[str, Key]
+    make: Callable[[dict[str, Any]], Any] = dict
+    words: str = "mapping, see below"
+
+    def read(self, value: object) -> Any:
+        if not isinstance(value, dict):
+            raise WrongValueError.of(value, f"must be a mapping with: {', '.join(self.keys)}")
+        found: dict[str, Any] = {}
+        faults = [Fault((key,), "is missing") for key, one in self.keys.items() if one.required and key not in value]
+        for key, entry in value.items():
+            if key not in self.keys:
+                faults.append(Fault((str(key),), f"unknown key; known ones are {', '.join(self.keys)}"))
+                continue
+            try:
+                found[str(key)] = self.keys[key].kind.read(entry)
+            except WrongValueError as wrong:
+                faults += wrong.below(str(key))
+        if faults:
+            raise WrongValueError(*faults)
+        try:
+            return self.make(found)
+        except ValueError as fault:
+            raise WrongValueError(Fault((), str(fault))) from None
+
+    def schema(self) -> dict[str, Any]:
+        form: dict[str, Any] = {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {
+                key: {**one.kind.schema(), "description": plain_words(one.help)} for key, one in self.keys.items()
+            },
+        }
+        if required := [key for key, one in self.keys.items() if one.required]:
+            form["required"] = required
+        return form
+
+
+@dataclass(frozen=True, slots=True)
+class TextMap:
+    """A mapping whose keys people choose.
+
+    :param name: a whole key must fit it.
+    """
+
+    kind: Kind
+    name: re.Pattern[str]
+    noun: str
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def words(self) -> str:
+        return f"mapping of {self.noun}"
+
+    def read(self, value: object) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise WrongValueError.of(value, f"must be a mapping of {self.noun}")
+        found, faults = {}, []
+        for key, entry in value.items():
+            if not self.name.fullmatch(str(key)):
+                faults.append(Fault((str(key),), f"cannot be a name; it must fit {self.name.pattern}"))
+            elif why := self.refused.get(str(key)):
+                faults.append(Fault((str(key),), f"cannot be set: {why}"))
+            else:
+                try:
+                    found[str(key)] = self.kind.read(entry)
+                except WrongValueError as wrong:
+                    faults += wrong.below(str(key))
+        if faults:
+            raise WrongValueError(*faults)
+        return found
+
+    def schema(self) -> dict[str, Any]:
+        return {
+            "type": "object",
+            "propertyNames": {"pattern": f"^{self.name.pattern}$"},
+            "additionalProperties": self.kind.schema(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Free:
+    """A mapping whose content is another program's business."""
+
+    why: str
+    words: str
+
+    def read(self, value: object) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise WrongValueError.of(value, self.why)
+        return value
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "object"}
+
+
+def plain_words(text: str) -> str:
+    """A text of the documentation without its marks, for an editor's hints."""
+    return text.replace("`", "")

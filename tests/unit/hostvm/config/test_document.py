@@ -1,0 +1,104 @@
+"""machine.yaml's text: lines, faults of its form, and nothing that takes hostvm down."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hostvm.config.document import DocumentError, read_document
+from hostvm.config.kinds import Fault, spell
+
+TEXT = """\
+# a comment
+cpus: 2
+mounts:
+  - /a
+  - source: /b
+    target: /c
+ports: {expose: lan}
+"""
+
+
+def test_every_value_knows_its_line():
+    document = read_document(TEXT)
+    assert document.values == {
+        "cpus": 2,
+        "mounts": ["/a", {"source": "/b", "target": "/c"}],
+        "ports": {"expose": "lan"},
+    }
+    told = {spell(path): line for path, line in document.lines.items() if path}
+    assert told == {
+        "cpus": 2,
+        "mounts": 3,
+        "mounts[0]": 4,
+        "mounts[1]": 5,
+        "mounts[1].source": 5,
+        "mounts[1].target": 6,
+        "ports": 7,
+        "ports.expose": 7,
+    }
+    assert document.line(("mounts", 1, "missing")) == 5
+
+
+def test_a_path_is_spelled_as_people_write_it():
+    assert spell(("daemon", "log-opts", "a b", 0)) == "daemon.log-opts.'a b'[0]"
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("a: &x [*x]", Fault(("a", 0), "contains itself")),
+        ("a: 1\nb: 2\na: 3", Fault((), "has a twice, in line 1 and in line 3")),
+        ("a: !!binary x", Fault(("a",), "has the tag tag:yaml.org,2002:binary, which means nothing here")),
+        ("a: !!python/object/apply:os.system [id]", None),
+        ("a: .inf", Fault(("a",), ".inf is no number that can be used")),
+        ("a: !!int x", Fault(("a",), "x is no int")),
+        ("? [1]\n: 2", Fault(("?",), "a key must be a word")),
+    ],
+)
+def test_what_cannot_be_read_is_told_with_its_place(text, fault):
+    document = read_document(text)
+    assert document.faults == ([fault] if fault else [])
+    assert document.values is not None
+
+
+def test_words_of_yaml_1_1_are_keys_as_they_are_written():
+    assert read_document("on: 1\n2020-01-02: 2020-01-02\n<<: 3").values == {
+        "on": 1,
+        "2020-01-02": "2020-01-02",
+        "<<": 3,
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "says", "line"),
+    [
+        ("cpus: 2\nmounts: [", "expected the node content", 2),
+        ("a: b: c", "mapping values are not allowed", 1),
+        ("a: 1\n---\nb: 2", "expected a single document", 2),
+        ("a: *x", "undefined alias", 1),
+        ("a: \x00", "special characters", None),
+        ("[" * 5000, "nested too deeply", None),
+        ("a: &a [1, 2, 3, 4, 5, 6, 7, 8, 9]\n" + "".join(
+            f"{chr(98 + n)}: &{chr(98 + n)} [{', '.join([f'*{chr(97 + n)}'] * 9)}]\n" for n in range(8)
+        ), "too many values", None),
+        ("#" * (1 << 21), "longer than 1 MiB", None),
+    ],
+)  # fmt: skip
+def test_what_is_no_yaml(text, says, line):
+    with pytest.raises(DocumentError) as caught:
+        read_document(text)
+    assert says in caught.value.why
+    if line is not None:
+        assert caught.value.line == line
+
+
+@given(st.text(alphabet=st.sampled_from("ab:-[]{}#&*!|>'\"\n \t?%@`,0.\x00é\ud800"), max_size=60))
+def test_no_text_makes_it_fail_otherwise(text):
+    try:
+        document = read_document(text)
+    except DocumentError:
+        return
+    for fault in document.faults:
+        assert document.line(fault.path) is not None
