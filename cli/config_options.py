@@ -17,6 +17,7 @@ def add_config_verbs(verbs: Any, verb: Verb) -> None:
 
     :param verb: makes one, as manage.py does.
     """
+    _add_changes(verbs, verb)
     config = verbs.add_parser("config", help="the settings file machine.yaml: its schema, a check")
     parts = config.add_subparsers(title="commands", metavar="COMMAND", required=True)
     verb(
@@ -37,3 +38,28 @@ def add_config_verbs(verbs: Any, verb: Verb) -> None:
         named=False,
     )
     check.add_argument("file", metavar="FILE", help="a file, or a machine's name")
+
+
+def _add_changes(verbs: Any, verb: Verb) -> None:
+    change = verb(
+        verbs,
+        "set",
+        "settings:set_",
+        "change settings of a machine, say what waits for a restart; a.b=c inside mappings, KEY= for the default",
+        "hostvm set cpus=4 memory=8GiB",
+        "hostvm set ci disk=100GiB            # grows at once, in a running machine too",
+        "hostvm set --restart ports.expose=lan daemon.log-opts.max-size=10m",
+        "hostvm set 'registries={mirrors: [https://mirror.example]}' ca=",
+        named=False,
+    )
+    change.add_argument("words", nargs="+", metavar="[NAME] KEY=VALUE", help="the machine (default: default), settings")
+    edit = verb(
+        verbs,
+        "edit",
+        "settings:edit",
+        "change machine.yaml in $VISUAL or $EDITOR; it is saved only when it is sound",
+        "hostvm edit",
+        "hostvm edit --restart ci",
+    )
+    for one in (change, edit):
+        one.add_argument("--restart", action="store_true", help="restart the running machine if a change waits for it")

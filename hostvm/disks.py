@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from hostvm import process
 from hostvm.errors import HostvmError, MachineError
 from hostvm.qemu_binary import find_qemu_img
+from hostvm.sizes import format_size, human_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +49,43 @@ def grow_disk(path: Path, size: int) -> None:
 
     :raises MachineError: it would become smaller (which would cut off data), or it is in use.
     """
-    info = disk_info(path)
-    if size < info.size:
+    if growth(path, size):
+        _qemu_img("resize", "-q", "-f", "qcow2", str(path), str(size), about=path)
+
+
+def growth(path: Path, size: int) -> int:
+    """Bytes by which the disk is to grow.
+
+    :raises MachineError: it would become smaller, or is no disk.
+    """
+    there = disk_size(path)
+    if size < there:
         raise MachineError(
             f"the disk {path} cannot become smaller",
-            f"it has {info.size} bytes, {size} were asked for; a smaller one would lose what lies behind",
-            "Make a smaller machine and move what it holds: hostvm create NAME --disk SIZE",
+            f"it has {human_size(there)}, {human_size(size)} were asked for; a smaller one would lose what lies behind",
+            f"write its real size into machine.yaml: disk: {format_size(there)}\n"
+            "or make a smaller machine and move what it holds: hostvm create NAME --disk SIZE",
         )
-    if size > info.size:
-        _qemu_img("resize", "-q", "-f", "qcow2", str(path), str(size), about=path)
+    return size - there
+
+
+def disk_size(path: Path) -> int:
+    """Bytes the guest sees, from the disk's header: quick, and right also while a guest has it open.
+
+    :raises MachineError: it is missing or no qcow2 file.
+    """
+    try:
+        with path.open("rb") as file:
+            magic, size = struct.unpack(">4s20xQ", file.read(32))
+    except (OSError, struct.error) as error:
+        magic, size, why = b"", 0, str(error)
+    else:
+        why = "it does not begin as one"
+    if magic != b"QFI\xfb":
+        raise MachineError(
+            f"the disk {path} is missing, damaged or not a qcow2 file", why, f"look at the folder: ls -l {path.parent}"
+        )
+    return int(size)
 
 
 def disk_info(path: Path) -> DiskInfo:

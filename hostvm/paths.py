@@ -27,6 +27,7 @@ SOCKET_PATH_MAX = 103
 WINDOWS_PATH_MAX = 259
 
 MACHINE_YAML = "machine.yaml"
+MACHINE_YAML_EDIT = "machine.edit.yaml"
 STATE_JSON = "state.json"
 DATA_DISK = "data.qcow2"
 KEYS = "keys"
@@ -44,6 +45,7 @@ AGENT_JSON = "agent.json"
 AGENT_LOCK = "agent.lock"
 DOCKER_SOCK = "docker.sock"
 QMP_SOCK = "qmp.sock"
+BOOTED_YAML = "booted.yaml"
 SHARES_JSON = "shares.json"
 SHARE_SERVER_JSON = "share-server.json"
 NAMES_SOCK = "names.sock"
@@ -157,6 +159,16 @@ class MachinePaths:
     def spec(self) -> Path:
         """What the user wants."""
         return self.folder / MACHINE_YAML
+
+    @property
+    def spec_draft(self) -> Path:
+        """What the user wrote with `edit` and could not be saved yet."""
+        return self.folder / MACHINE_YAML_EDIT
+
+    @property
+    def booted_spec(self) -> Path:
+        """What the user wanted when the machine was started last."""
+        return self.run_dir / BOOTED_YAML
 
     @property
     def state(self) -> Path:

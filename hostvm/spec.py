@@ -7,7 +7,6 @@ the documentation follow from it.
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import asdict, dataclass, field, fields, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -125,10 +124,10 @@ SETTINGS = (
     Setting(
         "disk",
         "SIZE",
-        "largest size of the data disk, for example 60GiB",
+        "largest size of the data disk, for example 60GiB; it can grow, but not shrink",
         Size(DISK_MIN, "is too small for an engine's data"),
         format_size,
-        Effect.MADE,
+        Effect.NOW,
     ),
     Setting("driver", "NAME", "auto, qemu or libvirt", Choice(_DRIVERS), effect=Effect.MADE),
     Setting("libvirt_uri", "URI", "libvirt connection, for example qemu:///session", Text()),
@@ -244,13 +243,12 @@ def _told(fault: Fault) -> str:
     return f"{spell(fault.path)}: {fault.why}" if fault.path else fault.why
 
 
-def wrong_settings(lines: Sequence[str], origin: str) -> SpecError:
+def wrong_settings(lines: Sequence[str], origin: str, resolution: str | None = None) -> SpecError:
     """One error for many faults, a line each."""
     where = "option" if origin == "command line" else "setting"
+    usual = "see the known ones with: hostvm start --help" if where == "option" else f"correct it in: {origin}"
     return SpecError(
-        f"{len(lines)} wrong {where}{'s' if len(lines) > 1 else ''} ({origin})",
-        "\n".join(lines),
-        "see the known ones with: hostvm start --help" if where == "option" else f"correct it in: {origin}",
+        f"{len(lines)} wrong {where}{'s' if len(lines) > 1 else ''} ({origin})", "\n".join(lines), resolution or usual
     )
 
 
@@ -277,15 +275,3 @@ def render_spec(spec: MachineSpec) -> str:
     assert set(rendered) == {one.name for one in fields(MachineSpec)}
     head = "# What this machine should be; a change takes effect at its next start.\n"
     return head + yaml.safe_dump(rendered, sort_keys=False, allow_unicode=True)
-
-
-_MOUNTS_BLOCK = re.compile(r"^mounts:[^\n]*\n(?:(?:[ \t-][^\n]*)?\n)*", re.MULTILINE)
-
-
-def replace_mounts(text: str, mounts: tuple[Mount, ...]) -> str:
-    """machine.yaml with other mounts; every other line, a person's comments too, stays as it is."""
-    block = yaml.safe_dump({"mounts": render_mounts(mounts)}, sort_keys=False, allow_unicode=True)
-    text = text if text.endswith("\n") or not text else text + "\n"
-    if _MOUNTS_BLOCK.search(text):
-        return _MOUNTS_BLOCK.sub(lambda _: block, text, count=1)
-    return text + block

@@ -68,6 +68,11 @@ def say(options: argparse.Namespace, text: str) -> None:
         sys.stderr.write(text + "\n")
 
 
+def on_terminal() -> bool:
+    """Whether a person sits before this command, for a program that needs one."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
 def confirm(question: str) -> bool:
     """Ask on a terminal; without one nobody can answer and the command's words are taken as meant."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):

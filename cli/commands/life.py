@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from typing import TYPE_CHECKING
 
 from cli.commands.common import chosen_paths, confirm, existing_paths, print_json, say
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     import argparse
 
     from hostvm.paths import MachinePaths
-    from hostvm.spec import MachineSpec
+    from hostvm.spec import MachineSpec, Setting
     from images.progress import Progress
     from runtime.engine import Engine
 
@@ -99,8 +101,14 @@ def _refuse_other(paths: MachinePaths, options: argparse.Namespace) -> None:
                 f"given was {setting.render(getattr(wanted, setting.key))}"
                 for setting in differing
             ),
-            f"start it as it is: hostvm start {paths.name}\nor change {paths.spec}, then: hostvm restart {paths.name}",
+            f"start it as it is: hostvm start {paths.name}\nor change it: hostvm set --restart {paths.name} "
+            + " ".join(f"{setting.key}={_spelled(setting, wanted)}" for setting in differing),
         )
+
+
+def _spelled(setting: Setting, spec: MachineSpec) -> str:
+    """A value as `set` reads it."""
+    return shlex.quote(json.dumps(setting.render(getattr(spec, setting.key))).strip('"'))
 
 
 def _engine(paths: MachinePaths) -> Engine:
@@ -124,14 +132,21 @@ def restart(options: argparse.Namespace) -> int:
     paths = existing_paths(options)
     progress = make_progress(quiet=options.quiet)
     with machine_lock(paths):
-        check_startable(paths, _engine(paths))  # rather than leave it stopped
-        stop_machine(paths, progress)
-        seconds = start_machine(paths, progress, _engine(paths))
-        keep_context(paths, progress)
+        spec = load_spec(paths.spec)
+        check_startable(paths, spec, find_engine(spec.engine))  # rather than leave it stopped
+        seconds = restart_machine(paths, progress)
     if options.json:
         return print_json(observe(paths).facts())
-    say(options, f"machine {paths.name} is ready again after {seconds or 0:.1f} s")
+    say(options, f"machine {paths.name} is ready again after {seconds:.1f} s")
     return 0
+
+
+def restart_machine(paths: MachinePaths, progress: Progress) -> float:
+    """Stop and start; gives the seconds of the start. The machine's lock must be held."""
+    stop_machine(paths, progress)
+    seconds = start_machine(paths, progress, _engine(paths))
+    keep_context(paths, progress)
+    return seconds or 0.0
 
 
 def remove(options: argparse.Namespace) -> int:

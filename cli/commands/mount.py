@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from cli.commands.common import existing_paths, print_json, print_table, say
 from hostvm.agent.client import AgentAbsent, request
+from hostvm.config.rewrite import set_value
 from hostvm.errors import HostvmError, MachineError, SpecError
 from hostvm.files import write_atomic
 from hostvm.locks import machine_lock
+from hostvm.machines.change import booted_spec, note_booted
 from hostvm.shares.choose import kind_of
 from hostvm.shares.client import SERVICE, share_facts
 from hostvm.shares.model import Mount, check_mounts, check_source, guest_path, make_mount, parse_mount
-from hostvm.spec import load_spec, replace_mounts
+from hostvm.shares.settings import render_mounts
+from hostvm.spec import load_spec
 
 if TYPE_CHECKING:
     import argparse
@@ -41,7 +44,7 @@ def add(options: argparse.Namespace) -> int:
             return _tell(options, paths)
         wanted = _with(mounts, mount)
         running = _ask(paths, "add", mount)
-        _write(paths, wanted)
+        _write(paths, wanted, running=running)
     when = "" if running else " from the machine's next start on"
     say(options, f"{mount.source} is {mount.target} in the guest{when}")
     return _tell(options, paths)
@@ -66,8 +69,8 @@ def remove(options: argparse.Namespace) -> int:
     with machine_lock(paths):
         mounts = load_spec(paths.spec).mounts
         mount = _named(mounts, options.folder, paths.name)
-        _ask(paths, "rm", mount)
-        _write(paths, tuple(one for one in mounts if one.target != mount.target))
+        running = _ask(paths, "rm", mount)
+        _write(paths, tuple(one for one in mounts if one.target != mount.target), running=running)
     say(options, f"{mount.source} is not shared any more")
     return _tell(options, paths)
 
@@ -139,9 +142,11 @@ def _ask(paths: MachinePaths, what: str, mount: Mount) -> bool:
     return True
 
 
-def _write(paths: MachinePaths, mounts: tuple[Mount, ...]) -> None:
-    text = replace_mounts(paths.spec.read_text(encoding="utf-8"), mounts)
+def _write(paths: MachinePaths, mounts: tuple[Mount, ...], *, running: bool) -> None:
+    text = set_value(paths.spec.read_text(encoding="utf-8"), ["mounts"], render_mounts(mounts))
     write_atomic(paths.spec, text.encode(), mode=os.stat(paths.spec).st_mode & 0o777)  # noqa: PTH116
+    if running and (booted := booted_spec(paths)):
+        note_booted(paths, replace(booted, mounts=mounts))  # nothing waits for a restart
 
 
 def _tell(options: argparse.Namespace, paths: MachinePaths) -> int:

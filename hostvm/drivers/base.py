@@ -63,6 +63,15 @@ class DomainSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Hardware:
+    """What a running domain really has; `memory` and `disk` (the data disk) are bytes."""
+
+    cpus: int
+    memory: int
+    disk: int
+
+
+@dataclass(frozen=True, slots=True)
 class Features:
     """Differences between drivers, as data.
 
@@ -101,6 +110,18 @@ class Driver(Protocol):
 
     def wait_off(self, timeout: float) -> bool:
         """Wait up to `timeout` seconds for OFF, then clear run-time files; False when it still runs."""
+
+    def hardware(self) -> Hardware | None:
+        """Observe; None when the domain is OFF. Never blocks longer than 2 s.
+
+        :raises DriverError: the hypervisor does not answer.
+        """
+
+    def grow_disk(self, size: int) -> None:
+        """Make the running domain's data disk `size` bytes large; the guest sees it, its file system does not grow.
+
+        :raises DriverError: the hypervisor refuses, or the domain is OFF.
+        """
 
     def forwards(self) -> Hostfwd | None:
         """The domain's way to lead ports of this computer into it; None when it runs on another computer.

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Protocol
 from hostvm.agent.client import agent_is_ready, end_agent, wait_ready
 from hostvm.agent.config import AgentConfig, guest_env
 from hostvm.agent.spawn import spawn_agent
+from hostvm.disks import grow_disk, growth
 from hostvm.drivers.base import DomainState
 from hostvm.drivers.consoles import rotate_console
 from hostvm.errors import DriverError, MachineError, PortTaken
+from hostvm.machines.change import note_booted
 from hostvm.machines.domain import make_domain
 from hostvm.machines.identity import free_port, port_is_free
 from hostvm.machines.open import machine_driver
@@ -92,6 +94,7 @@ def _power_on(
     for note in plan.notes:
         progress.note(note)
     driver.kill()  # clears run-time files of a machine that died with its host
+    grow_disk(paths.data_disk, spec.disk)
     end_agent(paths.run_dir)
     paths.check_socket_length()
     paths.make_run_dir()
@@ -112,6 +115,7 @@ def _power_on(
         except PortTaken:
             end_agent(paths.run_dir)
             continue
+        note_booted(paths, spec)
         return state
     raise DriverError(
         f"machine {paths.name} finds no free port for ssh",
@@ -147,13 +151,13 @@ def _power_off(paths: MachinePaths, driver: Driver) -> None:
     driver.kill()
 
 
-def check_startable(paths: MachinePaths, engine: BootEngine) -> None:
-    """Look at settings, proxies and certificates as a start would.
+def check_startable(paths: MachinePaths, spec: MachineSpec, engine: BootEngine) -> None:
+    """Look at settings, proxies, certificates and the disk's size as a start would.
 
     :raises HostvmError: a start would refuse them.
     """
-    spec = load_spec(paths.spec)
     engine.seed(spec, plan_network(spec, os.environ))
+    growth(paths.data_disk, spec.disk)
 
 
 def require_startable(paths: MachinePaths) -> None:

@@ -139,7 +139,8 @@ def test_start_of_a_running_machine_says_so_and_is_no_failure(machine):
     done = hostvm("start", machine.name)
     assert done.status == 0, str(done)
     assert "was running already" in done.err
-    told(hostvm("start", machine.name, "--memory", "1GiB"), 1, "memory: it has 2GiB, given was 1GiB", "hostvm restart")
+    refused = hostvm("start", machine.name, "--memory", "1GiB")
+    told(refused, 1, "memory: it has 2GiB, given was 1GiB", f"hostvm set --restart {machine.name} memory=1GiB")
 
 
 def test_removing_a_running_machine_needs_force(machine):

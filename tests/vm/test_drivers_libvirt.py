@@ -14,12 +14,13 @@ from uuid import uuid4
 import pytest
 
 from hostvm import process
-from hostvm.drivers.base import DomainState
+from hostvm.drivers.base import DomainState, Hardware
 from hostvm.drivers.consoles import previous_console
 from hostvm.drivers.libvirt.connection import connected
 from hostvm.drivers.libvirt.driver import LibvirtDriver
 from hostvm.drivers.registry import open_driver, pick_driver
 from hostvm.errors import DriverError, PortTaken
+from hostvm.sizes import MIB
 
 libvirt = pytest.importorskip("libvirt", reason="libvirt-python is not installed: make setup")
 
@@ -60,11 +61,17 @@ def test_a_whole_life(tiny, driver):
     assert sorted(facts["virtio"]) == ["1", "2", "2", "4", "5"]
     assert tiny.banner() == b"hello from the guest\n"
     tiny.check_forwards(driver)
+    assert driver.hardware() == Hardware(2, tiny.domain.memory, 64 * MIB)
+    driver.grow_disk(128 * MIB)
+    assert driver.hardware().disk == 128 * MIB
 
     driver.powerdown()
     assert driver.wait_off(60)
     assert "button" in tiny.facts
     assert driver.state() is DomainState.OFF
+    assert driver.hardware() is None
+    with pytest.raises(DriverError):
+        driver.grow_disk(256 * MIB)
     assert f"hostvm-{tiny.name}" not in domains()
     driver.powerdown()
     driver.kill()

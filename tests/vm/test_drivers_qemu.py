@@ -15,11 +15,12 @@ from uuid import uuid4
 import pytest
 
 from hostvm import process
-from hostvm.drivers.base import DomainState
+from hostvm.drivers.base import DomainState, Hardware
 from hostvm.drivers.consoles import previous_console
 from hostvm.drivers.qemu.driver import QemuDriver
 from hostvm.drivers.qemu.qmp import Qmp
 from hostvm.errors import DriverError, PortTaken
+from hostvm.sizes import MIB
 
 pytestmark = pytest.mark.vm
 
@@ -54,11 +55,17 @@ def test_a_whole_life(tiny, driver):
         assert "clearcpuid=cx16" in facts["cmdline"][0] or tiny.domain.arch != "amd64"
     assert tiny.banner() == b"hello from the guest\n"
     tiny.check_forwards(driver)
+    assert driver.hardware() == Hardware(2, tiny.domain.memory, 64 * MIB)
+    driver.grow_disk(128 * MIB)
+    assert driver.hardware().disk == 128 * MIB
 
     driver.powerdown()
     assert driver.wait_off(30)
     assert "button" in tiny.facts
     assert driver.state() is DomainState.OFF
+    assert driver.hardware() is None
+    with pytest.raises(DriverError):
+        driver.grow_disk(256 * MIB)
     assert list(tiny.domain.run_dir.iterdir()) == []
     driver.powerdown()
     driver.kill()

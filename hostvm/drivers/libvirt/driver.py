@@ -7,11 +7,11 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from hostvm.drivers.base import DomainState, Features
+from hostvm.drivers.base import DomainState, Features, Hardware
 from hostvm.drivers.consoles import rotate_console
 from hostvm.drivers.hostfwd import Hostfwd
 from hostvm.drivers.libvirt.connection import DEFAULT_URI, connected, import_libvirt, within
-from hostvm.drivers.libvirt.xml import build_domain
+from hostvm.drivers.libvirt.xml import DATA_DISK, build_domain
 from hostvm.errors import DriverError, SpecError
 
 if TYPE_CHECKING:
@@ -96,6 +96,25 @@ class LibvirtDriver:
                     return False
                 time.sleep(_POLL)
         return True
+
+    def hardware(self) -> Hardware | None:
+        """See `Driver.hardware`."""
+        return within(STATE_TIMEOUT, self._hardware, f"libvirt at {self._uri} does not answer", self._uri)
+
+    def _hardware(self) -> Hardware | None:
+        with self._existing() as found:
+            if found is not None:
+                _, kib, _, cpus, _ = found.info()
+                return Hardware(cpus, kib * 1024, found.blockInfo(DATA_DISK)[0])
+        return None
+
+    def grow_disk(self, size: int) -> None:
+        """See `Driver.grow_disk`."""
+        libvirt = import_libvirt()
+        with self._existing() as found:
+            if found is None:
+                raise DriverError(f"machine {self._name} is off", None, f"start it: hostvm start {self._name}")
+            found.blockResize(DATA_DISK, size, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
 
     def forwards(self) -> Hostfwd | None:
         """See `Driver.forwards`."""

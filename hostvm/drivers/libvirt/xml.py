@@ -27,6 +27,9 @@ _TB_CACHE_MIB = 512
 _FIRST_SHARE_SLOT = 6
 """Behind disks, network, rng and balloon."""
 
+ROOT_DISK, DATA_DISK = "vda", "vdb"
+"""The disks' names in the domain, as in the guest."""
+
 
 def build_domain(domain: DomainSpec) -> str:
     """The whole XML of a transient domain; the ssh port is not in it (libvirt has no word for hostfwd).
@@ -78,8 +81,8 @@ def _cpu(root: ET.Element, domain: DomainSpec) -> None:
 def _devices(devices: ET.Element, domain: DomainSpec) -> None:
     _text(devices, "emulator", str(domain.qemu))
     # Unless told, libvirt puts each device behind a bridge of its own, which the guest takes time to find.
-    _disk(devices, "vda", domain.root_image, slot=1)
-    _disk(devices, "vdb", domain.data_disk, slot=2)
+    _disk(devices, ROOT_DISK, domain.root_image, slot=1)
+    _disk(devices, DATA_DISK, domain.data_disk, slot=2)
     network = ET.SubElement(devices, "interface", type="user")
     ET.SubElement(network, "mac", address=domain.mac)
     ET.SubElement(network, "model", type="virtio")
@@ -104,15 +107,15 @@ def _devices(devices: ET.Element, domain: DomainSpec) -> None:
 
 def _disk(devices: ET.Element, name: str, path: Path, *, slot: int) -> None:
     disk = ET.SubElement(devices, "disk", type="file", device="disk")
-    if name == "vda":
+    if name == ROOT_DISK:
         ET.SubElement(disk, "driver", name="qemu", type="raw")
     else:
         ET.SubElement(disk, "driver", name="qemu", type="qcow2", discard="unmap", detect_zeroes="unmap")
     ET.SubElement(disk, "source", file=str(path))
     ET.SubElement(disk, "target", dev=name, bus="virtio")
-    if name == "vda":
+    if name == ROOT_DISK:
         ET.SubElement(disk, "readonly")
-    _text(disk, "serial", "root" if name == "vda" else "data")
+    _text(disk, "serial", "root" if name == ROOT_DISK else "data")
     _slot(disk, slot)
 
 

@@ -24,6 +24,8 @@ PID_FILE = "qemu.pid"
 LOG_FILE = "qemu.log"
 """In the machine's run folder: what QEMU prints."""
 
+DATA_DISK = "data"
+"""The node of the data disk."""
 
 NETWORK = "net0"
 """The id of the user-mode network."""
@@ -58,7 +60,7 @@ def build_argv(domain: DomainSpec, facts: HostFacts) -> list[str]:
         *_boot(domain, facts),
         *_monitor(domain, facts),
         *_disk("root", "raw", domain.root_image, readonly=True),
-        *_disk("data", "qcow2", domain.data_disk, readonly=False),
+        *_disk(DATA_DISK, "qcow2", domain.data_disk, readonly=False),
         *_network(domain),
         *_helpers(),
         *(word for share in domain.shares for word in device_kind(share.kind).qemu_options(share)),

@@ -9,11 +9,20 @@ import time
 from typing import TYPE_CHECKING
 
 from hostvm import process
-from hostvm.drivers.base import DomainState, Features
+from hostvm.drivers.base import DomainState, Features, Hardware
 from hostvm.drivers.consoles import rotate_console
 from hostvm.drivers.hostfwd import Hostfwd
 from hostvm.drivers.qemu import unix_socket
-from hostvm.drivers.qemu.argv import LOG_FILE, NETWORK, PID_FILE, QMP_SOCKET, QUICK_BIOS, HostFacts, build_argv
+from hostvm.drivers.qemu.argv import (
+    DATA_DISK,
+    LOG_FILE,
+    NETWORK,
+    PID_FILE,
+    QMP_SOCKET,
+    QUICK_BIOS,
+    HostFacts,
+    build_argv,
+)
 from hostvm.drivers.qemu.qmp import Qmp, QmpGoneError
 from hostvm.errors import DriverError, PortTaken
 from hostvm.qemu_binary import has_firmware, inspect_qemu
@@ -114,6 +123,35 @@ class QemuDriver:
             return False
         self._clear()
         return True
+
+    def hardware(self) -> Hardware | None:
+        """See `Driver.hardware`."""
+        if self._find() is None:
+            return None
+        try:
+            with Qmp.connect(self._qmp, ANSWER_TIMEOUT / 2) as qmp:
+                cpus = qmp.execute("query-cpus-fast", timeout=ANSWER_TIMEOUT / 2)
+                memory = qmp.execute("query-memory-size-summary", timeout=ANSWER_TIMEOUT / 2)["base-memory"]
+                nodes = qmp.execute("query-named-block-nodes", {"flat": True}, timeout=ANSWER_TIMEOUT / 2)
+        except OSError as error:
+            raise self._silent(error) from error
+        disk = next(node["image"]["virtual-size"] for node in nodes if node["node-name"] == DATA_DISK)
+        return Hardware(len(cpus), int(memory), int(disk))
+
+    def grow_disk(self, size: int) -> None:
+        """See `Driver.grow_disk`."""
+        try:
+            with Qmp.connect(self._qmp, ANSWER_TIMEOUT) as qmp:
+                qmp.execute("block_resize", {"node-name": DATA_DISK, "size": size}, timeout=ANSWER_TIMEOUT)
+        except OSError as error:
+            raise self._silent(error) from error
+
+    def _silent(self, error: OSError) -> DriverError:
+        return DriverError(
+            f"QEMU of machine {self._name} does not answer",
+            str(error),
+            f"look at the machine: hostvm status {self._name}",
+        )
 
     def forwards(self) -> Hostfwd:
         """See `Driver.forwards`."""

@@ -82,20 +82,37 @@ def test_a_failed_creation_leaves_nothing(calls, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_growing(calls, tmp_path):
-    disks.grow_disk(tmp_path / "d", 3 * GIB)
-    assert calls[-1] == ("resize", "-q", "-f", "qcow2", str(tmp_path / "d"), str(3 * GIB))
+@pytest.fixture
+def disk(tmp_path):
+    """The header of a qcow2 of 2 GiB."""
+    path = tmp_path / "d"
+    path.write_bytes(b"QFI\xfb" + bytes(20) + (2 * GIB).to_bytes(8, "big") + bytes(72))
+    return path
 
 
-def test_growing_to_the_same_size_does_nothing(calls, tmp_path):
-    disks.grow_disk(tmp_path / "d", 2 * GIB)
-    assert [call[0] for call in calls] == ["info"]
+def test_growing(calls, disk):
+    disks.grow_disk(disk, 3 * GIB)
+    assert calls == [("resize", "-q", "-f", "qcow2", str(disk), str(3 * GIB))]
 
 
-def test_shrinking_is_refused(calls, tmp_path):
-    with pytest.raises(MachineError, match="cannot become smaller"):
-        disks.grow_disk(tmp_path / "d", GIB)
-    assert [call[0] for call in calls] == ["info"]
+def test_growing_to_the_same_size_does_nothing(calls, disk):
+    disks.grow_disk(disk, 2 * GIB)
+    assert calls == []
+
+
+def test_shrinking_is_refused(calls, disk):
+    with pytest.raises(MachineError, match="cannot become smaller") as caught:
+        disks.grow_disk(disk, GIB)
+    assert calls == []
+    assert "disk: 2GiB" in caught.value.resolution
+
+
+def test_the_size_of_what_is_no_disk(tmp_path):
+    (tmp_path / "d").write_bytes(b"x" * 100)
+    (tmp_path / "short").write_bytes(b"QFI\xfb")
+    for name in ("d", "short", "missing"):
+        with pytest.raises(MachineError, match="not a qcow2 file"):
+            disks.disk_size(tmp_path / name)
 
 
 def test_info_also_while_a_guest_has_it_open(calls, tmp_path):

@@ -1,0 +1,149 @@
+"""set, edit."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from cli.commands.common import confirm, existing_paths, on_terminal, print_json, say
+from cli.commands.life import restart_machine
+from cli.edit import find_editor
+from cli.printer import print_failure
+from cli.progress import make_progress
+from cli.set_words import assign, split_words
+from hostvm import process
+from hostvm.errors import HostvmError, MachineError, SpecError, UsageError
+from hostvm.locks import machine_lock
+from hostvm.machines.boot import check_startable
+from hostvm.machines.change import apply_change, keys_in_words
+from hostvm.spec import load_spec, parse_text
+from runtime.engine import find_engine
+
+if TYPE_CHECKING:
+    import argparse
+
+    from hostvm.machines.change import Outcome
+    from hostvm.paths import MachinePaths
+    from hostvm.spec import MachineSpec
+
+
+def set_(options: argparse.Namespace) -> int:
+    """Change single settings; comments in machine.yaml stay."""
+    options.name, words = split_words(options.words)
+    if not words:
+        raise UsageError("no setting is given", None, "for example: hostvm set cpus=4   # more: hostvm set --help")
+    paths = existing_paths(options)
+    with machine_lock(paths):
+        before = load_spec(paths.spec)
+        text = assign(paths.spec.read_text(encoding="utf-8"), words)
+        outcome = _save(paths, text, parse_text(text, str(paths.spec)), before, options)
+    return _tell(paths, outcome, options)
+
+
+def _save(
+    paths: MachinePaths, text: str, after: MachineSpec, before: MachineSpec | None, options: argparse.Namespace
+) -> Outcome:
+    """Save, and restart the machine when that was asked for and something waits for it."""
+    if options.restart:
+        check_startable(paths, after, find_engine(after.engine))  # before anything is written or stopped
+    outcome = apply_change(paths, text, after, before)
+    if options.restart and outcome.waiting:
+        seconds = restart_machine(paths, make_progress(quiet=options.quiet))
+        told = f"machine {paths.name} is ready again after {seconds:.1f} s"
+        outcome = replace(outcome, waiting=(), notes=(*outcome.notes, told))
+    return outcome
+
+
+def _tell(paths: MachinePaths, outcome: Outcome, options: argparse.Namespace) -> int:
+    for note in outcome.notes:
+        say(options, note)
+    if not outcome.changed:
+        say(options, f"machine {paths.name} is so already")
+    else:
+        say(options, f"machine {paths.name}: {keys_in_words(outcome.changed)} changed")
+    if outcome.waiting:
+        count = "counts" if len(outcome.waiting) == 1 else "count"
+        say(options, f"{keys_in_words(outcome.waiting)} {count} from its next start: hostvm restart {paths.name}")
+    if options.json:
+        facts = {"name": paths.name, "changed": outcome.changed, "waiting": outcome.waiting}
+        return print_json({**facts, "notes": outcome.notes})
+    return 0
+
+
+def edit(options: argparse.Namespace) -> int:
+    """Let the user's editor change machine.yaml; it is saved only when it is sound."""
+    paths = existing_paths(options)
+    if not on_terminal():
+        raise UsageError(
+            "edit needs a terminal",
+            "the editor has none to show itself on",
+            f"change single settings with: hostvm set {paths.name} KEY=VALUE\nor change the file: {paths.spec}",
+        )
+    editor = find_editor(os.environ, shutil.which, sys.platform)
+    base = _read(paths.spec)
+    draft = paths.spec_draft
+    if draft.exists():
+        say(options, f"going on with what could not be saved before, {draft}")
+    else:
+        _write(draft, base)
+    while True:
+        _run_editor(editor, paths)
+        text = _read(draft)
+        if text == base:
+            draft.unlink()
+            say(options, "nothing was changed")
+            return 0
+        try:
+            outcome = _save_draft(paths, base, text, options)
+            break
+        except HostvmError as fault:
+            print_failure(_kept(fault, paths), forwarded=False, verbose=0)
+        if not confirm("Edit it again?"):
+            return 1
+    draft.unlink(missing_ok=True)
+    return _tell(paths, outcome, options)
+
+
+def _run_editor(editor: list[str], paths: MachinePaths) -> None:
+    status = process.run_attached([*editor, paths.spec_draft])
+    if status != 0:
+        raise HostvmError(
+            f"the editor ended with status {status}; nothing was saved",
+            process.join([*editor, str(paths.spec_draft)]),
+            f"go on with: hostvm edit {paths.name}\nor drop it: rm {paths.spec_draft}",
+        )
+
+
+def _save_draft(paths: MachinePaths, base: str, text: str, options: argparse.Namespace) -> Outcome:
+    after = parse_text(text, str(paths.spec_draft))
+    with machine_lock(paths):
+        if _read(paths.spec) != base:
+            raise MachineError(
+                f"{paths.spec} was changed by another command meanwhile",
+                None,
+                f"look at both: diff {paths.spec} {paths.spec_draft}",
+            )
+        try:
+            before = parse_text(base, str(paths.spec))
+        except SpecError:
+            before = None  # mending it is what edit is for
+        return _save(paths, text, after, before, options)
+
+
+def _kept(fault: HostvmError, paths: MachinePaths) -> HostvmError:
+    where = f"what you wrote is kept; go on with: hostvm edit {paths.name}\nor drop it: rm {paths.spec_draft}"
+    return type(fault)(fault.brief, fault.details, where)
+
+
+# A file that is no UTF-8 is to be mended, too: its bytes come back as they were.
+def _read(path: os.PathLike[str]) -> str:
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:  # noqa: PTH123
+        return file.read()
+
+
+def _write(path: os.PathLike[str], text: str) -> None:
+    with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:  # noqa: PTH123
+        file.write(text)

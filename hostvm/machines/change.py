@@ -1,0 +1,138 @@
+"""Change what is wanted of a machine that exists: what may change, when it counts, and the data disk's growth."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from hostvm.agent.client import run_in_guest
+from hostvm.disks import disk_size, grow_disk
+from hostvm.drivers.base import DomainState
+from hostvm.errors import HostvmError
+from hostvm.files import write_atomic
+from hostvm.machines.open import machine_driver
+from hostvm.sizes import format_size
+from hostvm.spec import SETTINGS, Effect, load_spec, render_spec, wrong_settings
+from hostvm.state import load_state
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hostvm.drivers.base import Driver
+    from hostvm.paths import MachinePaths
+    from hostvm.spec import MachineSpec
+
+_GROW_SECONDS = 120.0
+# The device's new size reaches the guest by an interrupt, some milliseconds after QEMU has it.
+_GROW = """\
+n=0
+while [ "$(cat /sys/class/block/vdb/size)" -lt "$1" ] && [ $n -lt 100 ]; do sleep 0.05; n=$((n + 1)); done
+exec /usr/sbin/resize2fs /dev/vdb
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a change.
+
+    :param changed: keys whose values are others now.
+    :param waiting: those of the running machine that count from its next start.
+    :param notes: lines for people.
+    """
+
+    changed: tuple[str, ...]
+    waiting: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+def differing(one: MachineSpec, other: MachineSpec) -> tuple[str, ...]:
+    """Keys whose values differ."""
+    return tuple(setting.key for setting in SETTINGS if getattr(one, setting.key) != getattr(other, setting.key))
+
+
+def check_change(before: MachineSpec, after: MachineSpec, *, disk: int, running: bool) -> None:
+    """Whether an existing machine may become so.
+
+    :param disk: bytes its data disk has now.
+    :raises SpecError: every setting that cannot change, or not now.
+    """
+    faults = []
+    changed = differing(before, after)
+    for setting in SETTINGS:
+        if setting.key in changed and setting.effect is Effect.MADE:
+            there = setting.render(getattr(before, setting.key))
+            faults.append(f"{setting.key}: is decided when a machine is made; this one has {there}")
+    if after.disk < disk:
+        faults.append(
+            f"disk: {format_size(after.disk)} is less than the {format_size(disk)} it has; a disk cannot become smaller"
+        )
+    if running and "libvirt_uri" in changed:
+        faults.append("libvirt_uri: cannot change while the machine runs; stop it first")
+    if faults:
+        raise wrong_settings(
+            faults, "of a machine that exists", "leave them as they are, or make another machine: hostvm create NAME"
+        )
+
+
+def apply_change(paths: MachinePaths, text: str, after: MachineSpec, before: MachineSpec | None) -> Outcome:
+    """Write `text`, which says `after`, as machine.yaml; the machine's lock must be held.
+
+    What counts at once takes effect; nothing is written when something may not change.
+
+    :param before: None when machine.yaml could not be read.
+    :raises SpecError: as `check_change`.
+    """
+    state = load_state(paths)
+    driver = machine_driver(paths, state, before or after)
+    running = driver.state() is not DomainState.OFF
+    disk = disk_size(paths.data_disk)
+    check_change(before or replace(after, disk=disk), after, disk=disk, running=running)
+    write_atomic(paths.spec, text.encode("utf-8", "surrogateescape"), mode=paths.spec.stat().st_mode & 0o777)
+    notes: list[str] = []
+    if after.disk > disk:
+        notes.append(_grow(paths, driver, after.disk, running=running))
+    changed = differing(before, after) if before else tuple(setting.key for setting in SETTINGS)
+    return Outcome(changed, pending(paths, after) if running else (), tuple(notes))
+
+
+def _grow(paths: MachinePaths, driver: Driver, size: int, *, running: bool) -> str:
+    told = f"the data disk has {format_size(size)} now"
+    if not running:
+        grow_disk(paths.data_disk, size)
+        return f"{told}; its file system grows at the next start"
+    try:
+        driver.grow_disk(size)
+        done = run_in_guest(paths.run_dir, ["sh", "-c", _GROW, "grow", str(size // 512)], timeout=_GROW_SECONDS)
+    except HostvmError as fault:
+        return f"the data disk grows at the next start, since the running machine refuses: {fault.brief}"
+    if done.status != 0:
+        why = done.stderr.decode(errors="replace").strip()
+        return f"{told}; its file system grows at the next start, since resize2fs failed: {why}"
+    return f"{told}, and so has its file system"
+
+
+def note_booted(paths: MachinePaths, spec: MachineSpec) -> None:
+    """Keep what the running machine was started with."""
+    write_atomic(paths.booted_spec, render_spec(spec).encode())
+
+
+def booted_spec(paths: MachinePaths) -> MachineSpec | None:
+    """What the machine was started with last; None when that is not known."""
+    with suppress(HostvmError):
+        return load_spec(paths.booted_spec)
+    return None
+
+
+def pending(paths: MachinePaths, wanted: MachineSpec) -> tuple[str, ...]:
+    """Keys in which a running machine differs from what is wanted, until its next start."""
+    booted = booted_spec(paths)
+    if booted is None:
+        return ()
+    late = {setting.key for setting in SETTINGS if setting.effect is Effect.START}
+    return tuple(key for key in differing(booted, wanted) if key in late)
+
+
+def keys_in_words(keys: Sequence[str]) -> str:
+    """`cpus and memory`, `cpus, memory and disk`."""
+    return " and ".join(part for part in (", ".join(keys[:-1]), keys[-1]) if part)

@@ -1,0 +1,107 @@
+"""What may change of a machine that exists, and what waits for its restart."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+
+import pytest
+
+from hostvm.drivers.base import DomainState
+from hostvm.errors import DriverError, SpecError
+from hostvm.guest import Completed
+from hostvm.machines import change
+from hostvm.machines.change import apply_change, check_change, keys_in_words, note_booted, pending
+from hostvm.paths import MachinePaths
+from hostvm.sizes import GIB
+from hostvm.spec import MachineSpec, PortSettings, render_spec
+
+SPEC = MachineSpec(cpus=1, memory=GIB, disk=10 * GIB, mounts=())
+
+
+def test_what_is_decided_when_a_machine_is_made_stays():
+    after = replace(SPEC, image="other", driver="qemu", disk=5 * GIB, libvirt_uri="x:///", cpus=2)
+    with pytest.raises(SpecError) as caught:
+        check_change(SPEC, after, disk=10 * GIB, running=True)
+    assert caught.value.details.splitlines() == [
+        "driver: is decided when a machine is made; this one has auto",
+        "image: is decided when a machine is made; this one has docker",
+        "disk: 5GiB is less than the 10GiB it has; a disk cannot become smaller",
+        "libvirt_uri: cannot change while the machine runs; stop it first",
+    ]
+    check_change(SPEC, replace(SPEC, libvirt_uri="x:///", disk=11 * GIB), disk=10 * GIB, running=False)
+
+
+def test_keys_in_a_sentence():
+    assert [keys_in_words(keys) for keys in (("a",), ("a", "b"), ("a", "b", "c"))] == ["a", "a and b", "a, b and c"]
+
+
+@pytest.fixture
+def machine(monkeypatch, tmp_path):
+    """A machine with a header of a disk, and a hypervisor that says what the test wants."""
+    paths = MachinePaths.of("ci")
+    for folder in (paths.folder, paths.run_dir):
+        folder.mkdir(parents=True)
+    paths.spec.write_text(render_spec(SPEC))
+    paths.data_disk.write_bytes(b"QFI\xfb" + bytes(20) + SPEC.disk.to_bytes(8, "big"))
+    told = argparse.Namespace(paths=paths, power=DomainState.OFF, grown=[], refuse=None, resized=0)
+
+    def grow(size):
+        if told.refuse:
+            raise told.refuse
+        told.grown.append(size)
+
+    driver = argparse.Namespace(state=lambda: told.power, grow_disk=grow)
+    monkeypatch.setattr(change, "load_state", lambda _: None)
+    monkeypatch.setattr(change, "machine_driver", lambda *_: driver)
+    monkeypatch.setattr(change, "grow_disk", lambda path, size: told.grown.append((path.name, size)))
+    monkeypatch.setattr(change, "run_in_guest", lambda *_, **__: Completed(told.resized, b"", b"no room"))
+    return told
+
+
+def apply(machine, **changes):
+    after = replace(SPEC, **changes)
+    return apply_change(machine.paths, render_spec(after), after, SPEC)
+
+
+def test_a_machine_that_is_off_waits_for_nothing(machine):
+    assert apply(machine, cpus=2).waiting == ()
+    assert apply(machine, disk=20 * GIB).notes == (
+        "the data disk has 20GiB now; its file system grows at the next start",
+    )
+    assert machine.grown == [("data.qcow2", 20 * GIB)]
+
+
+def test_a_running_machine_waits_for_what_counts_from_its_start(machine):
+    machine.power = DomainState.RUNNING
+    note_booted(machine.paths, SPEC)
+    outcome = apply(machine, cpus=2, autostart=False, ports=PortSettings("lan"))
+    assert outcome.changed == ("cpus", "autostart", "ports")
+    assert outcome.waiting == ("cpus", "ports")
+    assert apply(machine).waiting == (), "changed back"
+
+
+def test_its_disk_grows_at_once(machine):
+    machine.power = DomainState.RUNNING
+    assert apply(machine, disk=20 * GIB).notes == ("the data disk has 20GiB now, and so has its file system",)
+    assert machine.grown == [20 * GIB]
+
+
+def test_or_the_user_is_told_when(machine):
+    machine.power = DomainState.RUNNING
+    machine.resized = 1
+    assert apply(machine, disk=20 * GIB).notes[0].endswith("at the next start, since resize2fs failed: no room")
+    machine.refuse = DriverError("QEMU refuses block_resize")
+    (note,) = apply(machine, disk=30 * GIB).notes
+    assert note == "the data disk grows at the next start, since the running machine refuses: QEMU refuses block_resize"
+
+
+def test_nothing_is_written_that_may_not_be(machine):
+    before = machine.paths.spec.read_text()
+    with pytest.raises(SpecError):
+        apply(machine, disk=5 * GIB)
+    assert machine.paths.spec.read_text() == before
+
+
+def test_a_machine_whose_start_is_not_known_waits_for_nothing(machine):
+    assert pending(machine.paths, replace(SPEC, cpus=4)) == ()
