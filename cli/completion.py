@@ -16,6 +16,7 @@ from cli.main import split_globals
 from cli.manage import build_parser
 from hostvm.agent import protocol
 from hostvm.agent.client import Agent
+from hostvm.config.templates import bundled
 from hostvm.errors import HostvmError
 from hostvm.paths import machine_names, run_folder
 from hostvm.spec import BY_KEY
@@ -147,10 +148,10 @@ def _values(action: argparse.Action, machine: str) -> Answer:
         return Answer([(str(choice), "") for choice in action.choices])
     if action.dest in _MACHINES:
         return _machines()
-    if action.metavar in _FILES:
-        return Answer(switches={"files"})
-    if action.metavar in _FOLDERS:
-        return Answer(switches={"dirs"})
+    if action.metavar == "NAME|FILE":
+        return Answer([(one.name, one.about) for one in bundled()], {"files"})
+    if action.metavar in _FILES or action.metavar in _FOLDERS:
+        return Answer(switches={"dirs" if action.metavar in _FOLDERS else "files"})
     if action.metavar == "CONTAINER":
         return _of_engine(machine, ["docker", "__complete", "container", "inspect", ""], "")
     setting = BY_KEY.get(action.dest)

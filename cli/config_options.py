@@ -18,6 +18,7 @@ def add_config_verbs(verbs: Any, verb: Verb) -> None:
     :param verb: makes one, as manage.py does.
     """
     _add_changes(verbs, verb)
+    _add_templates(verbs, verb)
     config = verbs.add_parser("config", help="the settings file machine.yaml: its schema, a check")
     parts = config.add_subparsers(title="commands", metavar="COMMAND", required=True)
     verb(
@@ -38,6 +39,22 @@ def add_config_verbs(verbs: Any, verb: Verb) -> None:
         named=False,
     )
     check.add_argument("file", metavar="FILE", help="a file, or a machine's name")
+
+
+def _add_templates(verbs: Any, verb: Verb) -> None:
+    template = verbs.add_parser("template", help="settings files to make machines from")
+    parts = template.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    verb(parts, "ls", "template:ls", "list the templates that come with hostvm", "hostvm template ls", named=False)
+    show = verb(
+        parts,
+        "show",
+        "template:show",
+        "print a template, to begin one's own with",
+        "hostvm template show ci > mine.yaml",
+        "hostvm create --template mine.yaml mine",
+        named=False,
+    )
+    show.add_argument("template", metavar="NAME", help="its name")
 
 
 def _add_changes(verbs: Any, verb: Verb) -> None:

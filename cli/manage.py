@@ -114,6 +114,7 @@ def _add_settings(verb: argparse.ArgumentParser) -> None:
     for setting in SETTINGS:
         if setting.option:
             verb.add_argument(f"--{setting.key.replace('_', '-')}", metavar=setting.metavar, help=setting.help)
+    verb.add_argument("--template", metavar="NAME|FILE", help="begin with its settings; options count over them")
     verb.add_argument(
         "--mount",
         action="append",
@@ -131,6 +132,7 @@ def _add_machine_verbs(verbs: Verbs) -> None:
         "hostvm start",
         "hostvm start build --cpus 4 --memory 8GiB --disk 100GiB",
         "hostvm start lab --driver libvirt",
+        "hostvm start ci --template ci --cpus 2",
         "hostvm start web --mount none --mount ~/src --mount /data/photos:/photos:ro",
     )
     _add_settings(start)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cli.commands.common import chosen_paths, confirm, existing_paths, print_json, say
 from cli.contexts import drop_context, keep_context
 from cli.progress import make_progress
+from hostvm.config.templates import template_settings
 from hostvm.errors import MachineError, SpecError
 from hostvm.guest_images import ensure_image
 from hostvm.locks import machine_lock
@@ -42,8 +44,15 @@ def _wanted(options: argparse.Namespace) -> dict[str, object]:
     return wanted
 
 
+def _over(base: MachineSpec, options: argparse.Namespace) -> MachineSpec:
+    """`base` with the template's settings over it, and the options' over both."""
+    if options.template:
+        base = replace(base, **template_settings(options.template))
+    return parse_settings(_wanted(options), base, "command line")
+
+
 def _new_spec(options: argparse.Namespace) -> MachineSpec:
-    return parse_settings(_wanted(options), default_spec(), "command line")
+    return _over(default_spec(), options)
 
 
 def create(options: argparse.Namespace) -> int:
@@ -91,7 +100,7 @@ def start(options: argparse.Namespace) -> int:
 def _refuse_other(paths: MachinePaths, options: argparse.Namespace) -> None:
     """Options of `start` shape a new machine; for one that exists they must say what it already is."""
     there = load_spec(paths.spec)
-    wanted = parse_settings(_wanted(options), there, "command line")
+    wanted = _over(there, options)
     differing = [setting for setting in SETTINGS if getattr(wanted, setting.key) != getattr(there, setting.key)]
     if differing:
         raise MachineError(
