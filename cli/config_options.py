@@ -19,6 +19,7 @@ def add_config_verbs(verbs: Any, verb: Verb) -> None:
     """
     _add_changes(verbs, verb)
     _add_templates(verbs, verb)
+    _add_autostart(verbs, verb)
     config = verbs.add_parser("config", help="the settings file machine.yaml: its schema, a check")
     parts = config.add_subparsers(title="commands", metavar="COMMAND", required=True)
     verb(
@@ -80,3 +81,17 @@ def _add_changes(verbs: Any, verb: Verb) -> None:
     )
     for one in (change, edit):
         one.add_argument("--restart", action="store_true", help="restart the running machine if a change waits for it")
+
+
+def _add_autostart(verbs: Any, verb: Verb) -> None:
+    autostart = verbs.add_parser("autostart", help="start a machine when you log in")
+    parts = autostart.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, text in (
+        ("enable", "start the machine at each login: systemd user unit, launchd agent or scheduled task"),
+        ("disable", "start it at login no more"),
+        ("status", "whether it starts at login"),
+        ("run", "start it and stay in the foreground while it runs; SIGTERM stops it; what the above run"),
+    ):
+        one = verb(parts, name, f"autostart:{name}", text, f"hostvm autostart {name}", f"hostvm autostart {name} ci")
+        if name == "enable":
+            one.add_argument("--print", action="store_true", help="print the unit's file instead of installing it")

@@ -1,0 +1,99 @@
+"""autostart enable, disable, status, run."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from cli.commands.common import chosen_paths, existing_paths, print_json, say
+from cli.contexts import keep_context
+from cli.progress import make_progress
+from hostvm.drivers.base import DomainState
+from hostvm.errors import MachineError
+from hostvm.locks import machine_lock
+from hostvm.machines.boot import start_machine
+from hostvm.machines.halt import stop_machine
+from hostvm.machines.open import machine_driver
+from hostvm.platform import login
+from hostvm.spec import load_spec
+from hostvm.state import load_state, save_state
+from runtime.engine import find_engine
+
+if TYPE_CHECKING:
+    import argparse
+
+    from hostvm.paths import MachinePaths
+
+_LOOK_SECONDS = 2.0
+
+
+def enable(options: argparse.Namespace) -> int:
+    """Start the machine at each login from now on."""
+    paths = existing_paths(options)
+    wanted = login.login_of(paths.name)
+    if options.print:
+        sys.stdout.buffer.write(login.content(wanted))
+        return 0
+    login.install(wanted)
+    say(options, f"machine {paths.name} starts at each login; start it now with: hostvm start {paths.name}")
+    return status(options) if options.json else 0
+
+
+def disable(options: argparse.Namespace) -> int:
+    """Start it at login no more; also of a machine that is gone."""
+    paths = chosen_paths(options)
+    was = login.remove(paths.name)
+    say(options, f"machine {paths.name} " + ("starts at login no more" if was else "did not start at login"))
+    return status(options) if options.json else 0
+
+
+def status(options: argparse.Namespace) -> int:
+    """Whether it starts at login."""
+    name = chosen_paths(options).name
+    file, enabled = login.place(name), login.is_installed(name)
+    if options.json:
+        return print_json({"name": name, "enabled": enabled, "file": str(file) if file and enabled else None})
+    sys.stdout.write(f"machine {name}: {'starts at login' if enabled else 'does not start at login'}\n")
+    return 0
+
+
+def run(options: argparse.Namespace) -> int:
+    """Start the machine and stay while it runs; SIGTERM stops it in order. Never starts it a second time."""
+    paths = existing_paths(options)
+    progress = make_progress(quiet=options.quiet)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with machine_lock(paths):
+            start_machine(paths, progress, find_engine(load_spec(paths.spec).engine))
+            keep_context(paths, progress)
+        _watch(paths)
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        with machine_lock(paths):
+            stop_machine(paths, progress)
+            # The session ended, not the user's wish: a command of the next session may start it.
+            save_state(paths, replace(load_state(paths), wanted_off=False))
+        return 0
+    if load_state(paths).wanted_off:
+        return 0
+    raise MachineError(
+        f"machine {paths.name} went down by itself", None, f"hostvm logs --console {paths.name}   # then: hostvm start"
+    )
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def _watch(paths: MachinePaths) -> None:
+    """Until the machine is off, or gone."""
+    driver = machine_driver(paths, load_state(paths), load_spec(paths.spec))
+    while True:
+        time.sleep(_LOOK_SECONDS)
+        if driver.state() is DomainState.OFF:
+            with machine_lock(paths):  # a restart is over by then
+                if driver.state() is DomainState.OFF:
+                    return

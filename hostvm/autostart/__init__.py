@@ -1,0 +1,1 @@
+"""Starting a machine when its user logs in: what systemd, launchd and Windows' Task Scheduler are told."""
