@@ -33,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def compose(config: AgentConfig) -> Parts:
     """The machine's services, checks and the like; those of an engine only where there is one."""
+    from hostvm.clock.service import ClockService
     from hostvm.names.service import NamesService
     from hostvm.net.addresses import GuestNetwork
     from hostvm.net.auth_agent import AuthAgentService
@@ -43,8 +44,10 @@ def compose(config: AgentConfig) -> Parts:
 
     spec = load_spec(Path(config.home) / MACHINE_YAML)
     shares = ShareService(spec.mounts, Path(config.run_dir))
-    services: list[Service] = [shares, DnsService(GuestNetwork.of(config.subnet))]
-    parts = Parts(services, operations={shares.name: shares.ask}, find_folder=shares.guest_folder)
+    clock = ClockService()
+    services: list[Service] = [clock, shares, DnsService(GuestNetwork.of(config.subnet))]
+    awaited = (clock.wait_right,) if config.woken else ()
+    parts = Parts(services, preparations=awaited, operations={shares.name: shares.ask}, find_folder=shares.guest_folder)
     if spec.ssh_agent:
         auth = AuthAgentService(config.auth_sock)
         services.append(auth)
@@ -55,7 +58,8 @@ def compose(config: AgentConfig) -> Parts:
     services += [*engine.services(spec), *engine.watchers(shares.watch)]
     if spec.names:
         services.append(NamesService(engine.router(config.name), spec.names, config.name, Path(config.run_dir)))
-    return replace(parts, checks=engine.checks(), preparations=engine.preparations(config.env))
+    preparations = (*awaited, *engine.preparations(config.env))
+    return replace(parts, checks=engine.checks(), preparations=preparations)
 
 
 def hypervisor_forwards(config: AgentConfig) -> Forwards | None:

@@ -32,6 +32,7 @@ class AgentConfig:
     :param subnet: of the guest's network.
     :param env: variables of every program that runs in the guest.
     :param auth_sock: this computer's ssh agent; "" for none.
+    :param woken: the guest was suspended or paused before: its clock is wrong until it is set.
     """
 
     name: str
@@ -48,6 +49,7 @@ class AgentConfig:
     subnet: str = DEFAULT_SUBNET
     env: dict[str, str] = field(default_factory=dict)
     auth_sock: str = ""
+    woken: bool = False
 
     @property
     def agent_sock(self) -> str:

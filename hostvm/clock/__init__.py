@@ -1,0 +1,1 @@
+"""The guest's clock, kept at this computer's."""

@@ -1,0 +1,137 @@
+"""Reading and setting a clock, against a guest of arithmetic: no process, no waiting."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from hostvm.clock import reading, service
+from hostvm.clock.reading import TOLERANCE, GuestClock, Reading, best, sample
+from hostvm.errors import SshError
+
+
+class World:
+    """This computer's time, which passes only when something takes time."""
+
+    def __init__(self):
+        self.now = 1_700_000_000.0
+
+    def time(self):
+        return self.now
+
+
+class Program:
+    """What the guest's bash does; every answer takes `way` there and back, every setting `lag` besides."""
+
+    def __init__(self, world, off, way=0.004, lag=0.03):
+        self.world, self.off, self.way, self.lag = world, off, way, lag
+        self.said = b""
+        self.shifts = []
+        self.closed = False
+
+    def write_stdin(self, data):
+        word, _, value = data.decode().strip().partition(" ")
+        self.world.now += self.way / 2
+        if word == "shift":
+            there = self.world.now + self.off + int(value) / 1e6
+            self.world.now += self.lag
+            self.off = there - self.world.now
+            self.shifts.append(int(value))
+        self.said += f"{self.world.now + self.off:.6f}\n".encode()
+        self.world.now += self.way / 2
+
+    def read_stdout(self, size):
+        said, self.said = self.said[:3], self.said[3:]
+        return said
+
+    def read_stderr(self, size):
+        return b"date: cannot set date"
+
+    def close_stdin(self):
+        self.closed = True
+
+    def close(self):
+        self.closed = True
+
+
+class Guest:
+    def __init__(self, program):
+        self.program = program
+
+    def stream(self, argv, **_):
+        assert argv[0] == "/bin/bash"
+        return self.program
+
+
+@pytest.fixture
+def world(monkeypatch):
+    made = World()
+    monkeypatch.setattr(reading, "sample", lambda ask: sample(ask, made.time))
+    return made
+
+
+@pytest.mark.parametrize("off", [-3600.0, -0.5, 0.021, 7.25, 86400.0])
+def test_a_clock_that_is_off_is_set_and_how_long_setting_takes_is_learnt(world, off):
+    program = Program(world, off)
+    done = GuestClock(Guest(program)).correct()
+    assert done.before == pytest.approx(off, abs=0.001)
+    assert abs(done.after) < TOLERANCE
+    assert abs(program.off) < TOLERANCE
+    assert 1 <= done.times_set <= 2
+    assert done.within == pytest.approx(0.002)
+
+
+def test_what_was_learnt_serves_the_next_time(world):
+    program = Program(world, -100.0)
+    clock = GuestClock(Guest(program))
+    clock.correct()
+    program.off = -50.0
+    assert clock.correct().times_set == 1
+    assert abs(program.off) < 0.001
+
+
+def test_a_clock_that_is_right_is_left_alone(world):
+    program = Program(world, 0.015)
+    done = GuestClock(Guest(program)).correct()
+    assert (done.times_set, program.shifts) == (0, [])
+
+
+def test_a_guest_whose_clock_cannot_be_set_is_told(world):
+    program = Program(world, 5.0)
+    program.write_stdin = lambda _: None
+    with pytest.raises(SshError) as caught:
+        GuestClock(Guest(program)).correct()
+    assert caught.value.details == "date: cannot set date"
+
+
+def test_the_reading_with_the_shortest_way_counts():
+    assert best([Reading(1.0, 0.5), Reading(0.2, 0.001), Reading(0.4, 0.01)]) == Reading(0.2, 0.001)
+
+
+def test_a_jump_of_this_computers_clock_ends_the_waiting_and_nothing_else_does(monkeypatch):
+    wall = {"now": 1000.0, "mono": 0.0}
+    monkeypatch.setattr(service.time, "time", lambda: wall["now"])
+    monkeypatch.setattr(service.time, "monotonic", lambda: wall["mono"])
+
+    class Stopped:
+        """Lets a second pass for each wait; what happens meanwhile is on the list."""
+
+        def __init__(self, *jumps):
+            self.jumps = list(jumps)
+
+        def wait(self, seconds):
+            wall["mono"] += seconds
+            wall["now"] += seconds + (self.jumps.pop(0) if self.jumps else 0.0)
+            return False
+
+    for jumps, waited in (((0.0, 0.0, 3600.0), 3.0), ((0.0, -7200.0), 2.0), ((0.001,) * 100, 60.0)):
+        began = wall["mono"]
+        service.wait_for_jump(Stopped(*jumps))
+        assert wall["mono"] - began == waited
+
+
+def test_stopping_ends_the_waiting():
+    stopped = threading.Event()
+    stopped.set()
+    service.wait_for_jump(stopped)
