@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     Verbs: TypeAlias = "argparse._SubParsersAction[_Parser]"  # noqa: SLF001 - the only name it has
 
 _SYSTEM_SOCKET = "/var/run/docker.sock"
+_SUSPEND_RULE = """\
+what cannot be saved is refused, and the machine runs on:
+  a folder shared by 9p that a running container or a program has: stop it, or share the folder by sftp
+  folders shared by virtiofs; Windows; a hypervisor on another computer
+9p folders that nobody has are unmounted, and mounted again when the machine goes on. Connections of the
+guest to elsewhere are cut. The saved memory fits this data disk, QEMU and hostvm only."""
 _ABOUT = """\
 Linux containers on this computer: a lightweight guest VM with a real engine in it.
 
@@ -137,6 +143,11 @@ def _add_machine_verbs(verbs: Verbs) -> None:
     )
     _add_settings(start)
     start.add_argument("--use-context", action="store_true", help="let docker clients use it: docker context hostvm")
+    start.add_argument(
+        "--discard-state",
+        action="store_true",
+        help="boot a suspended machine anew, without its saved memory: as after a power cut",
+    )
     create = _verb(
         verbs, "create", "life:create", "make a machine without starting it", "hostvm create ci --memory 2GiB"
     )
@@ -145,6 +156,23 @@ def _add_machine_verbs(verbs: Verbs) -> None:
         verbs, "stop", "life:stop", "power the machine off; its data stays", "hostvm stop", "hostvm stop --force ci"
     )
     stop.add_argument("-f", "--force", action="store_true", help="cut the power at once, without asking the guest")
+    suspend = _verb(
+        verbs,
+        "suspend",
+        "sleep:suspend",
+        "save the machine's memory to disk and free it; the next start, resume or docker command goes on from there",
+        "hostvm suspend",
+        "hostvm suspend --pause ci     # in place: keeps its memory",
+    )
+    suspend.epilog = f"{suspend.epilog}\n\n{_SUSPEND_RULE}"
+    suspend.add_argument("--pause", action="store_true", help="halt it in place instead: no processor time, no file")
+    _verb(
+        verbs,
+        "resume",
+        "sleep:resume",
+        "let a suspended or paused machine go on; its containers never noticed",
+        "hostvm resume",
+    )
     _verb(verbs, "restart", "life:restart", "stop and start the machine", "hostvm restart")
     rm = _verb(
         verbs,

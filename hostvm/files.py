@@ -31,6 +31,20 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
         raise
 
 
+def remove_for_good(path: Path) -> None:
+    """Delete a file so that not even a power failure brings it back. Idempotent.
+
+    :raises OSError: it cannot be deleted, or the folder not be written.
+    """
+    path.unlink(missing_ok=True)
+    if sys.platform != "win32":  # NTFS keeps the order of such changes by itself
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
 def move(source: Path, target: Path) -> None:
     """Rename over `target`, at once or not at all.
 

@@ -37,6 +37,8 @@ CONSOLE_LOG = "console.log"
 CONSOLE_LOG_BEFORE = "console.log.1"
 AGENT_LOG = "agent.log"
 BOOT_INITRAMFS = "boot.initramfs"
+SUSPENDED_JSON = "suspended.json"
+SUSPENDED_RAM = "suspended.ram"
 
 IMAGE_KEYS = "image-keys"
 
@@ -46,6 +48,7 @@ AGENT_LOCK = "agent.lock"
 DOCKER_SOCK = "docker.sock"
 QMP_SOCK = "qmp.sock"
 BOOTED_YAML = "booted.yaml"
+DOMAIN_JSON = "domain.json"
 SHARES_JSON = "shares.json"
 SHARE_SERVER_JSON = "share-server.json"
 NAMES_SOCK = "names.sock"
@@ -199,6 +202,21 @@ class MachinePaths:
     def initramfs(self) -> Path:
         """The image's initramfs with this boot's seed appended."""
         return self.folder / BOOT_INITRAMFS
+
+    @property
+    def suspended(self) -> Path:
+        """What a suspended machine needs to go on; while it is there, so is `suspended_ram`."""
+        return self.folder / SUSPENDED_JSON
+
+    @property
+    def suspended_ram(self) -> Path:
+        """A suspended machine's memory and devices, as its hypervisor wrote them."""
+        return self.folder / SUSPENDED_RAM
+
+    @property
+    def domain(self) -> Path:
+        """What the machine was powered on with."""
+        return self.run_dir / DOMAIN_JSON
 
     @property
     def agent_sock(self) -> Path:

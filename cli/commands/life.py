@@ -87,7 +87,7 @@ def start(options: argparse.Namespace) -> int:
             _create(paths, spec, progress)
         else:
             _refuse_other(paths, options)
-        seconds = start_machine(paths, progress, _engine(paths))
+        seconds = start_machine(paths, progress, _engine(paths), discard_state=options.discard_state)
         keep_context(paths, progress, use=options.use_context)
     if options.json:
         return print_json(observe(paths).facts())

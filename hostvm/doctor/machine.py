@@ -13,6 +13,7 @@ from hostvm.doctor.finding import FAIL, OK, WARN, Finding, looked_at
 from hostvm.guest_images import stored_image
 from hostvm.machines.identity import port_is_free
 from hostvm.machines.observe import Observation, observe
+from hostvm.machines.saved import check_files, load_saved
 from hostvm.sizes import human_size
 from images.store import verify_image
 
@@ -42,7 +43,10 @@ def look_at_machine(paths: MachinePaths) -> Iterator[Finding]:
         state = seen.state
         yield from looked_at(paths.name, "image", lambda: _image(paths.name, state))
         yield from looked_at(paths.name, "disk", lambda: _disk(paths, seen))
-        yield from _running(paths, seen) if seen.status != "stopped" else _stopped(paths, state)
+        if seen.status == "suspended":
+            yield from looked_at(paths.name, "saved memory", lambda: _suspended(paths))
+        else:
+            yield from _running(paths, seen) if seen.status != "stopped" else _stopped(paths, state)
 
 
 def _keys(paths: MachinePaths) -> Iterator[Finding]:
@@ -81,6 +85,13 @@ def _stopped(paths: MachinePaths, state: MachineState) -> Iterator[Finding]:
     else:
         fix = "nothing: the next start takes another one"
         yield Finding(paths.name, "ssh port", WARN, f"{state.ssh_port} is taken by another program", fix)
+
+
+def _suspended(paths: MachinePaths) -> Iterator[Finding]:
+    saved = load_saved(paths)
+    check_files(paths, saved)
+    text = f"{human_size(saved.ram['size'])} of {saved.suspended}, every byte as it was written"
+    yield Finding(paths.name, "saved memory", OK, text)
 
 
 def _running(paths: MachinePaths, seen: Observation) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from hostvm.net.addresses import DEFAULT_SUBNET
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from hostvm.drivers.hostfwd import Hostfwd
@@ -33,7 +34,7 @@ class DomainSpec:
     :param initramfs: the image's initramfs with the machine's own seed archive appended.
     :param root_image: raw read-only erofs file, the first virtio disk (vda).
     :param data_disk: qcow2, the second virtio disk (vdb).
-    :param ssh_port: on the host's 127.0.0.1, forwarded to the guest's port 22.
+    :param ssh_port: on the host's 127.0.0.1, forwarded to the guest's port 22; 0 for none.
     :param subnet: of the guest's network, IPv4.
     :param console: file that receives the serial console.
     :param run_dir: short folder, 0700, for qmp.sock and the like.
@@ -121,6 +122,40 @@ class Driver(Protocol):
         """Make the running domain's data disk `size` bytes large; the guest sees it, its file system does not grow.
 
         :raises DriverError: the hypervisor refuses, or the domain is OFF.
+        """
+
+    def pause(self) -> None:
+        """Halt the virtual CPUs; memory stays taken. Idempotent.
+
+        :raises DriverError: with the hypervisor's own words as details.
+        """
+
+    def unpause(self) -> None:
+        """Let them run on, also after a `save` whose process was killed in the midst of it. Idempotent.
+
+        :raises DriverError: with the hypervisor's own words as details.
+        """
+
+    def board(self, domain: DomainSpec) -> list[str]:
+        """What of the hypervisor's words for a domain its saved state depends on; starts nothing."""
+
+    def save(self, target: Path, commit: Callable[[str], None]) -> None:
+        """Write the domain's memory and devices to `target` (0600) and power it off. Blocks; only if `saves_state`.
+
+        :param commit: called when `target` is whole and before the power is cut, with the hypervisor's name and
+            version; what it raises undoes the save.
+        :raises DriverError: it cannot be saved, with the hypervisor's words. Unless it ended, the domain runs again
+            and `target` is gone.
+        """
+
+    def restore(self, domain: DomainSpec, source: Path, hypervisor: str, consume: Callable[[], None]) -> None:
+        """Power the domain on from what `save` wrote, and return as soon as its virtual CPUs run again.
+
+        :param domain: with the same `board` as the one that was saved.
+        :param hypervisor: what `commit` was told.
+        :param consume: called once when all is loaded and before anything runs; what it raises undoes the restore.
+        :raises PortTaken: another program listens on `domain.ssh_port`; nothing was consumed.
+        :raises DriverError: it cannot be restored, or is another hypervisor's; nothing runs.
         """
 
     def forwards(self) -> Hostfwd | None:

@@ -9,25 +9,24 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from hostvm.agent.client import agent_is_ready, end_agent, wait_ready
-from hostvm.agent.config import AgentConfig, guest_env
+from hostvm.agent.config import guest_env
 from hostvm.agent.spawn import spawn_agent
 from hostvm.disks import grow_disk, growth
 from hostvm.drivers.base import DomainState
 from hostvm.drivers.consoles import rotate_console
 from hostvm.errors import DriverError, MachineError, PortTaken
+from hostvm.machines.agents import START_SECONDS, agent_config
 from hostvm.machines.change import note_booted
 from hostvm.machines.domain import make_domain
 from hostvm.machines.identity import free_port, port_is_free
 from hostvm.machines.open import machine_driver
-from hostvm.net.addresses import GUEST_AUTH_SOCK
+from hostvm.machines.saved import drop_saved
+from hostvm.machines.wake import wake_machine
 from hostvm.net.plan import plan_network
 from hostvm.spec import load_spec
-from hostvm.ssh.keys import make_keys
 from hostvm.state import load_state, save_state
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from hostvm.drivers.base import Driver
     from hostvm.net.plan import NetworkPlan
     from hostvm.paths import MachinePaths
@@ -35,10 +34,6 @@ if TYPE_CHECKING:
     from hostvm.state import MachineState
     from images.progress import Progress
 
-# The slowest sound boot seen under emulation took 15 s; a loaded computer may need several times that.
-BOOT_SECONDS = 180.0
-# Longer than the agent waits, which then says what kept the guest and shows its console.
-_HEAR_WHY_SECONDS = 15.0
 _PORT_TRIES = 5
 
 
@@ -56,31 +51,41 @@ class BootEngine(Protocol):
         """
 
 
-def start_machine(paths: MachinePaths, progress: Progress, engine: BootEngine) -> float | None:
-    """Power the machine on and wait until it is ready; the machine's lock must be held.
+def start_machine(
+    paths: MachinePaths, progress: Progress, engine: BootEngine, *, discard_state: bool = False
+) -> float | None:
+    """Power the machine on, or wake it, and wait until it is ready; the machine's lock must be held.
 
     Gives the seconds from the call until ready; None when it was ready already. A machine whose agent died gets a
-    new one. When a start fails or is interrupted the machine is powered off again, its data and logs kept.
+    new one, one that is suspended or paused goes on. When a start from its power-on fails or is interrupted the
+    machine is powered off again, its data and logs kept.
 
+    :param discard_state: boot a suspended machine without its saved memory, as after a power cut.
     :raises HostvmError: no usable hypervisor, a damaged machine, or a readiness check that did not hold in time.
     """
     began = time.monotonic()
     spec, state = load_spec(paths.spec), load_state(paths)
     driver = machine_driver(paths, state, spec)
-    power = driver.state()
-    if power is DomainState.RUNNING and agent_is_ready(paths.run_dir):
+    if agent_is_ready(paths.run_dir) and driver.state() is DomainState.RUNNING:
         return None
-    if power in (DomainState.PAUSED, DomainState.CRASHED):
+    if discard_state:
+        discard_saved(paths, driver)
+    if wake_machine(paths, driver, progress):
+        return time.monotonic() - began
+    power = driver.state()
+    if power is DomainState.CRASHED:
         driver.kill()
         power = DomainState.OFF
+    if power is DomainState.OFF:
+        drop_saved(paths)  # half of a state, of a command that was killed
     with ExitStack() as undo:
         if power is DomainState.OFF:
             undo.callback(_power_off, paths, driver)
             state = _power_on(paths, spec, state, driver, progress, engine)
         else:
-            spawn_agent(_agent_config(paths, spec, state, engine.socket, guest_env(paths.run_dir)))
+            spawn_agent(agent_config(paths, spec, state, engine.socket, guest_env(paths.run_dir)))
         with progress.step(f"start {paths.name}"):
-            wait_ready(paths.run_dir, time.monotonic() + BOOT_SECONDS + _HEAR_WHY_SECONDS, progress)
+            wait_ready(paths.run_dir, time.monotonic() + START_SECONDS, progress)
         save_state(paths, replace(state, wanted_off=False))
         undo.pop_all()
     return time.monotonic() - began
@@ -109,7 +114,7 @@ def _power_on(
             save_state(paths, state)
             progress.note(f"port {taken} is taken by another program; machine {paths.name} now has {state.ssh_port}")
         # The agent starts first: it loads its libraries while the guest boots.
-        spawn_agent(_agent_config(paths, spec, state, engine.socket, plan.proxies))
+        spawn_agent(agent_config(paths, spec, state, engine.socket, plan.proxies))
         try:
             driver.start(replace(domain, ssh_port=state.ssh_port))
         except PortTaken:
@@ -124,26 +129,12 @@ def _power_on(
     )
 
 
-def _agent_config(
-    paths: MachinePaths, spec: MachineSpec, state: MachineState, engine_socket: str, env: Mapping[str, str]
-) -> AgentConfig:
-    keys = make_keys(paths.keys)
-    auth_sock = os.environ.get("SSH_AUTH_SOCK", "") if spec.ssh_agent else ""
-    return AgentConfig(
-        name=paths.name,
-        run_dir=str(paths.run_dir),
-        home=str(paths.folder),
-        log=str(paths.agent_log),
-        ssh_port=state.ssh_port,
-        client_key=str(keys.client_key),
-        host_public_key=keys.host_public,
-        engine_socket=engine_socket,
-        console=str(paths.console),
-        boot_seconds=BOOT_SECONDS,
-        subnet=state.subnet,
-        env={**env, **({"SSH_AUTH_SOCK": GUEST_AUTH_SOCK} if auth_sock else {})},
-        auth_sock=auth_sock,
-    )
+def discard_saved(paths: MachinePaths, driver: Driver) -> bool:
+    """Make a suspended machine a stopped one, as if its power had been cut then; False when it is not suspended."""
+    if not paths.suspended.exists() or driver.state() is DomainState.RUNNING:
+        return False
+    driver.kill()
+    return drop_saved(paths)
 
 
 def _power_off(paths: MachinePaths, driver: Driver) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import uuid
-from typing import TYPE_CHECKING
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from hostvm import paths as places
 from hostvm.accel import select_accel
@@ -12,8 +15,10 @@ from hostvm.files import write_atomic
 from hostvm.guest_images import kernel_cmdline, stored_image
 from hostvm.machines.seed import boot_initramfs, seed_entries
 from hostvm.qemu_binary import complete_qemu
-from hostvm.shares.choose import device_shares, store_devices
+from hostvm.shares.choose import device_shares, share_facts, shares_of, store_devices
 from hostvm.shares.device import mount_table
+
+_PATHS = ("qemu", "kernel", "initramfs", "root_image", "data_disk", "console", "run_dir")
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +38,7 @@ def make_domain(
     *,
     remote: bool,
 ) -> DomainSpec:
-    """Write the machine's initramfs and list of shares, and give the domain that boots from them.
+    """Write the machine's initramfs, list of shares and domain.json, and give the domain that boots from them.
 
     :param files: of the seed, beside the machine's identity and shares.
     :param remote: whether the hypervisor is on another computer, which sees no folder of this one.
@@ -49,7 +54,7 @@ def make_domain(
         files = {**files, "shares": table.encode("utf-8", "surrogateescape")}
     seed = seed_entries(paths, str(uuid.uuid4()), files)
     write_atomic(paths.initramfs, boot_initramfs(image.initramfs.read_bytes(), seed))
-    return DomainSpec(
+    domain = DomainSpec(
         name=paths.name,
         uuid=state.uuid,
         arch=state.arch,
@@ -69,4 +74,52 @@ def make_domain(
         firmware=qemu.firmware,
         shares=shares,
         subnet=state.subnet,
+    )
+    store_domain(domain, paths.domain)
+    return domain
+
+
+def store_domain(domain: DomainSpec, path: Path) -> None:
+    """Write down what the machine is powered on with, for whoever suspends it."""
+    write_atomic(path, json.dumps(domain_facts(domain), indent=1).encode())
+
+
+def domain_facts(domain: DomainSpec) -> dict[str, Any]:
+    """A domain as plain facts, for a file."""
+    facts = asdict(domain)
+    return {
+        **{key: str(value) if isinstance(value, Path) else value for key, value in facts.items()},
+        "firmware": [str(folder) for folder in domain.firmware],
+        "shares": share_facts(domain.shares),
+    }
+
+
+def domain_of(facts: Mapping[str, Any]) -> DomainSpec:
+    """The domain of such facts.
+
+    :raises KeyError, TypeError: they are not a domain's, or not this version's.
+    """
+    paths = {key: Path(facts[key]) for key in _PATHS}
+    firmware = tuple(Path(folder) for folder in facts["firmware"])
+    return DomainSpec(**{**facts, **paths, "firmware": firmware, "shares": shares_of(facts["shares"])})
+
+
+def same_domain(paths: MachinePaths, state: MachineState, domain: DomainSpec, progress: Progress) -> DomainSpec:
+    """The domain of a machine that was suspended, with the places that things have now.
+
+    :raises HostvmError: its image or QEMU is gone.
+    """
+    image = stored_image(state.image)
+    qemu = complete_qemu(domain.arch, places.cache(), progress)
+    return replace(
+        domain,
+        qemu=qemu.path,
+        firmware=qemu.firmware,
+        kernel=image.kernel,
+        root_image=image.root,
+        initramfs=paths.initramfs,
+        data_disk=paths.data_disk,
+        console=paths.console,
+        run_dir=paths.run_dir,
+        ssh_port=state.ssh_port,
     )

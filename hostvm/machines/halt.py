@@ -10,6 +10,8 @@ from hostvm.agent.client import end_agent, run_in_guest
 from hostvm.drivers.base import DomainState
 from hostvm.errors import HostvmError
 from hostvm.machines.open import machine_driver
+from hostvm.machines.saved import drop_saved
+from hostvm.machines.wake import wake_machine
 from hostvm.spec import load_spec
 from hostvm.state import load_state, save_state
 
@@ -27,19 +29,23 @@ POWEROFF = ("hostvm-poweroff",)
 def stop_machine(paths: MachinePaths, progress: Progress, *, force: bool = False) -> bool:
     """Stop the machine and its agent; True when it was running. The machine's lock must be held. Idempotent.
 
-    With `force` the power is cut at once; the guest's file system is journalled and repairs itself at boot.
+    With `force` the power is cut at once; the guest's file system is journalled and repairs itself at boot. One that
+    is suspended or paused goes on first, so that its containers end in order; with `force` its memory is dropped.
 
     :raises DriverError: it cannot be stopped even by cutting the power.
+    :raises MachineError: its saved state cannot be used, and `force` was not given.
     """
-    state = load_state(paths)
-    driver = machine_driver(paths, state, None if force else load_spec(paths.spec))
-    was_on = driver.state() is not DomainState.OFF
+    driver = machine_driver(paths, load_state(paths), None if force else load_spec(paths.spec))
+    if not force:
+        wake_machine(paths, driver, progress)
+    was_on = driver.state() is not DomainState.OFF or paths.suspended.exists()
     if was_on and not force:
         with progress.step(f"stop {paths.name}"):
             _ask(paths, driver, progress)
     driver.kill()  # clears what a stopped domain leaves behind, too
     end_agent(paths.run_dir)
-    save_state(paths, replace(state, wanted_off=True))
+    drop_saved(paths)
+    save_state(paths, replace(load_state(paths), wanted_off=True))
     return was_on
 
 

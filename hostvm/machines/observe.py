@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Observation:
     """One look. `spec` or `state` is None where its file is damaged; `faults` says so.
 
-    :param status: running, starting, stopped, paused, crashed or broken.
+    :param status: running, starting, stopped, suspended, paused, crashed or broken.
     :param agent: the agent's own facts; empty when none answers.
     """
 
@@ -135,6 +135,8 @@ def observe(paths: MachinePaths) -> Observation:
     seen.status = power.value
     if power is DomainState.RUNNING and not seen.agent.get("ready"):
         seen.status = "starting"
+    if power is DomainState.OFF and paths.suspended.exists():
+        seen.status = "suspended"
     if seen.spec is None:
         seen.status = "broken" if power is DomainState.OFF else seen.status
     return seen

@@ -50,20 +50,46 @@ def device_shares(mounts: Sequence[Mount], run_dir: Path, *, remote: bool = Fals
     return tuple(shares)
 
 
-def store_devices(shares: Iterable[DeviceShare], run_dir: Path) -> None:
-    """Remember for agents of this boot which devices the machine has."""
-    facts = [
+def share_facts(shares: Iterable[DeviceShare]) -> list[dict[str, Any]]:
+    """Shares as plain facts, for a file."""
+    return [
         {"kind": one.kind, "tag": one.tag, "source": str(one.source), "target": one.target, "readonly": one.readonly}
         for one in shares
     ]
-    write_atomic(run_dir / SHARES_JSON, json.dumps(facts).encode())
-    (run_dir / SHARE_SERVER_JSON).unlink(missing_ok=True)  # the last boot's
+
+
+def shares_of(facts: Iterable[dict[str, Any]]) -> tuple[DeviceShare, ...]:
+    """The shares of such facts.
+
+    :raises KeyError, TypeError: they are not a share's.
+    """
+    return tuple(DeviceShare(**{**one, "source": Path(one["source"])}) for one in facts)
+
+
+def store_devices(shares: Iterable[DeviceShare], run_dir: Path, server: dict[str, Any] | None = None) -> None:
+    """Remember for agents of this boot which devices the machine has.
+
+    :param server: where the guest looks for the server of sftp shares; None for a guest that looks for none yet.
+    """
+    write_atomic(run_dir / SHARES_JSON, json.dumps(share_facts(shares)).encode())
+    if server is None:
+        (run_dir / SHARE_SERVER_JSON).unlink(missing_ok=True)  # the last boot's
+    else:
+        write_atomic(run_dir / SHARE_SERVER_JSON, json.dumps(server).encode())
+
+
+def load_server(run_dir: Path) -> dict[str, Any] | None:
+    """Where the guest of this boot looks for the server of sftp shares; None when there is none."""
+    try:
+        facts: dict[str, Any] = json.loads((run_dir / SHARE_SERVER_JSON).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return facts
 
 
 def load_devices(run_dir: Path) -> list[DeviceShare]:
     """The devices of this boot; none when nobody wrote them down."""
     try:
-        facts: list[dict[str, Any]] = json.loads((run_dir / SHARES_JSON).read_text(encoding="utf-8"))
-        return [DeviceShare(**{**one, "source": Path(one["source"])}) for one in facts]
+        return list(shares_of(json.loads((run_dir / SHARES_JSON).read_text(encoding="utf-8"))))
     except (OSError, ValueError, TypeError, KeyError):
         return []

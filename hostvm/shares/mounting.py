@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hostvm.errors import MachineError
@@ -9,11 +11,31 @@ from hostvm.shares.device import device_kind, mount_options
 from hostvm.shares.listener import GUEST_VIEW
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hostvm.guest import Guest
     from hostvm.shares.device import DeviceShare
     from hostvm.shares.model import Mount
 
 SECONDS = 20.0
+
+_FACT = re.compile(r"/proc/(\d+)/(comm|cgroup):(.*)")
+_CONTAINER = re.compile(r"[0-9a-f]{64}")
+_OPEN = re.compile(r"'/proc/(\d+)/(?:cwd|root|fd/\d+)' -> '(.*)'$")
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who uses a folder, so that it cannot be unmounted.
+
+    :param container: its id; "" for a program of the guest itself.
+    :param program: its name, or the path that it has open.
+    """
+
+    container: str
+    pid: int
+    program: str
+
 
 # No word of these is built from a path: all come as arguments.
 _MOUNT = """
@@ -36,6 +58,21 @@ while [ -f $seed ] && [ ! -e $marks/share-devices ] && [ $((round += 1)) -le 100
 cat /proc/mounts
 """
 _MARK = ". /usr/lib/hostvm/lib.sh; [ -f /run/hostvm/marks/shares ] || mark shares"
+
+# Tells who has a 9p folder among processes with mounts of their own, which containers are. When nobody has, unmounts
+# what it is told, and tells what the others have open when that fails. Not the other way round: a device that a
+# container still has cannot be mounted again.
+_RELEASE = r"""
+for info in $(grep -ls ' - 9p ' /proc/[0-9]*/mountinfo); do
+    process=${info%/mountinfo}
+    [ "$process/ns/mnt" -ef /proc/self/ns/mnt ] && continue
+    grep -Hs . "$process/comm" "$process/cgroup" && held=1
+done
+[ -z "$held" ] || exit 0
+for target do umount "$target" 2> /dev/null || busy=1; done
+[ -z "$busy" ] || stat -c %N /proc/[0-9]*/cwd /proc/[0-9]*/root /proc/[0-9]*/fd/* 2> /dev/null
+true
+"""
 
 # What was learnt of a file serves the few calls of one look at it (stat, open, read), no more. Names may be kept:
 # sshfs goes by paths, so one that is gone is found out by the next question about it.
@@ -104,6 +141,35 @@ def unmount(guest: Guest, target: str) -> None:
             done.stderr.decode(errors="replace").strip(),
             "hostvm mount ls",
         )
+
+
+def release(guest: Guest, targets: Sequence[str]) -> list[Holder]:
+    """Unmount 9p folders that nobody uses; gives who uses which of them, none when all are unmounted.
+
+    :param targets: those that lie inside of others behind them.
+    :raises HostvmError: the guest does not answer.
+    """
+    done = guest.run(["/bin/sh", "-c", _RELEASE, "release", *reversed(targets)], timeout=SECONDS)
+    return parse_holders(done.stdout.decode("utf-8", "surrogateescape"), targets)
+
+
+def parse_holders(text: str, targets: Sequence[str]) -> list[Holder]:
+    """Who has something, in what `_RELEASE` prints; each container once."""
+    programs: dict[int, str] = {}
+    found: dict[object, Holder] = {}
+    for line in text.splitlines():
+        if known := _FACT.match(line):
+            pid, kind, value = int(known[1]), known[2], known[3]
+            if kind == "comm":
+                programs[pid] = value
+                continue
+            container = ident[0] if (ident := _CONTAINER.search(value)) else ""
+            found.setdefault(container or pid, Holder(container, pid, programs.get(pid, "?")))
+        elif opened := _OPEN.match(line):
+            pid, path = int(opened[1]), opened[2]
+            if any(path == target or path.startswith(f"{target}/") for target in targets):
+                found.setdefault(pid, Holder("", pid, path))
+    return list(found.values())
 
 
 def mark_mounted(guest: Guest) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from hostvm.errors import AgentError, HostvmError, MachineError
@@ -74,10 +74,12 @@ class ShareService:
         return {"mounts": [_facts(share) for share in list(self._shares)]}
 
     def ask(self, facts: dict[str, Any]) -> dict[str, Any]:
-        """A request of `hostvm mount`: `do` is add or rm; the rest is a mount's.
+        """A request of `hostvm mount`: `do` is add or rm; the rest is a mount's. Or of `hostvm suspend`: release.
 
         :raises HostvmError: it cannot be done.
         """
+        if facts.get("do") == "release":
+            return {"holders": self._release()}
         mount = make_mount(str(facts["source"]), str(facts["target"]), readonly=bool(facts.get("readonly")))
         with self._lock:
             if facts.get("do") == "rm":
@@ -134,6 +136,22 @@ class ShareService:
         self._shares.remove(share)
         if share.device is None and self._listener is not None:
             self._listener.withdraw(share.mount)
+
+    def _release(self) -> list[dict[str, Any]]:
+        """Unmount all that is 9p; all of it is mounted again when somebody uses one."""
+        with self._lock:
+            if self._guest is None:
+                raise AgentError("the guest is not reached at the moment", None, "hostvm status")
+            held = [share for share in self._shares if share.device is not None and share.device.kind == "9p"]
+            if not held:
+                return []
+            self._carrier.end()
+            holders = mounting.release(self._guest, [share.mount.target for share in held])
+            if holders:
+                there = mounting.mounted(self._guest)
+                for share in held:
+                    self._ensure(self._guest, share, there.get(share.mount.target, ""))
+            return [asdict(holder) for holder in holders]
 
     def _ensure(self, guest: Guest, share: _Share, fstype: str) -> None:
         """Mount one share if it is not; what is wrong is kept for `describe` and must not stop the others."""

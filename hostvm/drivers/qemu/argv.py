@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hostvm.drivers.qemu import hardware
@@ -11,8 +12,6 @@ from hostvm.qemu_binary import firmware_options
 from hostvm.shares.device import device_kind
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from hostvm.drivers.base import DomainSpec
 
 QMP_SOCKET = "qmp.sock"
@@ -67,6 +66,33 @@ def build_argv(domain: DomainSpec, facts: HostFacts) -> list[str]:
     ]
 
 
+def incoming_argv(domain: DomainSpec, facts: HostFacts) -> list[str]:
+    """The command line of a QEMU that waits for a saved state and, once it has it, for `cont`.
+
+    The ssh port is forwarded when the guest is about to run: a connection made before would stay silent.
+    """
+    return [*build_argv(replace(domain, ssh_port=0), facts), "-incoming", "defer", "-S"]
+
+
+def board_words(domain: DomainSpec, facts: HostFacts) -> list[str]:
+    """The command line less what may change while a machine is suspended: places on this computer, the ssh port."""
+    here = Path("-")
+    moved = replace(
+        domain,
+        qemu=here,
+        firmware=(),
+        kernel=here,
+        initramfs=here,
+        root_image=here,
+        data_disk=here,
+        console=here,
+        run_dir=here,
+        ssh_port=0,
+        shares=tuple(replace(share, socket=here if share.socket else None) for share in domain.shares),
+    )
+    return build_argv(moved, replace(facts, qmp_fd=None))
+
+
 # fmt: off
 def _identity(domain: DomainSpec) -> list[str]:
     return [
@@ -112,7 +138,8 @@ def _boot(domain: DomainSpec, facts: HostFacts) -> list[str]:
 def _monitor(domain: DomainSpec, facts: HostFacts) -> list[str]:
     place = f"fd={facts.qmp_fd}" if facts.qmp_fd is not None else f"path={escape(domain.run_dir / QMP_SOCKET)}"
     return [
-        "-chardev", f"file,id=console,path={escape(domain.console)}",
+        # A machine that was suspended goes on in the console of its boot.
+        "-chardev", f"file,id=console,path={escape(domain.console)},append=on",
         "-serial", "chardev:console",
         "-chardev", f"socket,id=qmp,{place},server=on,wait=off",
         "-mon", "chardev=qmp,mode=control",
@@ -130,8 +157,9 @@ def _disk(name: str, kind: str, path: Path, *, readonly: bool) -> list[str]:
 def _network(domain: DomainSpec) -> list[str]:
     # Without an address, hostfwd would listen on every interface of the host. The empty romfile spares the
     # firmware a network boot program.
+    ssh = f",hostfwd=tcp:127.0.0.1:{domain.ssh_port}-:22" if domain.ssh_port else ""
     return [
-        "-netdev", f"user,id={NETWORK},net={domain.subnet},hostfwd=tcp:127.0.0.1:{domain.ssh_port}-:22",
+        "-netdev", f"user,id={NETWORK},net={domain.subnet}{ssh}",
         "-device", f"virtio-net-pci,netdev={NETWORK},mac={domain.mac},romfile=",
     ]
 

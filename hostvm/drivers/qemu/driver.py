@@ -6,6 +6,7 @@ import contextlib
 import shlex
 import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from hostvm import process
@@ -21,14 +22,18 @@ from hostvm.drivers.qemu.argv import (
     QMP_SOCKET,
     QUICK_BIOS,
     HostFacts,
+    board_words,
     build_argv,
+    incoming_argv,
 )
 from hostvm.drivers.qemu.qmp import Qmp, QmpGoneError
+from hostvm.drivers.qemu.saving import hypervisor_text, read_state, run_on, write_state
 from hostvm.errors import DriverError, PortTaken
 from hostvm.qemu_binary import has_firmware, inspect_qemu
 from hostvm.shares.virtiofsd import daemon_argv, find_virtiofsd, maps_uncached
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from hostvm.drivers.base import DomainSpec
@@ -40,6 +45,10 @@ START_TIMEOUT = 20.0
 
 ANSWER_TIMEOUT = 2.0
 """Seconds for the monitor to answer one question."""
+
+_CONT_TIMEOUT = 20.0
+
+_SSH = 22
 
 _STATES = {
     "running": DomainState.RUNNING,
@@ -74,9 +83,7 @@ class QemuDriver:
         unix_socket.check_path(self._qmp)
         if self.state() is not DomainState.OFF:
             raise DriverError(f"machine {self._name} already runs", None, f"Stop it first: hostvm stop {self._name}")
-        self._run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._run_dir.chmod(0o700)
-        self._clear()
+        self._make_folder()
         rotate_console(domain.console)
         with contextlib.ExitStack() as undo:
             undo.callback(self._clear)
@@ -87,6 +94,49 @@ class QemuDriver:
                 process.kill(started)
                 raise self._explain(domain, error) from error
             undo.pop_all()
+
+    def pause(self) -> None:
+        """See `Driver.pause`."""
+        with self._monitor() as qmp:
+            qmp.execute("stop", timeout=ANSWER_TIMEOUT)
+
+    def unpause(self) -> None:
+        """See `Driver.unpause`."""
+        with self._monitor() as qmp:
+            run_on(qmp)
+
+    def board(self, domain: DomainSpec) -> list[str]:
+        """See `Driver.board`."""
+        return board_words(domain, _facts(domain))
+
+    def save(self, target: Path, commit: Callable[[str], None]) -> None:
+        """See `Driver.save`."""
+        with self._monitor() as qmp:
+            write_state(qmp, target, commit)
+        self.kill()
+
+    def restore(self, domain: DomainSpec, source: Path, hypervisor: str, consume: Callable[[], None]) -> None:
+        """See `Driver.restore`."""
+        self._make_folder()
+        with source.open("rb") as file, contextlib.ExitStack() as undo:
+            undo.callback(self._clear)
+            started = self._spawn(domain, undo, incoming=file.fileno())
+            try:
+                self._greet(started)
+                with self._monitor() as qmp:
+                    if hypervisor_text(qmp.version) != hypervisor:
+                        raise DriverError(
+                            "another hypervisor saved this state",
+                            f"it is {hypervisor}'s, here is {hypervisor_text(qmp.version)}",
+                            "Have that version here, or start without the state",
+                        )
+                    read_state(qmp, source, file.fileno())
+                    Hostfwd(partial(_human, qmp), NETWORK).add("tcp", domain.ssh_port, _SSH)
+                    consume()
+                    undo.pop_all()  # what is in QEMU's memory now is nowhere else
+                    qmp.execute("cont", timeout=_CONT_TIMEOUT)
+            except (OSError, QmpGoneError) as error:
+                raise self._explain(domain, error) from error
 
     def state(self) -> DomainState:
         """See `Driver.state`."""
@@ -159,15 +209,29 @@ class QemuDriver:
 
     def _tell_monitor(self, line: str) -> str:
         with Qmp.connect(self._qmp, ANSWER_TIMEOUT / 2) as qmp:
-            said = qmp.execute("human-monitor-command", {"command-line": line}, timeout=ANSWER_TIMEOUT / 2)
-        return str(said)
+            return _human(qmp, line)
 
-    def _spawn(self, domain: DomainSpec, undo: contextlib.ExitStack) -> ProcessId:
-        version = inspect_qemu(domain.qemu, domain.arch).version
-        quick_bios = has_firmware(domain.qemu, domain.firmware, QUICK_BIOS)
+    def _monitor(self) -> Qmp:
+        """A session with a machine that was found to run."""
+        try:
+            return Qmp.connect(self._qmp, ANSWER_TIMEOUT)
+        except OSError as error:
+            raise DriverError(
+                f"QEMU of machine {self._name} does not answer",
+                f"{self._qmp}: {error}",
+                f"Look at the machine: hostvm status {self._name}",
+            ) from error
+
+    def _make_folder(self) -> None:
+        self._run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._run_dir.chmod(0o700)
+        self._clear()
+
+    def _spawn(self, domain: DomainSpec, undo: contextlib.ExitStack, incoming: int | None = None) -> ProcessId:
+        """:param incoming: a saved state, open, that it is to wait for."""
+        build = build_argv if incoming is None else incoming_argv
         if sys.platform == "win32":
-            argv = build_argv(domain, HostFacts(version, quick_bios=quick_bios))
-            started = process.spawn_detached(argv, self._log)
+            started = process.spawn_detached(build(domain, _facts(domain)), self._log)
             undo.callback(process.kill, started)
             return started
         for share in domain.shares:
@@ -176,9 +240,9 @@ class QemuDriver:
         # QEMU gets a socket that listens already: nobody has to wait for it to appear, and connecting to a QEMU
         # that fails ends at once.
         with unix_socket.listen(self._qmp) as listener:
-            intel_mac = sys.platform == "darwin"
-            facts = HostFacts(version, listener.fileno(), intel_mac=intel_mac, quick_bios=quick_bios)
-            started = process.spawn_detached(build_argv(domain, facts), self._log, pass_fds=[listener.fileno()])
+            facts = _facts(domain, listener.fileno())
+            inherited = [listener.fileno(), *([] if incoming is None else [incoming])]
+            started = process.spawn_detached(build(domain, facts), self._log, pass_fds=inherited)
             undo.callback(process.kill, started)
             return started
 
@@ -240,3 +304,16 @@ class QemuDriver:
             (self._run_dir / name).unlink(missing_ok=True)
         for socket in self._run_dir.glob("share*.sock"):
             socket.unlink(missing_ok=True)
+
+
+def _facts(domain: DomainSpec, qmp_fd: int | None = None) -> HostFacts:
+    return HostFacts(
+        inspect_qemu(domain.qemu, domain.arch).version,
+        qmp_fd,
+        intel_mac=sys.platform == "darwin",
+        quick_bios=has_firmware(domain.qemu, domain.firmware, QUICK_BIOS),
+    )
+
+
+def _human(qmp: Qmp, line: str) -> str:
+    return str(qmp.execute("human-monitor-command", {"command-line": line}, timeout=ANSWER_TIMEOUT / 2))

@@ -6,6 +6,8 @@ Protocol: https://www.qemu.org/docs/master/interop/qmp-spec.html
 from __future__ import annotations
 
 import json
+import socket
+import sys
 import time
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,7 +15,6 @@ from hostvm.drivers.qemu import unix_socket
 from hostvm.errors import DriverError
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Mapping
     from pathlib import Path
     from types import TracebackType
@@ -30,6 +31,7 @@ class Qmp:
 
     :param connection: connected, QEMU's greeting not yet read.
     :param timeout: seconds for the greeting.
+    :ivar version: QEMU's, (major, minor, micro).
     :raises QmpGoneError: QEMU ended meanwhile.
     :raises DriverError: no greeting in time, or not one of QEMU's.
     """
@@ -40,7 +42,9 @@ class Qmp:
         self._events: list[dict[str, Any]] = []
         deadline = time.monotonic() + timeout
         try:
-            _check_greeting(self._read(deadline))
+            greeting = self._read(deadline)
+            _check_greeting(greeting)
+            self.version = _version(greeting)
             self.execute("qmp_capabilities", timeout=max(0.1, deadline - time.monotonic()))
         except BaseException:
             connection.close()
@@ -67,9 +71,17 @@ class Qmp:
         """End the session; QEMU goes on. Idempotent."""
         self._connection.close()
 
-    def execute(self, command: str, arguments: Mapping[str, Any] | None = None, *, timeout: float = 5.0) -> Any:
+    def execute(
+        self,
+        command: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        timeout: float = 5.0,
+        descriptor: int | None = None,
+    ) -> Any:
         """Run one command and return what it returns.
 
+        :param descriptor: an open file of ours that goes with it (`getfd`); not on Windows.
         :raises QmpGoneError: QEMU ended before it answered.
         :raises DriverError: QEMU refuses (its words are the details), or no answer in time.
         """
@@ -79,7 +91,11 @@ class Qmp:
             request["arguments"] = arguments
         try:
             self._connection.settimeout(timeout)
-            self._connection.sendall(json.dumps(request).encode() + b"\n")
+            words = json.dumps(request).encode() + b"\n"
+            if descriptor is not None and sys.platform != "win32":
+                socket.send_fds(self._connection, [words], [descriptor])
+            else:
+                self._connection.sendall(words)
         except OSError as error:
             raise QmpGoneError("QEMU has ended", f"{command}: {error}", _LOOK) from error
         while True:
@@ -146,6 +162,11 @@ class Qmp:
 def _check_greeting(greeting: dict[str, Any]) -> None:
     if "QMP" not in greeting:
         raise DriverError("the monitor's socket is not QEMU's", json.dumps(greeting), _LOOK)
+
+
+def _version(greeting: dict[str, Any]) -> tuple[int, int, int]:
+    told = greeting["QMP"].get("version", {}).get("qemu", {})
+    return int(told.get("major", 0)), int(told.get("minor", 0)), int(told.get("micro", 0))
 
 
 _LOOK = "Look at the machine: hostvm status"

@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from hostvm.drivers.qemu.argv import HostFacts, build_argv
+from hostvm.drivers.qemu.argv import HostFacts, board_words, build_argv, incoming_argv
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the golden files hold POSIX paths")
 
 LINUX = HostFacts((7, 2, 22), qmp_fd=5, quick_bios=True)
+PLACES = ("qemu", "kernel", "initramfs", "root_image", "data_disk", "console", "run_dir")
 
 
 @pytest.mark.parametrize(
@@ -44,3 +47,26 @@ def test_memory_is_rounded_up_to_whole_mebibytes(make_domain):
     argv = build_argv(make_domain(memory=512 * 1024**2 - 1), LINUX)
     assert argv[argv.index("-m") + 1] == "512M"
     assert "memory-backend-ram,id=ram,size=512M" in argv
+
+
+def test_a_qemu_that_waits_for_a_saved_state_forwards_nothing_yet(make_domain):
+    domain = make_domain()
+    cold, waiting = build_argv(domain, LINUX), incoming_argv(domain, LINUX)
+    assert waiting[-3:] == ["-incoming", "defer", "-S"]
+    changed = [pair for pair in zip(cold, waiting, strict=False) if pair[0] != pair[1]]
+    assert [new.startswith("user,id=net0") and "hostfwd" not in new for _, new in changed] == [True]
+
+
+def test_a_board_is_the_same_wherever_its_files_are(make_domain, shared_as):
+    domain = make_domain(shares=shared_as("9p"))
+    moved = replace(domain, **dict.fromkeys(PLACES, Path("/elsewhere")), firmware=(Path("/fw"),), ssh_port=1)
+    assert board_words(moved, LINUX) == board_words(domain, replace(LINUX, qmp_fd=7))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"cpus": 7}, {"memory": 1 << 30}, {"accel": "kvm"}, {"shares": ()}, {"mac": "52:54:00:00:00:00"}],
+)
+def test_a_board_is_another_one_with_other_hardware(make_domain, shared_as, change):
+    domain = make_domain(shares=shared_as("9p"))
+    assert board_words(replace(domain, **change), LINUX) != board_words(domain, LINUX)

@@ -1,0 +1,165 @@
+"""A suspended machine on disk: `suspended.ram`, which its hypervisor wrote, and `suspended.json`, which binds it.
+
+The state belongs to one moment of the data disk. It is refused for any other, and its record is gone before the
+guest runs on, so that it is never loaded twice: docs/adr/0070-suspend-to-a-file.md.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from hostvm.errors import MachineError
+from hostvm.files import remove_for_good, write_atomic
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from hostvm.paths import MachinePaths
+
+VERSION = 1
+
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What `suspended.json` holds.
+
+    :param suspended: when, UTC.
+    :param hypervisor: name and version of what wrote the state.
+    :param board: the words of `Driver.board`.
+    :param disk: `stamp` of the data disk.
+    :param ram: size in bytes and `digest` of the state.
+    :param domain: what the machine was powered on with, see `hostvm.machines.domain`.
+    :param engine_socket: of the machine's engine, in the guest.
+    :param env: variables of programs in the guest.
+    :param share_server: where the guest's sftp mounts look for this computer's server; None without such mounts.
+    """
+
+    suspended: str
+    hypervisor: str
+    board: list[str]
+    disk: list[int]
+    ram: dict[str, Any]
+    domain: dict[str, Any]
+    engine_socket: str
+    env: dict[str, str] = field(default_factory=dict)
+    share_server: dict[str, Any] | None = None
+    version: int = VERSION
+
+
+def load_saved(paths: MachinePaths) -> Saved:
+    """Read suspended.json.
+
+    :raises MachineError: it is damaged, or a newer hostvm's.
+    """
+    try:
+        data = json.loads(paths.suspended.read_text(encoding="utf-8"))
+        if int(data["version"]) > VERSION:
+            raise unusable(paths, f"{paths.suspended} is of a newer hostvm: version {data['version']}")
+        return Saved(**data)
+    except (OSError, ValueError, KeyError, TypeError) as fault:
+        raise unusable(paths, f"{paths.suspended}: {fault!r}") from fault
+
+
+def store_saved(paths: MachinePaths, saved: Saved) -> None:
+    """Write suspended.json: from here on the machine is suspended. Its lock must be held."""
+    write_atomic(paths.suspended, json.dumps(asdict(saved), indent=1).encode())
+
+
+def drop_saved(paths: MachinePaths) -> bool:
+    """Make sure that no state is loaded any more; True when there was one. The machine's lock must be held."""
+    there = paths.suspended.exists()
+    if there:
+        remove_for_good(paths.suspended)
+    paths.suspended_ram.unlink(missing_ok=True)
+    return there
+
+
+def check_files(paths: MachinePaths, saved: Saved) -> None:
+    """Look whether the state is whole and belongs to the disk as it is.
+
+    :raises MachineError: it cannot be used.
+    """
+    check_disk_is(paths, saved)
+    check_digest(paths, saved, digest_or_why(paths.suspended_ram))
+
+
+def check_disk_is(paths: MachinePaths, saved: Saved) -> None:
+    """:raises MachineError: the data disk is gone, or was written to since."""
+    try:
+        now = stamp(paths.data_disk)
+    except OSError as fault:
+        raise unusable(paths, str(fault)) from fault
+    if now != saved.disk:
+        raise unusable(
+            paths,
+            f"{paths.data_disk} was changed after the machine was suspended at {saved.suspended}; "
+            "with the memory of then its file system would be damaged",
+        )
+
+
+def check_digest(paths: MachinePaths, saved: Saved, found: str) -> None:
+    """:raises MachineError: the state is not what was written."""
+    if found != saved.ram["sha256"]:
+        raise unusable(paths, f"{paths.suspended_ram} is damaged: its contents are not what was written")
+
+
+def digest_or_why(path: Path) -> str:
+    """`digest`, or why there is none, which is no digest."""
+    try:
+        return digest(path)
+    except OSError as fault:
+        return str(fault)
+
+
+def stamp(disk: Path) -> list[int]:
+    """What changes whenever a disk is written to: its size and the time of its last change (ns)."""
+    found = disk.stat()
+    return [found.st_size, found.st_mtime_ns]
+
+
+def digest(path: Path) -> str:
+    """The sha256 of a file's contents; blocks of zeros, which a sparse file may or may not hold, do not count.
+
+    :raises OSError: it cannot be read.
+    """
+    whole = hashlib.sha256()
+    zeros = bytes(_BLOCK)
+    with path.open("rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        place = 0
+        while (place := _next_data(file.fileno(), place, size)) < size:
+            file.seek(place)
+            block = file.read(_BLOCK)
+            if block != zeros[: len(block)]:
+                whole.update(place.to_bytes(8, "little"))
+                whole.update(block)
+            place += _BLOCK
+    whole.update(size.to_bytes(8, "little"))
+    return whole.hexdigest()
+
+
+def _next_data(descriptor: int, place: int, size: int) -> int:
+    """The first block at or behind `place` that is no hole."""
+    if place >= size or not hasattr(os, "SEEK_DATA"):
+        return place
+    try:
+        return max(place, os.lseek(descriptor, place, os.SEEK_DATA) // _BLOCK * _BLOCK)
+    except OSError as error:
+        # ENXIO: nothing but a hole is left. Others: this file system cannot tell.
+        return size if error.errno == errno.ENXIO else place
+
+
+def unusable(paths: MachinePaths, why: str) -> MachineError:
+    """The one error for a state that cannot be used."""
+    return MachineError(
+        f"machine {paths.name} cannot be resumed",
+        why,
+        f"start it without its saved memory, as after a power cut: hostvm start --discard-state {paths.name}",
+    )

@@ -1,0 +1,152 @@
+"""Suspend a machine: its memory and devices go to a file, its hypervisor ends. Or pause it in place.
+
+The rule for what cannot be saved is in docs/adr/0070-suspend-to-a-file.md: it is refused, with what is in the way
+and the commands that help; nothing falls back by itself, since a paused machine still takes its memory and does not
+outlive the computer's next start.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+from hostvm.agent.client import agent_is_ready, end_agent, request, run_in_guest
+from hostvm.agent.config import load as load_config
+from hostvm.agent.spawn import spawn_agent
+from hostvm.drivers.base import DomainState
+from hostvm.errors import MachineError
+from hostvm.machines.domain import domain_of
+from hostvm.machines.open import machine_driver
+from hostvm.machines.saved import Saved, digest, drop_saved, stamp, store_saved
+from hostvm.machines.wake import wait_awake
+from hostvm.shares.choose import load_server
+from hostvm.shares.client import SERVICE as SHARES
+from hostvm.spec import load_spec
+from hostvm.state import load_state
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hostvm.drivers.base import DomainSpec, Driver
+    from hostvm.paths import MachinePaths
+    from images.progress import Progress
+
+_SYNC_SECONDS = 60.0
+
+
+def suspend_machine(paths: MachinePaths, progress: Progress, container_name: Callable[[str], str]) -> float | None:
+    """Save the machine's memory and end its hypervisor; the machine's lock must be held.
+
+    Gives the seconds that it took; None when it was suspended already. When it fails the machine runs on, unless its
+    hypervisor ended: then it is stopped, as after a power cut, and no state is left.
+
+    :param container_name: the name of a container, by its id.
+    :raises MachineError: it does not run, or something that cannot be saved is in use; the details say what.
+    :raises HostvmError: the hypervisor fails.
+    """
+    began = time.monotonic()
+    state = load_state(paths)
+    driver = machine_driver(paths, state, load_spec(paths.spec))
+    power = driver.state()
+    if paths.suspended.exists() and power is DomainState.OFF:
+        return None
+    _require_running(paths, power)
+    if not driver.features.saves_state or driver.features.remote:
+        raise _cannot(paths, f"driver {driver.features.name} saves no state on this computer")
+    domain = _domain(paths)
+    if held := [str(share.source) for share in domain.shares if share.kind == "virtiofs"]:
+        raise _cannot(paths, f"shared by virtiofs, whose daemon has state of its own: {', '.join(held)}")
+    with progress.step(f"suspend {paths.name}"):
+        drop_saved(paths)
+        _release(paths, container_name)
+        _save(paths, driver, domain, progress)
+    return time.monotonic() - began
+
+
+def pause_machine(paths: MachinePaths) -> bool:
+    """Halt the machine in place: it uses no processor, and keeps its memory. False when it is halted already.
+
+    :raises HostvmError: it does not run.
+    """
+    driver = machine_driver(paths, load_state(paths), load_spec(paths.spec))
+    power = driver.state()
+    if power is DomainState.PAUSED:
+        return False
+    _require_running(paths, power)
+    end_agent(paths.run_dir)  # or commands would wait for a guest that does not answer
+    driver.pause()
+    return True
+
+
+def _save(paths: MachinePaths, driver: Driver, domain: DomainSpec, progress: Progress) -> None:
+    config, server = load_config(paths.run_dir), load_server(paths.run_dir)
+
+    def commit(hypervisor: str) -> None:
+        store_saved(
+            paths,
+            Saved(
+                suspended=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                hypervisor=hypervisor,
+                board=driver.board(domain),
+                disk=stamp(paths.data_disk),
+                ram={"size": paths.suspended_ram.stat().st_size, "sha256": digest(paths.suspended_ram)},
+                domain=json.loads(paths.domain.read_text(encoding="utf-8")),
+                engine_socket=config.engine_socket,
+                env=config.env,
+                share_server=server,
+            ),
+        )
+
+    end_agent(paths.run_dir)
+    try:
+        driver.save(paths.suspended_ram, commit)
+    except BaseException:
+        drop_saved(paths)
+        if driver.state() is DomainState.RUNNING:
+            spawn_agent(config)
+            wait_awake(paths, progress)
+        raise
+
+
+def _release(paths: MachinePaths, container_name: Callable[[str], str]) -> None:
+    """Whatever was written is on the data disk, and no 9p folder is mounted, which would keep QEMU from saving."""
+    run_in_guest(paths.run_dir, ["sync"], timeout=_SYNC_SECONDS)
+    holders = request(paths.run_dir, SHARES, do="release", timeout=_SYNC_SECONDS).get("holders", [])
+    if not holders:
+        return
+    lines, containers = [], []
+    for holder in holders:
+        if holder["container"]:
+            name = container_name(holder["container"])
+            containers.append(name)
+            lines.append(f"container {name} has it")
+        else:
+            lines.append(f"program {holder['program']} ({holder['pid']} in the guest) has it")
+    stop = f"hostvm -m {paths.name} docker stop {' '.join(dict.fromkeys(containers))}\n" if containers else ""
+    raise _cannot(paths, "a folder shared by 9p is in use: " + "; ".join(dict.fromkeys(lines)), stop)
+
+
+def _domain(paths: MachinePaths) -> DomainSpec:
+    try:
+        facts: dict[str, Any] = json.loads(paths.domain.read_text(encoding="utf-8"))
+        return domain_of(facts)
+    except (OSError, ValueError, KeyError, TypeError) as fault:
+        raise MachineError(
+            f"machine {paths.name} cannot be suspended yet",
+            f"it was started by another version of hostvm ({fault!r})",
+            f"start it anew: hostvm restart {paths.name}",
+        ) from fault
+
+
+def _require_running(paths: MachinePaths, power: DomainState) -> None:
+    if power is DomainState.RUNNING and agent_is_ready(paths.run_dir):
+        return
+    word = "not ready" if power is DomainState.RUNNING else power.value
+    raise MachineError(f"machine {paths.name} is {word}", None, f"start it: hostvm start {paths.name}")
+
+
+def _cannot(paths: MachinePaths, why: str, first: str = "") -> MachineError:
+    others = f"hostvm suspend --pause {paths.name}   # keeps its memory\nhostvm stop {paths.name}"
+    again = f"{first}hostvm suspend {paths.name}\nor, instead:\n" if first else ""
+    return MachineError(f"machine {paths.name} cannot be suspended as it is", why, again + others)

@@ -1,0 +1,162 @@
+"""Bring a suspended or paused machine back: everything in it goes on where it was."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from hostvm.agent import config as settings
+from hostvm.agent.client import end_agent, wait_ready
+from hostvm.agent.spawn import spawn_agent
+from hostvm.drivers.base import DomainState
+from hostvm.errors import AgentError, DriverError, HostvmError, MachineError, PortTaken
+from hostvm.files import remove_for_good
+from hostvm.machines.agents import START_SECONDS, agent_config
+from hostvm.machines.domain import domain_of, same_domain, store_domain
+from hostvm.machines.identity import free_port, port_is_free
+from hostvm.machines.saved import check_digest, check_disk_is, digest_or_why, drop_saved, load_saved, unusable
+from hostvm.shares.choose import store_devices
+from hostvm.spec import load_spec
+from hostvm.state import load_state, save_state
+
+if TYPE_CHECKING:
+    from hostvm.drivers.base import DomainSpec, Driver
+    from hostvm.machines.saved import Saved
+    from hostvm.paths import MachinePaths
+    from hostvm.state import MachineState
+    from images.progress import Progress
+
+_PORT_TRIES = 5
+
+
+def wake_machine(paths: MachinePaths, driver: Driver, progress: Progress) -> bool:
+    """Resume a suspended machine, or let a paused one run on; False when it is neither. Its lock must be held.
+
+    Returns when the machine is ready, as a start does. When resuming fails before the guest runs, the machine is
+    still suspended; afterwards it is left running.
+
+    :raises MachineError: its saved state cannot be used; nothing was changed.
+    :raises HostvmError: it runs, but is not ready in time.
+    """
+    power = driver.state()
+    saved = paths.suspended.exists()
+    if power is DomainState.RUNNING:
+        if saved:
+            drop_saved(paths)  # somebody let it run past its state
+        return False
+    if power is DomainState.PAUSED and not saved:
+        drop_saved(paths)  # half of a state, of a command that was killed
+        with progress.step(f"resume {paths.name}"):
+            _unpause(paths, driver)
+            wait_awake(paths, progress)
+        return True
+    if not saved:
+        return False
+    driver.kill()  # of a command that was killed before the guest ran
+    with progress.step(f"resume {paths.name}"):
+        _resume(paths, driver, load_saved(paths), progress)
+        wait_awake(paths, progress)
+    return True
+
+
+def wait_awake(paths: MachinePaths, progress: Progress) -> None:
+    """Wait until the machine is ready again; what the user wants is that it runs.
+
+    :raises HostvmError: it is not in time.
+    """
+    wait_ready(paths.run_dir, time.monotonic() + START_SECONDS, progress)
+    save_state(paths, replace(load_state(paths), wanted_off=False))
+
+
+def _unpause(paths: MachinePaths, driver: Driver) -> None:
+    try:
+        known = settings.load(paths.run_dir)
+    except AgentError:
+        known = None
+    driver.unpause()
+    end_agent(paths.run_dir)
+    engine_socket, env = (known.engine_socket, known.env) if known else ("", {})
+    spawn_agent(agent_config(paths, load_spec(paths.spec), load_state(paths), engine_socket, env, woken=True))
+
+
+def _resume(paths: MachinePaths, driver: Driver, saved: Saved, progress: Progress) -> None:
+    state = load_state(paths)
+    domain = _checked_domain(paths, state, driver, saved, progress)
+    paths.check_socket_length()
+    paths.make_run_dir()
+    store_devices(domain.shares, paths.run_dir, saved.share_server)
+    store_domain(domain, paths.domain)
+    for _ in range(_PORT_TRIES):
+        if not port_is_free(state.ssh_port):
+            state = replace(state, ssh_port=free_port())
+            save_state(paths, state)
+        config = agent_config(paths, load_spec(paths.spec), state, saved.engine_socket, saved.env, woken=True)
+        with ExitStack() as undo:
+            end_agent(paths.run_dir)
+            undo.callback(end_agent, paths.run_dir)
+            spawn_agent(config)  # it loads its libraries meanwhile
+            try:
+                _restore(paths, driver, replace(domain, ssh_port=state.ssh_port), saved)
+            except PortTaken:
+                continue
+            undo.pop_all()
+        spawn_agent(config)  # one that waited too long has left
+        paths.suspended_ram.unlink(missing_ok=True)
+        return
+    raise DriverError(
+        f"machine {paths.name} finds no free port for ssh",
+        f"{_PORT_TRIES} ports were taken between choice and use",
+        f"try again: hostvm start {paths.name}",
+    )
+
+
+def _restore(paths: MachinePaths, driver: Driver, domain: DomainSpec, saved: Saved) -> None:
+    """Load the state while it is checked; the guest runs only when both went well."""
+    found: list[str] = []
+    checker = threading.Thread(
+        target=lambda: found.append(digest_or_why(paths.suspended_ram)), name="digest", daemon=True
+    )
+    checker.start()
+
+    def consume() -> None:
+        checker.join()
+        check_digest(paths, saved, *found)
+        check_disk_is(paths, saved)
+        remove_for_good(paths.suspended)
+
+    try:
+        driver.restore(domain, paths.suspended_ram, saved.hypervisor, consume)
+    except (PortTaken, MachineError):
+        raise
+    except HostvmError as error:
+        checker.join()
+        check_digest(paths, saved, *found)
+        raise unusable(paths, "\n".join(word for word in (error.brief, error.details) if word)) from error
+
+
+def _checked_domain(
+    paths: MachinePaths, state: MachineState, driver: Driver, saved: Saved, progress: Progress
+) -> DomainSpec:
+    """What can be told before anything is started.
+
+    :raises MachineError: the state cannot be used.
+    """
+    try:
+        size = paths.suspended_ram.stat().st_size
+        domain = same_domain(paths, state, domain_of(saved.domain), progress)
+        board = driver.board(domain)
+    except (OSError, KeyError, TypeError, HostvmError) as fault:
+        raise unusable(paths, str(fault)) from fault
+    if size != saved.ram["size"]:
+        raise unusable(paths, f"{paths.suspended_ram} has {size} bytes; {saved.ram['size']} were written")
+    check_disk_is(paths, saved)
+    if board != saved.board:
+        now, then = set(board) - set(saved.board), set(saved.board) - set(board)
+        raise unusable(
+            paths,
+            f"its virtual hardware would be another one: now {' '.join(sorted(now))}, then {' '.join(sorted(then))}",
+        )
+    return domain
