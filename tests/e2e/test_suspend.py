@@ -1,0 +1,226 @@
+"""A machine that is suspended and goes on: what its containers, its user and its files see, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+import urllib.request
+
+import pytest
+from machines import HOSTVM, eventually, folders_of, hostvm, running_machine, succeed
+
+from hostvm import process
+
+pytestmark = [
+    pytest.mark.vm,
+    pytest.mark.skipif(os.name == "nt", reason="QEMU's states are not saved on Windows"),
+]
+
+COUNT = "httpd -h /t; i=0; while :; do i=$((i + 1)); echo $i > /t/new; mv /t/new /t/n; sleep 0.1; done"
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    folders = {kind: tmp_path_factory.mktemp(f"kept-by-{kind}") for kind in ("sftp", "9p")}
+    for kind, folder in folders.items():
+        (folder / "note").write_text(f"by {kind}\n")
+    return folders
+
+
+@pytest.fixture(scope="module")
+def sleeper(shared):
+    """A machine of this module's own: the one that others share has a virtiofs folder, which cannot be saved."""
+    options = ("--cpus", "2", "--memory", "1GiB", "--mount", "none", "--driver", "qemu")
+    with running_machine(f"e2e-{os.getpid()}-sleep", *options, shares=shared) as made:
+        made.hostvm("image", "base", "busybox:latest")
+        yield made
+
+
+@pytest.fixture
+def counter(sleeper, shared, free_port):
+    """A container that counts in memory and shows it on a port."""
+    words = ("--tmpfs", "/t", "-p", f"{free_port}:80", "-v", f"{shared['sftp']}:/s", "busybox", "sh", "-c", COUNT)
+    sleeper.docker("run", "-d", "--name", "counting", *words)
+    eventually(lambda: counted(free_port), "it counts")
+    yield free_port
+    hostvm("-m", sleeper.name, "docker", "rm", "-f", "counting")
+
+
+def counted(port: int) -> int:
+    """The number that the container shows; 0 while it shows none."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/n", timeout=10) as answer:
+            return int(answer.read() or 0)
+    except OSError:
+        return 0
+
+
+def identity(machine) -> tuple[object, ...]:
+    state = machine.inspect("counting")["State"]
+    return state["Pid"], state["StartedAt"], state["Status"], machine.boot_id()
+
+
+def status(machine) -> str:
+    return str(json.loads(hostvm("status", machine.name, "--json").out)["status"])
+
+
+def clock_error(machine) -> float:
+    """Seconds that the guest's clock is off at least, whatever the way there takes."""
+    before = time.time()
+    told = float(machine.shell("date", "+%s.%N"))
+    return max(0.0, before - told, told - time.time())
+
+
+def files(machine) -> set[str]:
+    return {path.name for path in folders_of(machine.name)[0].glob("suspended*")}
+
+
+def qemu_of(machine) -> int:
+    return int((folders_of(machine.name)[1] / "qemu.pid").read_text())
+
+
+def test_a_suspended_machine_goes_on_where_it_was(sleeper, counter, shared):
+    before, number, qemu = identity(sleeper), counted(counter), qemu_of(sleeper)
+    sleeper.hostvm("suspend")
+    assert status(sleeper) == "suspended"
+    assert "suspended" in sleeper.hostvm("ls")
+    assert json.loads(sleeper.hostvm("inspect"))["observed"]["status"] == "suspended"
+    assert files(sleeper) == {"suspended.json", "suspended.ram"}
+    assert process.identify(qemu) is None, "its memory is free"
+    assert counted(counter) == 0, "its port is closed"
+    assert "was suspended already" in hostvm("suspend", sleeper.name).err
+    found = {row["name"]: row["level"] for row in json.loads(hostvm("doctor", sleeper.name, "--json").out)}
+    assert found["saved memory"] == "ok"
+
+    sleeper.hostvm("start")
+    assert clock_error(sleeper) < 0.1
+    assert identity(sleeper) == before
+    there = eventually(lambda: counted(counter), "its port is open")
+    assert there >= number
+    assert eventually(lambda: counted(counter) > there, "it counts on")
+    assert sleeper.docker("exec", "counting", "cat", "/s/note") == "by sftp"
+    assert sleeper.shell("cat", f"{shared['9p']}/note") == "by 9p"
+    assert files(sleeper) == set()
+
+
+def test_the_next_docker_command_resumes(sleeper, counter):
+    before = identity(sleeper)
+    sleeper.hostvm("suspend")
+    assert sleeper.docker("ps", "--format", "{{.Names}}") == "counting"
+    assert identity(sleeper) == before
+
+
+def test_a_paused_machine_goes_on_with_the_right_time(sleeper, counter):
+    before = identity(sleeper)
+    sleeper.hostvm("suspend", "--pause")
+    assert status(sleeper) == "paused"
+    assert files(sleeper) == set()
+    time.sleep(1.0)  # for the guest's clock to be behind
+    sleeper.hostvm("resume")
+    assert clock_error(sleeper) < 0.1
+    assert identity(sleeper) == before
+
+
+@pytest.mark.parametrize("seconds", ["-7200", "3600"])
+def test_a_clock_that_is_hours_off_is_set_at_the_next_connection(sleeper, seconds):
+    sleeper.shell("sh", "-c", f"date -s @$(($(date +%s) + {seconds}))")
+    assert clock_error(sleeper) > 3000
+    os.kill(json.loads(sleeper.hostvm("status", "--json"))["agent"]["pid"], signal.SIGKILL)
+    sleeper.hostvm("start")
+    eventually(lambda: clock_error(sleeper) < 0.1, "the clock is right")
+
+
+def test_who_has_a_9p_folder_is_named_and_the_machine_runs_on(sleeper, shared):
+    sleeper.docker("run", "-d", "--name", "holding", "-v", f"{shared['9p']}:/x", "busybox", "sleep", "3602")
+    done = hostvm("suspend", sleeper.name)
+    assert done.status == 1
+    assert "container holding has it" in done.err
+    assert f"hostvm -m {sleeper.name} docker stop holding" in done.err
+    assert sleeper.docker("exec", "holding", "cat", "/x/note") == "by 9p"
+    sleeper.docker("rm", "-f", "holding")
+
+
+def test_a_suspend_whose_command_is_killed_leaves_a_running_machine(sleeper, counter):
+    before = identity(sleeper)
+    kill_during_suspend(sleeper, lambda command: command.pid)
+    assert sleeper.docker("ps", "--format", "{{.Names}}") == "counting"
+    assert identity(sleeper) == before
+    assert files(sleeper) == set()
+
+
+def test_a_damaged_state_is_refused_and_may_be_discarded(sleeper, counter):
+    before = identity(sleeper)
+    sleeper.hostvm("suspend")
+    folder = folders_of(sleeper.name)[0]
+    place = (folder / "suspended.ram").stat().st_size // 2
+    with (folder / "suspended.ram").open("r+b") as file:
+        file.seek(place)
+        whole = file.read(1)
+        file.seek(place)
+        file.write(bytes([whole[0] ^ 1]))
+    refused = sleeper.try_docker("ps")
+    assert refused.status == 125
+    assert "suspended.ram is damaged" in refused.err
+    assert f"hostvm start --discard-state {sleeper.name}" in refused.err
+    assert status(sleeper) == "suspended", "nothing was lost by the attempt"
+    with (folder / "suspended.ram").open("r+b") as file:
+        file.seek(place)
+        file.write(whole)
+    assert identity_after_start(sleeper) == before
+
+    sleeper.hostvm("suspend")
+    disk = folder / "data.qcow2"
+    os.utime(disk, ns=(0, disk.stat().st_mtime_ns + 1))
+    refused = hostvm("start", sleeper.name)
+    assert refused.status == 1
+    assert "was changed after the machine was suspended" in refused.err
+    sleeper.hostvm("start", "--discard-state")
+    assert files(sleeper) == set()
+    assert sleeper.state("counting") == "exited", "as after a power cut"
+    assert sleeper.boot_id() != before[-1]
+
+
+def identity_after_start(machine) -> tuple[object, ...]:
+    machine.hostvm("start")
+    return identity(machine)
+
+
+def test_a_qemu_that_dies_in_mid_suspend_leaves_a_stopped_machine(sleeper):
+    boot = sleeper.boot_id()
+    qemu = qemu_of(sleeper)
+    done = kill_during_suspend(sleeper, lambda _: qemu)
+    assert "QEMU has ended" in done
+    assert status(sleeper) == "stopped"
+    assert files(sleeper) == set()
+    sleeper.hostvm("start")
+    assert sleeper.boot_id() != boot
+
+
+def kill_during_suspend(machine, whom) -> str:
+    """Kill one process as soon as the state begins to be written; what the command said."""
+    ram = folders_of(machine.name)[0] / "suspended.ram"
+    command = subprocess.Popen([HOSTVM, "suspend", machine.name], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not ram.exists():
+        assert time.monotonic() < deadline
+        assert command.poll() is None, command.communicate()[1]
+    os.kill(whom(command), signal.SIGKILL)
+    said = command.communicate(timeout=60)[1]
+    assert command.returncode != 0
+    return said
+
+
+def test_stopping_a_suspended_machine_lets_its_guest_end_in_order(sleeper):
+    sleeper.hostvm("suspend")
+    done = hostvm("stop", sleeper.name)
+    assert "cutting its power" not in succeed_err(done)
+    assert status(sleeper) == "stopped"
+    assert files(sleeper) == set()
+
+
+def succeed_err(done) -> str:
+    succeed(done)
+    return str(done.err)
