@@ -55,6 +55,14 @@ def test_a_machine_on_libvirt_from_start_to_stop(lab):
     assert succeed("-m", lab, "docker", "version", "--format", "{{.Server.Os}}") == "linux\n"
     boot = succeed("-m", lab, "shell", "--", "cat", "/proc/sys/kernel/random/boot_id")
     succeed("-m", lab, "docker", "volume", "create", "kept")
+    succeed("suspend", lab)
+    with connected("qemu:///session") as connection:
+        assert f"hostvm-{lab}" not in [domain.name() for domain in connection.listAllDomains()]
+    assert json.loads(hostvm("status", lab, "--json").stdout)["status"] == "suspended"
+    assert succeed("-m", lab, "docker", "volume", "ls", "-q") == "kept\n"
+    assert succeed("-m", lab, "shell", "--", "cat", "/proc/sys/kernel/random/boot_id") == boot, "it was resumed"
+    succeed("suspend", "--pause", lab)
+    succeed("resume", lab)
     stopped = hostvm("stop", lab)
     assert stopped.returncode == 0
     assert "cutting its power" not in stopped.stderr, "the guest powered itself off"
