@@ -58,8 +58,9 @@ def compose(config: AgentConfig) -> Parts:
     services += [*engine.services(spec), *engine.watchers(shares.watch)]
     if spec.names:
         services.append(NamesService(engine.router(config.name), spec.names, config.name, Path(config.run_dir)))
-    preparations = (*awaited, *engine.preparations(config.env))
-    return replace(parts, checks=engine.checks(), preparations=preparations)
+    if config.woken:
+        return parts  # it had passed the checks of its boot, and was prepared
+    return replace(parts, checks=engine.checks(), preparations=engine.preparations(config.env))
 
 
 def hypervisor_forwards(config: AgentConfig) -> Forwards | None:

@@ -58,7 +58,10 @@ def wake_machine(paths: MachinePaths, driver: Driver, progress: Progress) -> boo
     driver.kill()  # of a command that was killed before the guest ran
     with progress.step(f"resume {paths.name}"):
         _resume(paths, driver, load_saved(paths), progress)
-        wait_awake(paths, progress)
+        try:
+            wait_awake(paths, progress)
+        finally:
+            paths.suspended_ram.unlink(missing_ok=True)  # takes a moment, which the guest uses to answer
     return True
 
 
@@ -104,7 +107,6 @@ def _resume(paths: MachinePaths, driver: Driver, saved: Saved, progress: Progres
                 continue
             undo.pop_all()
         spawn_agent(config)  # one that waited too long has left
-        paths.suspended_ram.unlink(missing_ok=True)
         return
     raise DriverError(
         f"machine {paths.name} finds no free port for ssh",

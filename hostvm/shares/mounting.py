@@ -56,6 +56,7 @@ _TABLE = """
 seed=/run/hostvm/seed/shares marks=/run/hostvm/marks round=0
 while [ -f $seed ] && [ ! -e $marks/share-devices ] && [ $((round += 1)) -le 100 ]; do busybox usleep 100000; done
 cat /proc/mounts
+[ ! -f $marks/shares ] || echo marked
 """
 _MARK = ". /usr/lib/hostvm/lib.sh; [ -f /run/hostvm/marks/shares ] || mark shares"
 
@@ -69,7 +70,10 @@ for info in $(grep -ls ' - 9p ' /proc/[0-9]*/mountinfo); do
     grep -Hs . "$process/comm" "$process/cgroup" && held=1
 done
 [ -z "$held" ] || exit 0
-for target do umount "$target" 2> /dev/null || busy=1; done
+for target do
+    [ "$(stat -f -c %t "$target")" = 1021997 ] || continue  # what is mounted over it is not ours
+    umount "$target" 2> /dev/null || busy=1
+done
 [ -z "$busy" ] || stat -c %N /proc/[0-9]*/cwd /proc/[0-9]*/root /proc/[0-9]*/fd/* 2> /dev/null
 true
 """
@@ -90,16 +94,16 @@ _SSHFS = ",".join(  # noqa: FLY002 - one a line
 )
 
 
-def mounted(guest: Guest) -> dict[str, str]:
+def mounted(guest: Guest) -> tuple[dict[str, str], bool]:
     """What the guest has mounted: each target with its file system's type, the topmost where there are several.
 
-    Waits for what the guest mounts by itself at its boot, up to 10 s.
+    Waits for what the guest mounts by itself at its boot, up to 10 s. Tells besides whether `mark_mounted` was done.
 
     :raises HostvmError: the guest does not answer.
     """
     table = guest.run(["/bin/sh", "-c", _TABLE], timeout=SECONDS).stdout.decode("utf-8", "surrogateescape")
     rows = [line.split(" ") for line in table.splitlines()]
-    return {_plain(row[1]): row[2] for row in rows}
+    return {_plain(row[1]): row[2] for row in rows if row != ["marked"]}, rows[-1:] == [["marked"]]
 
 
 def _plain(field: str) -> str:

@@ -57,10 +57,10 @@ class ShareService:
         """See `Service.start`. Mounts that stand already, and work, are left as they are: containers use them."""
         with self._lock:
             self._guest, self._log = guest, host.log
-            there = mounting.mounted(guest) if self._shares else {}
+            there, marked = mounting.mounted(guest) if self._shares else ({}, True)
             for share in self._shares:
                 self._ensure(guest, share, there.get(share.mount.target, ""))
-            if self._shares:
+            if not marked:
                 mounting.mark_mounted(guest)
 
     def stop(self) -> None:
@@ -148,7 +148,7 @@ class ShareService:
             self._carrier.end()
             holders = mounting.release(self._guest, [share.mount.target for share in held])
             if holders:
-                there = mounting.mounted(self._guest)
+                there, _ = mounting.mounted(self._guest)
                 for share in held:
                     self._ensure(self._guest, share, there.get(share.mount.target, ""))
             return [asdict(holder) for holder in holders]
