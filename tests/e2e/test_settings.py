@@ -1,0 +1,70 @@
+"""A machine that is changed: what counts at once, what waits for a restart, seen in the guest."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+
+import pytest
+from machines import HOSTVM, eventually, folders_of, hostvm, running_machine, succeed
+
+pytestmark = pytest.mark.vm
+
+
+@pytest.fixture(scope="module")
+def own():
+    """Made from a template, with a comment in its settings."""
+    options = ("--template", "ci", "--cpus", "1", "--memory", "1GiB", "--disk", "10GiB")
+    with running_machine(f"set-{os.getpid()}", *options) as made:
+        file = folders_of(made.name)[0] / "machine.yaml"
+        file.write_text(file.read_text() + "# mine\n")
+        yield made
+
+
+def seen(machine) -> tuple[int, int, int]:
+    """Processors, MiB of memory and GiB of file system, as the guest has them."""
+    words = "nproc; sed -n 's/MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo; stat -f -c '%b %S' /var"
+    cpus, kib, blocks = machine.shell("sh", "-c", words).splitlines()
+    count, size = map(int, blocks.split())
+    return int(cpus), int(kib) // 1024, round(count * size / 2**30)
+
+
+def test_a_change_of_a_running_machine(own):
+    cpus, memory, disk = seen(own)
+    assert (cpus, disk) == (1, 10)
+    assert 900 < memory < 1024
+
+    changed = json.loads(own.hostvm("set", own.name, "cpus=2", "memory=1280MiB", "disk=12GiB", "--json"))
+    assert changed["waiting"] == ["cpus", "memory"]
+    assert changed["changed"] == ["cpus", "memory", "disk"]
+    assert seen(own) == (1, memory, 12), "the file system grew, the rest waits"
+
+    refused = hostvm("set", own.name, "disk=4GiB", "image=other")
+    assert refused.status == 2
+    assert "disk: 4GiB is less than the 12GiB it has" in refused.err
+    assert "image: is decided when a machine is made" in refused.err
+
+    own.hostvm("set", "--restart", own.name, "autostart=true")
+    cpus, after, disk = seen(own)
+    assert (cpus, disk) == (2, 12)
+    assert after - memory > 200
+    assert (folders_of(own.name)[0] / "machine.yaml").read_text().endswith("# mine\n")
+
+
+def test_a_machine_kept_in_the_foreground(own):
+    """It grew while it was off; the keeper starts it, ends it in order when told, and a command may start it again."""
+    own.hostvm("stop", own.name)
+    assert "12GiB" not in own.hostvm("set", own.name, "disk=13GiB")
+    keeper = subprocess.Popen([str(HOSTVM), "autostart", "run", own.name], stderr=subprocess.PIPE)
+    try:
+        eventually(lambda: hostvm("status", own.name).status == 0, "the machine runs", 120)
+        assert seen(own)[2] == 13
+        assert keeper.poll() is None
+    finally:
+        keeper.send_signal(signal.SIGTERM)
+        _, said = keeper.communicate(timeout=90)
+    assert keeper.returncode == 0, said.decode()
+    assert json.loads(hostvm("status", own.name, "--json").out)["status"] == "stopped"
+    assert json.loads(succeed(hostvm("inspect", own.name, "--json")))["made"]["wanted_off"] is False
