@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import HealthCheck, settings
 from platformdirs import user_cache_path, user_data_path, user_runtime_path
 
 _SCRATCH = pytest.StashKey[Path]()
@@ -37,6 +38,9 @@ def pytest_configure(config: pytest.Config) -> None:
     exception: unless set, it is the checkout's build folder, so that a second run does not download again.
     """
     _hear_signals()
+    # How fast a busy computer runs an example says nothing about the code.
+    settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("untimed")
     config.stash[_SCRATCH] = scratch = Path(tempfile.mkdtemp(prefix="hv-", dir="/tmp" if os.name == "posix" else None))
     os.environ.setdefault("HOSTVM_HOME", str(scratch / "home"))
     os.environ.setdefault("HOSTVM_RUN", str(scratch / "run"))

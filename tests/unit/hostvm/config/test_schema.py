@@ -95,7 +95,7 @@ SPECS = st.builds(
     ),
     daemon=st.dictionaries(WORDS, JSON, max_size=3),
 )
-QUICK = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+QUICK = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @QUICK
