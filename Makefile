@@ -35,6 +35,7 @@ bench: ## boot, command and port figures beside reference points; writes docs/be
 	@scripts/setup.sh bench
 	@$(PY) benchmarks/boot.py
 	@$(PY) benchmarks/cli.py
+	@$(PY) benchmarks/lifecycle.py
 	@$(PY) benchmarks/ports.py
 	@$(PY) benchmarks/shares.py
 	@$(PY) benchmarks/artefacts.py

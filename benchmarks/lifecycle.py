@@ -1,0 +1,136 @@
+"""A machine's life as a user types it: suspend, the docker command that resumes, stop, cold start.
+
+    .venv/bin/python benchmarks/lifecycle.py [--rounds 5] [--accel auto] [--cpus 2] [--memory 2048]
+
+A container runs all the while and must be the same one after each resume. `hostvm docker ps` uses the client of the
+guest. The clock's error is read through ssh right after the resume. The computer should have nothing else to do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import ours
+import reference
+import report
+
+from hostvm.accel import select_accel
+from hostvm.guest_images import ensure_image, guest_arch
+from hostvm.paths import MachinePaths
+from hostvm.qemu_binary import find_qemu
+from images.progress import NullProgress
+
+NAME = "bench"
+OBEDIENT = "trap exit TERM; while :; do sleep 1 & wait; done"
+WANTED = {"suspend": 3.5, "resume": 1.8, "stop": 4.0}
+
+
+def main() -> None:
+    """Measure, write, print."""
+    options = parse()
+    qemu = find_qemu(guest_arch())
+    image = ensure_image("docker", NullProgress())
+    os.environ["HOSTVM_CLIENT"] = "guest"
+    with tempfile.TemporaryDirectory(prefix="hvb-") as scratch:
+        accel = select_accel(
+            options.accel, qemu=qemu, kernel=image.kernel, cache_dir=Path(scratch), progress=NullProgress()
+        )
+        facts: dict[str, Any] = {"machine": report.machine_facts(qemu.version_text, accel)}
+        facts["guest"] = {"cpus": options.cpus, "memory_mib": options.memory, "rounds": options.rounds}
+        ours.use_scratch(Path(scratch))
+        host = reference.Host(qemu.arch, accel, qemu.path, qemu.version, options.cpus, options.memory * 2**20)
+        facts["lifecycle"] = run(host, options.rounds)
+    print(f"wrote {report.save('lifecycle', facts)}")
+    text = render(facts)
+    report.put_table("lifecycle", text)
+    print(text)
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--accel", default="auto")
+    parser.add_argument("--cpus", type=int, default=2)
+    parser.add_argument("--memory", type=int, default=2048, help="MiB")
+    return parser.parse_args()
+
+
+def run(host: reference.Host, rounds: int) -> dict[str, list[float]]:
+    """All rounds on one machine; seconds, but for `state` (bytes)."""
+    found: dict[str, list[float]] = {key: [] for key in ("start", "suspend", "state", "resume", "clock", "stop")}
+    size = ("--cpus", str(host.cpus), "--memory", f"{host.memory // 2**20}MiB")
+    ours.hostvm("create", NAME, "--driver", "qemu", *size, "--accel", host.accel, "--mount", "none")
+    try:
+        for number in range(rounds):
+            print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
+            found["start"].append(seconds("start"))
+            if number == 0:
+                ours.hostvm("-m", NAME, "image", "base", "busybox:latest")
+            ours.hostvm("-m", NAME, "docker", "run", "-d", "--rm", "--name", "kept", "busybox", "sh", "-c", OBEDIENT)
+            before = container()
+            found["suspend"].append(seconds("suspend"))
+            found["state"].append(float(MachinePaths.of(NAME).suspended_ram.stat().st_size))
+            found["resume"].append(seconds("docker", "ps"))
+            found["clock"].append(clock_error())
+            if container() != before:
+                raise SystemExit("the container is another one after the resume")
+            found["stop"].append(seconds("stop"))
+    finally:
+        ours.hostvm("rm", "--force", NAME)
+    return found
+
+
+def seconds(*words: str) -> float:
+    """How long `hostvm -m NAME WORDS` takes."""
+    began = time.monotonic()
+    ours.hostvm("-m", NAME, *words)
+    return round(time.monotonic() - began, 3)
+
+
+def container() -> str:
+    """Process number and start of the container."""
+    return ours.hostvm("-m", NAME, "docker", "inspect", "-f", "{{.State.Pid}} {{.State.StartedAt}}", "kept").stdout
+
+
+def clock_error() -> float:
+    """Seconds that the guest's clock is off: seen from the middle of the way there and back."""
+    before = time.time()
+    told = float(ours.hostvm("-m", NAME, "shell", "--", "bash", "-c", "echo $EPOCHREALTIME").stdout or 0)
+    return round(told - (before + time.time()) / 2, 4)
+
+
+def render(facts: dict[str, Any]) -> str:
+    """The table for docs/benchmarks.md."""
+    found, guest = facts["lifecycle"], facts["guest"]
+    rows = []
+    for key, name in (
+        ("suspend", "`hostvm suspend`"),
+        ("resume", "`hostvm docker ps` of a suspended machine"),
+        ("stop", "`hostvm stop`"),
+        ("start", "`hostvm start` of a stopped machine"),
+    ):
+        wanted = f"≤ {WANTED[key]}" if key in WANTED else ""
+        rows.append([name, f"{report.median(found[key]):.2f}", f"{min(found[key]):.2f}-{max(found[key]):.2f}", wanted])
+    size = report.median(found["state"]) / 2**20
+    clock = max(abs(value) for value in found["clock"]) * 1000
+    what = f"One machine with {guest['cpus']} CPUs, {guest['memory_mib']} MiB and a running container"
+    off = f"The guest's clock after a resume: at most {clock:.0f} ms off (wanted: ≤ 100)"
+    return "\n".join(
+        [
+            report.describe(facts["machine"]),
+            f"{what}; {guest['rounds']} rounds; seconds.\n",
+            report.table(["command", "median", "least and most", "wanted"], rows),
+            f"Saved memory: {size:.0f} MiB. {off}, half of the time that asking took included.",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()
