@@ -97,7 +97,7 @@ def test_a_connection_cut_by_a_firewall(machine: Machine, kept, shared_folders, 
     assert running.stdout.readline() == "up\n"
     writer = ("exec", "-d", kept, "sh", "-c", "while sleep 1; do date > /sftp/beat; done")
     machine.docker(*writer)
-    machine.shell("sh", "-c", CUT, "cut", str(folder), "14")
+    machine.shell("sh", "-c", CUT, "cut", str(folder), "20")
     eventually((folder / "cut").exists, "the connection is cut")
     (folder / "beat").unlink(missing_ok=True)
     eventually((folder / "beat").exists, "the share works all the same")
