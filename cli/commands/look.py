@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from cli.commands.common import existing_paths, print_json, print_table
 from hostvm.agent.client import docker_host
 from hostvm.files import tail
-from hostvm.machines.observe import observe, observe_all
+from hostvm.machines.observe import look_closely, observe, observe_all
 from hostvm.sizes import format_size
 
 if TYPE_CHECKING:
@@ -47,9 +47,9 @@ def _row(seen: Observation) -> tuple[str, ...]:
 
 def status(options: argparse.Namespace) -> int:
     """One machine, now. The exit status is 0 when it runs and 1 otherwise, for scripts."""
-    seen = observe(existing_paths(options))
+    seen = look_closely(observe(existing_paths(options)))
     if options.json:
-        print_json(seen.facts())
+        print_json({**seen.facts(), "waiting": list(seen.waiting)})
     else:
         for key, value in seen.lines():
             sys.stdout.write(f"{key + ':':<10} {value}\n")
@@ -58,7 +58,7 @@ def status(options: argparse.Namespace) -> int:
 
 def inspect(options: argparse.Namespace) -> int:
     """Everything: wanted, made, observed."""
-    return print_json(observe(existing_paths(options)).everything())
+    return print_json(look_closely(observe(existing_paths(options))).everything())
 
 
 def logs(options: argparse.Namespace) -> int:

@@ -51,10 +51,11 @@ def differing(one: MachineSpec, other: MachineSpec) -> tuple[str, ...]:
     return tuple(setting.key for setting in SETTINGS if getattr(one, setting.key) != getattr(other, setting.key))
 
 
-def check_change(before: MachineSpec, after: MachineSpec, *, disk: int, running: bool) -> None:
+def check_change(before: MachineSpec, after: MachineSpec, *, disk: int, running: bool, suspended: bool = False) -> None:
     """Whether an existing machine may become so.
 
     :param disk: bytes its data disk has now.
+    :param suspended: its saved memory belongs to the data disk as it is.
     :raises SpecError: every setting that cannot change, or not now.
     """
     faults = []
@@ -67,6 +68,8 @@ def check_change(before: MachineSpec, after: MachineSpec, *, disk: int, running:
         faults.append(
             f"disk: {format_size(after.disk)} is less than the {format_size(disk)} it has; a disk cannot become smaller"
         )
+    if suspended and after.disk > disk:
+        faults.append("disk: cannot grow while the machine is suspended; resume or stop it first")
     if running and "libvirt_uri" in changed:
         faults.append("libvirt_uri: cannot change while the machine runs; stop it first")
     if faults:
@@ -85,15 +88,15 @@ def apply_change(paths: MachinePaths, text: str, after: MachineSpec, before: Mac
     """
     state = load_state(paths)
     driver = machine_driver(paths, state, before or after)
-    running = driver.state() is not DomainState.OFF
+    running, suspended = driver.state() is not DomainState.OFF, paths.suspended.exists()
     disk = disk_size(paths.data_disk)
-    check_change(before or replace(after, disk=disk), after, disk=disk, running=running)
+    check_change(before or replace(after, disk=disk), after, disk=disk, running=running, suspended=suspended)
     write_atomic(paths.spec, text.encode("utf-8", "surrogateescape"), mode=paths.spec.stat().st_mode & 0o777)
     notes: list[str] = []
     if after.disk > disk:
         notes.append(_grow(paths, driver, after.disk, running=running))
     changed = differing(before, after) if before else tuple(setting.key for setting in SETTINGS)
-    return Outcome(changed, pending(paths, after) if running else (), tuple(notes))
+    return Outcome(changed, pending(paths, after) if running or suspended else (), tuple(notes))
 
 
 def _grow(paths: MachinePaths, driver: Driver, size: int, *, running: bool) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hostvm.agent.client import agent_status, docker_host
 from hostvm.drivers.base import DomainState
 from hostvm.errors import ForwardError, HostvmError
+from hostvm.machines.change import keys_in_words, pending
 from hostvm.machines.open import machine_driver
 from hostvm.paths import MachinePaths, machine_names
 from hostvm.sizes import format_size, human_size
@@ -15,6 +16,7 @@ from hostvm.spec import load_spec
 from hostvm.state import load_state
 
 if TYPE_CHECKING:
+    from hostvm.drivers.base import Hardware
     from hostvm.spec import MachineSpec
     from hostvm.state import MachineState
 
@@ -25,6 +27,8 @@ class Observation:
 
     :param status: running, starting, stopped, suspended, paused, crashed or broken.
     :param agent: the agent's own facts; empty when none answers.
+    :param hardware: what a running machine really has; known after `look_closely`, as is
+    :param waiting: keys of machine.yaml whose values count from the next start.
     """
 
     paths: MachinePaths
@@ -33,6 +37,8 @@ class Observation:
     state: MachineState | None = None
     agent: dict[str, Any] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
+    hardware: Hardware | None = None
+    waiting: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -74,7 +80,13 @@ class Observation:
             "run_folder": str(self.paths.run_dir),
             "wanted": asdict(self.spec) if self.spec else None,
             "made": asdict(self.state) if self.state else None,
-            "observed": {"status": self.status, "disk_used": self._disk_used(), "agent": self.agent or None},
+            "observed": {
+                "status": self.status,
+                "hardware": asdict(self.hardware) if self.hardware else None,
+                "disk_used": self._disk_used(),
+                "agent": self.agent or None,
+            },
+            "waiting": list(self.waiting),
             "docker_host": self.docker_host,
             "faults": self.faults,
         }
@@ -90,6 +102,8 @@ class Observation:
                 ("ssh", f"127.0.0.1:{self.state.ssh_port}"),
                 ("engine", f"{self.spec.engine} at {self.docker_host}"),
             ]
+        if self.waiting:
+            rows.append(("waiting", f"{keys_in_words(self.waiting)}, for: hostvm restart {self.name}"))
         if url := self.agent.get("services", {}).get("names", {}).get("url"):
             rows.append(("names", url))
         for service in self.agent.get("services", {}).values():
@@ -139,6 +153,18 @@ def observe(paths: MachinePaths) -> Observation:
         seen.status = "suspended"
     if seen.spec is None:
         seen.status = "broken" if power is DomainState.OFF else seen.status
+    return seen
+
+
+def look_closely(seen: Observation) -> Observation:
+    """Add what only `status` and `inspect` tell; never fails, as `observe`. Gives `seen` back."""
+    if seen.spec is None or seen.state is None or seen.status in ("stopped", "broken"):
+        return seen
+    try:
+        seen.waiting = pending(seen.paths, seen.spec)
+        seen.hardware = machine_driver(seen.paths, seen.state, seen.spec).hardware()
+    except HostvmError as fault:
+        seen.faults.append(str(fault))
     return seen
 
 

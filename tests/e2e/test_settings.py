@@ -40,6 +40,11 @@ def test_a_change_of_a_running_machine(own):
     assert changed["waiting"] == ["cpus", "memory"]
     assert changed["changed"] == ["cpus", "memory", "disk"]
     assert seen(own) == (1, memory, 12), "the file system grew, the rest waits"
+    known = json.loads(own.hostvm("inspect", own.name))
+    assert known["waiting"] == ["cpus", "memory"]
+    assert known["wanted"]["cpus"] == 2
+    assert known["observed"]["hardware"] == {"cpus": 1, "memory": 1 << 30, "disk": 12 << 30}
+    assert f"waiting:   cpus and memory, for: hostvm restart {own.name}" in own.hostvm("status", own.name)
 
     refused = hostvm("set", own.name, "disk=4GiB", "image=other")
     assert refused.status == 2
@@ -49,6 +54,7 @@ def test_a_change_of_a_running_machine(own):
     own.hostvm("set", "--restart", own.name, "autostart=true")
     cpus, after, disk = seen(own)
     assert (cpus, disk) == (2, 12)
+    assert "waiting:" not in own.hostvm("status", own.name)
     assert after - memory > 200
     assert (folders_of(own.name)[0] / "machine.yaml").read_text().endswith("# mine\n")
 

@@ -105,3 +105,12 @@ def test_nothing_is_written_that_may_not_be(machine):
 
 def test_a_machine_whose_start_is_not_known_waits_for_nothing(machine):
     assert pending(machine.paths, replace(SPEC, cpus=4)) == ()
+
+
+def test_the_disk_of_a_suspended_machine_does_not_grow(machine):
+    note_booted(machine.paths, SPEC)
+    machine.paths.suspended.write_text("{}")
+    with pytest.raises(SpecError, match="machine"):
+        apply(machine, disk=20 * GIB)
+    assert not machine.grown
+    assert apply(machine, cpus=2).waiting == ("cpus",), "it goes on with those it had"
