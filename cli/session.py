@@ -6,7 +6,6 @@ What only some commands need, input and a terminal, is in modules of their own a
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from _thread import RLock
 
@@ -16,11 +15,14 @@ from hostvm.errors import ForwardError
 
 TYPE_CHECKING = False  # a type checker takes it for typing's, which takes 8 ms to import
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Callable
     from typing import Any
 
     from cli.stdin import InputPump
     from hostvm.agent.client import Agent
+else:
+    import _signal as signal  # what signal wraps in enums, whose import takes 7 ms
 
 _IN, _OUT, _ERR = 0, 1, 2
 _LAST_CTRL_C = 3
@@ -149,7 +151,7 @@ class Session:
         for name, handler in handlers.items():
             number = getattr(signal, name, None)
             # nohup's and a background job's "ignore" stays.
-            if number is None or signal.getsignal(number) is signal.SIG_IGN:
+            if number is None or signal.getsignal(number) == signal.SIG_IGN:
                 continue
             try:
                 replaced.append((number, signal.signal(number, handler)))
@@ -158,7 +160,7 @@ class Session:
 
     def _pass_signal(self, number: int, frame: object) -> None:
         del frame
-        name = _FORWARDED_SIGNALS[signal.Signals(number).name]
+        name = next(short for long, short in _FORWARDED_SIGNALS.items() if getattr(signal, long, None) == number)
         if name == "INT":
             self._interrupts += 1
             if self._interrupts >= _LAST_CTRL_C:
