@@ -15,6 +15,7 @@ from hostvm.agent.client import run_in_guest
 from hostvm.agent.pipe import GuestPipe
 from hostvm.errors import MachineError
 from hostvm.guest import GUEST_HOME
+from hostvm.unpacking import OccupiedError, OutsideError, unpack_member
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,10 +51,10 @@ def copy_to_guest(run_dir: Path, source: Path, target: str, task: Task) -> None:
 def copy_from_guest(run_dir: Path, source: str, target: Path, task: Task) -> None:
     """Copy `source` of the guest, a file or a whole folder, to `target` here.
 
-    Nothing lands outside of `target`, whatever the guest sends (tarfile's "data" filter: no devices, no links that
-    lead out, no set-uid bits).
+    Nothing lands outside of `target`, whatever the guest sends. No devices, no set-uid bits.
 
-    :raises MachineError: there is no such file in the guest, or no folder here to put it in.
+    :raises MachineError: there is no such file in the guest, or no folder here to put it in; a folder is in a file's
+        place, or the other way round.
     """
     place = posixpath.normpath(_guest_place(source))
     if _in_guest(run_dir, place) == "nothing":
@@ -67,8 +68,17 @@ def copy_from_guest(run_dir: Path, source: str, target: Path, task: Task) -> Non
                 member.name = _renamed(member.name, base, name)
                 if member.islnk():
                     member.linkname = _renamed(member.linkname, base, name)
-                tar.extract(member, folder, filter="data")
+                _unpack(tar, member, folder)
         pipe.finish()
+
+
+def _unpack(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: str) -> None:
+    if not (member.isfile() or member.isdir() or member.issym() or member.islnk()):
+        return  # a device or a pipe is nothing that travels
+    try:
+        unpack_member(tar, member, folder, mode=member.mode & 0o777)
+    except (OutsideError, OccupiedError) as fault:
+        raise MachineError("the copy was broken off", str(fault), f"look what is there: ls -la {folder}") from None
 
 
 def _landing(target: str, base: str, kind: str, look: Callable[[str], str], *, here: bool = False) -> tuple[str, str]:

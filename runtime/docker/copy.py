@@ -14,6 +14,7 @@ import stat
 import tarfile
 from typing import TYPE_CHECKING, Any
 
+from hostvm.unpacking import OccupiedError, OutsideError, unpack_member
 from runtime.docker.api import path_part, read_chunks
 from runtime.docker.copy_names import (
     CopyError,
@@ -28,7 +29,7 @@ from runtime.docker.copy_names import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
     from http.client import HTTPResponse
     from typing import BinaryIO
 
@@ -254,50 +255,21 @@ def _content(path: str, size: int) -> Iterator[bytes]:
 
 
 def _unpack(tar: tarfile.TarFile, folder: str, was: str, becomes: str) -> None:
-    folders: list[tuple[tarfile.TarInfo, str]] = []
+    folders: list[tuple[tarfile.TarInfo, str, int]] = []
     for member in tar:
         member.name = renamed(member.name, was, becomes)
         if member.islnk():
             member.linkname = renamed(member.linkname, was, becomes)
-        place = os.path.join(folder, member.name)  # noqa: PTH118 - text throughout
+        place, mode = os.path.join(folder, member.name), member.mode & 0o7777  # noqa: PTH118 - text throughout
         if os.path.normpath(place) == os.path.normpath(folder):
             continue  # the target itself keeps its mode and time
-        _make_room(place, folder, member)
-        tar.extract(member, folder, filter=_checked)
+        try:
+            unpack_member(tar, member, folder, mode=mode)
+        except (OutsideError, OccupiedError) as fault:
+            raise CopyError(str(fault)) from None
         if member.isdir():
-            folders.append((member, place))
+            folders.append((member, place, mode))
     # A folder's mode and time come last: what is made in it needs the one and changes the other.
-    for member, place in reversed(folders):
-        os.chmod(place, member.mode & 0o7777)  # noqa: PTH101
+    for member, place, mode in reversed(folders):
+        os.chmod(place, mode)  # noqa: PTH101
         tar.utime(member, place)
-
-
-def _make_room(place: str, folder: str, member: tarfile.TarInfo) -> None:
-    """What is replaced goes first, so that nothing is written through a link; a folder and a file never for another."""
-    if not os.path.lexists(place):
-        return
-    is_folder = os.path.isdir(place) and not os.path.islink(place)  # noqa: PTH112, PTH114
-    if is_folder and not member.isdir():
-        raise CopyError(f'cannot overwrite directory "{place}" with non-directory "{folder}"')
-    if member.isdir() and not is_folder:
-        raise CopyError(f'cannot overwrite non-directory "{place}" with directory "{folder}"')
-    if not is_folder:
-        _outside_check(member.name, folder)
-        os.unlink(place)  # noqa: PTH108
-
-
-def _checked(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo:
-    """Mode and time as in the container, the owner the user; nothing outside of the folder."""
-    if member.islnk():
-        _outside_check(member.linkname, folder)
-    checked: Callable[[tarfile.TarInfo, str], tarfile.TarInfo] = tarfile.tar_filter
-    plain = checked(member, folder)
-    mode = member.mode & 0o7777 | (stat.S_IRWXU if member.isdir() else 0)
-    return plain.replace(mode=mode, uid=None, gid=None, uname=None, gname=None, deep=False)  # type: ignore[arg-type]
-
-
-def _outside_check(name: str, folder: str) -> None:
-    root = os.path.realpath(folder)
-    parent = os.path.realpath(os.path.dirname(os.path.join(folder, name)))  # noqa: PTH118, PTH120
-    if os.path.commonpath([root, parent]) != root:
-        raise CopyError(f'invalid path "{name}": it leads out of "{folder}"')

@@ -211,6 +211,7 @@ def test_files_and_folders_are_copied_both_ways(machine, tmp_path, unique):
     (tree / "run.sh").write_text("#!/bin/sh\n")
     (tree / "run.sh").chmod(0o750)
     (tree / "link").symlink_to("run.sh")
+    (tree / "far").symlink_to("/etc/hostname")
     os.utime(tree / "run.sh", (1_000_000_000, 1_000_000_000))
     there = f"/root/{unique('copied')}"
     succeed(hostvm("cp", str(tree), f"{machine.name}:{there}"))
@@ -219,6 +220,7 @@ def test_files_and_folders_are_copied_both_ways(machine, tmp_path, unique):
     back = tmp_path / "back"
     assert (back / "in ner" / "é\nnew.bin").read_bytes() == (tree / "in ner" / "é\nnew.bin").read_bytes()
     assert (back / "link").readlink() == Path("run.sh")
+    assert (back / "far").readlink() == Path("/etc/hostname")
     assert (back / "run.sh").stat().st_mode & 0o777 == 0o750
     assert (back / "run.sh").stat().st_mtime == 1_000_000_000
     # Into a folder that is there, under the own name; and what is missing is told.

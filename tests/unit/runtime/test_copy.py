@@ -146,6 +146,7 @@ OUT = member("d/out", tarfile.SYMTYPE, link="../..")
     "members",
     [
         [(member("d/../../secret"), b"x")],
+        [(member("..", tarfile.DIRTYPE, mode=0o700), b"")],
         [(OUT, b""), (member("d/out/secret"), b"x")],
         [(member("d/same", tarfile.LNKTYPE, link="../secret"), b""), (member("d/same"), b"x")],
         [
@@ -158,7 +159,7 @@ def test_nothing_is_written_outside(tmp_path, members):
     secret, target = tmp_path / "secret", tmp_path / "target"
     secret.write_text("kept")
     target.mkdir()
-    with pytest.raises((CopyError, tarfile.FilterError)):
+    with pytest.raises(CopyError):
         copy_out(Engine((member("d", tarfile.DIRTYPE, mode=0o755), b""), *members), "/d", str(target))
     assert (secret.read_text(), secret.stat().st_nlink) == ("kept", 1)
 
