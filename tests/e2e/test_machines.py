@@ -126,6 +126,8 @@ def test_restart_keeps_images_containers_and_identity(unique, tmp_path):
         own.shell("sh", "-c", "touch ~/of-the-guest")
         own.hostvm("image", "base", "busybox:latest")
         own.docker("run", "--name", "one", "busybox", "sh", "-c", "echo kept > /note")
+        polite = "trap 'exit 3' TERM; while :; do sleep 0.1; done"
+        own.docker("run", "-d", "--name", "polite", "busybox", "sh", "-c", polite)
         before = json.loads(succeed(hostvm("inspect", own.name)))
         first_boot = own.boot_id()
         assert proxies_of(own) == ""
@@ -140,6 +142,7 @@ def test_restart_keeps_images_containers_and_identity(unique, tmp_path):
         assert own.boot_id() != first_boot
         assert after["made"] == before["made"], "identity, ports and image are kept"
         assert own.docker("cp", "one:/note", "-").find("kept") > 0
+        assert own.docker("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "polite") == "exited 3"
         stopped = hostvm("stop", own.name)
         assert stopped.status == 0
         assert json.loads(hostvm("status", own.name, "--json").out)["status"] == "stopped"
