@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from hostvm.config.document import DocumentError, read_document
-from hostvm.config.kinds import Choice, Fault, Keys, Text, TextMap, spell
+from hostvm.config.kinds import Choice, Fault, Keys, Text, spell
 from hostvm.config.rewrite import remove_value, set_value
 from hostvm.spec import BY_KEY, read_settings, wrong_settings
 
@@ -74,8 +74,6 @@ def _kind_at(path: list[str]) -> Kind | None:
     for key in path[1:]:
         if isinstance(kind, Keys):
             kind = kind.keys[key].kind if key in kind.keys else None
-        elif isinstance(kind, TextMap):
-            kind = kind.kind
         else:
             return None
     return kind

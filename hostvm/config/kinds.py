@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hostvm.sizes import format_size, parse_size
@@ -297,48 +297,6 @@ class Keys:
         if required := [key for key, one in self.keys.items() if one.required]:
             form["required"] = required
         return form
-
-
-@dataclass(frozen=True, slots=True)
-class TextMap:
-    """A mapping whose keys people choose.
-
-    :param name: a whole key must fit it.
-    """
-
-    kind: Kind
-    name: re.Pattern[str]
-    noun: str
-    refused: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def words(self) -> str:
-        return f"mapping of {self.noun}"
-
-    def read(self, value: object) -> dict[str, Any]:
-        if not isinstance(value, dict):
-            raise WrongValueError.of(value, f"must be a mapping of {self.noun}")
-        found, faults = {}, []
-        for key, entry in value.items():
-            if not self.name.fullmatch(str(key)):
-                faults.append(Fault((str(key),), f"cannot be a name; it must fit {self.name.pattern}"))
-            elif why := self.refused.get(str(key)):
-                faults.append(Fault((str(key),), f"cannot be set: {why}"))
-            else:
-                try:
-                    found[str(key)] = self.kind.read(entry)
-                except WrongValueError as wrong:
-                    faults += wrong.below(str(key))
-        if faults:
-            raise WrongValueError(*faults)
-        return found
-
-    def schema(self) -> dict[str, Any]:
-        return {
-            "type": "object",
-            "propertyNames": {"pattern": f"^{self.name.pattern}$"},
-            "additionalProperties": self.kind.schema(),
-        }
 
 
 @dataclass(frozen=True, slots=True)

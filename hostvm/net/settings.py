@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from ipaddress import IPv4Network
 from pathlib import Path
 
-from hostvm.config.kinds import Choice, Either, Free, Key, Keys, ListOf, Text, TextMap
+from hostvm.config.kinds import Choice, Either, Free, Key, Keys, ListOf, Text
 
 AUTO = "auto"
 HOST, NONE = "host", "none"
@@ -66,12 +65,6 @@ def _read_insecure(host: str) -> str:
     return host
 
 
-def _read_variable(text: str) -> str:
-    if any(letter in text for letter in "\n\r\0"):
-        raise ValueError("has a line end, which the guest's table of variables cannot hold")
-    return text
-
-
 CA = Text(_read_ca, "`host`, `none`, or the absolute path of a PEM file")
 NAMES = Either(
     _read_names,
@@ -100,10 +93,4 @@ REGISTRIES = Keys(
 )
 DAEMON = Free(
     "must be a mapping of the engine's own settings, as in its daemon.json", "mapping of the engine's own settings"
-)
-ENV = TextMap(
-    Text(_read_variable, "text"),
-    re.compile(r"[A-Za-z_][A-Za-z0-9_]*"),
-    "texts",
-    dict.fromkeys(("PATH", "HOME", "USER", "SHELL", "SSH_AUTH_SOCK"), "the guest sets it itself"),
 )
