@@ -58,7 +58,7 @@ def check_change(before: MachineSpec, after: MachineSpec, *, disk: int, running:
     :param suspended: its saved memory belongs to the data disk as it is.
     :raises SpecError: every setting that cannot change, or not now.
     """
-    faults = []
+    faults, helps = [], ["leave them as they are, or make another machine: hostvm create NAME"]
     changed = differing(before, after)
     for setting in SETTINGS:
         if setting.key in changed and setting.effect is Effect.MADE:
@@ -69,13 +69,13 @@ def check_change(before: MachineSpec, after: MachineSpec, *, disk: int, running:
             f"disk: {format_size(after.disk)} is less than the {format_size(disk)} it has; a disk cannot become smaller"
         )
     if suspended and after.disk > disk:
-        faults.append("disk: cannot grow while the machine is suspended; resume or stop it first")
+        faults.append("disk: cannot grow while the machine is suspended")
+        helps.insert(0, "let it go on, then try again: hostvm resume NAME")
     if running and "libvirt_uri" in changed:
-        faults.append("libvirt_uri: cannot change while the machine runs; stop it first")
+        faults.append("libvirt_uri: cannot change while the machine runs")
+        helps.insert(0, "stop it, then try again: hostvm stop NAME")
     if faults:
-        raise wrong_settings(
-            faults, "of a machine that exists", "leave them as they are, or make another machine: hostvm create NAME"
-        )
+        raise wrong_settings(faults, "of a machine that exists", "\n".join(helps))
 
 
 def apply_change(paths: MachinePaths, text: str, after: MachineSpec, before: MachineSpec | None) -> Outcome:

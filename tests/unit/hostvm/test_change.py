@@ -27,8 +27,9 @@ def test_what_is_decided_when_a_machine_is_made_stays():
         "driver: is decided when a machine is made; this one has auto",
         "image: is decided when a machine is made; this one has docker",
         "disk: 5GiB is less than the 10GiB it has; a disk cannot become smaller",
-        "libvirt_uri: cannot change while the machine runs; stop it first",
+        "libvirt_uri: cannot change while the machine runs",
     ]
+    assert caught.value.resolution.splitlines()[0] == "stop it, then try again: hostvm stop NAME"
     check_change(SPEC, replace(SPEC, libvirt_uri="x:///", disk=11 * GIB), disk=10 * GIB, running=False)
 
 
@@ -110,7 +111,9 @@ def test_a_machine_whose_start_is_not_known_waits_for_nothing(machine):
 def test_the_disk_of_a_suspended_machine_does_not_grow(machine):
     note_booted(machine.paths, SPEC)
     machine.paths.suspended.write_text("{}")
-    with pytest.raises(SpecError, match="machine"):
+    with pytest.raises(SpecError) as caught:
         apply(machine, disk=20 * GIB)
+    assert caught.value.details == "disk: cannot grow while the machine is suspended"
+    assert "hostvm resume NAME" in caught.value.resolution
     assert not machine.grown
     assert apply(machine, cpus=2).waiting == ("cpus",), "it goes on with those it had"
