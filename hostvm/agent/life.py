@@ -35,6 +35,8 @@ _APPEARS_WITHIN = 30.0
 _PING_EVERY = 5.0
 _PING_WAITS = 5.0
 _ANOTHER_WAITS = 1.0
+_OFTEN_SECONDS = 60.0
+_SELDOM = 15.0
 _SILENT_MOST = 540.0
 _CONSOLE_LINES = 20
 _SETTLE_SECONDS = 1.0
@@ -292,15 +294,17 @@ class Life:
 
         A guest that answers nobody is paused, and given up after minutes only. One whose sshd speaks to others while
         this connection stays mute was cut off from it (a firewall, an address that changed): TCP would try again later
-        and later, so a new connection is the quicker one.
+        and later, so a new connection is the quicker one. A paused guest gets all of these when it goes on, each at the
+        cost of a process, so that they become rare.
         """
-        deadline = time.monotonic() + _SILENT_MOST
+        begun = time.monotonic()
         while connection.alive:
             others = speaks(self._config.ssh_port, _ANOTHER_WAITS)
-            if connection.ping(_ANOTHER_WAITS):
+            silent = time.monotonic() - begun
+            if connection.ping(_ANOTHER_WAITS if silent < _OFTEN_SECONDS else _SELDOM):
                 self._host.log("the guest answers again")
                 return
-            if others or time.monotonic() > deadline:
+            if others or silent > _SILENT_MOST:
                 connection.close()
 
     def _drop(self) -> None:
