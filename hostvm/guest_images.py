@@ -9,7 +9,6 @@ from hostvm.accel import host_arch, select_accel
 from hostvm.builder import QemuBuilder
 from hostvm.errors import UsageError
 from hostvm.paths import cache, image_keys
-from images.build import build_image, find_image
 from images.recipe import find_recipe, recipe_names
 from images.registry.reference import looks_like_reference, parse_reference
 from images.store import find_referenced, images_folder, inspect_image, list_images, open_image
@@ -73,6 +72,8 @@ def ensure_image(reference: str, progress: Progress) -> Image:
         return _ensure_pulled(reference, progress)
     if reference not in recipe_names() and any(image.name == reference for image in list_images(cache())):
         return inspect_image(cache(), reference)
+    from images.build import build_image, find_image  # a tenth of all that a start imports
+
     recipe, arch = find_recipe(reference), guest_arch()
     found = find_image(recipe, arch, None, cache())
     if found is not None:

@@ -58,10 +58,13 @@ def wake_machine(paths: MachinePaths, driver: Driver, progress: Progress) -> boo
     driver.kill()  # of a command that was killed before the guest ran
     with progress.step(f"resume {paths.name}"):
         _resume(paths, driver, load_saved(paths), progress)
+        # Takes a tenth of a second, which the guest uses to answer.
+        remover = threading.Thread(target=lambda: paths.suspended_ram.unlink(missing_ok=True), name="remove")
+        remover.start()
         try:
             wait_awake(paths, progress)
         finally:
-            paths.suspended_ram.unlink(missing_ok=True)  # takes a moment, which the guest uses to answer
+            remover.join()
     return True
 
 
