@@ -174,6 +174,19 @@ def _add_machine_verbs(verbs: Verbs) -> None:
         "hostvm resume",
     )
     _verb(verbs, "restart", "life:restart", "stop and start the machine", "hostvm restart")
+    upgrade = _verb(
+        verbs,
+        "upgrade",
+        "upgrade:upgrade",
+        "give the machine a newer guest image; its data stay, and the former image comes back if the new one fails",
+        "hostvm upgrade --check",
+        "hostvm upgrade               # from the archive as it is now",
+        "hostvm upgrade ci --image 04fa92bb9ec8",
+        "hostvm upgrade --all",
+    )
+    upgrade.add_argument("--all", action="store_true", help="every machine; one that fails does not stop the others")
+    upgrade.add_argument("--image", metavar="REF", help="this image; machine.yaml says so from then on")
+    upgrade.add_argument("--check", action="store_true", help="only tell what there is")
     rm = _verb(
         verbs,
         "rm",

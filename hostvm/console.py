@@ -13,6 +13,8 @@ SSH_MARK = b"Server listening on 0.0.0.0"
 ENGINE_MARK = b"API listen on "
 # The guest's own, images/files/guest/usr/lib/hostvm/late: the data disk is where it belongs.
 DATA_MARK = b"mark services"
+# The guest's own, images/files/guest/usr/lib/hostvm/services/dockerd/finish.
+ENGINE_GAVE_UP = b"hostvm-guest: fail engine "
 
 
 class ConsoleMark:
@@ -45,3 +47,42 @@ class ConsoleMark:
         self._seen = self._mark in text
         self._rest = text[-len(self._mark) :]
         return self._seen
+
+
+class EngineTrouble:
+    """Whether the engine gave up coming up, read on from where the last look ended."""
+
+    def __init__(self, console: Path) -> None:
+        self._up = LastPlace(console, ENGINE_MARK)
+        self._down = LastPlace(console, ENGINE_GAVE_UP)
+
+    def __call__(self) -> bool:
+        """Look again. An engine that came up after all is in no trouble."""
+        return self._down.look() > self._up.look()
+
+
+class LastPlace:
+    """Where in a console's file a mark stands last."""
+
+    def __init__(self, console: Path, mark: bytes) -> None:
+        self._console = console
+        self._mark = mark
+        self._read = 0
+        self._found = -1
+
+    def look(self) -> int:
+        """Look again; -1 when it does not stand there."""
+        try:
+            with self._console.open("rb") as file:
+                if file.seek(0, 2) < self._read:
+                    self._read, self._found = 0, -1
+                begin = max(0, self._read - len(self._mark) + 1)
+                file.seek(begin)
+                data = file.read()
+        except OSError:
+            return self._found
+        self._read = begin + len(data)
+        place = data.rfind(self._mark)
+        if place >= 0:
+            self._found = begin + place
+        return self._found

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from hostvm.accel import host_arch, select_accel
 from hostvm.builder import QemuBuilder
-from hostvm.errors import UsageError
+from hostvm.errors import ImageError, UsageError
 from hostvm.paths import cache, image_keys
+from images.errors import MirrorError
 from images.recipe import find_recipe, recipe_names
 from images.registry.reference import looks_like_reference, parse_reference
 from images.store import find_referenced, images_folder, inspect_image, list_images, open_image
@@ -83,20 +84,75 @@ def ensure_image(reference: str, progress: Progress) -> Image:
 
 
 def _ensure_pulled(text: str, progress: Progress) -> Image:
-    from images.artefact.trust import KeyRing
-    from images.errors import SignatureError
-    from images.registry.transfer import pull_image
-
     reference = parse_reference(text)
     known = find_referenced(cache(), str(reference))
     if known is not None:
         return known
     progress.note(f"the guest image {reference} is not here yet and is pulled now, once")
+    return _pull(text, progress)
+
+
+def _pull(text: str, progress: Progress) -> Image:
+    from images.artefact.trust import KeyRing
+    from images.errors import SignatureError
+    from images.registry.transfer import pull_image
+
+    reference = parse_reference(text)
     try:
         return pull_image(reference, registry_access(reference.host), cache(), KeyRing(image_keys()), progress).image
     except SignatureError as error:
         first = f"Or take it as it is, before the machine is made: `hostvm image pull --allow-unsigned {reference}`"
         raise SignatureError(error.brief, error.details, f"{error.resolution}\n{first}") from error
+
+
+def newest_image(reference: str, progress: Progress) -> Image:
+    """What the word of a machine's `image:` means now: a recipe is built from the archive as it is, a tag pulled anew.
+
+    Without a mirror it is the newest stored image of that name. A digest is what it is.
+
+    :raises ImageError: as `ensure_image`.
+    """
+    if _DIGEST.fullmatch(reference):
+        return inspect_image(cache(), reference)
+    if looks_like_reference(reference):
+        return _pull(reference, progress)
+    if reference not in recipe_names():
+        return ensure_image(reference, progress)
+    from images.build import build_image
+
+    try:
+        return build_image(find_recipe(reference), guest_arch(), None, None, cache(), make_builder(), progress)
+    except MirrorError as fault:
+        known = newest_stored(reference)
+        if known is None:
+            raise
+        progress.note(f"{fault.brief}; taking the newest image that is stored")
+        return known
+
+
+def newest_stored(reference: str) -> Image | None:
+    """The newest stored image of a word, of this hostvm's recipe where there is one; None without one."""
+    if reference in recipe_names() and not looks_like_reference(reference):
+        from images.build import find_image
+
+        found = find_image(find_recipe(reference), guest_arch(), None, cache())
+        if found is not None:
+            return found
+    try:
+        return inspect_image(cache(), reference)
+    except ImageError:
+        return None
+
+
+def news(image: Image, progress: Progress) -> tuple[int, int]:
+    """How many of the image's packages are newer in the archive now, and how many of these for security.
+
+    :raises HostvmError: the archive does not answer.
+    """
+    from images.compare import outdated
+
+    found = outdated(image.manifest, None, cache(), progress)
+    return len(found), sum(one.security for one in found)
 
 
 def stored_image(digest: str) -> Image:

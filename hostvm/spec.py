@@ -72,6 +72,7 @@ class Effect(Enum):
     NOW = "at once"
     START = "at the next start"
     MADE = "when the machine is made, never later"
+    UPGRADE = "when the machine is made, later by `hostvm upgrade`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +139,7 @@ SETTINGS = (
         "REF",
         "guest image: a recipe's name, a digest, or a reference in a registry",
         Text(),
-        effect=Effect.MADE,
+        effect=Effect.UPGRADE,
     ),
     Setting(
         "autostart",

@@ -21,6 +21,7 @@ class MachineState:
     """Decisions that stay: identity, port, driver, image.
 
     :param image: digest of the guest image it boots, "sha256:...".
+    :param former_image: digest of the image before the last upgrade, "" without one; kept for the way back.
     :param subnet: of the guest's network, chosen at its last start.
     :param wanted_off: the user stopped it (or never started it), so no other command starts it by itself.
     """
@@ -33,6 +34,7 @@ class MachineState:
     image: str
     created: str
     wanted_off: bool = True
+    former_image: str = ""
     subnet: str = DEFAULT_SUBNET
     version: int = VERSION
 

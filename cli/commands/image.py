@@ -71,11 +71,12 @@ def prune(options: argparse.Namespace) -> int:
 
 
 def _needed() -> set[str]:
-    """Digests that machines boot. A machine that cannot be read may need any image."""
+    """Digests that machines boot, or would go back to. A machine that cannot be read may need any image."""
     found = set()
     for name in machine_names():
         try:
-            found.add(load_state(MachinePaths.of(name)).image.removeprefix("sha256:"))
+            state = load_state(MachinePaths.of(name))
+            found |= {digest.removeprefix("sha256:") for digest in (state.image, state.former_image) if digest}
         except HostvmError as error:
             raise MachineError(
                 f"nothing is removed: which image machine {name} needs cannot be told",
@@ -149,7 +150,7 @@ def rm(options: argparse.Namespace) -> int:
         raise MachineError(
             f"image {image.digest[:12]} is in use",
             f"machines that boot it: {', '.join(users)}",
-            f"delete them first, for example: hostvm rm {users[0]}",
+            f"give them another one: hostvm upgrade {users[0]}\nor delete them: hostvm rm {users[0]}",
         )
     remove_image(cache(), image.digest)
     say(options, f"image {image.digest[:12]} is deleted")

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 _REQUEST = b"GET /_ping HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\r\n"
 _PAUSE = 0.1
 _PAUSE_ANNOUNCED = 0.02
+_LOG = "/var/log/dockerd/current"
+_MORE_WORDS = f"hostvm shell -- tail -n 50 {_LOG}   # what the engine said"
 _UNANNOUNCED = 30.0  # an engine whose start nobody tells of is asked all the same
 
 
@@ -25,6 +27,7 @@ def wait_engine(
     deadline: float,
     stop: threading.Event,
     announced: Callable[[], bool] | None = None,
+    gave_up: Callable[[], bool] = lambda: False,
 ) -> None:
     """Return as soon as the engine answers.
 
@@ -34,20 +37,23 @@ def wait_engine(
     :param deadline: on `time.monotonic`'s clock.
     :param announced: whether the engine has said that it listens; it is not asked before, since each question makes
         an emulated guest that is busy starting it slower.
-    :raises MachineError: it did not answer in time.
+    :param gave_up: whether the guest has said that the engine does not come up.
+    :raises MachineError: it did not answer in time, or ends again and again.
     """
     last = "nothing listens"
     begun = time.monotonic()
     while announced is not None and not announced() and not stop.is_set():
-        if time.monotonic() >= min(deadline, begun + _UNANNOUNCED):
+        if time.monotonic() >= min(deadline, begun + _UNANNOUNCED) or gave_up():
             break
         stop.wait(_PAUSE_ANNOUNCED)
     while not stop.is_set():
+        if gave_up():
+            raise MachineError(
+                "the container engine does not start: it ends again and again", _last_words(guest), _MORE_WORDS
+            )
         if time.monotonic() >= deadline:
             raise MachineError(
-                "the container engine did not answer in time",
-                f"{socket_path} in the guest: {last}",
-                "hostvm shell -- tail -n 50 /var/log/dockerd/current   # what the engine said",
+                "the container engine did not answer in time", f"{socket_path} in the guest: {last}", _MORE_WORDS
             )
         try:
             stream = guest.open_socket(socket_path)
@@ -62,6 +68,11 @@ def wait_engine(
         if last == "":
             return
         stop.wait(_PAUSE)
+
+
+def _last_words(guest: Guest) -> str:
+    said = guest.run(["tail", "-n", "8", _LOG], timeout=10.0)
+    return f"its log ends with:\n{(said.stdout + said.stderr).decode(errors='replace').strip()}"
 
 
 def _ask(stream: Stream, deadline: float) -> str:

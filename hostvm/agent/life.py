@@ -11,7 +11,7 @@ from hostvm.agent.client import AgentNotReady
 from hostvm.agent.engine import wait_engine
 from hostvm.agent.service import Settles
 from hostvm.checks import run_checks
-from hostvm.console import DATA_MARK, ENGINE_MARK, SSH_MARK, ConsoleMark
+from hostvm.console import DATA_MARK, ENGINE_MARK, SSH_MARK, ConsoleMark, EngineTrouble
 from hostvm.errors import HostvmError, SshError
 from hostvm.files import tail
 from hostvm.ssh.banner import speaks, wait_banner
@@ -203,6 +203,7 @@ class Life:
         warmer = threading.Thread(target=self._prepare, args=(connection,), name="prepare", daemon=True)
         warmer.start()
         self._start_services(connection, early=True)
+        pause = _PAUSE_MOST
         while connection.alive:
             try:
                 self._make_ready(connection)
@@ -210,7 +211,8 @@ class Life:
                 if not connection.alive:
                     raise
                 self._failed(error)
-                connection.wait_closed(_PAUSE_MOST)
+                connection.wait_closed(pause)
+                pause = min(pause * 2, _SELDOM)
                 continue
             warmer.join()
             self._become(READY, None)
@@ -240,8 +242,9 @@ class Life:
         deadline = self._deadline()
         if self._config.engine_socket:
             self._say("waiting for the container engine")
-            announced = ConsoleMark(Path(self._config.console), ENGINE_MARK)
-            wait_engine(connection, self._config.engine_socket, deadline, self._stop, announced.seen)
+            console = Path(self._config.console)
+            announced, trouble = ConsoleMark(console, ENGINE_MARK), EngineTrouble(console)
+            wait_engine(connection, self._config.engine_socket, deadline, self._stop, announced.seen, trouble)
             self._mark("engine")
         if self._stop.is_set():
             raise MachineOffError

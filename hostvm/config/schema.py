@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from hostvm.spec import Setting
 
 SCHEMA_FILE = "machine.schema.json"
+_WHEN = {
+    Effect.NOW: "at once",
+    Effect.START: "next start",
+    Effect.MADE: "when made",
+    Effect.UPGRADE: "`hostvm upgrade`",
+}
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 # What the computer decides is no default for a schema, which is the same everywhere.
 _FIXED = MachineSpec(cpus=0, memory=0, disk=60 * 1024**3, mounts=())
@@ -46,7 +52,7 @@ def shipped_schema() -> str:
 
 
 def _property(setting: Setting) -> dict[str, Any]:
-    told = f"{plain_words(setting.help)}. Counts {setting.effect.value}."
+    told = plain_words(f"{setting.help}. Counts {setting.effect.value}.")
     described = {**setting.kind.schema(), "description": told[0].upper() + told[1:]}
     return described if setting.default else {**described, "default": _default(setting)}
 
@@ -60,7 +66,7 @@ def settings_table() -> str:
     lines = ["| key | value | default | counts | what it is |", "|---|---|---|---|---|"]
     for setting in SETTINGS:
         default = setting.default or f"`{_short(_default(setting))}`"
-        when = {Effect.NOW: "at once", Effect.START: "next start", Effect.MADE: "when made"}[setting.effect]
+        when = _WHEN[setting.effect]
         lines.append(_row(setting.key, setting.kind.words, default, when, setting.help))
         lines += [
             _row(path, key.kind.words, "required" if key.required else _quoted(key.default), "", key.help)

@@ -8,13 +8,13 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from hostvm.agent.client import agent_is_ready, end_agent, wait_ready
+from hostvm.agent.client import agent_is_ready, end_agent, run_in_guest, wait_ready
 from hostvm.agent.config import guest_env
 from hostvm.agent.spawn import spawn_agent
 from hostvm.disks import grow_disk, growth
 from hostvm.drivers.base import DomainState
 from hostvm.drivers.consoles import rotate_console
-from hostvm.errors import DriverError, MachineError, PortTaken
+from hostvm.errors import DriverError, HostvmError, MachineError, PortTaken
 from hostvm.machines.agents import START_SECONDS, agent_config
 from hostvm.machines.change import note_booted
 from hostvm.machines.domain import make_domain
@@ -27,6 +27,8 @@ from hostvm.spec import load_spec
 from hostvm.state import load_state, save_state
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from hostvm.drivers.base import Driver
     from hostvm.net.plan import NetworkPlan
     from hostvm.paths import MachinePaths
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from images.progress import Progress
 
 _PORT_TRIES = 5
+_LOOK_SECONDS = 10.0
 
 
 class BootEngine(Protocol):
@@ -57,8 +60,9 @@ def start_machine(
     """Power the machine on, or wake it, and wait until it is ready; the machine's lock must be held.
 
     Gives the seconds from the call until ready; None when it was ready already. A machine whose agent died gets a
-    new one, one that is suspended or paused goes on. When a start from its power-on fails or is interrupted the
-    machine is powered off again, its data and logs kept.
+    new one, one that is suspended or paused goes on. When a start from its power-on is interrupted, or fails before
+    the guest can be reached, the machine is powered off again, its data and logs kept. A guest that can be reached
+    stays on, so that somebody can look inside.
 
     :param discard_state: boot a suspended machine without its saved memory, as after a power cut.
     :raises HostvmError: no usable hypervisor, a damaged machine, or a readiness check that did not hold in time.
@@ -85,10 +89,34 @@ def start_machine(
         else:
             spawn_agent(agent_config(paths, spec, state, engine.socket, guest_env(paths.run_dir)))
         with progress.step(f"start {paths.name}"):
-            wait_ready(paths.run_dir, time.monotonic() + START_SECONDS, progress)
+            try:
+                wait_ready(paths.run_dir, time.monotonic() + START_SECONDS, progress)
+            except HostvmError as fault:
+                if not is_reachable(paths.run_dir):
+                    raise
+                undo.pop_all()
+                save_state(paths, replace(state, wanted_off=False))
+                raise _stays_on(paths, fault) from fault
         save_state(paths, replace(state, wanted_off=False))
         undo.pop_all()
     return time.monotonic() - began
+
+
+def is_reachable(run_dir: Path) -> bool:
+    """Whether programs can be run in the guest, ready or not."""
+    try:
+        return run_in_guest(run_dir, ["true"], timeout=_LOOK_SECONDS).status == 0
+    except HostvmError:
+        return False
+
+
+def _stays_on(paths: MachinePaths, fault: HostvmError) -> HostvmError:
+    ways = [
+        *([fault.resolution] if fault.resolution else []),
+        f"the machine stays on; look inside: hostvm shell {paths.name}",
+        f"then try again: hostvm restart {paths.name}   # or power it off: hostvm stop {paths.name}",
+    ]
+    return type(fault)(fault.brief, fault.details, "\n".join(ways))
 
 
 def _power_on(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -64,6 +65,9 @@ def check_change(before: MachineSpec, after: MachineSpec, *, disk: int, running:
         if setting.key in changed and setting.effect is Effect.MADE:
             there = setting.render(getattr(before, setting.key))
             faults.append(f"{setting.key}: is decided when a machine is made; this one has {there}")
+    if "image" in changed:
+        faults.append(f"image: changes by an upgrade, which may fail; this one has {before.image}")
+        helps.insert(0, f"hostvm upgrade NAME --image {shlex.quote(after.image)}")
     if after.disk < disk:
         faults.append(
             f"disk: {format_size(after.disk)} is less than the {format_size(disk)} it has; a disk cannot become smaller"

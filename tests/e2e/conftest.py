@@ -76,6 +76,22 @@ def second_machine(names_port):
         yield made
 
 
+@pytest.fixture(scope="session")
+def _spare_made(machine, names_port):
+    options = ("--cpus", "2", "--memory", "1GiB", "--mount", "none", "--names", names_port)
+    with running_machine(f"e2e-{os.getpid()}-s", *options) as made:
+        made.hostvm("image", "base", "busybox:latest")
+        yield made
+
+
+@pytest.fixture
+def spare(_spare_made):
+    """A machine to be restarted, damaged and mended; it runs when a test gets it."""
+    _spare_made.hostvm("start")
+    yield _spare_made
+    _spare_made.try_docker("rm", "-fv", "comes-back", "written")
+
+
 @pytest.fixture
 def box(machine):
     """The shared machine; what a test makes in it is removed after the test."""

@@ -25,11 +25,14 @@ def test_what_is_decided_when_a_machine_is_made_stays():
         check_change(SPEC, after, disk=10 * GIB, running=True)
     assert caught.value.details.splitlines() == [
         "driver: is decided when a machine is made; this one has auto",
-        "image: is decided when a machine is made; this one has docker",
+        "image: changes by an upgrade, which may fail; this one has docker",
         "disk: 5GiB is less than the 10GiB it has; a disk cannot become smaller",
         "libvirt_uri: cannot change while the machine runs",
     ]
-    assert caught.value.resolution.splitlines()[0] == "stop it, then try again: hostvm stop NAME"
+    assert caught.value.resolution.splitlines()[:2] == [
+        "stop it, then try again: hostvm stop NAME",
+        "hostvm upgrade NAME --image other",
+    ]
     check_change(SPEC, replace(SPEC, libvirt_uri="x:///", disk=11 * GIB), disk=10 * GIB, running=False)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hostvm.console import SSH_MARK, ConsoleMark
+from hostvm.console import SSH_MARK, ConsoleMark, EngineTrouble
 from hostvm.guest_images import kernel_cmdline
 from hostvm.machines.identity import mac_of, new_uuid
 from hostvm.machines.seed import boot_initramfs, seed_entries
@@ -77,3 +77,19 @@ def test_a_console_that_begins_anew_is_read_anew(tmp_path):
     assert not mark.seen()
     console.write_bytes(SSH_MARK + b"3\n")
     assert mark.seen()
+
+
+def test_an_engine_that_came_up_after_all_is_in_no_trouble(tmp_path):
+    console = tmp_path / "console.log"
+    trouble = EngineTrouble(console)
+    assert not trouble()
+    console.write_bytes(b"begin\nhostvm-guest: fail engi")
+    assert not trouble()
+    with console.open("ab") as file:
+        file.write(b"ne dockerd ended\n")
+    assert trouble()
+    with console.open("ab") as file:
+        file.write(b'msg="API listen on /run/docker.sock"\n')
+    assert not trouble()
+    console.write_bytes(b"hostvm-guest: fail engine x\n")  # a new boot
+    assert trouble()

@@ -5,6 +5,7 @@ import pytest
 
 from hostvm.agent.engine import wait_engine
 from hostvm.errors import MachineError
+from hostvm.guest import Completed
 
 GOOD = b"HTTP/1.1 200 OK\r\n\r\nOK"
 
@@ -55,6 +56,17 @@ def test_too_late():
     with pytest.raises(MachineError) as caught:
         wait_engine(Guest(ConnectionRefusedError()), "/run/docker.sock", 0.0, threading.Event())
     assert "/run/docker.sock in the guest: nothing listens" in caught.value.details
+
+
+def test_an_engine_that_gives_up_is_told_of_with_its_last_words():
+    guest = Guest(ConnectionRefusedError())
+    guest.run = lambda *_, **__: Completed(0, b"no room\n", b"")
+    with pytest.raises(MachineError) as caught:
+        wait_engine(
+            guest, "/run/docker.sock", time.monotonic() + 9, threading.Event(), lambda: False, gave_up=lambda: True
+        )
+    assert "ends again and again" in caught.value.brief
+    assert "no room" in caught.value.details
 
 
 def test_lost():

@@ -1,0 +1,171 @@
+"""Another guest image under a machine's data: tried by a whole start, given up for the former one when that fails."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+from hostvm.agent.client import agent_is_ready
+from hostvm.config.rewrite import set_value
+from hostvm.drivers.base import DomainState
+from hostvm.errors import HostvmError, MachineError
+from hostvm.files import write_atomic
+from hostvm.guest_images import stored_image
+from hostvm.machines.boot import check_startable, start_machine
+from hostvm.machines.halt import stop_machine
+from hostvm.machines.open import machine_driver
+from hostvm.paths import CONSOLE_LOG_BEFORE
+from hostvm.spec import load_spec
+from hostvm.state import load_state, save_state
+from images.store import verify_image
+
+if TYPE_CHECKING:
+    from hostvm.machines.boot import BootEngine
+    from hostvm.paths import MachinePaths
+    from hostvm.state import MachineState
+    from images.progress import Progress
+    from images.store import Image
+
+
+class Residents(Protocol):
+    """Containers that are to come back by themselves."""
+
+    def note(self) -> None:
+        """Remember those that run now.
+
+        :raises HostvmError: the engine does not answer.
+        """
+
+    def missing(self) -> list[str]:
+        """Names of those that do not run again, which are waited for.
+
+        :raises HostvmError: the engine does not answer.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Upgrade:
+    """One that was done.
+
+    :param before: digest, "sha256:...".
+    :param seconds: from power-on until the machine was ready with the new image.
+    """
+
+    before: str
+    after: str
+    seconds: float
+
+
+def upgrade_machine(
+    paths: MachinePaths, image: Image, progress: Progress, engine: BootEngine, residents: Residents, word: str = ""
+) -> Upgrade | None:
+    """Let the machine boot `image` from now on; None when it does already. The machine's lock must be held.
+
+    A machine that runs, or is suspended, is stopped in order and runs afterwards; one that is off is started for the
+    trial and stopped again. The data disk stays as it is. When the start fails, or a container that restarts by itself
+    does not come back, the former image is put back, and started if the machine ran.
+
+    :param word: what machine.yaml is to say as `image:`; "" leaves it.
+    :raises MachineError: the new image did not prove itself; the details say whether the former one runs again.
+    :raises HostvmError: nothing was stopped or changed: the image is damaged, or a start would be refused.
+    """
+    spec, state = load_spec(paths.spec), load_state(paths)
+    digest = f"sha256:{image.digest}"
+    if state.image == digest:
+        _write_word(paths, word)
+        return None
+    _check_fits(paths, state, image)
+    check_startable(paths, spec, engine)
+    was_on = machine_driver(paths, state, spec).state() is not DomainState.OFF or paths.suspended.exists()
+    if was_on:
+        if agent_is_ready(paths.run_dir):
+            residents.note()
+        stop_machine(paths, progress)
+    # Both are written down before anything boots: whoever prunes images meanwhile leaves them alone.
+    save_state(paths, replace(state, image=digest, former_image=state.image))
+    try:
+        seconds = _prove(paths, progress, engine, residents)
+    except HostvmError as fault:
+        raise _roll_back(paths, state, fault, progress, engine, was_on=was_on) from fault
+    except BaseException:
+        stop_machine(paths, progress, force=True)
+        save_state(paths, state)
+        raise
+    _write_word(paths, word)
+    if not was_on:
+        stop_machine(paths, progress)
+        save_state(paths, replace(load_state(paths), wanted_off=state.wanted_off))
+    return Upgrade(state.image, digest, seconds)
+
+
+def _check_fits(paths: MachinePaths, state: MachineState, image: Image) -> None:
+    if image.arch != state.arch:
+        raise MachineError(
+            f"image {image.digest[:12]} is none for machine {paths.name}",
+            f"it is of {image.arch}, the machine of {state.arch}",
+            "see the images: hostvm image ls",
+        )
+    verify_image(image)
+    stored_image(state.image)  # or there would be no way back
+
+
+def _prove(paths: MachinePaths, progress: Progress, engine: BootEngine, residents: Residents) -> float:
+    seconds = start_machine(paths, progress, engine) or 0.0
+    if missing := residents.missing():
+        raise MachineError(
+            f"{_names(missing)}, which restarts by itself, does not come back",
+            None,
+            f"hostvm -m {paths.name} docker logs {missing[0]}",
+        )
+    return seconds
+
+
+def _roll_back(
+    paths: MachinePaths,
+    state: MachineState,
+    fault: HostvmError,
+    progress: Progress,
+    engine: BootEngine,
+    *,
+    was_on: bool,
+) -> MachineError:
+    """Put the former image back; gives the error that tells of both."""
+    tried = load_state(paths).image
+    progress.note(f"image {_short(tried)} failed; back to {_short(state.image)}")
+    stop_machine(paths, progress)
+    save_state(paths, state)
+    now, way = "is off, as before", f"see what it booted with: less {paths.console}"
+    if was_on:
+        now, way = "runs again", f"see that boot's console: less {paths.folder / CONSOLE_LOG_BEFORE}"
+        try:
+            start_machine(paths, progress, engine)
+        except HostvmError as second:
+            now, way = f"does not start with it either: {second}", second.resolution or f"hostvm start {paths.name}"
+    return MachineError(
+        f"machine {paths.name} was not upgraded to image {_short(tried)}",
+        "\n".join(
+            part
+            for part in (
+                fault.brief,
+                fault.details,
+                f"its image is {_short(state.image)} again, its data are kept, and it {now}",
+            )
+            if part
+        ),
+        way,
+    )
+
+
+def _write_word(paths: MachinePaths, word: str) -> None:
+    if not word or load_spec(paths.spec).image == word:
+        return
+    text = set_value(paths.spec.read_text(encoding="utf-8"), ["image"], word)
+    write_atomic(paths.spec, text.encode(), mode=paths.spec.stat().st_mode & 0o777)
+
+
+def _short(digest: str) -> str:
+    return digest.removeprefix("sha256:")[:12]
+
+
+def _names(names: list[str]) -> str:
+    return f"container {names[0]}" if len(names) == 1 else f"each of the containers {', '.join(names)}"

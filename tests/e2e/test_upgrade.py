@@ -1,0 +1,106 @@
+"""Another guest image under the same data, and the way back when it does not start."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from machines import folders_of, hostvm, succeed
+
+from images.cpio import CpioEntry, write_cpio
+from images.store import manifest_bytes
+
+pytestmark = pytest.mark.vm
+
+HANDS_OVER = "exec /bin/busybox switch_root"
+NEWER = "echo newer > /root/etc/hostvm-test"
+BROKEN = r"printf '#!/usr/bin/busybox sh\necho no engine today; exit 3\n' > /root/usr/sbin/dockerd"
+
+
+def make_image(digest: str, name: str, step: str) -> Path:
+    """A stored image like another one, whose first program takes one step more before it hands over."""
+    there = Path(os.environ["HOSTVM_CACHE"], "images", "sha256", digest.removeprefix("sha256:"))
+    manifest = json.loads((there / "manifest.json").read_text())
+    init = Path(__file__).parents[2] / "images" / "files" / "initramfs" / "init"
+    text = init.read_text().replace(HANDS_OVER, f"{step}\n{HANDS_OVER}")
+    old = (there / "initramfs").read_bytes()
+    new = old + bytes(-len(old) % 4) + write_cpio([CpioEntry.file("init", text.encode(), 0o755)])
+    part = {"sha256": hashlib.sha256(new).hexdigest(), "size": len(new)}
+    manifest |= {"name": name, "recipe": name, "files": {**manifest["files"], "initramfs": part}}
+    data = manifest_bytes(manifest)
+    folder = there.parent / hashlib.sha256(data).hexdigest()
+    folder.mkdir()
+    (folder / "manifest.json").write_bytes(data)
+    (folder / "initramfs").write_bytes(new)
+    for file in ("vmlinuz", "root.erofs"):
+        os.link(there / file, folder / file)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def made_images(machine):
+    """`newer` and `broken`, like the machines' own image; gone with the run, since the spare machine stays with one."""
+    base = image_of(machine)
+    made = {name: make_image(base, f"e2e-{name}", step) for name, step in (("newer", NEWER), ("broken", BROKEN))}
+    yield {name: f"sha256:{folder.name}" for name, folder in made.items()}
+    for folder in made.values():
+        shutil.rmtree(folder)
+
+
+def image_of(machine) -> str:
+    return str(json.loads(machine.hostvm("inspect"))["made"]["image"])
+
+
+def told(machine, *words: str) -> dict[str, object]:
+    return dict(json.loads(machine.hostvm("upgrade", "--json", *words)))
+
+
+def test_an_upgrade_keeps_data_and_a_broken_image_is_rolled_back(spare, made_images):
+    first = image_of(spare)
+    spare.docker("run", "--name", "written", "busybox", "sh", "-c", "echo kept > /note")
+    options = ("--restart", "unless-stopped", "--stop-signal", "KILL", "--name", "comes-back")
+    spare.docker("run", "-d", *options, "busybox", "sleep", "3603")
+    yaml = folders_of(spare.name)[0] / "machine.yaml"
+    yaml.write_text(yaml.read_text().replace("image: docker\n", "image: docker  # mine\n"))
+    assert told(spare, "--image", "docker", "--check")["status"] == "current"
+    assert told(spare, "--image", made_images["newer"], "--check") == {
+        "name": spare.name,
+        "status": "available",
+        "before": first,
+        "after": made_images["newer"],
+        "newer_packages": 0,
+        "security": 0,
+    }
+    done = told(spare, "--image", made_images["newer"])
+    assert (done["status"], done["before"], done["after"]) == ("upgraded", first, made_images["newer"])
+    assert spare.shell("cat", "/etc/hostvm-test") == "newer"
+    keeps(spare)
+    assert f"image: {made_images['newer']}  # mine\n" in yaml.read_text()
+    # Of an upgrade the former image is kept, and of the machine its own.
+    doomed = json.loads(succeed(hostvm("image", "prune", "--dry-run", "--json", "--all")))["removed"]
+    assert not {Path(item["path"]).name for item in doomed} & {first[7:], made_images["newer"][7:]}
+
+    failed = hostvm("upgrade", spare.name, "--image", made_images["broken"])
+    assert failed.status == 1
+    for part in (
+        f"was not upgraded to image {made_images['broken'][7:19]}",
+        "the container engine does not start: it ends again and again",
+        "no engine today",
+        f"its image is {made_images['newer'][7:19]} again, its data are kept, and it runs again",
+        "console.log.1",
+    ):
+        assert part in failed.err, failed
+    assert image_of(spare) == made_images["newer"]
+    assert f"image: {made_images['newer']}  # mine\n" in yaml.read_text()
+    assert spare.shell("cat", "/etc/hostvm-test") == "newer"
+    keeps(spare)
+    assert "dockerd ended 3 times" in (folders_of(spare.name)[0] / "console.log.1").read_text(errors="replace")
+
+
+def keeps(machine) -> None:
+    assert machine.docker("cp", "written:/note", "-").find("kept") > 0
+    assert machine.state("comes-back") == "running"
