@@ -14,7 +14,7 @@ from hostvm.agent.config import load
 from hostvm.agent.parts import Parts
 from hostvm.agent.run import run_agent
 from hostvm.machines.identity import port_is_free
-from hostvm.paths import MACHINE_YAML
+from hostvm.paths import MACHINE_YAML, PROVISION_LOG
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def compose(config: AgentConfig) -> Parts:
     """The machine's services, checks and the like; those of an engine only where there is one."""
+    from hostvm.agent.provision import Provisioner
     from hostvm.clock.service import ClockService
     from hostvm.names.service import NamesService
     from hostvm.net.addresses import GuestNetwork
@@ -48,6 +49,9 @@ def compose(config: AgentConfig) -> Parts:
     services: list[Service] = [clock, shares, DnsService(GuestNetwork.of(config.subnet))]
     awaited = (clock.wait_right,) if config.woken else ()
     parts = Parts(services, preparations=awaited, operations={shares.name: shares.ask}, find_folder=shares.guest_folder)
+    if config.provision and not config.woken:
+        scripts = Provisioner(config.name, Path(config.home) / PROVISION_LOG, config.env)
+        parts = replace(parts, provision=scripts.run)
     if spec.ssh_agent:
         auth = AuthAgentService(config.auth_sock)
         services.append(auth)

@@ -238,12 +238,15 @@ def _add_looking_verbs(verbs: Verbs) -> None:
         verbs,
         "logs",
         "look:logs",
-        "the guest's console and the agent's log",
+        "the guest's console and the agent's log; those of scripts and of the engine when they are named",
         "hostvm logs --console -n 50",
+        "hostvm logs --engine -f",
         "hostvm logs --agent -f",
     )
     logs.add_argument("--console", action="store_true", help="only the guest's serial console")
     logs.add_argument("--agent", action="store_true", help="only the agent's log")
+    logs.add_argument("--provision", action="store_true", help="what the scripts of provision: said")
+    logs.add_argument("--engine", action="store_true", help="the engine's own log, from a guest that is up")
     logs.add_argument("-n", "--lines", type=int, default=100, metavar="N", help="the last N lines (default: 100)")
     logs.add_argument("-f", "--follow", action="store_true", help="go on as lines are written; Ctrl-C ends")
     env = _verb(

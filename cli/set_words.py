@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from hostvm.config.document import DocumentError, read_document
-from hostvm.config.kinds import Choice, Fault, Keys, Text, spell
+from hostvm.config.kinds import VARIABLE, Choice, Fault, Keys, Text, Variables, spell
 from hostvm.config.rewrite import remove_value, set_value
 from hostvm.spec import BY_KEY, read_settings, wrong_settings
 
@@ -72,7 +72,9 @@ def _plain(kind: Kind | None, value: str) -> Any:
 def _kind_at(path: list[str]) -> Kind | None:
     kind: Kind | None = BY_KEY[path[0]].kind
     for key in path[1:]:
-        if isinstance(kind, Keys):
+        if isinstance(kind, Variables):
+            kind = VARIABLE
+        elif isinstance(kind, Keys):
             kind = kind.keys[key].kind if key in kind.keys else None
         else:
             return None

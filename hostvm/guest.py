@@ -12,6 +12,10 @@ GUEST_HOME = "/var/lib/hostvm/root"
 """Home of the guest's root; at /root, which shows the same, a folder of this computer may be mounted."""
 
 
+ENGINE_LOG = "/var/log/dockerd/current"
+"""What the engine says."""
+
+
 @dataclass(frozen=True, slots=True)
 class Completed:
     """A finished guest command; `status` is 128+n when signal n ended it."""

@@ -36,6 +36,7 @@ HOST_KEY = "host_ed25519"
 CONSOLE_LOG = "console.log"
 CONSOLE_LOG_BEFORE = "console.log.1"
 AGENT_LOG = "agent.log"
+PROVISION_LOG = "provision.log"
 BOOT_INITRAMFS = "boot.initramfs"
 SUSPENDED_JSON = "suspended.json"
 SUSPENDED_RAM = "suspended.ram"
@@ -197,6 +198,11 @@ class MachinePaths:
     def agent_log(self) -> Path:
         """What the agent did."""
         return self.folder / AGENT_LOG
+
+    @property
+    def provision_log(self) -> Path:
+        """What the scripts of `provision:` said."""
+        return self.folder / PROVISION_LOG
 
     @property
     def initramfs(self) -> Path:

@@ -14,9 +14,22 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from hostvm.config.document import DocumentError, read_document
-from hostvm.config.kinds import Bool, Choice, Fault, Key, Keys, Size, Text, Whole, WrongValueError, spell
+from hostvm.config.kinds import (
+    Bool,
+    Choice,
+    Fault,
+    Key,
+    Keys,
+    Size,
+    Text,
+    Variables,
+    Whole,
+    WrongValueError,
+    spell,
+)
 from hostvm.errors import SpecError
 from hostvm.net import settings as net
+from hostvm.provision import Script, Scripts, render_scripts
 from hostvm.shares.model import Mount, default_mounts
 from hostvm.shares.settings import Mounts, render_mounts
 from hostvm.sizes import GIB, MIB, format_size
@@ -64,6 +77,8 @@ class MachineSpec:
     network: Mapping[str, str] = field(default_factory=lambda: {"subnet": net.AUTO})
     registries: Mapping[str, Sequence[str]] = field(default_factory=dict)
     daemon: Mapping[str, Any] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+    provision: tuple[Script, ...] = ()
 
 
 class Effect(Enum):
@@ -166,6 +181,15 @@ SETTINGS = (
     Setting("network", "MAP", "the guest's network", net.NETWORK, dict, option=False),
     Setting("registries", "MAP", "registries of container images", net.REGISTRIES, dict, option=False),
     Setting("daemon", "MAP", "settings for the engine's daemon.json", net.DAEMON, dict, option=False),
+    Setting(
+        "env",
+        "MAP",
+        "variables of the guest's shells, of commands run there, and of `provision` scripts",
+        Variables(),
+        dict,
+        option=False,
+    ),
+    Setting("provision", "LIST", "scripts that a start runs in the guest", Scripts(), render_scripts, option=False),
 )
 BY_KEY = {setting.key: setting for setting in SETTINGS}
 

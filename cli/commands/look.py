@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from cli.commands.common import existing_paths, print_json, print_table
 from hostvm.agent.client import docker_host
+from hostvm.errors import UsageError
 from hostvm.files import tail
+from hostvm.guest import ENGINE_LOG
 from hostvm.machines.observe import look_closely, observe, observe_all
 from hostvm.sizes import format_size
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hostvm.machines.observe import Observation
+    from hostvm.paths import MachinePaths
 
 
 def ls(options: argparse.Namespace) -> int:
@@ -62,20 +65,38 @@ def inspect(options: argparse.Namespace) -> int:
 
 
 def logs(options: argparse.Namespace) -> int:
-    """Console and agent log; with --follow until Ctrl-C."""
+    """Console and agent log, or those that are named; with --follow until Ctrl-C."""
     paths = existing_paths(options)
-    both = options.console == options.agent
+    named = options.console + options.agent + options.provision
+    if options.engine:
+        if named:
+            alone = f"ask for it alone: hostvm logs --engine {paths.name}"
+            raise UsageError("the engine's log is in the guest", None, alone)
+        return _engine_log(paths, options)
     files = [
-        path for path, wanted in ((paths.console, options.console), (paths.agent_log, options.agent)) if wanted or both
+        path
+        for path, wanted in (
+            (paths.console, options.console or not named),
+            (paths.agent_log, options.agent or not named),
+            (paths.provision_log, options.provision),
+        )
+        if wanted
     ]
     for path in files:
-        if both:
+        if len(files) > 1:
             sys.stdout.write(f"==> {path} <==\n")
         sys.stdout.write(tail(path, options.lines, 16 * 1024 * 1024) + "\n")
     sys.stdout.flush()
     if options.follow:
         _follow(files)
     return 0
+
+
+def _engine_log(paths: MachinePaths, options: argparse.Namespace) -> int:
+    from cli.forward import forward
+
+    words = ["tail", "-n", str(options.lines), *(["-F"] if options.follow else []), ENGINE_LOG]
+    return forward(paths.run_dir, words, stdin=None, ready=False, wait=_ENGINE_SECONDS)
 
 
 def _follow(files: list[Path]) -> None:
@@ -96,6 +117,7 @@ def _follow(files: list[Path]) -> None:
         time.sleep(0.2)
 
 
+_ENGINE_SECONDS = 10.0
 _SET = {"sh": "export {0}={1}", "fish": "set -gx {0} {1};", "powershell": "$Env:{0} = {1}"}
 _UNSET = {"sh": "unset {0}", "fish": "set -e {0};", "powershell": "Remove-Item Env:{0} -ErrorAction SilentlyContinue"}
 

@@ -32,6 +32,7 @@ class AgentConfig:
     :param subnet: of the guest's network.
     :param env: variables of every program that runs in the guest.
     :param auth_sock: this computer's ssh agent; "" for none.
+    :param provision: this boot's seed holds scripts to be run.
     :param woken: the guest was suspended or paused before: its clock is wrong until it is set.
     """
 
@@ -50,6 +51,7 @@ class AgentConfig:
     env: dict[str, str] = field(default_factory=dict)
     auth_sock: str = ""
     woken: bool = False
+    provision: bool = False
 
     @property
     def agent_sock(self) -> str:
@@ -103,6 +105,14 @@ def spawned(run_dir: Path) -> tuple[int, float] | None:
         return int(number), float(started)
     except (OSError, ValueError, TypeError, KeyError):
         return None
+
+
+def provisions(run_dir: Path) -> bool:
+    """Whether this boot's seed holds scripts, as the last agent was told."""
+    try:
+        return load(run_dir).provision
+    except AgentError:
+        return False
 
 
 def guest_env(run_dir: Path) -> dict[str, str]:

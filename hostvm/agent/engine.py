@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from hostvm.errors import MachineError
+from hostvm.guest import ENGINE_LOG
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,8 +17,7 @@ if TYPE_CHECKING:
 _REQUEST = b"GET /_ping HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\r\n"
 _PAUSE = 0.1
 _PAUSE_ANNOUNCED = 0.02
-_LOG = "/var/log/dockerd/current"
-_MORE_WORDS = f"hostvm shell -- tail -n 50 {_LOG}   # what the engine said"
+_MORE_WORDS = "hostvm logs --engine   # what the engine said"
 _UNANNOUNCED = 30.0  # an engine whose start nobody tells of is asked all the same
 
 
@@ -71,7 +71,7 @@ def wait_engine(
 
 
 def _last_words(guest: Guest) -> str:
-    said = guest.run(["tail", "-n", "8", _LOG], timeout=10.0)
+    said = guest.run(["tail", "-n", "8", ENGINE_LOG], timeout=10.0)
     return f"its log ends with:\n{(said.stdout + said.stderr).decode(errors='replace').strip()}"
 
 

@@ -14,6 +14,7 @@ from hostvm.checks import run_checks
 from hostvm.console import DATA_MARK, ENGINE_MARK, SSH_MARK, ConsoleMark, EngineTrouble
 from hostvm.errors import HostvmError, SshError
 from hostvm.files import tail
+from hostvm.provision import SYSTEM, USER
 from hostvm.ssh.banner import speaks, wait_banner
 from hostvm.ssh.connection import handshake
 
@@ -66,6 +67,7 @@ class Life:
         self._preparations = parts.preparations
         self._services = parts.services
         self._checks = parts.checks
+        self._provision = parts.provision
         self._is_running = is_running
         self._host = host
         self._changed = threading.Condition()
@@ -239,7 +241,9 @@ class Life:
                 self._host.log(f"warning: {type(error).__name__}: {error}")
 
     def _make_ready(self, connection: Connection) -> None:
-        deadline = self._deadline()
+        self._provision(SYSTEM, connection, self._say)
+        # The engine's time begins when no script holds it back any more.
+        deadline = max(self._deadline(), time.monotonic() + self._config.boot_seconds * self._config.provision)
         if self._config.engine_socket:
             self._say("waiting for the container engine")
             console = Path(self._config.console)
@@ -252,6 +256,7 @@ class Life:
         self._warnings = run_checks(connection, self._checks, deadline, console=console, report=self._say)
         for warning in self._warnings:
             self._host.log(f"warning: {warning}")
+        self._provision(USER, connection, self._say)
 
     def _start_services(self, connection: Connection, *, early: bool) -> None:
         for service in (one for one in self._services if one.early == early):

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from hostvm.agent.service import Operation, Preparation, Service
     from hostvm.checks import Check
+    from hostvm.guest import Guest
 
 
 def _same(path: str) -> str | None:
@@ -20,6 +21,10 @@ def _ignore(path: str) -> None:
     del path
 
 
+def _provide_nothing(mode: str, guest: Guest, say: Callable[[str], None]) -> None:
+    del mode, guest, say
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """All of it may be empty: then the agent only forwards.
@@ -27,6 +32,7 @@ class Parts:
     :param services: jobs with the life of a connection.
     :param checks: must hold before the machine is called ready.
     :param preparations: run in the guest on every connection, before the machine is called ready.
+    :param provision: runs the scripts of a mode; its faults end the start.
     :param operations: requests that services answer, by their names.
     :param find_folder: where a folder of this computer is in the guest, for programs to start in.
     :param hear: told the ssh agent's socket of each command's user.
@@ -35,6 +41,7 @@ class Parts:
     services: Sequence[Service] = ()
     checks: Sequence[Check] = ()
     preparations: Sequence[Preparation] = ()
+    provision: Callable[[str, Guest, Callable[[str], None]], None] = _provide_nothing
     operations: Mapping[str, Operation] = field(default_factory=dict)
     find_folder: Callable[[str], str | None] = _same
     hear: Callable[[str], None] = _ignore

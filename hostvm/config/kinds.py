@@ -315,6 +315,45 @@ class Free:
         return {"type": "object"}
 
 
+_VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
+
+
+@dataclass(frozen=True, slots=True)
+class Variables:
+    """Names and texts, as an environment has them."""
+
+    words = "mapping of names to texts"
+
+    def read(self, value: object) -> dict[str, str]:
+        if not isinstance(value, dict):
+            raise WrongValueError.of(value, "must be a mapping of names to texts")
+        found, faults = {}, []
+        for name, text in value.items():
+            if not re.fullmatch(_VARIABLE, str(name)):
+                faults.append(Fault((str(name),), "is no name of a variable"))
+                continue
+            try:
+                found[str(name)] = VARIABLE.read(text)
+            except WrongValueError as wrong:
+                faults += wrong.below(str(name))
+        if faults:
+            raise WrongValueError(*faults)
+        return found
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "object", "propertyNames": {"pattern": _VARIABLE}, "additionalProperties": VARIABLE.schema()}
+
+
+def _no_line_end(text: str) -> str:
+    if any(letter in text for letter in "\n\r\0"):
+        raise ValueError("has a line end")
+    return text
+
+
+VARIABLE = Text(_no_line_end)
+"""A variable's value."""
+
+
 def plain_words(text: str) -> str:
     """A text of the documentation without its marks, for an editor's hints."""
     return text.replace("`", "")

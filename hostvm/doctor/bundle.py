@@ -12,8 +12,9 @@ from hostvm.agent.client import run_in_guest
 from hostvm.doctor.redact import redact
 from hostvm.errors import HostvmError, UsageError
 from hostvm.files import tail
+from hostvm.guest import ENGINE_LOG
 from hostvm.machines.observe import observe_all
-from hostvm.paths import AGENT_LOG, CONSOLE_LOG, CONSOLE_LOG_BEFORE, MACHINE_YAML, STATE_JSON
+from hostvm.paths import AGENT_LOG, CONSOLE_LOG, CONSOLE_LOG_BEFORE, MACHINE_YAML, PROVISION_LOG, STATE_JSON
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,7 +29,7 @@ by their names and shapes. A secret that has neither may still be in a log: look
 """
 _LINES, _BYTES = 5000, 4 * 1024 * 1024
 _GUEST_SECONDS = 15.0
-_GUEST_FILES = ("/var/log/dockerd/current", "/var/log/containerd/current", "/run/log/sshd/current")
+_GUEST_FILES = (ENGINE_LOG, "/var/log/containerd/current", "/run/log/sshd/current")
 _GUEST_COMMANDS = {"dmesg": ["dmesg"], "df": ["df", "-k"], "memory": ["cat", "/proc/meminfo"], "ps": ["ps", "-ef"]}
 
 
@@ -54,7 +55,7 @@ def write_bundle(path: Path, findings: Sequence[Finding]) -> list[str]:
 
 
 def _machine(seen: Observation) -> Iterator[tuple[str, str]]:
-    for name in (MACHINE_YAML, STATE_JSON, CONSOLE_LOG, CONSOLE_LOG_BEFORE, AGENT_LOG, f"{AGENT_LOG}.1"):
+    for name in (MACHINE_YAML, STATE_JSON, CONSOLE_LOG, CONSOLE_LOG_BEFORE, AGENT_LOG, f"{AGENT_LOG}.1", PROVISION_LOG):
         if (seen.paths.folder / name).is_file():
             yield name, tail(seen.paths.folder / name, _LINES, _BYTES)
     if (seen.paths.run_dir / "qemu.log").is_file():

@@ -136,7 +136,7 @@ def _engine(paths: MachinePaths) -> Iterator[Finding]:
         answer = connection.getresponse()
         version = answer.getheader("Server", "")
     except (http.client.HTTPException, OSError) as error:
-        fix = f"hostvm -m {paths.name} shell -- tail -n 50 /var/log/dockerd/current"
+        fix = f"hostvm logs --engine -n 50 {paths.name}"
         yield Finding(paths.name, "engine", FAIL, f"it does not answer: {error}", fix)
     else:
         yield Finding(paths.name, "engine", OK, f"answers: {version}")

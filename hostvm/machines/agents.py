@@ -30,10 +30,12 @@ def agent_config(
     env: Mapping[str, str],
     *,
     woken: bool = False,
+    provision: bool = False,
 ) -> AgentConfig:
     """The settings of this machine's agent.
 
     :param env: variables of programs in the guest.
+    :param provision: whether the seed of this boot holds scripts.
     :param woken: the guest was suspended or paused, so its clock stands where it stood.
     """
     keys = make_keys(paths.keys)
@@ -54,4 +56,5 @@ def agent_config(
         env={**{key: value for key, value in env.items() if key != "SSH_AUTH_SOCK"}, **more},
         auth_sock=auth_sock,
         woken=woken,
+        provision=provision,
     )

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from hostvm.agent.client import agent_is_ready, end_agent, run_in_guest, wait_ready
-from hostvm.agent.config import guest_env
+from hostvm.agent.config import guest_env, provisions
 from hostvm.agent.spawn import spawn_agent
 from hostvm.disks import grow_disk, growth
 from hostvm.drivers.base import DomainState
@@ -23,6 +23,7 @@ from hostvm.machines.open import machine_driver
 from hostvm.machines.saved import drop_saved
 from hostvm.machines.wake import wake_machine
 from hostvm.net.plan import plan_network
+from hostvm.provision import SECONDS_MOST, seed_scripts
 from hostvm.spec import load_spec
 from hostvm.state import load_state, save_state
 
@@ -87,10 +88,12 @@ def start_machine(
             undo.callback(_power_off, paths, driver)
             state = _power_on(paths, spec, state, driver, progress, engine)
         else:
-            spawn_agent(agent_config(paths, spec, state, engine.socket, guest_env(paths.run_dir)))
+            env, scripts = guest_env(paths.run_dir), provisions(paths.run_dir)
+            spawn_agent(agent_config(paths, spec, state, engine.socket, env, provision=scripts))
         with progress.step(f"start {paths.name}"):
             try:
-                wait_ready(paths.run_dir, time.monotonic() + START_SECONDS, progress)
+                seconds = START_SECONDS + len(spec.provision) * SECONDS_MOST
+                wait_ready(paths.run_dir, time.monotonic() + seconds, progress)
             except HostvmError as fault:
                 if not is_reachable(paths.run_dir):
                     raise
@@ -123,7 +126,8 @@ def _power_on(
     paths: MachinePaths, spec: MachineSpec, state: MachineState, driver: Driver, progress: Progress, engine: BootEngine
 ) -> MachineState:
     plan = plan_network(spec, os.environ)
-    files = {**plan.seed(), **engine.seed(spec, plan)}
+    files = {**plan.seed(), **engine.seed(spec, plan), **seed_scripts(spec.provision)}
+    env = {**plan.proxies, **spec.env}
     for note in plan.notes:
         progress.note(note)
     driver.kill()  # clears run-time files of a machine that died with its host
@@ -142,7 +146,7 @@ def _power_on(
             save_state(paths, state)
             progress.note(f"port {taken} is taken by another program; machine {paths.name} now has {state.ssh_port}")
         # The agent starts first: it loads its libraries while the guest boots.
-        spawn_agent(agent_config(paths, spec, state, engine.socket, plan.proxies))
+        spawn_agent(agent_config(paths, spec, state, engine.socket, env, provision=bool(spec.provision)))
         try:
             driver.start(replace(domain, ssh_port=state.ssh_port))
         except PortTaken:
@@ -171,11 +175,12 @@ def _power_off(paths: MachinePaths, driver: Driver) -> None:
 
 
 def check_startable(paths: MachinePaths, spec: MachineSpec, engine: BootEngine) -> None:
-    """Look at settings, proxies, certificates and the disk's size as a start would.
+    """Look at settings, proxies, certificates, scripts and the disk's size as a start would.
 
     :raises HostvmError: a start would refuse them.
     """
     engine.seed(spec, plan_network(spec, os.environ))
+    seed_scripts(spec.provision)
     growth(paths.data_disk, spec.disk)
 
 

@@ -77,7 +77,7 @@ def second_machine(names_port):
 
 
 @pytest.fixture(scope="session")
-def _spare_made(machine, names_port):
+def _spare_made(names_port):
     options = ("--cpus", "2", "--memory", "1GiB", "--mount", "none", "--names", names_port)
     with running_machine(f"e2e-{os.getpid()}-s", *options) as made:
         made.hostvm("image", "base", "busybox:latest")

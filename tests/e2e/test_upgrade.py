@@ -42,9 +42,9 @@ def make_image(digest: str, name: str, step: str) -> Path:
 
 
 @pytest.fixture(scope="session")
-def made_images(machine):
+def made_images(_spare_made):
     """`newer` and `broken`, like the machines' own image; gone with the run, since the spare machine stays with one."""
-    base = image_of(machine)
+    base = image_of(_spare_made)
     made = {name: make_image(base, f"e2e-{name}", step) for name, step in (("newer", NEWER), ("broken", BROKEN))}
     yield {name: f"sha256:{folder.name}" for name, folder in made.items()}
     for folder in made.values():

@@ -29,6 +29,7 @@ SEED_NAMES = {
     "ssh_host_ed25519_key",
     "authorized_keys",
     "shares",
+    "provision/table",
 }
 
 

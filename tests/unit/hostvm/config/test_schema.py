@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hostvm import spec as module
 from hostvm.config import schema as made
 from hostvm.errors import SpecError
+from hostvm.provision import Script
 from hostvm.shares.model import Mount
 from hostvm.shares.settings import Mounts
 from hostvm.sizes import GIB, MIB
@@ -94,6 +95,12 @@ SPECS = st.builds(
         {}, optional={"mirrors": st.just(["https://m.example"]), "insecure": st.just(["r:5000"])}
     ),
     daemon=st.dictionaries(WORDS, JSON, max_size=3),
+    env=st.dictionaries(st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,5}", fullmatch=True), WORDS, max_size=3),
+    provision=st.lists(
+        st.builds(Script, script=WORDS.filter(str.strip), mode=st.sampled_from(["system", "user"]))
+        | st.builds(Script, file=PATHS, when=st.sampled_from(["boot", "once"])),
+        max_size=2,
+    ).map(tuple),
 )
 QUICK = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

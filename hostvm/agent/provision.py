@@ -1,0 +1,129 @@
+"""Runs the scripts of a machine's `provision:` in its guest, each at its time, and keeps what they say."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import IO, TYPE_CHECKING
+
+from hostvm.errors import MachineError
+from hostvm.files import tail
+from hostvm.provision import SECONDS_MOST, SYSTEM
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from hostvm.guest import Guest
+
+# What ran in this boot is known by its status in /run, what need not run again by a file on the data disk. So a new
+# agent of the same boot repeats nothing.
+_RUN = r"""
+cd; n=$1 here=/run/hostvm/provision once=
+[ "$2" = once ] && once=/var/lib/hostvm/provision/$3
+mkdir -p $here
+[ -f $here/$n.status ] && exit "$(cat $here/$n.status)"
+[ -n "$once" ] && [ -e "$once" ] && { echo 0 > $here/$n.status; exit 0; }
+cp /run/hostvm/seed/provision/$n $here/$n && chmod 0700 $here/$n
+IFS= read -r first < $here/$n
+case "$first" in '#!'*) $here/$n ;; *) sh $here/$n ;; esac < /dev/null 2>&1
+status=$?
+echo $status > $here/$n.status
+[ $status -eq 0 ] && [ -n "$once" ] && mkdir -p "${once%/*}" && : > "$once"
+exit $status
+"""
+# The data disk, with the home folder, and the folders of this computer; for these no longer than the engine would.
+_WAIT = """
+n=0 seed=/run/hostvm/seed marks=/run/hostvm/marks
+until [ -e $marks/services ]; do usleep 50000; done
+until [ ! -f $seed/shares ] || [ -e $marks/shares ] || [ $((n += 1)) -gt 400 ]; do usleep 50000; done
+cat $seed/provision/table
+"""
+_MARK = ["touch", "/run/hostvm/marks/provisioned"]
+_WAIT_SECONDS = 120.0
+_LINES = 20
+_LOG_MOST = 1 << 20
+
+
+class Provisioner:
+    """The scripts of one machine.
+
+    :param log: receives their output; past 1 MiB it becomes `log`.1 before the next script.
+    :param env: variables of programs in the guest.
+    """
+
+    def __init__(self, machine: str, log: Path, env: Mapping[str, str]) -> None:
+        self._machine = machine
+        self._log = log
+        self._env = env
+        self._faults: dict[str, MachineError] = {}
+
+    def run(self, mode: str, guest: Guest, say: Callable[[str], None]) -> None:
+        """Run those of a mode that have not run in this boot, in their order; the first that fails is the last.
+
+        The engine waits for the end of the `system` ones.
+
+        :raises MachineError: one failed, now or before.
+        :raises SshError: the connection was lost; the script begins anew with the next one.
+        """
+        if mode in self._faults:
+            raise self._faults[mode]
+        table = guest.run(["busybox", "sh", "-c", _WAIT], timeout=_WAIT_SECONDS)
+        rows = [line.split() for line in table.stdout.decode().splitlines()]
+        for number, (its_mode, when, digest) in enumerate(rows):
+            if its_mode != mode:
+                continue
+            say(f"provision {number + 1} of {len(rows)} ({mode})")
+            status = self._run(guest, number, when, digest)
+            if status != 0:
+                self._faults[mode] = self._fault(number, mode, status)
+                raise self._faults[mode]
+        if mode == SYSTEM:
+            guest.run(_MARK)
+
+    def _run(self, guest: Guest, number: int, when: str, digest: str) -> int:
+        with self._open() as log:
+            log.write(f"== {time.strftime('%Y-%m-%d %H:%M:%S')} provision[{number}]\n".encode())
+            process = guest.stream(["sh", "-c", _RUN, "provision", str(number), when, digest], env=self._env)
+            late = threading.Event()
+
+            def cut() -> None:
+                late.set()
+                process.signal("KILL")
+                process.close()
+
+            timer = threading.Timer(SECONDS_MOST, cut)
+            timer.daemon = True
+            timer.start()
+            try:
+                process.close_stdin()
+                while data := process.read_stdout(65536):
+                    log.write(data)
+                    log.flush()
+                if late.is_set():
+                    log.write(f"\nkilled: it took longer than {SECONDS_MOST:.0f} s\n".encode())
+                    return 137
+                status = process.wait()
+                log.write(f"== status {status}\n".encode())
+                return status
+            finally:
+                timer.cancel()
+                process.close()
+
+    def _fault(self, number: int, mode: str, status: int) -> MachineError:
+        effect = "; the engine was not started" if mode == SYSTEM else ""
+        return MachineError(
+            f"the script provision[{number}] of machine {self._machine} failed with status {status}{effect}",
+            f"its output ends with:\n{tail(self._log, _LINES)}",
+            f"all of it: hostvm logs --provision {self._machine}\ncorrect it: hostvm edit {self._machine}",
+        )
+
+    def _open(self) -> IO[bytes]:
+        if self._log.exists() and self._log.stat().st_size > _LOG_MOST:
+            self._log.replace(self._log.with_name(self._log.name + ".1"))
+        return open(self._log, "ab", opener=_private)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
