@@ -33,7 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def compose(config: AgentConfig) -> Parts:
     """The machine's services, checks and the like; those of an engine only where there is one."""
+    from hostvm.agent.idle import IdleService
     from hostvm.agent.provision import Provisioner
+    from hostvm.agent.spawn import spawn_in_background
     from hostvm.clock.service import ClockService
     from hostvm.names.service import NamesService
     from hostvm.net.addresses import GuestNetwork
@@ -46,7 +48,10 @@ def compose(config: AgentConfig) -> Parts:
     spec = load_spec(Path(config.home) / MACHINE_YAML)
     shares = ShareService(spec.mounts, Path(config.run_dir))
     clock = ClockService()
-    services: list[Service] = [clock, shares, DnsService(GuestNetwork.of(config.subnet))]
+    idle = IdleService(
+        Path(config.home) / MACHINE_YAML, lambda: spawn_in_background("sleep", config.name, Path(config.log))
+    )
+    services: list[Service] = [clock, shares, DnsService(GuestNetwork.of(config.subnet)), idle]
     awaited = (clock.wait_right,) if config.woken else ()
     parts = Parts(services, preparations=awaited, operations={shares.name: shares.ask}, find_folder=shares.guest_folder)
     if config.provision and not config.woken:

@@ -22,9 +22,11 @@ from hostvm.config.kinds import (
     Keys,
     Size,
     Text,
+    Time,
     Variables,
     Whole,
     WrongValueError,
+    format_time,
     spell,
 )
 from hostvm.errors import SpecError
@@ -56,6 +58,22 @@ class PortSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class IdleSettings:
+    """`idle:` in machine.yaml.
+
+    :param after: seconds without a running container, a command or a connection.
+    :param action: suspend, pause, stop or none.
+    """
+
+    after: int = 300
+    action: str = "none"
+
+    def render(self) -> dict[str, object]:
+        """As it is written."""
+        return {"after": format_time(self.after), "action": self.action}
+
+
+@dataclass(frozen=True, slots=True)
 class MachineSpec:
     """Wanted, never observed. `memory` and `disk` are bytes."""
 
@@ -68,6 +86,7 @@ class MachineSpec:
     engine: str = "docker"
     image: str = "docker"
     autostart: bool = True
+    idle: IdleSettings = IdleSettings()
     ports: PortSettings = PortSettings()
     mounts: tuple[Mount, ...] = field(default_factory=default_mounts)
     proxy: str = net.HOST
@@ -119,6 +138,13 @@ _PORTS = Keys(
     },
     make=lambda found: PortSettings(**found),
 )
+_IDLE = Keys(
+    {
+        "after": Key(Time(), "without a running container, a command or a docker client's connection", default="5m"),
+        "action": Key(Choice(("suspend", "pause", "stop", "none")), "what becomes of the machine then", default="none"),
+    },
+    make=lambda found: IdleSettings(**found),
+)
 _DRIVERS, _ACCELS = ("auto", "qemu", "libvirt"), ("auto", "kvm", "hvf", "whpx", "tcg")
 
 SETTINGS = (
@@ -161,6 +187,15 @@ SETTINGS = (
         "BOOL",
         "start by itself when a forwarded command needs it",
         Bool(),
+        effect=Effect.NOW,
+        option=False,
+    ),
+    Setting(
+        "idle",
+        "MAP",
+        "when and how an unused machine goes to sleep; the next command or docker client wakes it",
+        _IDLE,
+        IdleSettings.render,
         effect=Effect.NOW,
         option=False,
     ),

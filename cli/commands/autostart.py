@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cli.commands.common import chosen_paths, existing_paths, print_json, say
 from cli.contexts import keep_context
 from cli.progress import make_progress
+from hostvm.agent.spawn import sleeper_status
 from hostvm.drivers.base import DomainState
 from hostvm.errors import MachineError
 from hostvm.locks import machine_lock
@@ -89,11 +90,15 @@ def _interrupt(*_: Any) -> None:
 
 
 def _watch(paths: MachinePaths) -> None:
-    """Until the machine is off, or gone."""
+    """Until the machine is off, or gone. One that sleeps is neither: its next client wakes it."""
     driver = machine_driver(paths, load_state(paths), load_spec(paths.spec))
     while True:
         time.sleep(_LOOK_SECONDS)
         if driver.state() is DomainState.OFF:
             with machine_lock(paths):  # a restart is over by then
-                if driver.state() is DomainState.OFF:
+                if driver.state() is DomainState.OFF and not _sleeps(paths):
                     return
+
+
+def _sleeps(paths: MachinePaths) -> bool:
+    return paths.suspended.exists() or sleeper_status(paths.run_dir) is not None

@@ -37,7 +37,7 @@ def _row(seen: Observation) -> tuple[str, ...]:
     spec, state = seen.spec, seen.state
     return (
         seen.name,
-        seen.status,
+        seen.status + (",listening" if seen.sleeper else ""),
         str(spec.cpus) if spec else "-",
         format_size(spec.memory) if spec else "-",
         format_size(spec.disk) if spec else "-",

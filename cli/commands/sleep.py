@@ -30,7 +30,7 @@ def suspend(options: argparse.Namespace) -> int:
         if options.pause:
             text = "is paused" if pause_machine(paths) else "was paused already"
         else:
-            seconds = suspend_machine(paths, progress, lambda ident: _container_name(paths, ident))
+            seconds = suspend_machine(paths, progress, lambda ident: container_name(paths, ident))
             text = "was suspended already" if seconds is None else f"is suspended after {seconds:.1f} s"
     if options.json:
         return print_json(observe(paths).facts())
@@ -54,7 +54,7 @@ def resume(options: argparse.Namespace) -> int:
     return 0
 
 
-def _container_name(paths: MachinePaths, ident: str) -> str:
+def container_name(paths: MachinePaths, ident: str) -> str:
     """A container's name; its id where the engine does not tell."""
     try:
         found = EngineApi(lambda: open_engine(paths.run_dir), "").call("GET", f"/containers/{ident}/json")

@@ -66,12 +66,13 @@ class Agent:
     """A connection to an agent; one request each.
 
     :param timeout: seconds that any one answer may take; None waits for ever.
+    :param sock: the file's name: the agent's, or the sleeper's.
     :raises AgentAbsent: nobody listens there.
     """
 
-    def __init__(self, run_dir: Path | str, timeout: float | None = None) -> None:
+    def __init__(self, run_dir: Path | str, timeout: float | None = None, sock: str = AGENT_SOCK) -> None:
         self.machine = os.path.basename(run_dir)  # noqa: PTH119 - the thin client counts milliseconds
-        path = os.path.join(run_dir, AGENT_SOCK)  # noqa: PTH118 - as above
+        path = os.path.join(run_dir, sock)  # noqa: PTH118 - as above
         try:
             self.sock: _socket.socket = connect_quick(path)
         except OSError as error:
@@ -158,7 +159,7 @@ def error_of(facts: dict[str, Any]) -> HostvmError:
 
 
 def request(run_dir: Path | str, op: str, *, timeout: float = 10.0, **facts: Any) -> dict[str, Any]:
-    """One request with one answer: status, ports, reconnect, shutdown.
+    """One request with one answer: status, ports, reconnect, leave, shutdown.
 
     :raises AgentAbsent: no agent listens.
     :raises HostvmError: the agent refused or went away.
@@ -229,7 +230,7 @@ def end_agent(run_dir: Path, timeout: float = 10.0) -> None:
 
 
 def run_in_guest(run_dir: Path, argv: Sequence[str], *, timeout: float = 60.0) -> Completed:
-    """Run one argv in the guest, which need not be ready, and collect its output.
+    """Run one argv in the guest, which need not be ready, and collect its output. It does not count as use.
 
     :raises HostvmError: no agent, no connection to the guest within `timeout` seconds, or it took longer.
     """
@@ -237,7 +238,7 @@ def run_in_guest(run_dir: Path, argv: Sequence[str], *, timeout: float = 60.0) -
 
     output: dict[int, list[bytes]] = {protocol.STDOUT: [], protocol.STDERR: []}
     with Agent(run_dir, timeout) as agent:
-        agent.ask("exec", argv=list(argv), wait=timeout, ready=False)
+        agent.ask("exec", argv=list(argv), wait=timeout, ready=False, own=True)
         agent.answer()
         agent.sock.sendall(protocol.frame(protocol.STDIN_END))
         while True:

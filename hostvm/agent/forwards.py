@@ -8,6 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from hostvm.agent.accept import serve_each
+from hostvm.agent.activity import LeavingError
 from hostvm.agent.loop import Loop
 from hostvm.agent.relay import relay, reset
 from hostvm.agent.service import Traffic
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hostvm.agent.accept import Listener
+    from hostvm.agent.activity import Activity
     from hostvm.agent.relay import LocalEnd
     from hostvm.agent.rules import Rules
     from hostvm.agent.service import PortForward
@@ -31,9 +33,13 @@ class SocketForward:
     """A local socket or pipe of this user alone, whose connections go where `connect` leads.
 
     :param connect: opens the guest's end; may block while the machine boots.
+    :param activity: counts connections.
     """
 
-    def __init__(self, listener: Listener, connect: Callable[[], SshStream], log: Callable[[str], None]) -> None:
+    def __init__(
+        self, listener: Listener, connect: Callable[[], SshStream], activity: Activity, log: Callable[[str], None]
+    ) -> None:
+        self._activity = activity
         self._listener = listener
         self._connect = connect
         self._log = log
@@ -44,6 +50,13 @@ class SocketForward:
         self._listener.close()
 
     def _serve(self, sock: LocalEnd) -> None:
+        try:
+            with self._activity.use():
+                self._carry(sock)
+        except LeavingError:
+            reset(sock)
+
+    def _carry(self, sock: LocalEnd) -> None:
         try:
             stream = self._connect()
         except OSError as error:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
+from hostvm.agent.activity import Activity
 from hostvm.agent.client import docker_address
 from hostvm.agent.forwards import Ports, SocketForward
 from hostvm.agent.life import Life
@@ -44,6 +45,7 @@ class _Host:
         self._ports = ports
         self._log = log
         self.clients: Callable[[str], None] = lambda _: None
+        self.activity = Activity()
 
     def open_port(self, forward: PortForward) -> None:
         self._ports.open_port(forward)
@@ -53,6 +55,9 @@ class _Host:
 
     def traffic(self, forward: PortForward) -> Traffic:
         return self._ports.traffic(forward)
+
+    def idle(self) -> float:
+        return self.activity.idle()
 
     def log(self, text: str) -> None:
         self._log(text)
@@ -113,14 +118,26 @@ def _serve(
     with contextlib.ExitStack() as undo:
         undo.enter_context(_stopped_by_signals(life))  # first, so that it lasts until all is closed
         undo.callback(ports.close)
-        server = Server(config, life, ports, log, facts, parts)
+        activity = Activity(parts.services)
+        host.activity = activity
+
+        def listen() -> None:
+            """Again, too: whoever connected before stays connected."""
+            if config.engine_socket:
+                forward(LocalListener(config.engine_sock))
+
+        def forward(listener: Listener) -> None:
+            undo.callback(SocketForward(listener, lambda: _as_oserror(connect_engine), activity, log).close)
+
+        server = Server(config, life, ports, log, facts, parts, activity, listen)
         undo.callback(server.close)
         host.clients = server.tell
+        listen()
         if config.engine_socket:
-            listeners = [LocalListener(config.engine_sock), *_pipe(config.name, log)]
-            for listener in listeners:
-                undo.callback(SocketForward(listener, lambda: _as_oserror(connect_engine), log).close)
-            if sys.platform != "win32" or len(listeners) > 1:
+            pipes = _pipe(config.name, log)
+            for pipe in pipes:
+                forward(pipe)
+            if sys.platform != "win32" or pipes:
                 facts["docker_host"] = docker_address(config.run_dir)
         log(f"agent of {config.name} begins")
         import_paramiko()  # while the guest boots

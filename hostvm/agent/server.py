@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from hostvm.agent import protocol
 from hostvm.agent.accept import serve_each
+from hostvm.agent.activity import LeavingError
+from hostvm.agent.client import AgentNotReady
 from hostvm.agent.session import Client, ExecSession
 from hostvm.errors import AgentError, HostvmError, SshError
 from hostvm.guest import Pty
@@ -18,6 +20,7 @@ from hostvm.platform.local import LocalListener
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from hostvm.agent.activity import Activity
     from hostvm.agent.config import AgentConfig
     from hostvm.agent.forwards import Ports
     from hostvm.agent.life import Life
@@ -31,6 +34,8 @@ class Server:
     """Listens on the agent's socket from the moment it is made.
 
     :param facts: of the machine, part of every status.
+    :param activity: counts commands.
+    :param listen: takes docker clients again, after somebody else had their socket.
     """
 
     def __init__(
@@ -41,7 +46,11 @@ class Server:
         log: Callable[[str], None],
         facts: dict[str, Any],
         parts: Parts,
+        activity: Activity,
+        listen: Callable[[], None],
     ) -> None:
+        self._activity = activity
+        self._listen = listen
         self._env = config.env
         self._parts = parts
         self._life = life
@@ -107,6 +116,8 @@ class Server:
             "ports": self._list_ports,
             "reconnect": self._reconnect,
             "shutdown": self._end,
+            "leave": self._leave,
+            "listen": self._listen_again,
         }
         asked = self._parts.operations.get(str(hello.get("op")))
         if asked is not None:
@@ -118,6 +129,18 @@ class Server:
         operation(client, hello)
 
     def _exec(self, client: Client, hello: dict[str, Any]) -> None:
+        if hello.get("own"):
+            self._run(client, hello)
+            return
+        try:
+            with self._activity.use():
+                self._run(client, hello)
+        except LeavingError:
+            raise AgentNotReady(
+                f"machine {self._facts['name']} is being put to sleep", None, f"hostvm start {self._facts['name']}"
+            ) from None
+
+    def _run(self, client: Client, hello: dict[str, Any]) -> None:
         if auth_sock := hello.get("auth_sock"):
             self._parts.hear(str(auth_sock))
         connection = self._life.connection(float(hello.get("wait", _WAIT)), ready=bool(hello.get("ready", True)))
@@ -176,6 +199,19 @@ class Server:
         del hello
         client.send(protocol.control(protocol.OK, {}))
         self._life.stop()
+
+    def _leave(self, client: Client, hello: dict[str, Any]) -> None:
+        """End, unless the machine is in use or was so within the last `after` seconds."""
+        self._life.settle()  # a container may have started a moment ago
+        left = self._activity.leave(float(hello["after"]))
+        client.send(protocol.control(protocol.OK, {"left": left}))
+        if left:
+            self._life.stop()
+
+    def _listen_again(self, client: Client, hello: dict[str, Any]) -> None:
+        del hello
+        self._listen()
+        client.send(protocol.control(protocol.OK, {}))
 
     def _all_facts(self) -> dict[str, Any]:
         with self._lock:

@@ -77,6 +77,9 @@ class Host(Protocol):
     def traffic(self, forward: PortForward) -> Traffic:
         """What it has carried since it was opened; nothing for one that is not open."""
 
+    def idle(self) -> float:
+        """Seconds since the machine was last in use; 0 while it is."""
+
     def log(self, text: str) -> None:
         """One line for agent.log."""
 
@@ -115,3 +118,11 @@ class Settles(Protocol):
 
         Asked before a command that started containers ends, so that their ports are open when it has.
         """
+
+
+@runtime_checkable
+class Uses(Protocol):
+    """What a service may be able to do besides."""
+
+    def in_use(self) -> bool:
+        """Whether something in the guest works that must not be put to sleep; answers at once, from what it knows."""

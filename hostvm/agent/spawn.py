@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hostvm import process
 from hostvm.agent import config as settings
-from hostvm.agent.client import request
-from hostvm.errors import HostvmError
+from hostvm.agent.client import Agent, request
+from hostvm.errors import AgentError, HostvmError
 from hostvm.files import tail
+from hostvm.paths import SLEEPER_SOCK
 from hostvm.process import ProcessId
 
 if TYPE_CHECKING:
     from hostvm.agent.config import AgentConfig
 
 _MODULE = "cli.agent_main"
+_SLEEPER = "hostvm.agent.sleeper"
+_IN_BACKGROUND = "cli.background"
+_SLEEPER_SECONDS = 10.0
+_ASK_SECONDS = 2.0
+_PAUSE = 0.01
 
 
 def spawn_agent(config: AgentConfig) -> None:
@@ -61,3 +68,65 @@ def log_tail(run_dir: Path, lines: int) -> str:
         return tail(Path(settings.load(run_dir).log), lines)
     except HostvmError:
         return ""
+
+
+def spawn_sleeper(run_dir: Path, log: Path) -> None:
+    """Let a new process listen at docker.sock, and return when it does; connections of before stay with the agent.
+
+    :raises HostvmError: it does not listen.
+    """
+    wake = [sys.executable, "-m", _IN_BACKGROUND, "wake", run_dir.name]
+    sleeper = process.spawn_detached([sys.executable, "-m", _SLEEPER, str(run_dir), *wake], log)
+    deadline = time.monotonic() + _SLEEPER_SECONDS
+    while (sleeper_status(run_dir) or {}).get("pid") != sleeper.pid:
+        if time.monotonic() > deadline or not process.is_alive(sleeper):
+            process.kill(sleeper)
+            raise AgentError(
+                f"nothing listens for docker clients of machine {run_dir.name}",
+                tail(log, 5) or None,
+                f"hostvm logs --agent {run_dir.name}",
+            )
+        time.sleep(_PAUSE)
+
+
+def sleeper_status(run_dir: Path) -> dict[str, Any] | None:
+    """What the machine's sleeper tells of itself; None when there is none."""
+    try:
+        return _ask_sleeper(run_dir, "status")
+    except HostvmError:
+        return None
+
+
+def take_back(run_dir: Path) -> None:
+    """The machine is awake: its agent listens at docker.sock, and its sleeper, if there is one, ends. Idempotent.
+
+    :raises HostvmError: its agent does not answer.
+    """
+    if sleeper_status(run_dir) is not None:
+        request(run_dir, "listen")
+        end_sleeper(run_dir, wait=False)
+
+
+def end_sleeper(run_dir: Path, *, wait: bool = True) -> None:
+    """Let the machine's sleeper take no more connections. Idempotent.
+
+    :param wait: until it has ended, with the connections that it carries; otherwise it ends with the last of them.
+    """
+    try:
+        facts = _ask_sleeper(run_dir, "shutdown")
+    except HostvmError:
+        return
+    sleeper = process.identify(int(facts["pid"]))
+    if wait and sleeper is not None and not process.wait_gone(sleeper, 2.0):
+        process.kill(sleeper)
+
+
+def _ask_sleeper(run_dir: Path, op: str) -> dict[str, Any]:
+    with Agent(run_dir, _ASK_SECONDS, SLEEPER_SOCK) as sleeper:
+        sleeper.ask(op)
+        return sleeper.answer()
+
+
+def spawn_in_background(verb: str, name: str, log: Path) -> None:
+    """Start `hostvm`'s own command for what agents decide, detached: the agent may end before it does."""
+    process.spawn_detached([sys.executable, "-m", _IN_BACKGROUND, verb, name], log)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _SHOWN = 60
 _SIZE_PATTERN = r"^\s*[0-9]+(\.[0-9]+)?\s*[KMGTkmgt]([iI]?[bB])?\s*$"
+_TIME_PATTERN = r"^\s*[0-9]{1,6}\s*[smh]\s*$"
+_UNITS = {"s": 1, "m": 60, "h": 3600}
 _BARE = re.compile(r"\w[\w-]*")
 
 
@@ -136,6 +138,36 @@ class Size:
 
     def schema(self) -> dict[str, Any]:
         return {"type": "string", "pattern": _SIZE_PATTERN}
+
+
+@dataclass(frozen=True, slots=True)
+class Time:
+    """Seconds, written with a unit."""
+
+    least: int = 1
+
+    @property
+    def words(self) -> str:
+        return f"time with a unit (s, m, h), at least {format_time(self.least)}"
+
+    def read(self, value: object) -> int:
+        if isinstance(value, int) and not isinstance(value, bool):
+            raise WrongValueError.of(value, f"needs a unit, for example {value}m")
+        if not isinstance(value, str) or not re.match(_TIME_PATTERN, value, re.ASCII):
+            raise WrongValueError.of(value, "is not a time, for example 90s, 5m or 2h")
+        seconds = int(value.strip()[:-1]) * _UNITS[value.strip()[-1]]
+        if seconds < self.least:
+            raise WrongValueError.of(value, f"is too short; the least is {format_time(self.least)}")
+        return seconds
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "pattern": _TIME_PATTERN}
+
+
+def format_time(seconds: int) -> str:
+    """Whole seconds as `Time` reads them: `90s`, `5m`, `2h`."""
+    unit, size = next((unit, size) for unit, size in reversed(_UNITS.items()) if seconds % size == 0)
+    return f"{seconds // size}{unit}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from hostvm.agent.client import agent_is_ready, end_agent, run_in_guest, wait_ready
 from hostvm.agent.config import guest_env, provisions
-from hostvm.agent.spawn import spawn_agent
+from hostvm.agent.spawn import spawn_agent, take_back
 from hostvm.disks import grow_disk, growth
 from hostvm.drivers.base import DomainState
 from hostvm.drivers.consoles import rotate_console
@@ -72,10 +72,12 @@ def start_machine(
     spec, state = load_spec(paths.spec), load_state(paths)
     driver = machine_driver(paths, state, spec)
     if agent_is_ready(paths.run_dir) and driver.state() is DomainState.RUNNING:
+        take_back(paths.run_dir)
         return None
     if discard_state:
         discard_saved(paths, driver)
     if wake_machine(paths, driver, progress):
+        take_back(paths.run_dir)
         return time.monotonic() - began
     power = driver.state()
     if power is DomainState.CRASHED:
@@ -102,6 +104,7 @@ def start_machine(
                 raise _stays_on(paths, fault) from fault
         save_state(paths, replace(state, wanted_off=False))
         undo.pop_all()
+    take_back(paths.run_dir)
     return time.monotonic() - began
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hostvm.agent.client import end_agent, run_in_guest
+from hostvm.agent.spawn import end_sleeper
 from hostvm.drivers.base import DomainState
 from hostvm.errors import HostvmError
 from hostvm.machines.open import machine_driver
@@ -26,12 +27,13 @@ ACPI_SECONDS = 15.0
 POWEROFF = ("hostvm-poweroff",)
 
 
-def stop_machine(paths: MachinePaths, progress: Progress, *, force: bool = False) -> bool:
+def stop_machine(paths: MachinePaths, progress: Progress, *, force: bool = False, asleep: bool = False) -> bool:
     """Stop the machine and its agent; True when it was running. The machine's lock must be held. Idempotent.
 
     With `force` the power is cut at once; the guest's file system is journalled and repairs itself at boot. One that
     is suspended or paused goes on first, so that its containers end in order; with `force` its memory is dropped.
 
+    :param asleep: nobody wants it off: the next command starts it, as does a docker client where a sleeper listens.
     :raises DriverError: it cannot be stopped even by cutting the power.
     :raises MachineError: its saved state cannot be used, and `force` was not given.
     """
@@ -45,7 +47,9 @@ def stop_machine(paths: MachinePaths, progress: Progress, *, force: bool = False
     driver.kill()  # clears what a stopped domain leaves behind, too
     end_agent(paths.run_dir)
     drop_saved(paths)
-    save_state(paths, replace(load_state(paths), wanted_off=True))
+    if not asleep:
+        end_sleeper(paths.run_dir)
+    save_state(paths, replace(load_state(paths), wanted_off=not asleep))
     return was_on
 
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hostvm.agent.client import agent_status, docker_host
+from hostvm.agent.spawn import sleeper_status
 from hostvm.drivers.base import DomainState
 from hostvm.errors import ForwardError, HostvmError
 from hostvm.machines.change import keys_in_words, pending
@@ -27,6 +28,7 @@ class Observation:
 
     :param status: running, starting, stopped, suspended, paused, crashed or broken.
     :param agent: the agent's own facts; empty when none answers.
+    :param sleeper: facts of what listens for docker clients while the machine sleeps; empty when nothing does.
     :param hardware: what a running machine really has; known after `look_closely`, as is
     :param waiting: keys of machine.yaml whose values count from the next start.
     """
@@ -36,6 +38,7 @@ class Observation:
     spec: MachineSpec | None = None
     state: MachineState | None = None
     agent: dict[str, Any] = field(default_factory=dict)
+    sleeper: dict[str, Any] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     hardware: Hardware | None = None
     waiting: tuple[str, ...] = ()
@@ -69,6 +72,7 @@ class Observation:
             "created": self.state.created if self.state else None,
             "docker_host": self.docker_host,
             "agent": self.agent or None,
+            "sleeper": self.sleeper or None,
             "faults": self.faults,
         }
 
@@ -85,6 +89,7 @@ class Observation:
                 "hardware": asdict(self.hardware) if self.hardware else None,
                 "disk_used": self._disk_used(),
                 "agent": self.agent or None,
+                "sleeper": self.sleeper or None,
             },
             "waiting": list(self.waiting),
             "docker_host": self.docker_host,
@@ -102,6 +107,8 @@ class Observation:
                 ("ssh", f"127.0.0.1:{self.state.ssh_port}"),
                 ("engine", f"{self.spec.engine} at {self.docker_host}"),
             ]
+        if self.sleeper:
+            rows.append(("listening", f"{self.sleeper['listens']}: the first client wakes the machine"))
         if self.waiting:
             rows.append(("waiting", f"{keys_in_words(self.waiting)}, for: hostvm restart {self.name}"))
         if url := self.agent.get("services", {}).get("names", {}).get("url"):
@@ -151,6 +158,8 @@ def observe(paths: MachinePaths) -> Observation:
         seen.status = "starting"
     if power is DomainState.OFF and paths.suspended.exists():
         seen.status = "suspended"
+    if not seen.agent:
+        seen.sleeper = sleeper_status(paths.run_dir) or {}
     if seen.spec is None:
         seen.status = "broken" if power is DomainState.OFF else seen.status
     return seen

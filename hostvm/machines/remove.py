@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from hostvm.agent.client import end_agent
+from hostvm.agent.spawn import end_sleeper
 from hostvm.drivers.base import DomainState
 from hostvm.errors import HostvmError, MachineError
 from hostvm.machines.halt import stop_machine
@@ -35,6 +36,7 @@ def remove_machine(paths: MachinePaths, progress: Progress, *, force: bool = Fal
             "deleting it would end its containers",
             f"stop it first: hostvm stop {paths.name}\nor do both: hostvm rm --force {paths.name}",
         )
+    end_sleeper(paths.run_dir)
     doomed = paths.folder.parent / f".{paths.name}.removed"
     shutil.rmtree(doomed, ignore_errors=True)
     paths.folder.rename(doomed)

@@ -11,11 +11,12 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from hostvm.agent.client import agent_is_ready, end_agent, request, run_in_guest
+from hostvm.agent.client import agent_is_ready, request, run_in_guest
 from hostvm.agent.config import load as load_config
-from hostvm.agent.spawn import spawn_agent
+from hostvm.agent.spawn import end_sleeper, spawn_agent, take_back
 from hostvm.drivers.base import DomainState
 from hostvm.errors import MachineError
+from hostvm.machines.asleep import hand_over
 from hostvm.machines.domain import domain_of
 from hostvm.machines.open import machine_driver
 from hostvm.machines.saved import Saved, digest, drop_saved, stamp, store_saved
@@ -35,13 +36,19 @@ if TYPE_CHECKING:
 _SYNC_SECONDS = 60.0
 
 
-def suspend_machine(paths: MachinePaths, progress: Progress, container_name: Callable[[str], str]) -> float | None:
+def suspend_machine(
+    paths: MachinePaths, progress: Progress, container_name: Callable[[str], str], *, after: float | None = None
+) -> float | None:
     """Save the machine's memory and end its hypervisor; the machine's lock must be held.
 
     Gives the seconds that it took; None when it was suspended already. When it fails the machine runs on, unless its
     hypervisor ended: then it is stopped, as after a power cut, and no state is left.
 
+    Docker clients wake it, see `hand_over`.
+
     :param container_name: the name of a container, by its id.
+    :param after: only when it has been idle for so many seconds.
+    :raises InUseError: it has not.
     :raises MachineError: it does not run, or something that cannot be saved is in use; the details say what.
     :raises HostvmError: the hypervisor fails.
     """
@@ -60,13 +67,14 @@ def suspend_machine(paths: MachinePaths, progress: Progress, container_name: Cal
     with progress.step(f"suspend {paths.name}"):
         drop_saved(paths)
         _release(paths, container_name)
-        _save(paths, driver, domain, progress)
+        _save(paths, driver, domain, progress, after)
     return time.monotonic() - began
 
 
-def pause_machine(paths: MachinePaths) -> bool:
+def pause_machine(paths: MachinePaths, *, after: float | None = None) -> bool:
     """Halt the machine in place: it uses no processor, and keeps its memory. False when it is halted already.
 
+    :param after: as of `suspend_machine`.
     :raises HostvmError: it does not run.
     """
     driver = machine_driver(paths, load_state(paths), load_spec(paths.spec))
@@ -74,12 +82,12 @@ def pause_machine(paths: MachinePaths) -> bool:
     if power is DomainState.PAUSED:
         return False
     _require_running(paths, power)
-    end_agent(paths.run_dir)  # or commands would wait for a guest that does not answer
+    hand_over(paths, after)  # with an agent, commands would wait for a guest that does not answer
     driver.pause()
     return True
 
 
-def _save(paths: MachinePaths, driver: Driver, domain: DomainSpec, progress: Progress) -> None:
+def _save(paths: MachinePaths, driver: Driver, domain: DomainSpec, progress: Progress, after: float | None) -> None:
     config, server = load_config(paths.run_dir), load_server(paths.run_dir)
 
     def commit(hypervisor: str) -> None:
@@ -98,7 +106,7 @@ def _save(paths: MachinePaths, driver: Driver, domain: DomainSpec, progress: Pro
             ),
         )
 
-    end_agent(paths.run_dir)
+    hand_over(paths, after)
     try:
         driver.save(paths.suspended_ram, commit)
     except BaseException:
@@ -106,6 +114,9 @@ def _save(paths: MachinePaths, driver: Driver, domain: DomainSpec, progress: Pro
         if driver.state() is DomainState.RUNNING:
             spawn_agent(config)
             wait_awake(paths, progress)
+            take_back(paths.run_dir)
+        else:
+            end_sleeper(paths.run_dir)
         raise
 
 

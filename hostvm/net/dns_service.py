@@ -96,8 +96,9 @@ class DnsService:
             while data := process.read_stdout(4096):
                 said += data
                 self._active = _READY in said
-            if not self._active:
-                host.log(f"dns: the guest's rules were not set: {process.read_stderr(4096).decode(errors='replace')}")
+            if not self._active and (why := process.read_stderr(4096).decode(errors="replace").strip()):
+                # Without a word it ended with the guest, which was stopped or suspended.
+                host.log(f"dns: the guest's rules were not set: {why}")
         finally:
             self._active = False
             with self._lock:

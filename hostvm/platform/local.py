@@ -20,6 +20,8 @@ _BACKLOG = 256
 class LocalListener:
     """A listening local socket that replaces whatever lay at `path`.
 
+    On Linux and macOS it does so at once: whoever connects reaches the one before or this one.
+
     :raises OSError: it cannot be made (a path over the system's limit, a folder that is missing).
     """
 
@@ -27,22 +29,32 @@ class LocalListener:
         self.path = path
         self.closed = False
         self._token = b""
-        _unlink(path)
         if sys.platform == "win32":
+            _unlink(path)
             self._socket = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
             self._token = os.urandom(_TOKEN_BYTES // 2).hex().encode()
             port = self._socket.getsockname()[1]
             with open(path, "wb", opener=_open_private) as file:
                 file.write(b"%d %s" % (port, self._token))
         else:
+            beside = f"{path[:-1]}+"  # no longer than `path`, whose length the system limits
+            _unlink(beside)
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             try:
-                self._socket.bind(path)
-                os.chmod(path, 0o600)  # noqa: PTH101 - before listen(), so nobody connects in between
+                self._socket.bind(beside)
+                os.chmod(beside, 0o600)  # noqa: PTH101 - before listen(), so nobody connects in between
                 self._socket.listen(_BACKLOG)
+                os.replace(beside, path)  # noqa: PTH105 - no pathlib on the forwarding path
             except OSError:
                 self._socket.close()
+                _unlink(beside)
                 raise
+        self._file = _identity(path)
+
+    @property
+    def replaced(self) -> bool:
+        """Whether another listener has the path by now, or nothing is there."""
+        return _identity(self.path) != self._file
 
     def accept(self) -> socket.socket:
         """The next connection, its token not checked yet: see `admit`.
@@ -72,10 +84,11 @@ class LocalListener:
         return hmac.compare_digest(sent, self._token)
 
     def close(self) -> None:
-        """Stop listening, wake `accept` and remove the file. Idempotent."""
+        """Stop listening, wake `accept` and remove the file, unless another listener has replaced it. Idempotent."""
         self.closed = True
-        close_listener(self._socket)
-        _unlink(self.path)
+        close_listener(self._socket, self.path)
+        if not self.replaced:
+            _unlink(self.path)
 
 
 def connect_local(path: str) -> socket.socket:
@@ -103,10 +116,15 @@ def connect_local(path: str) -> socket.socket:
     return connection
 
 
-def close_listener(listener: socket.socket) -> None:
-    """Close a listening socket and wake the thread that waits in its accept(). Idempotent."""
+def close_listener(listener: socket.socket, path: str | None = None) -> None:
+    """Close a listening socket and wake the thread that waits in its accept(). Idempotent.
+
+    :param path: of a Unix socket that was renamed after it was bound.
+    """
     with contextlib.suppress(OSError):
         address = listener.getsockname()
+        if path is not None and sys.platform != "win32":
+            address = path
         try:
             listener.shutdown(socket.SHUT_RDWR)  # wakes accept() on Linux; an error elsewhere
         except OSError:
@@ -114,6 +132,14 @@ def close_listener(listener: socket.socket) -> None:
                 waker.settimeout(0.2)
                 waker.connect(address)
     listener.close()
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)  # noqa: PTH116 - no pathlib on the forwarding path
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def _unlink(path: str) -> None:

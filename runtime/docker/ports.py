@@ -89,6 +89,10 @@ class PortService:
         with self._applied:
             self._applied.wait_for(lambda: running <= self._known, deadline - time.monotonic())
 
+    def in_use(self) -> bool:
+        """See `hostvm.agent.service.Uses`: a container runs, or waits to be restarted."""
+        return bool(self._containers)
+
     def describe(self) -> dict[str, Any]:
         """Open ports with what they carried, and those that could not be opened with why."""
         with self._lock:

@@ -27,7 +27,14 @@ def test_the_default_fits_the_host():
 def test_a_written_spec_is_read_back(tmp_path):
     path = tmp_path / "machine.yaml"
     wanted = parse_settings(
-        {"cpus": 3, "memory": "3GiB", "driver": "qemu", "autostart": False, "ports": {"expose": "lan"}},
+        {
+            "cpus": 3,
+            "memory": "3GiB",
+            "driver": "qemu",
+            "autostart": False,
+            "ports": {"expose": "lan"},
+            "idle": {"action": "pause"},
+        },
         default_spec(),
         "x",
     )
@@ -50,17 +57,20 @@ def test_all_faults_are_told_at_once():
         "colour": "red",
         "autostart": "yes",
         "ports": {"open": 1},
+        "idle": {"after": 5, "action": "hibernate"},
     }
     with pytest.raises(SpecError) as caught:
         parse_settings(wrong, default_spec(), "machine.yaml")
     told = caught.value.details.splitlines()
-    assert [line.split(":")[0].split(".")[0] for line in told] == list(wrong)
+    assert [line.split(":")[0].split(".")[0] for line in told] == [*wrong, "idle"]
     assert "must be from 1 to 4" in told[0]
     assert "more than this computer has (8GiB)" in told[1]
     assert "needs a unit, for example 10GiB" in told[2]
     assert "kvm, hvf, whpx, tcg" in told[3]
     assert "unknown key; known ones are cpus, memory, disk" in told[4]
     assert "ports.open: unknown key; known ones are expose" in told[6]
+    assert told[7] == "idle.after: 5 needs a unit, for example 5m"
+    assert told[8] == "idle.action: hibernate must be one of: suspend, pause, stop, none"
     assert caught.value.exit_status == 2
     assert "machine.yaml" in caught.value.resolution
 
@@ -73,3 +83,17 @@ def test_a_file_that_holds_no_settings_is_refused(tmp_path, text):
         load_spec(path)
     assert str(path) in caught.value.brief
     assert caught.value.resolution
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90s", 90), ("5m", 300), (" 2 h ", 7200), ("5", None), ("0s", None), ("m", None), (True, None)],
+)
+def test_times(text, seconds):
+    if seconds is None:
+        with pytest.raises(SpecError, match="wrong setting"):
+            parse_settings({"idle": {"after": text}}, default_spec(), "x")
+    else:
+        spec = parse_settings({"idle": {"after": text}}, default_spec(), "x")
+        assert spec.idle.after == seconds
+        assert parse_settings({"idle": spec.idle.render()}, default_spec(), "x") == spec

@@ -19,7 +19,16 @@ from hostvm.provision import Script
 from hostvm.shares.model import Mount
 from hostvm.shares.settings import Mounts
 from hostvm.sizes import GIB, MIB
-from hostvm.spec import ENGINES, SETTINGS, MachineSpec, PortSettings, default_spec, parse_text, render_spec
+from hostvm.spec import (
+    ENGINES,
+    SETTINGS,
+    IdleSettings,
+    MachineSpec,
+    PortSettings,
+    default_spec,
+    parse_text,
+    render_spec,
+)
 
 ROOT = Path(__file__).parents[4]
 SHIPPED = ROOT / "hostvm" / "config" / made.SCHEMA_FILE
@@ -84,6 +93,7 @@ SPECS = st.builds(
     engine=st.sampled_from(ENGINES),
     image=WORDS,
     autostart=st.booleans(),
+    idle=st.builds(IdleSettings, st.integers(1, 90_000), st.sampled_from(["suspend", "pause", "stop", "none"])),
     ports=st.builds(PortSettings, st.sampled_from(["loopback", "lan"])),
     mounts=MOUNTS,
     proxy=st.sampled_from(["host", "none"]),

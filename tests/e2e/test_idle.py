@@ -1,0 +1,172 @@
+"""Scale to zero: an unused machine sleeps by itself, and whoever comes to its docker.sock wakes it and is answered."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+
+import docker
+import pytest
+from machines import HOSTVM, eventually, folders_of, hostvm, running_machine, succeed
+
+from hostvm import process
+from hostvm.agent.client import request
+from hostvm.agent.spawn import sleeper_status
+
+pytestmark = [
+    pytest.mark.vm,
+    pytest.mark.skipif(os.name == "nt", reason="on Windows nothing listens at the pipe of a machine that sleeps"),
+]
+
+
+@pytest.fixture(scope="module")
+def drowsy():
+    """A machine of this module's own: what keeps it awake must be this module's."""
+    options = ("--cpus", "2", "--memory", "1GiB", "--mount", "none", "--driver", "qemu")
+    with running_machine(f"e2e-{os.getpid()}-idle", *options) as made:
+        made.hostvm("image", "base", "busybox:latest")
+        made.sdk.close()  # an open connection is a use
+        yield made
+
+
+@pytest.fixture
+def sleepy(drowsy):
+    """Lets it sleep as it is told, and wakes it afterwards."""
+    yield lambda action: drowsy.hostvm("set", f"idle={{after: 1s, action: {action}}}")
+    drowsy.hostvm("set", "idle=")
+    drowsy.hostvm("start")
+
+
+def facts(machine):
+    return json.loads(hostvm("status", machine.name, "--json").out)
+
+
+def status(machine) -> str:
+    return str(facts(machine)["status"])
+
+
+def asleep(machine, word: str):
+    eventually(lambda: status(machine) == word and facts(machine)["sleeper"], f"it is {word}", 60)
+
+
+def images(machine) -> int:
+    """Asked by a docker client that knows nothing of machines."""
+    with contextlib.closing(docker.DockerClient(base_url=machine.docker_host, timeout=60)) as client:
+        return len(client.images.list())
+
+
+def would_leave(machine) -> bool:
+    """What the agent says to whoever wants to put it to sleep now, however short the time."""
+    return bool(request(folders_of(machine.name)[1], "leave", after=0.05)["left"])
+
+
+def test_an_unused_machine_is_suspended_and_a_docker_client_wakes_it(drowsy, sleepy):
+    boot, before = drowsy.boot_id(), images(drowsy)
+    sleepy("suspend")
+    asleep(drowsy, "suspended")
+    assert (folders_of(drowsy.name)[0] / "suspended.ram").exists()
+    assert f"{drowsy.name}  suspended,listening" in succeed(hostvm("ls"))
+    assert "docker.sock: the first client wakes the machine" in hostvm("status", drowsy.name).out
+    drowsy.hostvm("set", "idle=")  # counts at once
+    assert images(drowsy) == before
+    assert drowsy.boot_id() == boot
+    assert sleeper_status(folders_of(drowsy.name)[1]) is None
+
+
+def test_what_counts_as_use(drowsy):
+    drowsy.docker("run", "-d", "--restart", "always", "--name", "failing", "busybox", "false")
+    assert not would_leave(drowsy), "a container that waits to be restarted"
+    drowsy.docker("rm", "-f", "failing")
+    with socket.socket(socket.AF_UNIX) as events:
+        events.connect(drowsy.docker_host.removeprefix("unix://"))
+        events.sendall(b"GET /events HTTP/1.1\r\nHost: d\r\n\r\n")
+        assert events.recv(100).startswith(b"HTTP/1.1 200")
+        assert not would_leave(drowsy), "a stream, though nothing comes"
+    words = [str(HOSTVM), "-m", drowsy.name, "shell", "--", "sh", "-c", "echo begun; cat"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as command:
+        assert command.stdout.readline() == b"begun\n"
+        assert not would_leave(drowsy), "a command"
+        command.stdin.close()
+        command.wait(20)
+    assert status(drowsy) == "running"
+    assert eventually(lambda: would_leave(drowsy), "nothing is left")
+    drowsy.hostvm("start")
+
+
+def test_clients_that_come_while_it_falls_asleep_are_answered(drowsy):
+    before, answers, run_dir = images(drowsy), [], folders_of(drowsy.name)[1]
+    suspend = subprocess.Popen([HOSTVM, "suspend", drowsy.name], stderr=subprocess.DEVNULL)
+    eventually(lambda: sleeper_status(run_dir), "somebody listens")
+    threads = [threading.Thread(target=lambda: answers.append(images(drowsy))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert suspend.wait(60) == 0
+    assert answers == [before] * 4
+
+
+def test_a_machine_that_is_used_after_all_stays_awake_and_its_clients_are_answered(drowsy, sleepy):
+    with socket.socket(socket.AF_UNIX) as events:
+        events.connect(drowsy.docker_host.removeprefix("unix://"))
+        events.sendall(b"GET /events HTTP/1.1\r\nHost: d\r\n\r\n")
+        assert events.recv(100).startswith(b"HTTP/1.1 200")
+        sleepy("suspend")
+        # As the agent would have it done, had nobody come in between.
+        done = subprocess.run(
+            [sys.executable, "-m", "cli.background", "sleep", drowsy.name], capture_output=True, check=True, text=True
+        )
+        assert "is in use after all" in done.stderr
+        assert status(drowsy) == "running"
+        assert images(drowsy) > 0
+        eventually(lambda: sleeper_status(folders_of(drowsy.name)[1]) is None, "the sleeper is gone")
+
+
+@pytest.mark.parametrize(("action", "word"), [("pause", "paused"), ("stop", "stopped")])
+def test_other_ways_to_sleep(drowsy, sleepy, action, word):
+    boot, before = drowsy.boot_id(), images(drowsy)
+    sleepy(action)
+    asleep(drowsy, word)
+    drowsy.hostvm("set", "idle=")
+    assert images(drowsy) == before
+    assert (drowsy.boot_id() == boot) == (action == "pause")
+
+
+def test_a_sleeper_that_is_killed_costs_nobody_anything_but_the_next_command(drowsy):
+    drowsy.hostvm("suspend")
+    os.kill(sleeper_status(folders_of(drowsy.name)[1])["pid"], signal.SIGKILL)
+    assert facts(drowsy)["sleeper"] is None
+    with pytest.raises(docker.errors.DockerException):
+        images(drowsy)
+    assert "busybox" in drowsy.docker("images")
+    assert images(drowsy) > 0
+
+
+def test_a_machine_that_cannot_wake_says_so_to_docker_clients(drowsy):
+    drowsy.hostvm("suspend")
+    ram = folders_of(drowsy.name)[0] / "suspended.ram"
+    last = ram.read_bytes()[-1:]
+    os.truncate(ram, ram.stat().st_size - 1)
+    with pytest.raises(docker.errors.DockerException, match="cannot be resumed"):
+        images(drowsy)
+    assert facts(drowsy)["sleeper"], "it listens on"
+    with ram.open("ab") as file:
+        file.write(last)
+    drowsy.hostvm("resume")
+    assert images(drowsy) > 0
+
+
+def test_what_the_user_stops_stays_stopped(drowsy):
+    drowsy.hostvm("suspend")
+    sleeper = process.identify(sleeper_status(folders_of(drowsy.name)[1])["pid"])
+    drowsy.hostvm("stop")
+    assert not process.is_alive(sleeper)
+    with pytest.raises(docker.errors.DockerException):
+        images(drowsy)
+    assert status(drowsy) == "stopped"
