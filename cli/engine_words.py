@@ -50,7 +50,16 @@ def _with_shares(name: str, words: list[str]) -> list[str]:
     folder = run_folder(name)
     if not agent_is_ready(folder):
         _start(name)
-    return with_guest_paths(words, shared_mounts(folder), os.getcwd())  # noqa: PTH109 - as in cli/forward.py
+    mounts, here = shared_mounts(folder), os.getcwd()  # noqa: PTH109 - as in cli/forward.py
+    return with_guest_paths(words, mounts, here, lambda: _disks(name))
+
+
+def _disks(name: str) -> list[str]:
+    from hostvm.machines.change import booted_spec
+    from hostvm.paths import MachinePaths
+
+    spec = booted_spec(MachinePaths.of(name))
+    return [disk.mount for disk in spec.disks] if spec else []
 
 
 def _require_project(name: str, words: list[str]) -> None:

@@ -14,7 +14,7 @@ from hostvm.errors import ForwardError
 from hostvm.shares.model import guest_path
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from hostvm.shares.model import Mount
 
@@ -31,11 +31,14 @@ def may_name_folders(words: Sequence[str]) -> bool:
     )
 
 
-def with_guest_paths(words: Sequence[str], mounts: Sequence[Mount], folder: str) -> list[str]:
+def with_guest_paths(
+    words: Sequence[str], mounts: Sequence[Mount], folder: str, disks: Callable[[], Sequence[str]] = tuple
+) -> list[str]:
     """The same words with each folder as the guest knows it.
 
     :param words: docker's, without "docker" itself.
     :param folder: the working folder, to which relative ones belong.
+    :param disks: where the machine's further disks are mounted; asked only for what is not shared.
     :raises ForwardError: a folder is not shared.
     """
     found = list(words)
@@ -50,13 +53,13 @@ def with_guest_paths(words: Sequence[str], mounts: Sequence[Mount], folder: str)
             place = at if equals else at + 1
             if place < len(found):
                 text = value if equals else found[place]
-                changed = (_volume if name == "--volume" else _mount)(text, mounts, folder)
+                changed = (_volume if name == "--volume" else _mount)(text, mounts, folder, disks)
                 found[place] = f"{name}={changed}" if equals else changed
         elif (letters := _before_value(word)) is not None:
             place = at if len(word) > len(letters) else at + 1
             if place < len(found):
                 text = word[len(letters) :].removeprefix("=") if place == at else found[place]
-                changed = _volume(text, mounts, folder)
+                changed = _volume(text, mounts, folder, disks)
                 found[place] = letters + changed if place == at else changed
         at += 2 if takes_next(verb, word) else 1
     return found
@@ -74,21 +77,21 @@ def _before_value(word: str) -> str | None:
     return None
 
 
-def _volume(text: str, mounts: Sequence[Mount], folder: str) -> str:
+def _volume(text: str, mounts: Sequence[Mount], folder: str, disks: Callable[[], Sequence[str]]) -> str:
     source, colon, rest = text.partition(":")
     if not colon or not _is_path(source):
         return text  # an anonymous volume, or a named one
-    return f"{_lookup(source, mounts, folder)}:{rest}"
+    return f"{_lookup(source, mounts, folder, disks)}:{rest}"
 
 
-def _mount(text: str, mounts: Sequence[Mount], folder: str) -> str:
+def _mount(text: str, mounts: Sequence[Mount], folder: str, disks: Callable[[], Sequence[str]]) -> str:
     fields = text.split(",")
     if "type=bind" not in fields:
         return text
     for place, field in enumerate(fields):
         key, _, value = field.partition("=")
         if key in ("source", "src") and _is_path(value):
-            fields[place] = f"{key}={_lookup(value, mounts, folder)}"
+            fields[place] = f"{key}={_lookup(value, mounts, folder, disks)}"
     return ",".join(fields)
 
 
@@ -96,12 +99,12 @@ def _is_path(source: str) -> bool:
     return source.startswith(("/", "./", "../", "~")) or source in (".", "..")
 
 
-def _lookup(source: str, mounts: Sequence[Mount], folder: str) -> str:
+def _lookup(source: str, mounts: Sequence[Mount], folder: str, disks: Callable[[], Sequence[str]]) -> str:
     path = os.path.normpath(os.path.join(folder, source))  # noqa: PTH118 - links stay as they are
     inside = guest_path(mounts, path)
     if inside is not None:
         return inside
-    if path in _GUESTS_FILES or any(path == own or path.startswith(f"{own}/") for own in _GUESTS):
+    if path in _GUESTS_FILES or _is_in(path, _GUESTS) or _is_in(path, disks()):
         return source
     raise ForwardError(
         f"{path} is not shared with the machine",
@@ -110,6 +113,10 @@ def _lookup(source: str, mounts: Sequence[Mount], folder: str) -> str:
         f"hostvm mount add {_quoted(path if os.path.isdir(path) else os.path.dirname(path))}\n"  # noqa: PTH112, PTH120
         "or, if a path of the guest is meant: hostvm shell -- docker run ...",
     )
+
+
+def _is_in(path: str, folders: Sequence[str]) -> bool:
+    return any(path == own or path.startswith(f"{own}/") for own in folders)
 
 
 def _quoted(path: str) -> str:

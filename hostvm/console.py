@@ -15,6 +15,7 @@ ENGINE_MARK = b"API listen on "
 DATA_MARK = b"mark services"
 # The guest's own, images/files/guest/usr/lib/hostvm/services/dockerd/finish.
 ENGINE_GAVE_UP = b"hostvm-guest: fail engine "
+FAULT_MARK = "hostvm-guest: fail "
 
 
 class ConsoleMark:
@@ -50,15 +51,19 @@ class ConsoleMark:
 
 
 class EngineTrouble:
-    """Whether the engine gave up coming up, read on from where the last look ended."""
+    """Why the engine does not come up, read on from where the last look ended."""
 
     def __init__(self, console: Path) -> None:
+        self._console = console
         self._up = LastPlace(console, ENGINE_MARK)
         self._down = LastPlace(console, ENGINE_GAVE_UP)
 
-    def __call__(self) -> bool:
-        """Look again. An engine that came up after all is in no trouble."""
-        return self._down.look() > self._up.look()
+    def __call__(self) -> str:
+        """Look again; "" as long as nothing is known. An engine that came up after all is in no trouble."""
+        if self._down.look() <= self._up.look():
+            return ""
+        lines = self._console.read_bytes().decode(errors="replace").splitlines()
+        return "\n".join(line.removeprefix(FAULT_MARK) for line in lines if line.startswith(FAULT_MARK))
 
 
 class LastPlace:

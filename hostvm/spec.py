@@ -30,6 +30,7 @@ from hostvm.config.kinds import (
     spell,
 )
 from hostvm.errors import SpecError
+from hostvm.more_disks import Disk, Disks, render_disks
 from hostvm.net import settings as net
 from hostvm.provision import Script, Scripts, render_scripts
 from hostvm.shares.model import Mount, default_mounts
@@ -97,6 +98,7 @@ class MachineSpec:
     registries: Mapping[str, Sequence[str]] = field(default_factory=dict)
     daemon: Mapping[str, Any] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
+    disks: tuple[Disk, ...] = ()
     provision: tuple[Script, ...] = ()
 
 
@@ -224,6 +226,7 @@ SETTINGS = (
         dict,
         option=False,
     ),
+    Setting("disks", "LIST", "further disks, kept in the machine's folder", Disks(), render_disks, option=False),
     Setting("provision", "LIST", "scripts that a start runs in the guest", Scripts(), render_scripts, option=False),
 )
 BY_KEY = {setting.key: setting for setting in SETTINGS}

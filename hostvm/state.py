@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING
 
 from hostvm.errors import MachineError
@@ -22,6 +22,7 @@ class MachineState:
 
     :param image: digest of the guest image it boots, "sha256:...".
     :param former_image: digest of the image before the last upgrade, "" without one; kept for the way back.
+    :param disks: names of further disks that were made, whether machine.yaml still has them or not.
     :param subnet: of the guest's network, chosen at its last start.
     :param wanted_off: the user stopped it (or never started it), so no other command starts it by itself.
     """
@@ -35,6 +36,7 @@ class MachineState:
     created: str
     wanted_off: bool = True
     former_image: str = ""
+    disks: list[str] = field(default_factory=list)
     subnet: str = DEFAULT_SUBNET
     version: int = VERSION
 

@@ -27,7 +27,7 @@ def wait_engine(
     deadline: float,
     stop: threading.Event,
     announced: Callable[[], bool] | None = None,
-    gave_up: Callable[[], bool] = lambda: False,
+    trouble: Callable[[], str] = str,
 ) -> None:
     """Return as soon as the engine answers.
 
@@ -37,20 +37,18 @@ def wait_engine(
     :param deadline: on `time.monotonic`'s clock.
     :param announced: whether the engine has said that it listens; it is not asked before, since each question makes
         an emulated guest that is busy starting it slower.
-    :param gave_up: whether the guest has said that the engine does not come up.
+    :param trouble: why the engine will not come up, in the guest's own words; "" as long as it may.
     :raises MachineError: it did not answer in time, or ends again and again.
     """
     last = "nothing listens"
     begun = time.monotonic()
     while announced is not None and not announced() and not stop.is_set():
-        if time.monotonic() >= min(deadline, begun + _UNANNOUNCED) or gave_up():
+        if time.monotonic() >= min(deadline, begun + _UNANNOUNCED) or trouble():
             break
         stop.wait(_PAUSE_ANNOUNCED)
     while not stop.is_set():
-        if gave_up():
-            raise MachineError(
-                "the container engine does not start: it ends again and again", _last_words(guest), _MORE_WORDS
-            )
+        if why := trouble():
+            raise MachineError("the container engine does not start", why + _last_words(guest), _MORE_WORDS)
         if time.monotonic() >= deadline:
             raise MachineError(
                 "the container engine did not answer in time", f"{socket_path} in the guest: {last}", _MORE_WORDS
@@ -71,8 +69,8 @@ def wait_engine(
 
 
 def _last_words(guest: Guest) -> str:
-    said = guest.run(["tail", "-n", "8", ENGINE_LOG], timeout=10.0)
-    return f"its log ends with:\n{(said.stdout + said.stderr).decode(errors='replace').strip()}"
+    said = guest.run(["tail", "-n", "8", ENGINE_LOG], timeout=10.0).stdout.decode(errors="replace").strip()
+    return f"\nits log ends with:\n{said}" if said else ""
 
 
 def _ask(stream: Stream, deadline: float) -> str:

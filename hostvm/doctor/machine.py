@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from hostvm.agent.client import run_in_guest
@@ -14,12 +15,14 @@ from hostvm.guest_images import stored_image
 from hostvm.machines.identity import port_is_free
 from hostvm.machines.observe import Observation, observe
 from hostvm.machines.saved import check_files, load_saved
+from hostvm.more_disks import more_files
 from hostvm.sizes import human_size
 from images.store import verify_image
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Iterator
+    from pathlib import Path
 
     from hostvm.paths import MachinePaths
     from hostvm.state import MachineState
@@ -42,7 +45,9 @@ def look_at_machine(paths: MachinePaths) -> Iterator[Finding]:
     if seen.state is not None:
         state = seen.state
         yield from looked_at(paths.name, "image", lambda: _image(paths.name, state))
-        yield from looked_at(paths.name, "disk", lambda: _disk(paths, seen))
+        for path in (paths.data_disk, *more_files(paths.folder)):
+            name = "disk" if path == paths.data_disk else path.stem
+            yield from looked_at(paths.name, name, partial(_disk, paths.name, name, path, seen.status != "stopped"))
         if seen.status == "suspended":
             yield from looked_at(paths.name, "saved memory", lambda: _suspended(paths))
         else:
@@ -68,15 +73,14 @@ def _image(name: str, state: MachineState) -> Iterator[Finding]:
     yield Finding(name, "image", OK, f"{image.name} {image.digest[:12]}, every byte as it was made")
 
 
-def _disk(paths: MachinePaths, seen: Observation) -> Iterator[Finding]:
-    running = seen.status != "stopped"
-    leaked = check_disk(paths.data_disk, in_use=running)
-    used = f"{human_size(paths.data_disk.stat().st_size)} on this computer"
+def _disk(machine: str, name: str, path: Path, running: bool) -> Iterator[Finding]:  # noqa: FBT001
+    leaked = check_disk(path, in_use=running)
+    used = f"{human_size(path.stat().st_size)} on this computer"
     if leaked:
-        fix = f"hostvm stop {paths.name}; qemu-img check -r leaks {paths.data_disk}"
-        yield Finding(paths.name, "disk", WARN, f"{used}; {leaked} clusters belong to nothing (harmless)", fix)
+        fix = f"hostvm stop {machine}; qemu-img check -r leaks {path}"
+        yield Finding(machine, name, WARN, f"{used}; {leaked} clusters belong to nothing (harmless)", fix)
     else:
-        yield Finding(paths.name, "disk", OK, used + ("; its tables can be checked when it is stopped" * running))
+        yield Finding(machine, name, OK, used + ("; its tables can be checked when it is stopped" * running))
 
 
 def _stopped(paths: MachinePaths, state: MachineState) -> Iterator[Finding]:

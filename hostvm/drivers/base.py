@@ -26,6 +26,18 @@ class DomainState(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class DiskDevice:
+    """A further disk.
+
+    :param name: its serial number in the guest; 20 characters at most.
+    :param path: a qcow2 file.
+    """
+
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
 class DomainSpec:
     """Everything a driver needs to power a machine on.
 
@@ -40,6 +52,7 @@ class DomainSpec:
     :param run_dir: short folder, 0700, for qmp.sock and the like.
     :param firmware: folders that QEMU must be told of; see `QemuBinary.firmware`.
     :param shares: folders of the host that the guest gets as devices.
+    :param disks: behind the data disk, in this order.
     """
 
     name: str
@@ -61,6 +74,7 @@ class DomainSpec:
     firmware: tuple[Path, ...] = ()
     shares: tuple[DeviceShare, ...] = ()
     subnet: str = DEFAULT_SUBNET
+    disks: tuple[DiskDevice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from hostvm.machines.identity import free_port, port_is_free
 from hostvm.machines.open import machine_driver
 from hostvm.machines.saved import drop_saved
 from hostvm.machines.wake import wake_machine
+from hostvm.more_disks import check_disks, disk_table, prepare_disks
 from hostvm.net.plan import plan_network
 from hostvm.provision import SECONDS_MOST, seed_scripts
 from hostvm.spec import load_spec
@@ -135,6 +136,9 @@ def _power_on(
         progress.note(note)
     driver.kill()  # clears run-time files of a machine that died with its host
     grow_disk(paths.data_disk, spec.disk)
+    if spec.disks:
+        state = _prepare_disks(paths, spec, state)
+        files["disks"] = disk_table(spec.disks)
     end_agent(paths.run_dir)
     paths.check_socket_length()
     paths.make_run_dir()
@@ -164,6 +168,16 @@ def _power_on(
     )
 
 
+def _prepare_disks(paths: MachinePaths, spec: MachineSpec, state: MachineState) -> MachineState:
+    check_disks(paths.folder, spec.disks, state.disks)
+    prepare_disks(paths.folder, spec.disks)
+    made = sorted({*state.disks, *(one.name for one in spec.disks)})
+    if made != state.disks:
+        state = replace(state, disks=made)
+        save_state(paths, state)
+    return state
+
+
 def discard_saved(paths: MachinePaths, driver: Driver) -> bool:
     """Make a suspended machine a stopped one, as if its power had been cut then; False when it is not suspended."""
     if not paths.suspended.exists() or driver.state() is DomainState.RUNNING:
@@ -184,6 +198,7 @@ def check_startable(paths: MachinePaths, spec: MachineSpec, engine: BootEngine) 
     """
     engine.seed(spec, plan_network(spec, os.environ))
     seed_scripts(spec.provision)
+    check_disks(paths.folder, spec.disks, load_state(paths).disks)
     growth(paths.data_disk, spec.disk)
 
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from hostvm import paths as places
 from hostvm.accel import select_accel
-from hostvm.drivers.base import DomainSpec
+from hostvm.drivers.base import DiskDevice, DomainSpec
 from hostvm.files import write_atomic
 from hostvm.guest_images import kernel_cmdline, stored_image
 from hostvm.machines.seed import boot_initramfs, seed_entries
+from hostvm.more_disks import disk_file
 from hostvm.qemu_binary import complete_qemu
 from hostvm.shares.choose import device_shares, share_facts, shares_of, store_devices
 from hostvm.shares.device import mount_table
@@ -74,6 +75,7 @@ def make_domain(
         firmware=qemu.firmware,
         shares=shares,
         subnet=state.subnet,
+        disks=tuple(DiskDevice(one.name, disk_file(paths.folder, one.name)) for one in spec.disks),
     )
     store_domain(domain, paths.domain)
     return domain
@@ -91,6 +93,7 @@ def domain_facts(domain: DomainSpec) -> dict[str, Any]:
         **{key: str(value) if isinstance(value, Path) else value for key, value in facts.items()},
         "firmware": [str(folder) for folder in domain.firmware],
         "shares": share_facts(domain.shares),
+        "disks": [[disk.name, str(disk.path)] for disk in domain.disks],
     }
 
 
@@ -101,7 +104,9 @@ def domain_of(facts: Mapping[str, Any]) -> DomainSpec:
     """
     paths = {key: Path(facts[key]) for key in _PATHS}
     firmware = tuple(Path(folder) for folder in facts["firmware"])
-    return DomainSpec(**{**facts, **paths, "firmware": firmware, "shares": shares_of(facts["shares"])})
+    disks = tuple(DiskDevice(name, Path(path)) for name, path in facts.get("disks", []))
+    more = {"firmware": firmware, "shares": shares_of(facts["shares"]), "disks": disks}
+    return DomainSpec(**{**facts, **paths, **more})
 
 
 def same_domain(paths: MachinePaths, state: MachineState, domain: DomainSpec, progress: Progress) -> DomainSpec:
@@ -122,4 +127,5 @@ def same_domain(paths: MachinePaths, state: MachineState, domain: DomainSpec, pr
         console=paths.console,
         run_dir=paths.run_dir,
         ssh_port=state.ssh_port,
+        disks=tuple(replace(disk, path=disk_file(paths.folder, disk.name)) for disk in domain.disks),
     )

@@ -34,6 +34,7 @@ class Saved:
     :param hypervisor: name and version of what wrote the state.
     :param board: the words of `Driver.board`.
     :param disk: `stamp` of the data disk.
+    :param disks: `stamp` of each further disk, by the name of its file.
     :param ram: size in bytes and `digest` of the state.
     :param domain: what the machine was powered on with, see `hostvm.machines.domain`.
     :param engine_socket: of the machine's engine, in the guest.
@@ -50,6 +51,7 @@ class Saved:
     engine_socket: str
     env: dict[str, str] = field(default_factory=dict)
     share_server: dict[str, Any] | None = None
+    disks: dict[str, list[int]] = field(default_factory=dict)
     version: int = VERSION
 
 
@@ -91,15 +93,20 @@ def check_files(paths: MachinePaths, saved: Saved) -> None:
 
 
 def check_disk_is(paths: MachinePaths, saved: Saved) -> None:
-    """:raises MachineError: the data disk is gone, or was written to since."""
+    """:raises MachineError: a disk is gone, or was written to since."""
+    for name, then in {paths.data_disk.name: saved.disk, **saved.disks}.items():
+        _check_disk_is(paths, saved, paths.folder / name, then)
+
+
+def _check_disk_is(paths: MachinePaths, saved: Saved, disk: Path, then: list[int]) -> None:
     try:
-        now = stamp(paths.data_disk)
+        now = stamp(disk)
     except OSError as fault:
         raise unusable(paths, str(fault)) from fault
-    if now != saved.disk:
+    if now != then:
         raise unusable(
             paths,
-            f"{paths.data_disk} was changed after the machine was suspended at {saved.suspended}; "
+            f"{disk} was changed after the machine was suspended at {saved.suspended}; "
             "with the memory of then its file system would be damaged",
         )
 

@@ -98,6 +98,7 @@ def _save(paths: MachinePaths, driver: Driver, domain: DomainSpec, progress: Pro
                 hypervisor=hypervisor,
                 board=driver.board(domain),
                 disk=stamp(paths.data_disk),
+                disks={disk.path.name: stamp(disk.path) for disk in domain.disks},
                 ram={"size": paths.suspended_ram.stat().st_size, "sha256": digest(paths.suspended_ram)},
                 domain=json.loads(paths.domain.read_text(encoding="utf-8")),
                 engine_socket=config.engine_socket,

@@ -24,8 +24,8 @@ _TYPES = {"kvm": "kvm", "hvf": "hvf", "tcg": "qemu"}
 _TB_CACHE_MIB = 512
 """Room for translated code, as in `hardware.accelerator`."""
 
-_FIRST_SHARE_SLOT = 6
-"""Behind disks, network, rng and balloon."""
+_FIRST_MORE_SLOT = 6
+"""Of further disks and of shares: behind root and data disk, network, rng and balloon."""
 
 ROOT_DISK, DATA_DISK = "vda", "vdb"
 """The disks' names in the domain, as in the guest."""
@@ -81,8 +81,8 @@ def _cpu(root: ET.Element, domain: DomainSpec) -> None:
 def _devices(devices: ET.Element, domain: DomainSpec) -> None:
     _text(devices, "emulator", str(domain.qemu))
     # Unless told, libvirt puts each device behind a bridge of its own, which the guest takes time to find.
-    _disk(devices, ROOT_DISK, domain.root_image, slot=1)
-    _disk(devices, DATA_DISK, domain.data_disk, slot=2)
+    _disk(devices, ROOT_DISK, domain.root_image, "root", slot=1)
+    _disk(devices, DATA_DISK, domain.data_disk, "data", slot=2)
     network = ET.SubElement(devices, "interface", type="user")
     ET.SubElement(network, "mac", address=domain.mac)
     ET.SubElement(network, "model", type="virtio")
@@ -94,7 +94,9 @@ def _devices(devices: ET.Element, domain: DomainSpec) -> None:
     _text(rng, "backend", None, model="builtin")
     _slot(rng, 4)
     _slot(ET.SubElement(devices, "memballoon", model="virtio", autodeflate="on", freePageReporting="on"), 5)
-    for slot, share in enumerate(domain.shares, _FIRST_SHARE_SLOT):
+    for number, disk in enumerate(domain.disks):
+        _disk(devices, f"vd{chr(ord('c') + number)}", disk.path, disk.name, slot=_FIRST_MORE_SLOT + number)
+    for slot, share in enumerate(domain.shares, _FIRST_MORE_SLOT + len(domain.disks)):
         filesystem = device_kind(share.kind).filesystem(share)
         _slot(filesystem, slot)
         devices.append(filesystem)
@@ -105,7 +107,7 @@ def _devices(devices: ET.Element, domain: DomainSpec) -> None:
     ET.SubElement(devices, "controller", type="usb", model="none")
 
 
-def _disk(devices: ET.Element, name: str, path: Path, *, slot: int) -> None:
+def _disk(devices: ET.Element, name: str, path: Path, serial: str, *, slot: int) -> None:
     disk = ET.SubElement(devices, "disk", type="file", device="disk")
     if name == ROOT_DISK:
         ET.SubElement(disk, "driver", name="qemu", type="raw")
@@ -115,7 +117,7 @@ def _disk(devices: ET.Element, name: str, path: Path, *, slot: int) -> None:
     ET.SubElement(disk, "target", dev=name, bus="virtio")
     if name == ROOT_DISK:
         ET.SubElement(disk, "readonly")
-    _text(disk, "serial", "root" if name == ROOT_DISK else "data")
+    _text(disk, "serial", serial)
     _slot(disk, slot)
 
 

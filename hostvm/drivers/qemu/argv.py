@@ -59,9 +59,10 @@ def build_argv(domain: DomainSpec, facts: HostFacts) -> list[str]:
         *_boot(domain, facts),
         *_monitor(domain, facts),
         *_disk("root", "raw", domain.root_image, readonly=True),
-        *_disk(DATA_DISK, "qcow2", domain.data_disk, readonly=False),
+        *_disk(DATA_DISK, "qcow2", domain.data_disk),
         *_network(domain),
         *_helpers(),
+        *(word for disk in domain.disks for word in _disk(disk.name, "qcow2", disk.path, f"disk-{disk.name}")),
         *(word for share in domain.shares for word in device_kind(share.kind).qemu_options(share)),
     ]
 
@@ -88,6 +89,7 @@ def board_words(domain: DomainSpec, facts: HostFacts) -> list[str]:
         console=here,
         run_dir=here,
         ssh_port=0,
+        disks=tuple(replace(disk, path=here) for disk in domain.disks),
         shares=tuple(replace(share, socket=here if share.socket else None) for share in domain.shares),
     )
     return build_argv(moved, replace(facts, qmp_fd=None))
@@ -146,11 +148,11 @@ def _monitor(domain: DomainSpec, facts: HostFacts) -> list[str]:
     ]
 
 
-def _disk(name: str, kind: str, path: Path, *, readonly: bool) -> list[str]:
+def _disk(name: str, kind: str, path: Path, node: str = "", *, readonly: bool = False) -> list[str]:
     access = "read-only=on" if readonly else "discard=unmap,detect-zeroes=unmap,file.discard=unmap"
     return [
-        "-blockdev", f"{kind},node-name={name},{access},file.driver=file,file.filename={escape(path)}",
-        "-device", f"virtio-blk-pci,drive={name},serial={name}",
+        "-blockdev", f"{kind},node-name={node or name},{access},file.driver=file,file.filename={escape(path)}",
+        "-device", f"virtio-blk-pci,drive={node or name},serial={name}",
     ]
 
 

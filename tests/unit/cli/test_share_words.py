@@ -57,3 +57,10 @@ def test_an_unshared_folder_is_refused(words):
     assert "/home/me, /data/src" in caught.value.details
     assert caught.value.resolution.startswith("hostvm mount add /")
     assert caught.value.exit_status == 125
+
+
+def test_what_lies_on_a_further_disk_is_the_guests():
+    words = ["run", "-v", "/srv/scratch/a:/a", "x"]
+    assert with_guest_paths(words, MOUNTS, "/home/me/p", lambda: ["/srv/scratch"]) == words
+    with pytest.raises(ForwardError):
+        with_guest_paths(["run", "-v", "/srv/scratchy:/a", "x"], MOUNTS, "/home/me/p", lambda: ["/srv/scratch"])

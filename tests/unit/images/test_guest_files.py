@@ -30,6 +30,7 @@ SEED_NAMES = {
     "authorized_keys",
     "shares",
     "provision/table",
+    "disks",
 }
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hostvm import spec as module
 from hostvm.config import schema as made
 from hostvm.errors import SpecError
+from hostvm.more_disks import Disk
 from hostvm.provision import Script
 from hostvm.shares.model import Mount
 from hostvm.shares.settings import Mounts
@@ -62,6 +63,7 @@ def test_it_is_a_schema():
     jsonschema.Draft202012Validator.check_schema(made.machine_schema())
 
 
+SIZES = st.integers(64, 1 << 20).map(lambda size: size * MIB)
 WORDS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=12)
 # Lines of other kinds (U+0085, U+2028) are folded by YAML, so paths with them are not asked for.
 PARTS = st.text("abc -_.ä:#'\"", min_size=1, max_size=8).filter(lambda part: part.strip(".") and part == part.strip())
@@ -110,6 +112,9 @@ SPECS = st.builds(
         st.builds(Script, script=WORDS.filter(str.strip), mode=st.sampled_from(["system", "user"]))
         | st.builds(Script, file=PATHS, when=st.sampled_from(["boot", "once"])),
         max_size=2,
+    ).map(tuple),
+    disks=st.lists(
+        st.builds(Disk, st.from_regex(r"[a-c][a-c0-9-]{0,5}", fullmatch=True), SIZES, st.just("/mnt/x")), max_size=1
     ).map(tuple),
 )
 QUICK = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hostvm.drivers.base import DomainSpec
+from hostvm.drivers.base import DiskDevice, DomainSpec
 from hostvm.qemu_binary import QEMU_ARCH
 from hostvm.shares.device import DeviceShare
 
@@ -38,6 +38,13 @@ def make_domain():
         return DomainSpec(**{**facts, **changes})
 
     return make
+
+
+@pytest.fixture
+def more_disks():
+    """Two further disks."""
+    home = Path("/home/a, b/machines/box")
+    return tuple(DiskDevice(name, home / f"disk-{name}.qcow2") for name in ("scratch", "builds"))
 
 
 @pytest.fixture

@@ -28,3 +28,7 @@ def test_what_people_write_is_escaped(make_domain, tmp_path):
     root = ET.fromstring(build_domain(make_domain(data_disk=odd, cmdline="a=<1>&2")))
     assert root.findtext("os/cmdline") == "a=<1>&2 clearcpuid=cx16 cpuidle.off=1"
     assert root.find("devices/disk[2]/source").get("file") == str(odd)
+
+
+def test_whole_domain_with_more_disks(golden, make_domain, shared_as, more_disks):
+    golden("disks.xml", build_domain(make_domain(shares=shared_as("9p"), disks=more_disks)))

@@ -39,6 +39,11 @@ def test_whole_command_line_with_shares(golden, make_domain, shared_as, kind):
     golden(f"shares-{kind}.txt", "\n".join(map(shlex.quote, argv)) + "\n")
 
 
+def test_whole_command_line_with_more_disks(golden, make_domain, shared_as, more_disks):
+    argv = build_argv(make_domain(shares=shared_as("9p"), disks=more_disks), LINUX)
+    golden("disks.txt", "\n".join(map(shlex.quote, argv)) + "\n")
+
+
 def test_without_the_small_firmware_qemu_takes_its_own(make_domain):
     assert "-bios" not in build_argv(make_domain("amd64", "tcg"), HostFacts((7, 2, 22)))
 
@@ -57,9 +62,11 @@ def test_a_qemu_that_waits_for_a_saved_state_forwards_nothing_yet(make_domain):
     assert [new.startswith("user,id=net0") and "hostfwd" not in new for _, new in changed] == [True]
 
 
-def test_a_board_is_the_same_wherever_its_files_are(make_domain, shared_as):
-    domain = make_domain(shares=shared_as("9p"))
+def test_a_board_is_the_same_wherever_its_files_are(make_domain, shared_as, more_disks):
+    domain = make_domain(shares=shared_as("9p"), disks=more_disks)
+    disks = tuple(replace(disk, path=Path("/elsewhere")) for disk in more_disks)
     moved = replace(domain, **dict.fromkeys(PLACES, Path("/elsewhere")), firmware=(Path("/fw"),), ssh_port=1)
+    moved = replace(moved, disks=disks)
     assert board_words(moved, LINUX) == board_words(domain, replace(LINUX, qmp_fd=7))
 
 

@@ -22,6 +22,12 @@ fail() {
 	echo "hostvm-guest: fail $step $*" > /dev/console
 }
 
+# no_engine WHY...: the engine must not start, since what it would write would lie elsewhere.
+no_engine() {
+	touch /run/hostvm/no-engine
+	fail engine "$@"
+}
+
 # engine_env: the engine's environment (proxies and the like) from the seed, lines of KEY=VALUE.
 engine_env() {
 	local line
