@@ -22,6 +22,7 @@ class Globals:
         self.json = False
         self.verbose = 0
         self.quiet = False
+        self.debug = False
         self.rest: list[str] = []
 
     def chosen(self) -> str:
@@ -55,6 +56,8 @@ def _take_leading(words: list[str], found: Globals) -> None:
             found.verbose += 1
         elif words[0] in ("-q", "--quiet"):
             found.quiet = True
+        elif words[0] == "--debug":
+            found.debug = True
         else:
             return
         words.pop(0)
@@ -73,10 +76,19 @@ def _take_machine(words: list[str], found: Globals) -> bool:
     return False
 
 
+def show_commands() -> None:
+    """Print every command that is run on this computer, as it can be pasted."""
+    from hostvm import process
+
+    process.show_commands(lambda line: print(f"+ {line}", file=sys.stderr, flush=True))  # noqa: T201
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command line and return its exit status."""
     found = split_globals(sys.argv[1:] if argv is None else argv)
     try:
+        if found.debug:
+            show_commands()
         if found.rest and found.rest[0] in FORWARDED:
             from cli.engine_words import run_engine_word
 

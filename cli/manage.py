@@ -65,6 +65,10 @@ def manage(found: Globals) -> int:
     options.quiet = getattr(options, "quiet", False) or found.quiet
     options.verbose = max(getattr(options, "verbose", 0) or 0, found.verbose)
     found.verbose = options.verbose
+    if getattr(options, "debug", False) and not found.debug:
+        from cli.main import show_commands
+
+        show_commands()
     module, _, function = options.run.partition(":")
     status: int = getattr(import_module(f"cli.commands.{module}"), function)(options)
     return status
@@ -113,6 +117,7 @@ def _verb(verbs: Verbs, name: str, run: str, text: str, *examples: str, named: b
     verb.add_argument("--json", action="store_true", help="print facts as JSON")
     verb.add_argument("-q", "--quiet", action="store_true", help="no progress")
     verb.add_argument("-v", "--verbose", action="count", help="more detail on failures")
+    verb.add_argument("--debug", action="store_true", help="print every command that is run on this computer")
     return verb
 
 

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from hostvm.errors import HostvmError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 _LAST_OUTPUT_SECONDS = 5.0
 _OUTPUT_SHOWN = 4000
@@ -63,6 +63,14 @@ class ProcessId:
 
     pid: int
     started: float
+
+
+_hearers: list[Callable[[str], None]] = []
+
+
+def show_commands(tell: Callable[[str], None]) -> None:
+    """From here on tell every command before it is started, as it can be pasted into a shell."""
+    _hearers.append(tell)
 
 
 def join(argv: Sequence[str]) -> str:
@@ -131,6 +139,7 @@ def run_attached(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = 
     :raises HostvmError: it is missing.
     """
     words = tuple(str(word) for word in argv)
+    _show(words, env)
     try:
         child = subprocess.Popen(words, env={**os.environ, **(env or {})})
     except OSError as error:
@@ -291,6 +300,12 @@ def kill(process: ProcessId, *, timeout: float = 5.0) -> bool:
     return wait_gone(process, timeout)
 
 
+def _show(words: Sequence[str], env: Mapping[str, str] | None, cwd: Path | None = None) -> None:
+    line = join([*(["env", *(f"{name}={value}" for name, value in env.items())] if env else []), *words])
+    for tell in _hearers:
+        tell(f"cd {shlex.quote(str(cwd))} && {line}" if cwd else line)
+
+
 def _open_private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
@@ -302,6 +317,7 @@ def _popen(words: tuple[str, ...], *, env: Mapping[str, str] | None = None, **op
     else:
         # A session of its own: the terminal's Ctrl-C reaches us alone, and a kill reaches all it started.
         options["start_new_session"] = True
+    _show(words, env, options.get("cwd"))
     with _signals_held() as arrived:
         try:
             child = subprocess.Popen(words, env=scrubbed_env(env), **options)

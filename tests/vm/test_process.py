@@ -102,3 +102,15 @@ def test_it_inherits_descriptors_it_is_given(tmp_path):
     assert os.read(reading, 100) == b"through"
     os.close(reading)
     assert process.wait_gone(started, 10)
+
+
+def test_a_command_that_is_shown_can_be_pasted(tmp_path, monkeypatch):
+    monkeypatch.setattr(process, "_hearers", [])
+    shown = []
+    process.show_commands(shown.append)
+    folder = tmp_path / "a b"
+    folder.mkdir()
+    words = ["sh", "-c", 'printf "%s|" "$PWD" "$KIND" "$@"', "sh", "it's", "$HOME"]
+    first = process.run(words, env={"KIND": "one two"}, cwd=folder)
+    assert len(shown) == 1
+    assert process.run(["sh", "-c", shown[0]], check=False).stdout == first.stdout

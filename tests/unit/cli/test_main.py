@@ -31,8 +31,8 @@ def test_the_environment_names_a_machine(monkeypatch):
 
 
 def test_leading_switches():
-    found = split_globals(["-v", "-q", "--json", "ls"])
-    assert (found.verbose, found.quiet, found.json, found.rest) == (1, True, True, ["ls"])
+    found = split_globals(["-v", "-q", "--json", "--debug", "ls"])
+    assert (found.verbose, found.quiet, found.json, found.debug, found.rest) == (1, True, True, True, ["ls"])
 
 
 def test_words_behind_two_hyphens_are_exact():
