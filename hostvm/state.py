@@ -59,6 +59,12 @@ def load_state(paths: MachinePaths) -> MachineState:
             f"{path} has version {version}; this one knows up to {VERSION}",
             "upgrade with: pip install --upgrade hostvm",
         )
+    if data.get("machine", paths.name) != paths.name:
+        raise MachineError(
+            f"machine {paths.name} is damaged",
+            f"{path} is that of machine {data['machine']}; two machines must not have one identity",
+            f"put its own file back, or {rescue}",
+        )
     names = {field.name for field in fields(MachineState)}
     try:
         return MachineState(**{key: value for key, value in data.items() if key in names})
@@ -68,4 +74,5 @@ def load_state(paths: MachinePaths) -> MachineState:
 
 def save_state(paths: MachinePaths, state: MachineState) -> None:
     """Write state.json; the machine's lock must be held."""
-    write_atomic(paths.state, json.dumps(asdict(state), indent=2).encode() + b"\n")
+    facts = {"machine": paths.name, **asdict(state)}
+    write_atomic(paths.state, json.dumps(facts, indent=2).encode() + b"\n")

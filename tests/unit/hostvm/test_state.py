@@ -44,3 +44,15 @@ def test_unknown_keys_of_the_same_version_are_let_be(paths):
     data = json.loads(paths.state.read_text()) | {"note": "kept by hand"}
     paths.state.write_text(json.dumps(data))
     assert load_state(paths) == STATE
+
+
+def test_the_state_of_another_machine_is_refused(paths, tmp_path):
+    save_state(paths, STATE)
+    other = MachinePaths("crate", paths.folder, tmp_path / "run" / "crate")
+    with pytest.raises(MachineError) as caught:
+        load_state(other)
+    assert "is that of machine box" in caught.value.details
+    facts = json.loads(paths.state.read_text())
+    del facts["machine"]  # as it was written before
+    paths.state.write_text(json.dumps(facts))
+    assert load_state(other) == STATE
