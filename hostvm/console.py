@@ -15,6 +15,7 @@ ENGINE_MARK = b"API listen on "
 DATA_MARK = b"mark services"
 # The guest's own, images/files/guest/usr/lib/hostvm/services/dockerd/finish.
 ENGINE_GAVE_UP = b"hostvm-guest: fail engine "
+PANIC_MARK = "Kernel panic - not syncing"
 FAULT_MARK = "hostvm-guest: fail "
 
 
@@ -64,6 +65,16 @@ class EngineTrouble:
             return ""
         lines = self._console.read_bytes().decode(errors="replace").splitlines()
         return "\n".join(line.removeprefix(FAULT_MARK) for line in lines if line.startswith(FAULT_MARK))
+
+
+def panics(console: Path) -> list[str]:
+    """What the guest's kernel said at each of its panics in this boot and those that followed by themselves."""
+    try:
+        lines = console.read_bytes().decode(errors="replace").splitlines()
+    except OSError:
+        return []
+    said = [line.partition(PANIC_MARK)[2] for line in lines if PANIC_MARK in line and "---[ end" not in line]
+    return [words.strip(": ") for words in said]
 
 
 class LastPlace:

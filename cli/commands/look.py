@@ -52,7 +52,7 @@ def status(options: argparse.Namespace) -> int:
     """One machine, now. The exit status is 0 when it runs and 1 otherwise, for scripts."""
     seen = look_closely(observe(existing_paths(options)))
     if options.json:
-        print_json({**seen.facts(), "waiting": list(seen.waiting)})
+        print_json({**seen.facts(), "waiting": list(seen.waiting), "panics": list(seen.panics)})
     else:
         for key, value in seen.lines():
             sys.stdout.write(f"{key + ':':<10} {value}\n")

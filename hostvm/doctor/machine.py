@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from hostvm.agent.client import run_in_guest
+from hostvm.console import panics
 from hostvm.disks import check_disk
 from hostvm.doctor.finding import FAIL, OK, WARN, Finding, looked_at
 from hostvm.guest_images import stored_image
@@ -108,8 +109,19 @@ def _running(paths: MachinePaths, seen: Observation) -> Iterator[Finding]:
         yield Finding(paths.name, "agent", WARN, found, f"hostvm logs --console {paths.name}")
     else:
         yield Finding(paths.name, "agent", OK, f"process {seen.agent.get('pid')}, ready")
+    if said := panics(paths.console):
+        found = f"panicked {len(said)} time(s) since the last start, last: {said[-1]}"
+        yield Finding(paths.name, "kernel", WARN, found, f"hostvm logs --console -n 200 {paths.name}")
+    if closed := _closed_ports(seen):
+        yield Finding(paths.name, "ports", WARN, "\n".join(closed), f"hostvm port ls {paths.name}")
     yield from looked_at(paths.name, "guest", lambda: _guest(paths))
     yield from looked_at(paths.name, "engine", lambda: _engine(paths))
+
+
+def _closed_ports(seen: Observation) -> list[str]:
+    services = seen.agent.get("services", {}).values()
+    failed = [row for service in services for row in service.get("failed", [])]
+    return [f"{row['host']} of {row['container']} cannot be opened: {row['why']}" for row in failed]
 
 
 def _guest(paths: MachinePaths) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hostvm.agent.client import agent_status, docker_host
 from hostvm.agent.spawn import sleeper_status
+from hostvm.console import panics
 from hostvm.drivers.base import DomainState
 from hostvm.errors import ForwardError, HostvmError
 from hostvm.machines.change import keys_in_words, pending
@@ -30,6 +31,7 @@ class Observation:
     :param agent: the agent's own facts; empty when none answers.
     :param sleeper: facts of what listens for docker clients while the machine sleeps; empty when nothing does.
     :param hardware: what a running machine really has; known after `look_closely`, as is
+    :param panics: what its kernel said when it panicked, of the boots since its last start.
     :param waiting: keys of machine.yaml whose values count from the next start.
     """
 
@@ -42,6 +44,7 @@ class Observation:
     faults: list[str] = field(default_factory=list)
     hardware: Hardware | None = None
     waiting: tuple[str, ...] = ()
+    panics: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -109,6 +112,9 @@ class Observation:
             ]
         if self.sleeper:
             rows.append(("listening", f"{self.sleeper['listens']}: the first client wakes the machine"))
+        if self.panics:
+            told = f"panicked {len(self.panics)} times, last: " if len(self.panics) > 1 else "panicked: "
+            rows.append(("kernel", f"{told}{self.panics[-1]}; it booted anew. See: hostvm logs --console {self.name}"))
         if self.waiting:
             rows.append(("waiting", f"{keys_in_words(self.waiting)}, for: hostvm restart {self.name}"))
         if url := self.agent.get("services", {}).get("names", {}).get("url"):
@@ -170,6 +176,7 @@ def look_closely(seen: Observation) -> Observation:
     if seen.spec is None or seen.state is None or seen.status in ("stopped", "broken"):
         return seen
     try:
+        seen.panics = tuple(panics(seen.paths.console))
         seen.waiting = pending(seen.paths, seen.spec)
         seen.hardware = machine_driver(seen.paths, seen.state, seen.spec).hardware()
     except HostvmError as fault:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hostvm.drivers.base import DomainState
 from hostvm.drivers.registry import open_driver
+from hostvm.errors import MachineError
 
 if TYPE_CHECKING:
     from hostvm.drivers.base import Driver
@@ -13,7 +17,27 @@ if TYPE_CHECKING:
     from hostvm.state import MachineState
 
 
+def is_others(paths: MachinePaths) -> bool:
+    """Whether the run folder is that of a machine of the same name in another HOSTVM_HOME (a copy, a backup)."""
+    try:
+        disk = Path(json.loads(paths.domain.read_text(encoding="utf-8"))["data_disk"])
+        # One whose home was moved meanwhile is still its own.
+        return disk.exists() and not (paths.data_disk.exists() and disk.samefile(paths.data_disk))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def machine_driver(paths: MachinePaths, state: MachineState, spec: MachineSpec | None) -> Driver:
-    """The driver that made the machine, whatever `auto` would choose today."""
+    """The driver that made the machine, whatever `auto` would choose today.
+
+    :raises MachineError: what runs under its name is a machine of another HOSTVM_HOME.
+    """
     uri = spec.libvirt_uri if spec else ""
-    return open_driver(state.driver, name=paths.name, uuid=state.uuid, run_dir=paths.run_dir, uri=uri)
+    driver = open_driver(state.driver, name=paths.name, uuid=state.uuid, run_dir=paths.run_dir, uri=uri)
+    if is_others(paths) and driver.state() is not DomainState.OFF:
+        raise MachineError(
+            f"another machine called {paths.name} runs in {paths.run_dir}",
+            f"its files are not in {paths.folder}, but in another HOSTVM_HOME",
+            "give this one a run folder of its own: export HOSTVM_RUN=/tmp/hostvm-other",
+        )
+    return driver

@@ -11,7 +11,7 @@ from hostvm.agent.spawn import end_sleeper
 from hostvm.drivers.base import DomainState
 from hostvm.errors import HostvmError, MachineError
 from hostvm.machines.halt import stop_machine
-from hostvm.machines.open import machine_driver
+from hostvm.machines.open import is_others, machine_driver
 from hostvm.state import load_state
 
 if TYPE_CHECKING:
@@ -22,15 +22,17 @@ if TYPE_CHECKING:
 def remove_machine(paths: MachinePaths, progress: Progress, *, force: bool = False) -> None:
     """Delete its folder and run-time files; the machine's lock must be held.
 
-    The folder is renamed first, so that a killed `rm` leaves no half a machine.
+    The folder is renamed first, so that a killed `rm` leaves no half a machine. What runs under its name from another
+    HOSTVM_HOME is left alone.
 
     :raises MachineError: it runs, or is damaged, and `force` was not given.
     """
-    if force:
+    others = is_others(paths)
+    if force and not others:
         with suppress(MachineError):  # a damaged state names no driver to stop
             stop_machine(paths, progress, force=True)
         end_agent(paths.run_dir)
-    elif _is_running(paths):
+    elif not others and _is_running(paths):
         raise MachineError(
             f"machine {paths.name} is running",
             "deleting it would end its containers",
@@ -41,7 +43,8 @@ def remove_machine(paths: MachinePaths, progress: Progress, *, force: bool = Fal
     shutil.rmtree(doomed, ignore_errors=True)
     paths.folder.rename(doomed)
     shutil.rmtree(doomed)
-    shutil.rmtree(paths.run_dir, ignore_errors=True)
+    if not others:
+        shutil.rmtree(paths.run_dir, ignore_errors=True)
 
 
 def _is_running(paths: MachinePaths) -> bool:

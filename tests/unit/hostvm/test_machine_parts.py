@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from hostvm.console import SSH_MARK, ConsoleMark, EngineTrouble
+from hostvm.console import SSH_MARK, ConsoleMark, EngineTrouble, panics
 from hostvm.guest_images import kernel_cmdline
 from hostvm.machines.identity import mac_of, new_uuid
+from hostvm.machines.open import is_others
 from hostvm.machines.seed import boot_initramfs, seed_entries
 from hostvm.paths import MachinePaths
 
@@ -93,3 +96,43 @@ def test_an_engine_that_came_up_after_all_is_in_no_trouble(tmp_path):
     assert not trouble()
     console.write_bytes(b"hostvm-guest: fail engine x\n")  # a new boot
     assert trouble()
+
+
+def test_panics_of_a_kernel_are_told_once_each(tmp_path):
+    console = tmp_path / "console.log"
+    assert panics(console) == []
+    console.write_text(
+        "[    9.1] Kernel panic - not syncing: sysrq triggered crash\r\n"
+        "[    9.2] ---[ end Kernel panic - not syncing: sysrq triggered crash ]---\r\n"
+        "[    3.1] Kernel panic - not syncing: Fatal exception in interrupt\r\n"
+    )
+    assert panics(console) == ["sysrq triggered crash", "Fatal exception in interrupt"]
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """A machine, and its copy in another HOSTVM_HOME, with one run folder."""
+    run_dir = tmp_path / "run" / "ci"
+    both = [MachinePaths("ci", tmp_path / home / "ci", run_dir) for home in ("one", "two")]
+    for paths in both:
+        paths.folder.mkdir(parents=True)
+        paths.data_disk.write_bytes(b"")
+    run_dir.mkdir(parents=True)
+    return both
+
+
+def test_a_run_folder_is_that_of_the_machine_whose_disk_it_names(pair):
+    own, copy = pair
+    assert not is_others(own), "nothing ran yet"
+    own.domain.write_text(json.dumps({"data_disk": str(own.data_disk)}))
+    assert (is_others(own), is_others(copy)) == (False, True)
+    moved = MachinePaths("ci", own.folder.parent / "link", own.run_dir)
+    moved.folder.symlink_to(own.folder)
+    assert not is_others(moved), "the same file by another way"
+    copy.data_disk.unlink()
+    assert is_others(copy)
+    copy.data_disk.write_bytes(b"")
+    own.data_disk.rename(own.folder / "away")
+    assert not is_others(copy), "its home was moved here"
+    own.domain.write_text("{")
+    assert not is_others(copy)
