@@ -17,12 +17,12 @@ from hostvm.sizes import human_size
 from hostvm.state import load_state
 from images.base import build_base, find_base
 from images.build import build_image
-from images.errors import MirrorError
+from images.errors import HashError, MirrorError
 from images.own_recipe import load_own_recipe, with_packages
 from images.prune import find_unneeded, remove_unneeded
 from images.recipe import find_recipe, recipe_names
 from images.sbom import make_sbom
-from images.store import inspect_image, list_damaged, list_images, remove_image
+from images.store import inspect_image, list_damaged, list_images, remove_image, verify_image
 from runtime.docker.api import EngineApi
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def rm(options: argparse.Namespace) -> int:
     """Delete an image that no machine needs."""
     image = inspect_image(cache(), options.reference)
     users = _users(image)
-    if users:
+    if users and _is_sound(image):
         raise MachineError(
             f"image {image.digest[:12]} is in use",
             f"machines that boot it: {', '.join(users)}",
@@ -154,7 +154,17 @@ def rm(options: argparse.Namespace) -> int:
         )
     remove_image(cache(), image.digest)
     say(options, f"image {image.digest[:12]} is deleted")
+    if users:
+        say(options, f"it was damaged; {', '.join(users)} need it or another one: hostvm upgrade {users[0]}")
     return 0
+
+
+def _is_sound(image: Image) -> bool:
+    try:
+        verify_image(image)
+    except (HashError, OSError):
+        return False
+    return True
 
 
 def base(options: argparse.Namespace) -> int:

@@ -63,7 +63,8 @@ def upgrade_machine(
 
     A machine that runs, or is suspended, is stopped in order and runs afterwards; one that is off is started for the
     trial and stopped again. The data disk stays as it is. When the start fails, or a container that restarts by itself
-    does not come back, the former image is put back, and started if the machine ran.
+    does not come back, the former image is put back, and started if the machine ran; if it is gone or damaged, the new
+    one stays.
 
     :param word: what machine.yaml is to say as `image:`; "" leaves it.
     :raises MachineError: the new image did not prove itself; the details say whether the former one runs again.
@@ -76,16 +77,21 @@ def upgrade_machine(
         return None
     _check_fits(paths, state, image)
     check_startable(paths, spec, engine)
+    way_back = _has_way_back(state)
+    if not way_back:
+        progress.note(f"image {_short(state.image)} is gone or damaged, so there is no way back to it")
     was_on = machine_driver(paths, state, spec).state() is not DomainState.OFF or paths.suspended.exists()
     if was_on:
         if agent_is_ready(paths.run_dir):
             residents.note()
         stop_machine(paths, progress)
     # Both are written down before anything boots: whoever prunes images meanwhile leaves them alone.
-    save_state(paths, replace(state, image=digest, former_image=state.image))
+    save_state(paths, replace(state, image=digest, former_image=state.image if way_back else ""))
     try:
         seconds = _prove(paths, progress, engine, residents)
     except HostvmError as fault:
+        if not way_back:
+            raise
         raise _roll_back(paths, state, fault, progress, engine, was_on=was_on) from fault
     except BaseException:
         stop_machine(paths, progress, force=True)
@@ -106,7 +112,15 @@ def _check_fits(paths: MachinePaths, state: MachineState, image: Image) -> None:
             "see the images: hostvm image ls",
         )
     verify_image(image)
-    stored_image(state.image)  # or there would be no way back
+
+
+def _has_way_back(state: MachineState) -> bool:
+    """Whether the former image is there, and whole: a damaged one is no way back."""
+    try:
+        verify_image(stored_image(state.image))
+    except (HostvmError, OSError):
+        return False
+    return True
 
 
 def _prove(paths: MachinePaths, progress: Progress, engine: BootEngine, residents: Residents) -> float:

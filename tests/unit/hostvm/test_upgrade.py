@@ -124,3 +124,15 @@ def test_an_image_of_another_architecture_is_refused_before_anything_stops(world
     with pytest.raises(MachineError, match="is none for machine ci"):
         world.run(arch="arm64")
     assert world.done == []
+
+
+def test_a_machine_whose_image_is_gone_gets_the_new_one_for_good(world, monkeypatch):
+    def gone(_):
+        raise MachineError("no image")
+
+    monkeypatch.setattr(upgrade, "stored_image", gone)
+    world.faults[NEW] = MachineError("no engine")
+    with pytest.raises(MachineError, match="no engine"):
+        world.run()
+    state = load_state(world.paths)
+    assert (state.image, state.former_image) == (NEW, "")
