@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from images.progress import Progress
 
 _PAUSE = 0.01
+_PAUSE_ABSENT = 0.1
 _LOG_LINES = 15
 
 
@@ -217,15 +218,19 @@ def end_agent(run_dir: Path, timeout: float = 10.0) -> None:
     """
     import time
 
-    deadline = time.monotonic() + timeout
-    try:
-        request(run_dir, "shutdown", timeout=timeout)
-    except AgentAbsent:
-        pass
-    except HostvmError:
-        pass  # it went away while it answered, or hangs: looked after below
-    from hostvm.agent.spawn import end_process
+    from hostvm.agent.spawn import end_process, is_gone
 
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            request(run_dir, "shutdown", timeout=timeout)
+        except AgentAbsent:
+            # One that was started a moment ago does not listen yet.
+            if time.monotonic() < deadline and not is_gone(run_dir, _PAUSE_ABSENT):
+                continue
+        except HostvmError:
+            pass  # it went away while it answered, or hangs: looked after below
+        break
     end_process(run_dir, max(0.1, deadline - time.monotonic()))
 
 

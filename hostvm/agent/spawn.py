@@ -49,6 +49,12 @@ def may_appear(run_dir: Path) -> bool:
     return identity is None or process.is_alive(ProcessId(*identity))
 
 
+def is_gone(run_dir: Path, timeout: float) -> bool:
+    """Whether the agent's process ends within `timeout` seconds, or none is known."""
+    identity = settings.spawned(run_dir)
+    return identity is None or process.wait_gone(ProcessId(*identity), timeout)
+
+
 def end_process(run_dir: Path, timeout: float) -> None:
     """Wait up to `timeout` seconds for the agent's process to end, then kill it. Idempotent.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from hostvm.agent.client import agent_is_ready, end_agent, run_in_guest, wait_ready
 from hostvm.agent.config import guest_env, provisions
 from hostvm.agent.spawn import spawn_agent, take_back
-from hostvm.disks import grow_disk, growth
+from hostvm.disks import check_disk, grow_disk, growth
 from hostvm.drivers.base import DomainState
 from hostvm.drivers.consoles import rotate_console
 from hostvm.errors import DriverError, HostvmError, MachineError, PortTaken
@@ -159,6 +159,10 @@ def _power_on(
         except PortTaken:
             end_agent(paths.run_dir)
             continue
+        except DriverError:
+            for disk in (domain.data_disk, *(one.path for one in domain.disks)):
+                check_disk(disk)  # if that is why, it has the better words
+            raise
         note_booted(paths, spec)
         return state
     raise DriverError(
