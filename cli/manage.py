@@ -94,6 +94,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_machine_verbs(verbs)
     _add_looking_verbs(verbs)
     _add_doctor(verbs)
+    _add_space_verbs(verbs)
     _add_port_verbs(verbs)
     _add_image_verbs(verbs)
     _add_client_verbs(verbs)
@@ -280,6 +281,32 @@ def _add_doctor(verbs: Verbs) -> None:
     doctor.add_argument(
         "--bundle", metavar="FILE", help="write findings, settings and logs into one .tar.gz, secrets masked"
     )
+
+
+def _add_space_verbs(verbs: Verbs) -> None:
+    _verb(
+        verbs,
+        "df",
+        "space:df",
+        "disk use: in the guest, by the engine's things, and on this computer",
+        "hostvm df",
+        "hostvm df ci --json",
+    )
+    prune = _verb(
+        verbs,
+        "prune",
+        "space:prune",
+        "shrink the disk's file by what was deleted in the guest; delete unused things first, where asked for",
+        "hostvm prune                    # deletes nothing",
+        "hostvm prune --images --build-cache",
+        "hostvm prune --all --volumes ci",
+    )
+    prune.add_argument("--containers", action="store_true", help="delete stopped containers")
+    prune.add_argument("--images", action="store_true", help="delete images that no container uses")
+    prune.add_argument("--build-cache", action="store_true", help="delete the build cache")
+    prune.add_argument("--volumes", action="store_true", help="delete volumes that no container uses, with their data")
+    prune.add_argument("-a", "--all", action="store_true", help="all of these but volumes, and unused networks")
+    prune.add_argument("-f", "--force", action="store_true", help="do not ask on a terminal")
 
 
 def _add_port_verbs(verbs: Verbs) -> None:

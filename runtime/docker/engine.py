@@ -12,6 +12,7 @@ from runtime.docker.client_config import set_client_proxies
 from runtime.docker.daemon import daemon_settings, image_settings
 from runtime.docker.names import EngineRouter
 from runtime.docker.ports import PortService
+from runtime.docker.tidy import TidyService
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -52,8 +53,8 @@ class DockerEngine:
         return EngineRouter(self.socket, machine)
 
     def services(self, spec: MachineSpec) -> tuple[Service, ...]:
-        """Published ports."""
-        return (PortService(self.socket, spec.ports.expose),)
+        """Published ports; giving back room and memory."""
+        return (PortService(self.socket, spec.ports.expose), TidyService(self.socket))
 
     def watchers(self, tell: Callable[[set[str]], None]) -> tuple[Service, ...]:
         """See `Engine.watchers`."""

@@ -138,6 +138,52 @@ def test_other_ways_to_sleep(drowsy, sleepy, action, word):
     assert (drowsy.boot_id() == boot) == (action == "pause")
 
 
+# What the guest has deleted is the computer's again.
+
+LARGE = 130_000_000
+# Not zeros, which the disk does not keep anyway. In memory first, so that the disk sees it once.
+LOAD = "cd /dev/shm; yes hostvm | head -c $1 > large; tar -c large | docker import - large:1; rm large; sync"
+
+
+def disk(machine) -> int:
+    return (folders_of(machine.name)[0] / "data.qcow2").stat().st_blocks * 512
+
+
+def used(machine):
+    return json.loads(machine.hostvm("df", "--json"))
+
+
+def test_the_room_of_a_removed_image_comes_back_by_itself(drowsy):
+    before = disk(drowsy)
+    drowsy.shell("sh", "-c", LOAD, "load", str(LARGE))
+    there = used(drowsy)
+    assert disk(drowsy) - before > LARGE * 0.9
+    assert there["host"]["disk"] == disk(drowsy)
+    assert there["engine"]["images"]["size"] > LARGE
+    assert there["engine"]["images"]["count"] == 2
+    assert there["guest"]["size"] > there["guest"]["used"] > LARGE
+    drowsy.docker("rmi", "large:1")
+    eventually(lambda: disk(drowsy) - before < LARGE * 0.1, "its room is free here", 60)
+
+
+def test_prune_deletes_only_what_it_is_told_to(drowsy):
+    drowsy.docker("run", "--name", "ended", "busybox", "dd", "if=/dev/urandom", "of=/x", "bs=1M", "count=8")
+    drowsy.docker("volume", "create", "kept")
+    told = json.loads(drowsy.hostvm("prune", "--json"))
+    assert told["deleted"] == {}
+    assert told["disk_after"] == disk(drowsy)
+    assert drowsy.state("ended") == "exited"
+    told = json.loads(drowsy.hostvm("prune", "--containers", "--json"))
+    assert told["deleted"]["containers"] >= 8 << 20
+    assert told["freed"] >= 4 << 20
+    assert "ended" not in drowsy.docker("ps", "-a")
+    told = json.loads(drowsy.hostvm("prune", "--all", "--json"))
+    assert "busybox" not in drowsy.docker("images"), "no container uses it"
+    assert drowsy.docker("volume", "ls", "-q") == "kept", "volumes are not in --all"
+    drowsy.docker("volume", "rm", "kept")
+    drowsy.hostvm("image", "base", "busybox:latest")
+
+
 def test_a_sleeper_that_is_killed_costs_nobody_anything_but_the_next_command(drowsy):
     drowsy.hostvm("suspend")
     os.kill(sleeper_status(folders_of(drowsy.name)[1])["pid"], signal.SIGKILL)

@@ -1,0 +1,63 @@
+"""Room on this computer: what a machine's files take, and giving back what its guest deleted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hostvm.agent.client import run_in_guest
+from hostvm.errors import MachineError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from hostvm.paths import MachinePaths
+
+TRIM = ("sh", "-c", "sync; exec /usr/sbin/fstrim /var")
+"""In the guest: the blocks of deleted files become holes of the disk's file. Deletions count once they are on disk."""
+
+_TRIM_SECONDS = 600.0
+_DF = ("df", "-B1", "--output=size,used,avail", "/var")
+
+
+def trim_machine(paths: MachinePaths) -> int:
+    """Trim a running machine's data disk; gives the bytes by which its file on this computer shrank.
+
+    :raises HostvmError: the guest cannot be asked, or refuses.
+    """
+    before = allocated(paths.data_disk)
+    done = run_in_guest(paths.run_dir, TRIM, timeout=_TRIM_SECONDS)
+    if done.status != 0:
+        raise MachineError(
+            f"the disk of machine {paths.name} could not be trimmed",
+            done.stderr.decode(errors="replace").strip() or None,
+            f"hostvm logs --console {paths.name}",
+        )
+    return max(0, before - allocated(paths.data_disk))
+
+
+def guest_disk(paths: MachinePaths) -> dict[str, int]:
+    """Size, used and free bytes of a running machine's data disk, as its guest sees them.
+
+    :raises HostvmError: the guest cannot be asked.
+    """
+    done = run_in_guest(paths.run_dir, _DF)
+    numbers = done.stdout.decode(errors="replace").split()[-3:]
+    if done.status != 0 or not all(number.isdecimal() for number in numbers):
+        why = done.stderr.decode(errors="replace").strip()
+        raise MachineError(f"the guest of machine {paths.name} tells no sizes", why, f"hostvm shell {paths.name}")
+    size, used, free = map(int, numbers)
+    return {"size": size, "used": used, "free": free}
+
+
+def host_bytes(paths: MachinePaths) -> dict[str, Any]:
+    """What a machine's files take on this computer, in bytes."""
+    return {"disk": allocated(paths.data_disk), "saved_memory": allocated(paths.suspended_ram)}
+
+
+def allocated(path: Path) -> int:
+    """Bytes that a file takes on its disk, holes not counted; 0 for one that is missing."""
+    try:
+        found = path.stat()
+    except OSError:
+        return 0
+    return getattr(found, "st_blocks", 0) * 512 or found.st_size

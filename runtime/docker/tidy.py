@@ -1,0 +1,138 @@
+"""Gives back to the computer what the guest needs no more: disk room of what was deleted, memory of what has ended."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from hostvm.errors import HostvmError
+from hostvm.machines.trim import TRIM
+from runtime.docker.api import EngineApi
+
+if TYPE_CHECKING:
+    from hostvm.agent.service import Host
+    from hostvm.guest import Guest, Stream
+
+_EVENTS = {
+    "type": ["image", "container", "volume", "builder"],
+    "event": ["delete", "die", "destroy", "prune"],
+}
+FIRST = 60.0
+"""Seconds from a connection to the first trim: of what was deleted before, and for the later ones to be quick."""
+
+WEEK = 7 * 24 * 3600.0
+"""Seconds between two trims where nothing is heard of: files that are deleted in containers and volumes."""
+
+QUIET = 10.0
+"""Seconds without another such event before something is done: `docker system prune` tells of each thing it deletes."""
+
+_TICK = 2.0
+_SECONDS = 120.0
+
+# A container's cached files are its parent group's when it has ended; those of the guest's own programs are spared.
+_RECLAIM = """\
+group=/sys/fs/cgroup/docker
+[ -w $group/memory.reclaim ] || exit 0
+read -r size < $group/memory.current
+[ "$size" -lt 4194304 ] || echo "$size" 2> /dev/null > $group/memory.reclaim || true
+"""
+
+
+class Plan:
+    """When to do what. Times are of `time.monotonic`."""
+
+    def __init__(self, now: float) -> None:
+        self.trim = now + FIRST
+        self.reclaim = float("inf")
+
+    def hear(self, action: str, now: float) -> None:
+        """An event of the engine."""
+        if action == "die":
+            self.reclaim = now + QUIET
+        else:
+            self.trim = now + QUIET
+
+    def trimmed(self, now: float) -> None:
+        """It was done, or tried."""
+        self.trim = now + WEEK
+
+    def reclaimed(self) -> None:
+        """As `trimmed`."""
+        self.reclaim = float("inf")
+
+
+class TidyService:
+    """Implements `hostvm.agent.service.Service`."""
+
+    name = "tidy"
+    early = False
+
+    def __init__(self, socket: str) -> None:
+        self._socket = socket
+        self._stopped = threading.Event()
+        self._events: Stream | None = None
+        self._done: dict[str, str] = {}
+
+    def start(self, guest: Guest, host: Host) -> None:
+        """See `Service.start`."""
+        self._stopped, plan = threading.Event(), Plan(time.monotonic())
+        for job in (self._listen, self._work):
+            threading.Thread(target=job, args=(guest, host, plan, self._stopped), name="tidy", daemon=True).start()
+
+    def stop(self) -> None:
+        """See `Service.stop`."""
+        self._stopped.set()
+        if self._events is not None:
+            self._events.close()
+
+    def describe(self) -> dict[str, Any]:
+        """When each was done last, UTC."""
+        return dict(self._done)
+
+    def _listen(self, guest: Guest, host: Host, plan: Plan, stopped: threading.Event) -> None:
+        def connect() -> Stream:
+            self._events = guest.open_socket(self._socket)
+            return self._events
+
+        while not stopped.is_set():
+            try:
+                with EngineApi(connect, "").open("GET", "/events", query={"filters": json.dumps(_EVENTS)}) as events:
+                    while line := events.readline():
+                        plan.hear(str(json.loads(line).get("Action")), time.monotonic())
+            except (OSError, HostvmError, ValueError, http.client.HTTPException) as fault:
+                if not stopped.is_set():
+                    host.log(f"tidy: {fault}".replace("\n", ": "))
+            stopped.wait(_TICK)
+
+    def _work(self, guest: Guest, host: Host, plan: Plan, stopped: threading.Event) -> None:
+        while not stopped.wait(_TICK):
+            if plan.trim <= time.monotonic():
+                self._do("trim", guest, host, TRIM)
+                plan.trimmed(time.monotonic())
+            if plan.reclaim <= time.monotonic():
+                if not self._any_runs(guest):
+                    self._do("reclaim", guest, host, ("sh", "-c", _RECLAIM))
+                plan.reclaimed()
+
+    def _any_runs(self, guest: Guest) -> bool:
+        """While one runs its cached files are of use; what has ended is given back when the last has."""
+        try:
+            found = EngineApi(lambda: guest.open_socket(self._socket), "").call("GET", "/containers/json")
+        except (OSError, HostvmError, ValueError, http.client.HTTPException):
+            return True
+        return bool(found)
+
+    def _do(self, what: str, guest: Guest, host: Host, argv: tuple[str, ...]) -> None:
+        try:
+            done = guest.run(argv, timeout=_SECONDS)
+        except HostvmError as fault:
+            if not self._stopped.is_set():
+                host.log(f"tidy: {what}: {fault}".replace("\n", ": "))
+            return
+        if done.status != 0:
+            host.log(f"tidy: {what}: {done.stderr.decode(errors='replace').strip()}")
+        else:
+            self._done[what] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -1,0 +1,72 @@
+"""When room and memory are given back, and how the engine's use is counted."""
+
+from __future__ import annotations
+
+from runtime.docker.tidy import FIRST, QUIET, WEEK, Plan
+from runtime.docker.usage import PRUNABLE, Use, prune_engine, read_use
+
+
+def test_a_trim_comes_some_time_after_the_last_deletion():
+    plan = Plan(1000)
+    assert plan.trim == 1000 + FIRST
+    plan.hear("delete", 1005)
+    plan.hear("destroy", 1008)
+    assert plan.trim == 1008 + QUIET
+    plan.trimmed(1020)
+    assert plan.trim == 1020 + WEEK
+    assert plan.reclaim > 1e9
+
+
+def test_memory_is_asked_for_after_a_container_ended_and_once():
+    plan = Plan(0)
+    plan.hear("die", 5)
+    assert (plan.reclaim, plan.trim) == (5 + QUIET, FIRST)
+    plan.reclaimed()
+    assert plan.reclaim > 1e9
+
+
+def test_the_engines_use():
+    told = {
+        "LayersSize": 900,
+        "Images": [
+            {"Containers": 1, "Size": 500, "SharedSize": 100},
+            {"Containers": 0, "Size": 500, "SharedSize": 100},
+            {"Containers": 0, "Size": 3},
+        ],
+        "Containers": [{"State": "running", "SizeRw": 7}, {"State": "exited", "SizeRw": 5}, {"State": "created"}],
+        "Volumes": [{"UsageData": {"Size": 40, "RefCount": 1}}, {"UsageData": {"Size": 2, "RefCount": 0}}],
+        "BuildCache": [{"Size": 30, "InUse": True}, {"Size": 4, "InUse": False}, {"Size": 99, "Shared": True}],
+    }
+    assert read_use(told) == {
+        "images": Use(3, 1, 900, 500),
+        "containers": Use(3, 1, 12, 5),
+        "volumes": Use(2, 1, 42, 2),
+        "build_cache": Use(3, 1, 34, 4),
+    }
+
+
+def test_an_engine_that_has_nothing_says_null():
+    nothing = Use(0, 0, 0, 0)
+    told = {"LayersSize": 0, "Images": None, "Containers": None, "Volumes": None, "BuildCache": None}
+    assert set(read_use(told).values()) == {nothing}
+
+
+class Api:
+    def __init__(self):
+        self.asked = []
+
+    def call(self, method, path, *, query=None, body=None):
+        self.asked.append((method, path, query))
+        return {"SpaceReclaimed": 5} if path != "/networks/prune" else None
+
+
+def test_only_what_was_asked_for_is_pruned_and_containers_first():
+    api = Api()
+    assert prune_engine(api, set()) == {}
+    assert api.asked == []
+    assert prune_engine(api, {"images", "containers"}) == {"containers": 5, "images": 5}
+    assert api.asked == [
+        ("POST", "/containers/prune", {}),
+        ("POST", "/images/prune", {"filters": '{"dangling": ["false"]}'}),
+    ]
+    assert set(prune_engine(api, set(PRUNABLE))) == set(PRUNABLE)
