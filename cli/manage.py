@@ -158,6 +158,17 @@ def _add_machine_verbs(verbs: Verbs) -> None:
         verbs, "create", "life:create", "make a machine without starting it", "hostvm create ci --memory 2GiB"
     )
     _add_settings(create)
+    clone = _verb(
+        verbs,
+        "clone",
+        "life:clone",
+        "make another machine with the data of one that is stopped or suspended; at once, and without copying",
+        "hostvm clone default try-it",
+        "hostvm clone ci ci-2 && hostvm start ci-2",
+        named=False,
+    )
+    clone.add_argument("source", metavar="SRC", help="the machine; when suspended, its disk is taken, not its memory")
+    clone.add_argument("new", metavar="DST", help="the new one; with ssh keys, host name, engine id, MAC of its own")
     stop = _verb(
         verbs, "stop", "life:stop", "power the machine off; its data stays", "hostvm stop", "hostvm stop --force ci"
     )

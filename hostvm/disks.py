@@ -11,6 +11,7 @@ from pathlib import Path
 
 from hostvm import process
 from hostvm.errors import HostvmError, MachineError
+from hostvm.files import move
 from hostvm.qemu_binary import find_qemu_img
 from hostvm.sizes import format_size, human_size
 
@@ -42,6 +43,57 @@ def create_disk(path: Path, size: int) -> None:
         _qemu_img("create", "-q", "-f", "qcow2", str(fresh), str(size), about=path)
         fresh.chmod(0o600)
         _publish(fresh, path)
+
+
+def create_overlay(path: Path, base: Path, *, replacing: bool = False) -> None:
+    """Make a qcow2 (0600) that holds nothing yet and shows `base` beneath; appears whole or not at all.
+
+    `base` must never be written to again. It is named relative to `path`, so that both may be moved together.
+
+    :param replacing: take the place of a disk of that name, at once.
+    :raises MachineError: there is already a file of that name; `base` is missing; or the host's disk is full.
+    """
+    if path.exists() and not replacing:
+        raise _exists(path)
+    with tempfile.TemporaryDirectory(prefix=".new-disk-", dir=path.parent) as folder:
+        # qemu-img reads a relative name from the new disk's own folder, which is one deeper until it is published.
+        fresh, named = Path(folder, "disk.qcow2"), os.path.relpath(base, path.parent)
+        words = ("-q", "-f", "qcow2", "-F", "qcow2", "-u", "-b", named, str(fresh), str(disk_size(base)))
+        _qemu_img("create", *words, about=path)
+        fresh.chmod(0o600)
+        if replacing:
+            move(fresh, path)
+        else:
+            _publish(fresh, path)
+
+
+def backing_of(path: Path) -> Path | None:
+    """The disk that shows beneath this one, from its header; None for one that stands alone.
+
+    :raises MachineError: it is missing or no qcow2 file.
+    """
+    disk_size(path)
+    with path.open("rb") as file:
+        place, length = struct.unpack(">QI", file.read(20)[8:])
+        if not place:
+            return None
+        file.seek(place)
+        named = os.fsdecode(file.read(length))
+    return Path(os.path.normpath(path.parent / named))
+
+
+def holds_nothing(overlay: Path) -> bool:
+    """Whether an overlay shows just what is beneath: its first table is empty, and it has that disk's size.
+
+    :raises MachineError: it or what is beneath is missing or no qcow2 file.
+    """
+    base = backing_of(overlay)
+    if base is None or disk_size(base) != disk_size(overlay):
+        return False
+    with overlay.open("rb") as file:
+        entries, place = struct.unpack(">IQ", file.read(48)[36:])
+        file.seek(place)
+        return not any(file.read(entries * 8))
 
 
 def grow_disk(path: Path, size: int) -> None:

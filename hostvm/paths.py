@@ -41,6 +41,8 @@ BOOT_INITRAMFS = "boot.initramfs"
 SUSPENDED_JSON = "suspended.json"
 SUSPENDED_RAM = "suspended.ram"
 
+LAYERS = ".layers"
+
 IMAGE_KEYS = "image-keys"
 
 AGENT_SOCK = "agent.sock"
@@ -73,6 +75,11 @@ def home() -> Path:
 def image_keys() -> Path:
     """Keys that guest images are signed with, and those whose images are taken."""
     return home() / IMAGE_KEYS
+
+
+def layers() -> Path:
+    """Disks that machines and snapshots share and nobody writes to; as deep as a machine's own folder."""
+    return home() / "machines" / LAYERS
 
 
 def cache() -> Path:

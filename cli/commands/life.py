@@ -1,4 +1,4 @@
-"""start, create, stop, restart, rm."""
+"""start, create, clone, stop, restart, rm."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shlex
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cli.commands.common import chosen_paths, confirm, existing_paths, print_json, say
+from cli.commands.common import chosen_paths, confirm, existing_paths, print_json, require_machine, say
 from cli.contexts import drop_context, keep_context
 from cli.progress import make_progress
 from hostvm.config.templates import template_settings
@@ -15,10 +15,12 @@ from hostvm.errors import MachineError, SpecError
 from hostvm.guest_images import ensure_image
 from hostvm.locks import machine_lock
 from hostvm.machines.boot import check_startable, start_machine
+from hostvm.machines.clone import clone_machine, require_free
 from hostvm.machines.create import create_machine
 from hostvm.machines.halt import stop_machine
 from hostvm.machines.observe import observe
 from hostvm.machines.remove import remove_machine
+from hostvm.paths import MachinePaths
 from hostvm.shares.model import option_mounts
 from hostvm.sizes import human_size
 from hostvm.spec import SETTINGS, default_spec, load_spec, parse_settings
@@ -27,7 +29,6 @@ from runtime.engine import find_engine
 if TYPE_CHECKING:
     import argparse
 
-    from hostvm.paths import MachinePaths
     from hostvm.spec import MachineSpec, Setting
     from images.progress import Progress
     from runtime.engine import Engine
@@ -122,6 +123,19 @@ def _spelled(setting: Setting, spec: MachineSpec) -> str:
 
 def _engine(paths: MachinePaths) -> Engine:
     return find_engine(load_spec(paths.spec).engine)
+
+
+def clone(options: argparse.Namespace) -> int:
+    """Another machine with the data of one that is off."""
+    source, target = require_machine(MachinePaths.of(options.source)), MachinePaths.of(options.new)
+    require_free(target)
+    first, second = sorted((source, target), key=lambda paths: paths.name)  # as everybody else who needs two
+    with machine_lock(first), machine_lock(second):
+        clone_machine(source, target)
+    if options.json:
+        return print_json(observe(target).facts())
+    say(options, f"machine {target.name} is made of {source.name}; start it with: hostvm start {target.name}")
+    return 0
 
 
 def stop(options: argparse.Namespace) -> int:

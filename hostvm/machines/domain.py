@@ -53,7 +53,7 @@ def make_domain(
     if spec.mounts:
         table = mount_table(shares, more=len(shares) < len(spec.mounts))
         files = {**files, "shares": table.encode("utf-8", "surrogateescape")}
-    seed = seed_entries(paths, str(uuid.uuid4()), files)
+    seed = seed_entries(paths, str(uuid.uuid4()), state.uuid, files)
     write_atomic(paths.initramfs, boot_initramfs(image.initramfs.read_bytes(), seed))
     domain = DomainSpec(
         name=paths.name,

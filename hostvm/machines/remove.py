@@ -6,11 +6,14 @@ import shutil
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from hostvm import paths as places
 from hostvm.agent.client import end_agent
 from hostvm.agent.spawn import end_sleeper
 from hostvm.drivers.base import DomainState
 from hostvm.errors import HostvmError, MachineError
+from hostvm.machines.clone import children
 from hostvm.machines.halt import stop_machine
+from hostvm.machines.layers import collect_layers, layers_lock
 from hostvm.machines.open import is_others, machine_driver
 from hostvm.state import load_state
 
@@ -22,16 +25,23 @@ if TYPE_CHECKING:
 def remove_machine(paths: MachinePaths, progress: Progress, *, force: bool = False) -> None:
     """Delete its folder and run-time files; the machine's lock must be held.
 
-    The folder is renamed first, so that a killed `rm` leaves no half a machine. What runs under its name from another
-    HOSTVM_HOME is left alone.
+    The folder is renamed first, so that a killed `rm` leaves no half a machine. What clones of it stand on stays, and
+    what runs under its name from another HOSTVM_HOME is left alone.
 
-    :raises MachineError: it runs, or is damaged, and `force` was not given.
+    :raises MachineError: it runs, has clones, or is damaged, and `force` was not given.
     """
     others = is_others(paths)
     if force and not others:
         with suppress(MachineError):  # a damaged state names no driver to stop
             stop_machine(paths, progress, force=True)
         end_agent(paths.run_dir)
+    elif clones := children(load_state(paths).uuid):
+        raise MachineError(
+            f"machine {paths.name} has clones: {', '.join(clones)}",
+            "they stand on the disk that it had when they were made",
+            f"remove them first: hostvm rm {clones[0]}\n"
+            f"or remove it alone, which frees only what is its own: hostvm rm --force {paths.name}",
+        )
     elif not others and _is_running(paths):
         raise MachineError(
             f"machine {paths.name} is running",
@@ -45,6 +55,9 @@ def remove_machine(paths: MachinePaths, progress: Progress, *, force: bool = Fal
     shutil.rmtree(doomed)
     if not others:
         shutil.rmtree(paths.run_dir, ignore_errors=True)
+    if places.layers().is_dir():
+        with layers_lock() as folder:
+            collect_layers(folder)
 
 
 def _is_running(paths: MachinePaths) -> bool:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from hostvm.paths import MachinePaths
 
 
-def seed_entries(paths: MachinePaths, boot_id: str, more: Mapping[str, bytes]) -> list[CpioEntry]:
+def seed_entries(paths: MachinePaths, boot_id: str, machine_uuid: str, more: Mapping[str, bytes]) -> list[CpioEntry]:
     """The files below /seed; the guest's init knows these names.
 
     :param more: files beside the machine's identity, in folders of one level at most.
@@ -28,6 +28,7 @@ def seed_entries(paths: MachinePaths, boot_id: str, more: Mapping[str, bytes]) -
         "authorized_keys": (0o600, authorized_keys_line(keys.client_public).encode()),
         "boot_id": (0o644, boot_id.encode() + b"\n"),
         "hostname": (0o644, paths.name.encode() + b"\n"),
+        "machine_id": (0o644, machine_uuid.replace("-", "").encode() + b"\n"),
         "ssh_host_ed25519_key": (0o600, host_key),
         "ssh_host_ed25519_key.pub": (0o644, keys.host_public.encode() + b"\n"),
         **{name: (0o600, data) for name, data in more.items()},

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 
 import pytest
@@ -118,3 +119,47 @@ def test_the_size_of_what_is_no_disk(tmp_path):
 def test_info_also_while_a_guest_has_it_open(calls, tmp_path):
     assert disks.disk_info(tmp_path / "d") == DiskInfo("qcow2", 2 * GIB, 196624)
     assert calls == [("info", "-U", "-f", "qcow2", "--output=json", str(tmp_path / "d"))]
+
+
+def qcow2(path: Path, *, size: int = GIB, beneath: str = "", table: bytes = bytes(16)) -> Path:
+    """A header as far as these functions read it, the name of the disk beneath, the first table."""
+    name = beneath.encode()
+    head = struct.pack(">4sIQIIQIIQ", b"QFI\xfb", 3, 200 if name else 0, len(name), 16, size, 0, len(table) // 8, 1024)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes((head.ljust(200, b"\0") + name).ljust(1024, b"\0") + table)
+    return path
+
+
+def test_an_overlay_names_what_is_beneath_from_its_own_folder(tmp_path):
+    base = qcow2(tmp_path / "machines" / ".layers" / "a.qcow2")
+    disk = qcow2(tmp_path / "machines" / "box" / "data.qcow2", beneath="../.layers/a.qcow2")
+    assert disks.backing_of(disk) == base
+    assert disks.backing_of(base) is None
+
+
+def test_an_overlay_is_made_without_copying_and_may_take_a_disks_place(calls, tmp_path):
+    base = qcow2(tmp_path / "layers" / "a.qcow2", size=3 * GIB)
+    disk = qcow2(tmp_path / "box" / "data.qcow2")
+    with pytest.raises(MachineError, match="there is already a disk"):
+        disks.create_overlay(disk, base)
+    disks.create_overlay(disk, base, replacing=True)
+    (command,) = calls
+    assert command[command.index("-b") + 1] == "../layers/a.qcow2"
+    assert command[-1] == str(3 * GIB)
+    assert disk.stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in disk.parent.iterdir()] == ["data.qcow2"]
+
+
+@pytest.mark.parametrize(
+    ("options", "empty"),
+    [
+        ({}, True),
+        ({"table": bytes(8) + b"\x80" + bytes(7)}, False),
+        ({"size": 2 * GIB}, False),
+        ({"beneath": ""}, False),
+    ],
+)
+def test_an_overlay_that_was_never_written_to_is_told(tmp_path, options, empty):
+    qcow2(tmp_path / "a.qcow2")
+    disk = qcow2(tmp_path / "b.qcow2", **{"beneath": "a.qcow2", **options})
+    assert disks.holds_nothing(disk) is empty

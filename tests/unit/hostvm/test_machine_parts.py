@@ -17,7 +17,7 @@ from hostvm.paths import MachinePaths
 @pytest.fixture
 def entries(tmp_path):
     paths = MachinePaths("box", tmp_path, tmp_path / "run")
-    return {entry.path: entry for entry in seed_entries(paths, "boot-1", {})}
+    return {entry.path: entry for entry in seed_entries(paths, "boot-1", "0a1b2c3d-0000-4000-8000-00000000000f", {})}
 
 
 def test_the_seed_has_the_names_that_the_guest_knows(entries):
@@ -26,10 +26,12 @@ def test_the_seed_has_the_names_that_the_guest_knows(entries):
         "seed/authorized_keys",
         "seed/boot_id",
         "seed/hostname",
+        "seed/machine_id",
         "seed/ssh_host_ed25519_key",
         "seed/ssh_host_ed25519_key.pub",
     ]
     assert entries["seed/hostname"].data == b"box\n"
+    assert entries["seed/machine_id"].data == b"0a1b2c3d00004000800000000000000f\n"
     assert entries["seed/boot_id"].data == b"boot-1\n"
 
 

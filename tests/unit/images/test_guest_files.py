@@ -22,6 +22,7 @@ SERVICES = GUEST / "usr/lib/hostvm/services"
 SEED_NAMES = {
     "hostname",
     "boot_id",
+    "machine_id",
     "env",
     "ca.pem",
     "network",

@@ -1,0 +1,109 @@
+"""Disks that several machines and snapshots have in common: `machines/.layers/ID.qcow2`, never written to again.
+
+A machine's data disk becomes such a layer when something else is to begin from it, and the machine goes on in an
+overlay of its own: docs/adr/0080-shared-layers.md. A layer lives as long as a disk or a snapshot stands on it.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+from hostvm import paths as places
+from hostvm.disks import backing_of, create_overlay, holds_nothing
+from hostvm.errors import MachineError
+from hostvm.files import private_folder
+from hostvm.machines.saved import check_disk_is, load_saved, stamp, store_saved
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from hostvm.paths import MachinePaths
+
+_LOCK_SECONDS = 120.0
+_QCOW2 = "*.qcow2"
+
+
+@contextmanager
+def layers_lock() -> Iterator[Path]:
+    """Hold what keeps layers from being collected between their birth and their first use; gives their folder.
+
+    Whoever also needs a machine's lock takes that one first.
+    """
+    folder = private_folder(places.layers())
+    lock = places.home() / "locks" / ".layers.lock"
+    lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with FileLock(lock, timeout=_LOCK_SECONDS, mode=0o600):
+        yield folder
+
+
+def freeze_disk(paths: MachinePaths, folder: Path) -> Path:
+    """Make a layer of the data disk of a machine that is off, which goes on in an overlay; gives the layer.
+
+    Both locks must be held. The disk gets a second name, then the first one becomes the overlay's: whenever this is
+    killed, the machine has its disk. A suspended machine stays suspended.
+
+    :param folder: of `layers_lock`.
+    :raises MachineError: a suspended machine's disk was changed, or the host's disk is full; nothing was changed.
+    """
+    saved = load_saved(paths) if paths.suspended.exists() else None
+    if saved is not None:
+        check_disk_is(paths, saved)
+    beneath = backing_of(paths.data_disk)
+    if beneath is not None and beneath.parent == folder and holds_nothing(paths.data_disk):
+        return beneath  # nothing was written since the last time
+    layer = folder / f"{uuid.uuid4().hex}.qcow2"
+    link(paths.data_disk, layer)
+    try:
+        create_overlay(paths.data_disk, layer, replacing=True)
+    except BaseException:
+        layer.unlink()
+        raise
+    layer.chmod(0o400)
+    if saved is not None:
+        store_saved(paths, replace(saved, disk=stamp(paths.data_disk)))
+    return layer
+
+
+def link(source: Path, target: Path) -> None:
+    """Give a file that nobody writes to another name; a copy where the file system has no such links.
+
+    :raises OSError: it cannot be done; nothing lies at `target`.
+    """
+    try:
+        os.link(source, target)
+    except OSError:
+        import shutil
+
+        try:
+            shutil.copyfile(source, target)
+            target.chmod(0o600)
+        except BaseException:
+            target.unlink(missing_ok=True)
+            raise
+
+
+def collect_layers(folder: Path) -> list[Path]:
+    """Remove the layers that nothing stands on; gives them. The lock of the layers must be held."""
+    gone: list[Path] = []
+    while unused := [layer for layer in sorted(folder.glob(_QCOW2)) if layer not in _used(folder)]:
+        for layer in unused:
+            layer.unlink()
+        gone += unused
+    return gone
+
+
+def _used(folder: Path) -> set[Path]:
+    """What any disk stands on: machines, those being made or removed, their snapshots, and other layers."""
+    found: set[Path] = set()
+    for disk in folder.parent.rglob(_QCOW2):
+        with suppress(MachineError, OSError):  # a damaged one stands on nothing
+            if beneath := backing_of(disk):
+                found.add(beneath)
+    return found
