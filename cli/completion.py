@@ -18,7 +18,7 @@ from hostvm.agent import protocol
 from hostvm.agent.client import Agent
 from hostvm.config.templates import bundled
 from hostvm.errors import HostvmError
-from hostvm.paths import machine_names, run_folder
+from hostvm.paths import MachinePaths, machine_names, run_folder
 from hostvm.spec import BY_KEY
 from runtime.words import FORWARDED
 
@@ -152,10 +152,19 @@ def _values(action: argparse.Action, machine: str) -> Answer:
         return Answer([(one.name, one.about) for one in bundled()], {"files"})
     if action.metavar in _FILES or action.metavar in _FOLDERS:
         return Answer(switches={"dirs" if action.metavar in _FOLDERS else "files"})
-    if action.metavar == "CONTAINER":
-        return _of_engine(machine, ["docker", "__complete", "container", "inspect", ""], "")
+    if action.metavar in ("CONTAINER", "SNAPSHOT"):
+        return _in_machine(action, machine)
     setting = BY_KEY.get(action.dest)
     return Answer([(choice, "") for choice in getattr(setting and setting.kind, "choices", ())])
+
+
+def _in_machine(action: argparse.Action, machine: str) -> Answer:
+    """What the machine has of such things."""
+    if action.metavar == "SNAPSHOT":
+        from hostvm.machines.snapshots import snapshot_names
+
+        return Answer([(name, "snapshot") for name in snapshot_names(MachinePaths.of(machine))])
+    return _of_engine(machine, ["docker", "__complete", "container", "inspect", ""], "")
 
 
 def _machines() -> Answer:

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from cli.config_options import add_config_verbs
+from cli.copy_options import add_copy_verbs
 from cli.image_options import add_artefact_verbs, add_build_options
 from hostvm.errors import UsageError
 from hostvm.shares.model import KINDS
@@ -150,6 +151,9 @@ def _add_machine_verbs(verbs: Verbs) -> None:
     _add_settings(start)
     start.add_argument("--use-context", action="store_true", help="let docker clients use it: docker context hostvm")
     start.add_argument(
+        "--from-snapshot", metavar="SNAPSHOT", help="go back to this snapshot first; what it is now is lost"
+    )
+    start.add_argument(
         "--discard-state",
         action="store_true",
         help="boot a suspended machine anew, without its saved memory: as after a power cut",
@@ -158,17 +162,7 @@ def _add_machine_verbs(verbs: Verbs) -> None:
         verbs, "create", "life:create", "make a machine without starting it", "hostvm create ci --memory 2GiB"
     )
     _add_settings(create)
-    clone = _verb(
-        verbs,
-        "clone",
-        "life:clone",
-        "make another machine with the data of one that is stopped or suspended; at once, and without copying",
-        "hostvm clone default try-it",
-        "hostvm clone ci ci-2 && hostvm start ci-2",
-        named=False,
-    )
-    clone.add_argument("source", metavar="SRC", help="the machine; when suspended, its disk is taken, not its memory")
-    clone.add_argument("new", metavar="DST", help="the new one; with ssh keys, host name, engine id, MAC of its own")
+    add_copy_verbs(verbs, _verb, _SUSPEND_RULE)
     stop = _verb(
         verbs, "stop", "life:stop", "power the machine off; its data stays", "hostvm stop", "hostvm stop --force ci"
     )

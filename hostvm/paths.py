@@ -42,6 +42,8 @@ SUSPENDED_JSON = "suspended.json"
 SUSPENDED_RAM = "suspended.ram"
 
 LAYERS = ".layers"
+SNAPSHOTS = "snapshots"
+SNAPSHOT_JSON = "snapshot.json"
 
 IMAGE_KEYS = "image-keys"
 
@@ -226,6 +228,11 @@ class MachinePaths:
     def suspended_ram(self) -> Path:
         """A suspended machine's memory and devices, as its hypervisor wrote them."""
         return self.folder / SUSPENDED_RAM
+
+    @property
+    def snapshots(self) -> Path:
+        """A folder for each of its snapshots."""
+        return self.folder / SNAPSHOTS
 
     @property
     def domain(self) -> Path:

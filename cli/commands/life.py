@@ -20,6 +20,7 @@ from hostvm.machines.create import create_machine
 from hostvm.machines.halt import stop_machine
 from hostvm.machines.observe import observe
 from hostvm.machines.remove import remove_machine
+from hostvm.machines.snapshots import restore_snapshot
 from hostvm.paths import MachinePaths
 from hostvm.shares.model import option_mounts
 from hostvm.sizes import human_size
@@ -84,10 +85,12 @@ def start(options: argparse.Namespace) -> int:
     spec = _new_spec(options)
     progress = make_progress(quiet=options.quiet)
     with machine_lock(paths):
-        if not paths.folder.exists():
+        if not paths.folder.exists() and not options.from_snapshot:
             _create(paths, spec, progress)
         else:
-            _refuse_other(paths, options)
+            _refuse_other(require_machine(paths), options)
+        if options.from_snapshot:
+            restore_snapshot(paths, options.from_snapshot, progress)
         seconds = start_machine(paths, progress, _engine(paths), discard_state=options.discard_state)
         keep_context(paths, progress, use=options.use_context)
     if options.json:

@@ -6,6 +6,7 @@ overlay of its own: docs/adr/0080-shared-layers.md. A layer lives as long as a d
 
 from __future__ import annotations
 
+import json
 import os
 import uuid
 from contextlib import contextmanager, suppress
@@ -100,8 +101,11 @@ def collect_layers(folder: Path) -> list[Path]:
 
 
 def _used(folder: Path) -> set[Path]:
-    """What any disk stands on: machines, those being made or removed, their snapshots, and other layers."""
+    """What anything stands on: machines, those being made or removed, their snapshots, and other layers."""
     found: set[Path] = set()
+    for record in folder.parent.rglob(places.SNAPSHOT_JSON):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            found.add(folder / str(json.loads(record.read_bytes())["layer"]))
     for disk in folder.parent.rglob(_QCOW2):
         with suppress(MachineError, OSError):  # a damaged one stands on nothing
             if beneath := backing_of(disk):

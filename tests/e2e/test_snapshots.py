@@ -1,4 +1,4 @@
-"""Machines made of others at once: clones. One machine, and what is made of it."""
+"""Clones and snapshots: one machine, what is made of it, and what it was."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ pytestmark = pytest.mark.vm
 
 NAME = f"e2e-{os.getpid()}-orig"
 CLONE = f"e2e-{os.getpid()}-copy"
+COUNT = "i=0; while :; do i=$((i + 1)); echo $i > /t/n; sleep 0.1; done"
 
 
 @pytest.fixture(scope="module")
@@ -77,3 +78,44 @@ def test_a_clone_is_a_machine_of_its_own_and_both_go_on(origin, clone):
     succeed(hostvm("rm", "--force", clone))
     layers = folders_of(NAME)[0].parent / ".layers"
     assert len(list(layers.iterdir())) == 1, "what the machine itself stands on"
+
+
+def test_a_running_machine_goes_back_to_what_it_was_memory_included(origin):
+    origin.docker("run", "-d", "--name", "counting", "--tmpfs", "/t", "busybox", "sh", "-c", COUNT)
+    pid = origin.inspect("counting")["State"]["Pid"]
+    boot = origin.boot_id()
+    facts = json.loads(origin.hostvm("snapshot", "create", "warm", "--json"))
+    assert facts["memory"] > 2**24
+    assert origin.boot_id() == boot, "it goes on after the snapshot"
+    taken = hostvm("-m", NAME, "snapshot", "create", "warm")
+    assert taken.status == 1
+    assert "has a snapshot warm already" in taken.err
+
+    for name in ("counting", "kept"):
+        origin.docker("rm", "-f", name)
+    origin.shell("touch", "/var/lib/hostvm/later", "/run/later")
+    for _ in range(2):
+        origin.hostvm("snapshot", "restore", "warm")
+        assert origin.boot_id() == boot
+        assert origin.inspect("counting")["State"]["Pid"] == pid
+        assert origin.docker("ps", "-aq", "-f", "name=kept")
+        gone = hostvm("-m", NAME, "shell", "--", "ls", "/var/lib/hostvm/later", "/run/later")
+        assert gone.err.count("No such file") == 2
+        origin.shell("touch", "/var/lib/hostvm/later", "/run/later")
+
+
+def test_a_stopped_machine_goes_back_to_its_disk(origin):
+    origin.hostvm("stop")
+    assert json.loads(origin.hostvm("snapshot", "create", "cold", "--json"))["memory"] == 0
+    assert [one["name"] for one in json.loads(origin.hostvm("snapshot", "ls", "--json"))] == ["warm", "cold"]
+    unknown = hostvm("start", NAME, "--from-snapshot", "none")
+    assert unknown.status == 1
+    assert "snapshots there: cold, warm" in unknown.err
+    origin.hostvm("start", "--from-snapshot", "warm")
+    assert origin.state("counting") == "running"
+    origin.hostvm("snapshot", "restore", "cold")
+    assert json.loads(hostvm("status", NAME, "--json").out)["status"] == "stopped"
+    for name in ("warm", "cold"):
+        origin.hostvm("snapshot", "rm", name)
+    assert origin.hostvm("snapshot", "ls", "--json") == "[]"
+    assert not list(folders_of(NAME)[0].glob("snapshots/*"))

@@ -1,0 +1,255 @@
+"""Snapshots of a machine: a layer of its disk and, of one that ran, its memory at the same moment.
+
+`machines/NAME/snapshots/SNAPSHOT/` holds the record and the memory; the disk is a layer that the machine goes on
+standing on. To restore, the machine gets another overlay on it, and the memory as if it had just been suspended.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from hostvm import paths as places
+from hostvm.agent.client import end_agent
+from hostvm.disks import create_overlay
+from hostvm.drivers.base import DomainState
+from hostvm.errors import HostvmError, MachineError, SpecError
+from hostvm.files import move, private_folder, write_atomic
+from hostvm.machines.layers import collect_layers, freeze_disk, layers_lock, link
+from hostvm.machines.open import machine_driver
+from hostvm.machines.saved import Saved, drop_saved, load_saved, stamp, store_saved
+from hostvm.machines.suspend import suspend_machine
+from hostvm.machines.wake import wake_machine
+from hostvm.spec import load_spec
+from hostvm.state import load_state, save_state
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from hostvm.paths import MachinePaths
+    from images.progress import Progress
+
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What `snapshot.json` holds.
+
+    :param created: when, UTC.
+    :param layer: file name of its disk among the layers.
+    :param image: digest of the guest image that the machine had.
+    :param saved: as in `suspended.json`; None of a machine that was off.
+    """
+
+    name: str
+    created: str
+    layer: str
+    image: str
+    saved: dict[str, Any] | None = None
+    version: int = VERSION
+
+    @property
+    def memory(self) -> int:
+        """Bytes of its saved memory; 0 without."""
+        return int(self.saved["ram"]["size"]) if self.saved else 0
+
+    def facts(self) -> dict[str, Any]:
+        """For `snapshot ls --json`."""
+        return {"name": self.name, "created": self.created, "memory": self.memory, "image": self.image}
+
+
+def create_snapshot(
+    paths: MachinePaths, name: str, progress: Progress, container_name: Callable[[str], str]
+) -> Snapshot:
+    """Keep the machine as it is now; its lock must be held.
+
+    One that runs is suspended for it and goes on at once, so it stands still for some seconds and its connections to
+    elsewhere are cut; what cannot be suspended is refused as `suspend_machine` does. It is what it was, whatever fails.
+
+    :raises MachineError: there is a snapshot of this name, or the machine is paused.
+    :raises HostvmError: it cannot be suspended, or the host's disk is full.
+    """
+    target = snapshot_folder(paths, name)
+    if target.exists():
+        raise MachineError(
+            f"machine {paths.name} has a snapshot {name} already",
+            None,
+            f"choose another name, or remove it: hostvm snapshot rm -m {paths.name} {name}",
+        )
+    power = machine_driver(paths, load_state(paths), load_spec(paths.spec)).state()
+    if power not in (DomainState.OFF, DomainState.RUNNING):
+        raise MachineError(f"machine {paths.name} is {power.value}", None, f"let it go on: hostvm start {paths.name}")
+    if power is DomainState.RUNNING:
+        suspend_machine(paths, progress, container_name)
+    try:
+        return _record(paths, name, target)
+    finally:
+        if power is DomainState.RUNNING:
+            resume(paths, progress)
+
+
+def _record(paths: MachinePaths, name: str, target: Path) -> Snapshot:
+    private_folder(target.parent)
+    draft = target.with_name(f".{name}.new")
+    shutil.rmtree(draft, ignore_errors=True)  # of a command that was killed
+    try:
+        private_folder(draft)
+        saved = None
+        if paths.suspended.exists():
+            saved = asdict(load_saved(paths))
+            link(paths.suspended_ram, draft / places.SUSPENDED_RAM)
+        with layers_lock() as folder:
+            layer = freeze_disk(paths, folder)
+            made = Snapshot(name, _now(), layer.name, load_state(paths).image, saved)
+            write_atomic(draft / places.SNAPSHOT_JSON, json.dumps(asdict(made), indent=1).encode())
+            move(draft, target)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    return made
+
+
+def restore_snapshot(paths: MachinePaths, name: str, progress: Progress) -> bool:
+    """Make the machine what it was then; what it is now is lost. Its lock must be held.
+
+    True when it runs again, ready; False when it was off then, and so is now. Killed in the midst of it, it leaves a
+    stopped machine with the disk of before or of then.
+
+    :raises MachineError: there is no such snapshot, or it cannot be used; nothing was changed.
+    :raises HostvmError: it cannot be resumed; then it is suspended, as it was in the snapshot.
+    """
+    found = load_snapshot(paths, name)
+    state, spec = load_state(paths), load_spec(paths.spec)
+    _check(paths, found, state.image)
+    driver = machine_driver(paths, state, spec)
+    with progress.step(f"restore {paths.name}"):
+        end_agent(paths.run_dir)
+        driver.kill()
+        drop_saved(paths)
+        save_state(paths, replace(state, wanted_off=True))
+        put_disk_and_memory(paths, found, snapshot_folder(paths, name))
+    if found.saved is None:
+        return False
+    resume(paths, progress)
+    return True
+
+
+def put_disk_and_memory(paths: MachinePaths, found: Snapshot, source: Path) -> None:
+    """Lay a snapshot into a machine that is off: afterwards it is stopped, or suspended. Its lock must be held."""
+    with layers_lock() as folder:
+        create_overlay(paths.data_disk, folder / found.layer, replacing=True)
+        collect_layers(folder)
+    if found.saved is not None:
+        link(source / places.SUSPENDED_RAM, paths.suspended_ram)
+        store_saved(paths, replace(Saved(**found.saved), disk=stamp(paths.data_disk)))
+
+
+def resume(paths: MachinePaths, progress: Progress) -> None:
+    """Let a machine go on that is suspended now.
+
+    :raises HostvmError: as `wake_machine`.
+    """
+    wake_machine(paths, machine_driver(paths, load_state(paths), load_spec(paths.spec)), progress)
+
+
+def remove_snapshot(paths: MachinePaths, name: str) -> None:
+    """Forget a snapshot; its lock must be held. Of its disk only what nothing else stands on is freed.
+
+    :raises MachineError: there is none of this name.
+    """
+    folder = snapshot_folder(paths, name)
+    if not folder.is_dir():
+        raise _unknown(paths, name)
+    doomed = folder.with_name(f".{name}.removed")
+    shutil.rmtree(doomed, ignore_errors=True)
+    folder.rename(doomed)
+    shutil.rmtree(doomed)
+    with layers_lock() as layers:
+        collect_layers(layers)
+
+
+def snapshot_names(paths: MachinePaths) -> list[str]:
+    """Names of the machine's snapshots, damaged ones too, sorted."""
+    folder = paths.snapshots
+    return sorted(one.name for one in folder.iterdir() if places.is_name(one.name)) if folder.is_dir() else []
+
+
+def list_snapshots(paths: MachinePaths) -> list[Snapshot]:
+    """The machine's snapshots, the oldest first; those that cannot be read are left out."""
+    found = []
+    for name in snapshot_names(paths):
+        try:
+            found.append(load_snapshot(paths, name))
+        except HostvmError:
+            continue
+    return sorted(found, key=lambda one: one.created)
+
+
+def load_snapshot(paths: MachinePaths, name: str) -> Snapshot:
+    """Read a snapshot's record.
+
+    :raises MachineError: there is none of this name, or it is damaged or a newer hostvm's.
+    """
+    record = snapshot_folder(paths, name) / places.SNAPSHOT_JSON
+    if not record.parent.is_dir():
+        raise _unknown(paths, name)
+    try:
+        data = json.loads(record.read_text(encoding="utf-8"))
+        if int(data["version"]) > VERSION:
+            raise _unusable(paths, name, f"it is of a newer hostvm: version {data['version']}")
+        return Snapshot(**data)
+    except (OSError, ValueError, KeyError, TypeError) as fault:
+        raise _unusable(paths, name, f"{record}: {fault!r}") from fault
+
+
+def snapshot_folder(paths: MachinePaths, name: str) -> Path:
+    """Where a snapshot of this name is, if there is one.
+
+    :raises SpecError: no snapshot can have that name.
+    """
+    if not places.is_name(name):
+        raise SpecError(
+            f"'{name}' cannot be a snapshot's name",
+            "a name has 1 to 24 lower-case letters, digits and inner hyphens",
+            f"try, for example: hostvm snapshot create -m {paths.name} before-upgrade",
+        )
+    return paths.snapshots / name
+
+
+def _check(paths: MachinePaths, found: Snapshot, image: str) -> None:
+    layer, ram = places.layers() / found.layer, snapshot_folder(paths, found.name) / places.SUSPENDED_RAM
+    if not layer.is_file():
+        raise _unusable(paths, found.name, f"its disk is gone: {layer}")
+    if found.saved is not None and (not ram.is_file() or ram.stat().st_size != found.memory):
+        raise _unusable(paths, found.name, f"its memory is gone or damaged: {ram}")
+    if found.saved is not None and found.image != image:
+        raise _unusable(
+            paths, found.name, f"its memory belongs to the guest image {found.image}; the machine has {image} now"
+        )
+
+
+def _unknown(paths: MachinePaths, name: str) -> MachineError:
+    names = snapshot_names(paths)
+    there = f"snapshots there: {', '.join(names)}" if names else "it has no snapshot yet"
+    return MachineError(
+        f"machine {paths.name} has no snapshot {name}",
+        there,
+        f"make one: hostvm snapshot create -m {paths.name} {name}",
+    )
+
+
+def _unusable(paths: MachinePaths, name: str, why: str) -> MachineError:
+    return MachineError(
+        f"snapshot {name} of machine {paths.name} cannot be used",
+        why,
+        f"remove it: hostvm snapshot rm -m {paths.name} {name}",
+    )
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -1,0 +1,145 @@
+"""Snapshots' records and refusals; no program runs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from cli.completion import answer_for
+from hostvm.errors import MachineError, SpecError
+from hostvm.machines import snapshots
+from hostvm.machines.layers import collect_layers, layers_lock
+from hostvm.machines.snapshots import (
+    create_snapshot,
+    list_snapshots,
+    load_snapshot,
+    put_disk_and_memory,
+    remove_snapshot,
+    restore_snapshot,
+    snapshot_folder,
+)
+from hostvm.paths import MachinePaths, layers
+from hostvm.spec import MachineSpec, render_spec
+from hostvm.state import MachineState, save_state
+from images.progress import NullProgress
+
+STATE = MachineState("uuid-a", "52:54:00:00:00:01", "amd64", 1, "qemu", "sha256:0", "2026-11-24T18:00:00Z")
+SAVED = {
+    "suspended": "2026-11-24T18:00:00Z",
+    "hypervisor": "QEMU 7.2.22",
+    "board": [],
+    "disk": [1, 2],
+    "ram": {"size": 3, "sha256": ""},
+    "domain": {},
+    "engine_socket": "",
+}
+
+
+@pytest.fixture
+def box(monkeypatch):
+    """A machine that is off, whose disk is frozen into the layer `now.qcow2`."""
+    paths = MachinePaths.of("box")
+    paths.folder.mkdir(parents=True)
+    paths.spec.write_text(render_spec(MachineSpec(cpus=1, memory=2**30, disk=2**31)))
+    save_state(paths, STATE)
+
+    def freeze(_, folder):
+        (folder / "now.qcow2").write_bytes(b"disk")
+        return folder / "now.qcow2"
+
+    monkeypatch.setattr(snapshots, "freeze_disk", freeze)
+    return paths
+
+
+@pytest.fixture
+def kept(box):
+    """With memory."""
+    folder = snapshot_folder(box, "kept")
+    folder.mkdir(parents=True)
+    facts = {"name": "kept", "created": "2026-01-01T00:00:00Z", "layer": "old.qcow2", "image": "sha256:0", "version": 1}
+    (folder / "snapshot.json").write_text(json.dumps({**facts, "saved": SAVED}))
+    (folder / "suspended.ram").write_bytes(b"ram")
+    layers().mkdir(parents=True, exist_ok=True)
+    (layers() / "old.qcow2").write_bytes(b"disk")
+    return folder
+
+
+def create(paths, name):
+    return create_snapshot(paths, name, NullProgress(), str)
+
+
+def test_one_of_a_machine_that_is_off_has_no_memory(box):
+    made = create(box, "cold")
+    assert load_snapshot(box, "cold") == made
+    assert (made.layer, made.memory, made.image) == ("now.qcow2", 0, "sha256:0")
+
+
+def test_its_layer_stays_as_long_as_it_does(box, kept):
+    with layers_lock() as folder:
+        assert collect_layers(folder) == []
+    remove_snapshot(box, "kept")
+    assert not kept.exists()
+    assert list(layers().iterdir()) == []
+
+
+def test_they_are_listed_by_age_and_completed(box, kept):
+    create(box, "alater")
+    assert [one.name for one in list_snapshots(box)] == ["kept", "alater"]
+    assert ("kept", "snapshot") in answer_for(["-m", "box", "snapshot", "restore", ""]).items
+
+
+def test_a_name_that_is_taken_or_impossible_is_refused(box, kept):
+    with pytest.raises(MachineError, match="has a snapshot kept already") as caught:
+        create(box, "kept")
+    assert "hostvm snapshot rm -m box kept" in caught.value.resolution
+    with pytest.raises(SpecError, match=r"'\.\./x' cannot be a snapshot's name"):
+        create(box, "../x")
+
+
+def test_an_unknown_one_is_refused_with_those_there_are(box, kept):
+    for use in (lambda: restore_snapshot(box, "none", NullProgress()), lambda: remove_snapshot(box, "none")):
+        with pytest.raises(MachineError, match="machine box has no snapshot none") as caught:
+            use()
+        assert caught.value.details == "snapshots there: kept"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (lambda folder: (folder / "snapshot.json").write_text("{"), "JSONDecodeError"),
+        (lambda folder: (folder / "snapshot.json").write_text('{"version": 9}'), "newer hostvm"),
+        (lambda folder: (folder / "suspended.ram").write_bytes(b"x"), "its memory is gone or damaged"),
+        (lambda _: (layers() / "old.qcow2").unlink(), "its disk is gone"),
+    ],
+)
+def test_a_damaged_one_is_refused_before_anything_changes(box, kept, spoil, why):
+    spoil(kept)
+    with pytest.raises(MachineError, match="snapshot kept of machine box cannot be used") as caught:
+        restore_snapshot(box, "kept", NullProgress())
+    assert why in caught.value.details
+
+
+def test_memory_of_another_image_is_refused(box, kept):
+    save_state(box, MachineState(**{**{name: getattr(STATE, name) for name in STATE.__slots__}, "image": "sha256:1"}))
+    with pytest.raises(MachineError) as caught:
+        restore_snapshot(box, "kept", NullProgress())
+    assert "belongs to the guest image sha256:0; the machine has sha256:1 now" in caught.value.details
+
+
+def test_a_full_disk_leaves_no_half_a_snapshot(box, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    box.suspended.write_text(json.dumps({**SAVED, "version": 1}))
+    monkeypatch.setattr(snapshots, "link", full)
+    with pytest.raises(OSError, match="No space left"):
+        create(box, "cold")
+    assert list(box.snapshots.iterdir()) == []
+
+
+def test_laid_into_a_machine_it_is_a_suspended_one(box, kept, monkeypatch):
+    monkeypatch.setattr(snapshots, "create_overlay", lambda path, *_, **__: path.write_bytes(b"new"))
+    put_disk_and_memory(box, load_snapshot(box, "kept"), kept)
+    assert json.loads(box.suspended.read_text())["disk"][0] == 3
+    assert box.suspended_ram.read_bytes() == b"ram"
