@@ -1,6 +1,6 @@
 # Everything a checkout needs; each target does its own set-up first. Windows: scripts/setup.ps1.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-unit test-wine lint bench clean
+.PHONY: help setup demo test test-slow test-faults test-unit test-wine lint bench clean
 
 PY := .venv/bin/python
 
@@ -19,6 +19,9 @@ test: setup lint ## everything: linters, unit tests, then real guests
 
 test-slow: setup ## tests with real guests that take minutes
 	@scripts/test.sh -m slow
+
+test-faults: setup ## kills and power cuts by rounds (HOSTVM_FAULT_ROUNDS, default 5); writes build/faults.json
+	@scripts/test.sh -m faults
 
 test-unit: setup ## no process, no network; seconds
 	@$(PY) -m pytest tests/unit

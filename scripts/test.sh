@@ -12,7 +12,7 @@ if command -v tini >/dev/null && [ ! -d /run/systemd/system ]; then
     wrapper=(tini -s --)
 fi
 folders=()
-for folder in tests/unit tests/agent tests/registry tests/vm tests/e2e; do
+for folder in tests/unit tests/agent tests/registry tests/vm tests/e2e tests/faults; do
     [ ! -d "$folder" ] || folders+=("$folder")
 done
 exec ${wrapper[@]+"${wrapper[@]}"} .venv/bin/python -m pytest "${folders[@]}" "$@"

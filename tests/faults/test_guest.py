@@ -1,0 +1,68 @@
+"""What breaks inside of the guest: its kernel, its sshd, its engine. Noticed, told, and a way on."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from machines import eventually, folders_of, hostvm, succeed
+
+pytestmark = [pytest.mark.vm, pytest.mark.faults]
+
+
+def acknowledged_by(ledger) -> int:
+    with ledger.read() as told:
+        eventually(told, "writes are acknowledged", 60)
+        return told()
+
+
+def test_a_panic_of_the_guests_kernel_is_noticed_and_shown(machine, ledger, record):
+    rounds = record("panic of the guest's kernel")
+    acknowledged, boot = acknowledged_by(ledger), machine.boot_id()
+    crash = "echo 1 > /proc/sys/kernel/sysrq; echo c > /proc/sysrq-trigger"
+    hostvm("-m", machine.name, "shell", "--", "sh", "-c", crash)
+    with rounds.healing():
+        rounds.say(hostvm("start", machine.name).err)
+        names = ("ps", "--format", "{{.Names}}")
+        eventually(lambda: machine.try_docker(*names).out.strip() == "ledger", "it is back", 120)
+    assert machine.boot_id() != boot
+    assert ledger.check(acknowledged) == 0
+    rounds.acknowledged += acknowledged
+    shown = hostvm("status", machine.name)
+    assert "panicked: sysrq triggered crash; it booted anew" in shown.out, shown
+    rounds.told.append("status: kernel panicked: sysrq triggered crash; it booted anew")
+    found = {row["name"]: row for row in json.loads(hostvm("doctor", machine.name, "--json").out)}
+    assert found["kernel"]["level"] == "warn"
+
+
+def test_an_sshd_that_is_down_is_told_and_a_restart_heals(machine, ledger, record):
+    rounds = record("sshd of the guest dead and not restarted")
+    acknowledged = acknowledged_by(ledger)
+    ending = "s6-svc -d /run/service/sshd; (sleep 1; pkill -9 sshd) > /dev/null 2>&1 &"
+    hostvm("-m", machine.name, "shell", "--", "sh", "-c", ending)
+    status = ("status", machine.name, "--json")
+    eventually(lambda: json.loads(hostvm(*status).out)["status"] == "starting", "it is noticed", 60)
+    rounds.told.append("status: starting")
+    with rounds.healing():
+        succeed(hostvm("restart", machine.name))
+    assert machine.try_docker("ps").status == 0
+    assert ledger.check(acknowledged) == 0
+    rounds.acknowledged += acknowledged
+
+
+def test_an_engine_that_ends_again_and_again_is_told_and_the_machine_can_be_looked_into(machine, record):
+    rounds = record("engine that ends again and again (a wrong `daemon:`)")
+    yaml = folders_of(machine.name)[0] / "machine.yaml"
+    before = yaml.read_text()
+    yaml.write_text(before.replace("daemon: {}\n", "daemon: {log-driver: nonsense}\n"))
+    failed = hostvm("restart", machine.name)
+    assert failed.status == 1
+    assert "the container engine does not start" in failed.err
+    assert "nonsense" in failed.err, "in the engine's own words"
+    rounds.say(failed.err)
+    looked = hostvm("-m", machine.name, "shell", "--", "echo", "inside")
+    assert (looked.out, "is not ready: the container engine" in looked.err) == ("inside\n", True), looked
+    yaml.write_text(before)
+    with rounds.healing():
+        succeed(hostvm("restart", machine.name))
+    assert machine.try_docker("ps").status == 0
