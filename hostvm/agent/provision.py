@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from contextlib import suppress
 from typing import IO, TYPE_CHECKING
 
 from hostvm.errors import MachineError
@@ -14,6 +15,7 @@ from hostvm.provision import SECONDS_MOST, SYSTEM
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
+    from typing import Self
 
     from hostvm.guest import Guest
 
@@ -83,7 +85,7 @@ class Provisioner:
             guest.run(_MARK)
 
     def _run(self, guest: Guest, number: int, when: str, digest: str) -> int:
-        with self._open() as log:
+        with _Log(self._log) as log:
             log.write(f"== {time.strftime('%Y-%m-%d %H:%M:%S')} provision[{number}]\n".encode())
             process = guest.stream(["sh", "-c", _RUN, "provision", str(number), when, digest], env=self._env)
             late = threading.Event()
@@ -100,7 +102,6 @@ class Provisioner:
                 process.close_stdin()
                 while data := process.read_stdout(65536):
                     log.write(data)
-                    log.flush()
                 if late.is_set():
                     log.write(f"\nkilled: it took longer than {SECONDS_MOST:.0f} s\n".encode())
                     return 137
@@ -119,10 +120,29 @@ class Provisioner:
             f"all of it: hostvm logs --provision {self._machine}\ncorrect it: hostvm edit {self._machine}",
         )
 
-    def _open(self) -> IO[bytes]:
-        if self._log.exists() and self._log.stat().st_size > _LOG_MOST:
-            self._log.replace(self._log.with_name(self._log.name + ".1"))
-        return open(self._log, "ab", opener=_private)
+
+class _Log:
+    """Appends to a file (0600). No script fails because this computer's disk is full: what does not fit is lost."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: IO[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        with suppress(OSError):
+            if self._path.exists() and self._path.stat().st_size > _LOG_MOST:
+                self._path.replace(self._path.with_name(self._path.name + ".1"))
+            self._file = open(self._path, "ab", buffering=0, opener=_private)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def write(self, data: bytes) -> None:
+        with suppress(OSError):
+            if self._file is not None:
+                self._file.write(data)
 
 
 def _private(path: str, flags: int) -> int:
