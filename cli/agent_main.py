@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from hostvm.agent.config import AgentConfig
-    from hostvm.agent.service import Forwards, Service
+    from hostvm.agent.service import Service
+    from hostvm.drivers.base import Driver
+    from hostvm.errors import HostvmError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,7 +30,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     config = load(Path(words[0]))
     listens = forward_listens(config.ssh_port)
-    return run_agent(config, compose(config), listens, forwards=hypervisor_forwards(config), capture=True)
+    driver = own_driver(config)
+    return run_agent(
+        config,
+        compose(config),
+        listens,
+        forwards=driver.forwards() if driver else None,
+        stalled=stall_watcher(config, driver),
+        capture=True,
+    )
 
 
 def compose(config: AgentConfig) -> Parts:
@@ -72,8 +82,8 @@ def compose(config: AgentConfig) -> Parts:
     return replace(parts, checks=engine.checks(), preparations=engine.preparations(config.env))
 
 
-def hypervisor_forwards(config: AgentConfig) -> Forwards | None:
-    """The way of the machine's own hypervisor into it, whatever `auto` would choose today; None when it has none."""
+def own_driver(config: AgentConfig) -> Driver | None:
+    """The machine's own hypervisor, whatever `auto` would choose today; None when it cannot be told."""
     from hostvm.errors import HostvmError
     from hostvm.machines.open import machine_driver
     from hostvm.paths import MachinePaths
@@ -82,9 +92,17 @@ def hypervisor_forwards(config: AgentConfig) -> Forwards | None:
 
     paths = MachinePaths.of(config.name)
     try:
-        return machine_driver(paths, load_state(paths), load_spec(paths.spec)).forwards()
+        return machine_driver(paths, load_state(paths), load_spec(paths.spec))
     except HostvmError:
         return None  # everything goes through ssh then
+
+
+def stall_watcher(config: AgentConfig, driver: Driver | None) -> Callable[[], HostvmError | None]:
+    """Why the machine stands still though it is on; see `Life`."""
+    from hostvm.machines.stalled import watcher
+    from hostvm.paths import MachinePaths
+
+    return watcher(MachinePaths.of(config.name), driver) if driver else lambda: None
 
 
 def forward_listens(port: int) -> Callable[[], bool]:

@@ -33,6 +33,7 @@ _PAUSE_MOST = 2.0
 _AGAIN_SECONDS = 30.0
 _LOOK_EVERY = 1.0
 _APPEARS_WITHIN = 30.0
+_STALL_EVERY = 5.0
 _PING_EVERY = 5.0
 _PING_WAITS = 5.0
 _ANOTHER_WAITS = 1.0
@@ -54,6 +55,8 @@ class Life:
 
     :param is_running: whether the machine is powered on (a paused one is); asked only while there is no
         connection, so it may be slow.
+    :param stalled: why the machine stands still though it is on, None when it does not; asked only while it does not
+        answer. Lets it go on where that can be.
     """
 
     def __init__(
@@ -62,7 +65,9 @@ class Life:
         parts: Parts,
         is_running: Callable[[], bool],
         host: Host,
+        stalled: Callable[[], HostvmError | None] = lambda: None,
     ) -> None:
+        self._stalled = stalled
         self._config = config
         self._preparations = parts.preparations
         self._services = parts.services
@@ -81,6 +86,7 @@ class Life:
         self._begun = time.monotonic()
         self._seen_running = False
         self._looked = 0.0
+        self._looked_closely = time.monotonic()
 
     # ---- for the agent's main thread
 
@@ -286,6 +292,10 @@ class Life:
         self._looked = now
         if self._is_running():
             self._seen_running = True
+            if now - self._looked_closely > _STALL_EVERY:
+                self._looked_closely = now
+                if (why := self._stalled()) is not None:
+                    raise why
         elif self._seen_running or time.monotonic() - self._begun > _APPEARS_WITHIN:
             raise MachineOffError
 
@@ -307,6 +317,8 @@ class Life:
         """
         begun = time.monotonic()
         while connection.alive:
+            if self._waits_for_room(connection):
+                begun = time.monotonic()
             others = speaks(self._config.ssh_port, _ANOTHER_WAITS)
             silent = time.monotonic() - begun
             if connection.ping(_ANOTHER_WAITS if silent < _OFTEN_SECONDS else _SELDOM):
@@ -314,6 +326,20 @@ class Life:
                 return
             if others or silent > _SILENT_MOST:
                 connection.close()
+
+    def _waits_for_room(self, connection: Connection) -> bool:
+        """Whether the machine stood still because its disk could not be written; returns when it does no more."""
+        stood = False
+        while connection.alive and (why := self._stalled()) is not None:
+            if not stood:
+                self._become(FAILED, why)
+                self._host.tell(str(why).replace("\n", "; "))
+            stood = True
+            self._stop.wait(_LOOK_EVERY)
+        if stood and connection.alive:
+            self._host.tell("the machine goes on")
+            self._become(READY, None)
+        return stood
 
     def _drop(self) -> None:
         with self._changed:

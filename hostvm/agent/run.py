@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from hostvm.agent.config import AgentConfig
     from hostvm.agent.parts import Parts
     from hostvm.agent.service import Forwards, PortForward, Traffic
+    from hostvm.errors import HostvmError
     from hostvm.ssh.process import SshStream
 
 _LOCK_SECONDS = 15.0
@@ -73,6 +74,7 @@ def run_agent(
     is_running: Callable[[], bool],
     *,
     forwards: Forwards | None = None,
+    stalled: Callable[[], HostvmError | None] = lambda: None,
     capture: bool = False,
     lock_seconds: float = _LOCK_SECONDS,
 ) -> int:
@@ -83,6 +85,7 @@ def run_agent(
 
     :param is_running: whether the machine is powered on; see `Life`.
     :param forwards: the hypervisor's quick way to ports of the guest.
+    :param stalled: why the machine stands still, see `Life`.
     :param lock_seconds: how long to wait for another agent's end.
     :param capture: send standard output and error to the log; for a process of its own.
     """
@@ -90,7 +93,7 @@ def run_agent(
     log = AgentLog(config.log, capture=capture)
     try:
         with FileLock(config.lock, timeout=lock_seconds, mode=0o600):
-            _serve(config, parts, is_running, forwards, log)
+            _serve(config, parts, is_running, forwards, stalled, log)
     except Timeout:
         log("another agent serves this machine: leaving")
         return 3
@@ -98,7 +101,12 @@ def run_agent(
 
 
 def _serve(
-    config: AgentConfig, parts: Parts, is_running: Callable[[], bool], forwards: Forwards | None, log: AgentLog
+    config: AgentConfig,
+    parts: Parts,
+    is_running: Callable[[], bool],
+    forwards: Forwards | None,
+    stalled: Callable[[], HostvmError | None],
+    log: AgentLog,
 ) -> None:
     threading.stack_size(_STACK)
     raise_descriptor_limit()
@@ -114,7 +122,7 @@ def _serve(
     ports = Ports(lambda host, port: _as_oserror(lambda: connect_port(host, port)), rules, log)
     facts: dict[str, Any] = {"name": config.name}
     host = _Host(ports, log)
-    life = Life(config, parts, is_running, host)
+    life = Life(config, parts, is_running, host, stalled)
     with contextlib.ExitStack() as undo:
         undo.enter_context(_stopped_by_signals(life))  # first, so that it lasts until all is closed
         undo.callback(ports.close)

@@ -23,6 +23,8 @@ class DomainState(Enum):
     RUNNING = "running"
     PAUSED = "paused"
     CRASHED = "crashed"
+    STALLED = "stalled"
+    """The hypervisor halted it because its disk could not be written, and tries again when it is let run on."""
 
 
 @dataclass(frozen=True, slots=True)

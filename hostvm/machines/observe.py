@@ -12,6 +12,7 @@ from hostvm.drivers.base import DomainState
 from hostvm.errors import ForwardError, HostvmError
 from hostvm.machines.change import keys_in_words, pending
 from hostvm.machines.open import machine_driver
+from hostvm.machines.stalled import no_room
 from hostvm.paths import MachinePaths, machine_names
 from hostvm.sizes import format_size, human_size
 from hostvm.spec import load_spec
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 class Observation:
     """One look. `spec` or `state` is None where its file is damaged; `faults` says so.
 
-    :param status: running, starting, stopped, suspended, paused, crashed or broken.
+    :param status: running, starting, stopped, suspended, paused, stalled, crashed or broken.
     :param agent: the agent's own facts; empty when none answers.
     :param sleeper: facts of what listens for docker clients while the machine sleeps; empty when nothing does.
     :param hardware: what a running machine really has; known after `look_closely`, as is
@@ -160,6 +161,9 @@ def observe(paths: MachinePaths) -> Observation:
     if power is not DomainState.OFF:
         seen.agent = agent_status(paths.run_dir) or {}
     seen.status = power.value
+    if power is DomainState.STALLED:
+        error = no_room(paths)
+        seen.faults.append(str(error) if error else "its disk could not be written; it is about to go on")
     if power is DomainState.RUNNING and not seen.agent.get("ready"):
         seen.status = "starting"
     if power is DomainState.OFF and paths.suspended.exists():

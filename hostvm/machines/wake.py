@@ -18,6 +18,7 @@ from hostvm.machines.agents import START_SECONDS, agent_config
 from hostvm.machines.domain import domain_of, same_domain, store_domain
 from hostvm.machines.identity import free_port, port_is_free
 from hostvm.machines.saved import check_digest, check_disk_is, digest_or_why, drop_saved, load_saved, unusable
+from hostvm.machines.stalled import let_go_on
 from hostvm.shares.choose import store_devices
 from hostvm.spec import load_spec
 from hostvm.state import load_state, save_state
@@ -38,10 +39,13 @@ def wake_machine(paths: MachinePaths, driver: Driver, progress: Progress) -> boo
     Returns when the machine is ready, as a start does. When resuming fails before the guest runs, the machine is
     still suspended; afterwards it is left running.
 
-    :raises MachineError: its saved state cannot be used; nothing was changed.
+    :raises MachineError: its saved state cannot be used, or it stands still for want of room; nothing was changed.
     :raises HostvmError: it runs, but is not ready in time.
     """
     power = driver.state()
+    if power is DomainState.STALLED:
+        let_go_on(paths, driver)
+        power = DomainState.RUNNING
     saved = paths.suspended.exists()
     if power is DomainState.RUNNING:
         if saved:

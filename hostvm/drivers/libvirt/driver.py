@@ -201,7 +201,10 @@ class LibvirtDriver:
         }
         with self._existing() as found:
             if found is not None:
-                return states.get(found.state()[0], DomainState.RUNNING)
+                state, reason = found.state()
+                if (state, reason) == (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR):
+                    return DomainState.STALLED
+                return states.get(state, DomainState.RUNNING)
         return DomainState.OFF
 
     @contextlib.contextmanager

@@ -112,7 +112,8 @@ def _disk(devices: ET.Element, name: str, path: Path, serial: str, *, slot: int)
     if name == ROOT_DISK:
         ET.SubElement(disk, "driver", name="qemu", type="raw")
     else:
-        ET.SubElement(disk, "driver", name="qemu", type="qcow2", discard="unmap", detect_zeroes="unmap")
+        driver = ET.SubElement(disk, "driver", name="qemu", type="qcow2", discard="unmap", detect_zeroes="unmap")
+        driver.attrib |= {"error_policy": "stop", "rerror_policy": "report"}  # see the QEMU driver's
     ET.SubElement(disk, "source", file=str(path))
     ET.SubElement(disk, "target", dev=name, bus="virtio")
     if name == ROOT_DISK:

@@ -150,9 +150,11 @@ def _monitor(domain: DomainSpec, facts: HostFacts) -> list[str]:
 
 def _disk(name: str, kind: str, path: Path, node: str = "", *, readonly: bool = False) -> list[str]:
     access = "read-only=on" if readonly else "discard=unmap,detect-zeroes=unmap,file.discard=unmap"
+    # A write that fails here, for want of room, must not become an error in the guest, whose file system would end.
+    errors = "" if readonly else ",werror=stop,rerror=report"
     return [
         "-blockdev", f"{kind},node-name={node or name},{access},file.driver=file,file.filename={escape(path)}",
-        "-device", f"virtio-blk-pci,drive={node or name},serial={name}",
+        "-device", f"virtio-blk-pci,drive={node or name},serial={name}{errors}",
     ]
 
 

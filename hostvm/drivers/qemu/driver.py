@@ -54,7 +54,7 @@ _STATES = {
     "running": DomainState.RUNNING,
     "internal-error": DomainState.CRASHED,
     "guest-panicked": DomainState.CRASHED,
-    "io-error": DomainState.CRASHED,
+    "io-error": DomainState.STALLED,
     "shutdown": DomainState.OFF,
 }
 

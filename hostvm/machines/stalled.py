@@ -1,0 +1,67 @@
+"""A machine that stands still because this computer could not write its disk: why, and when it may go on.
+
+Its hypervisor halted it in the midst of the write, and repeats that when it runs on: nothing in the guest is lost.
+"""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+from hostvm.drivers.base import DomainState
+from hostvm.errors import HostvmError, MachineError
+from hostvm.sizes import MIB, human_size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hostvm.drivers.base import Driver
+    from hostvm.paths import MachinePaths
+
+ROOM = 64 * MIB
+"""Bytes that must be free for a machine to go on; with less it would stand still again at once."""
+
+
+def let_go_on(paths: MachinePaths, driver: Driver) -> None:
+    """Let a stalled machine run, when there is room now.
+
+    :raises MachineError: there is none.
+    :raises HostvmError: it does not run: its disk cannot be written for another reason.
+    """
+    if (error := no_room(paths)) is not None:
+        raise error
+    driver.unpause()
+
+
+def no_room(paths: MachinePaths) -> MachineError | None:
+    """What to tell of a machine that stands still; None when its disk has room."""
+    folder = paths.data_disk.resolve().parent
+    free = shutil.disk_usage(folder).free
+    if free >= ROOM:
+        return None
+    return MachineError(
+        f"machine {paths.name} stands still: this computer's disk is full",
+        f"{human_size(free)} are free in {folder}; nothing is lost, and it goes on by itself when there is room",
+        f"free at least {human_size(ROOM)} there: df -h {folder}\nor give it up: hostvm stop --force {paths.name}",
+    )
+
+
+def watcher(paths: MachinePaths, driver: Driver) -> Callable[[], MachineError | None]:
+    """What the agent asks: why the machine stands still, None when it does not; one that can is let go on."""
+
+    def look() -> MachineError | None:
+        try:
+            if driver.state() is not DomainState.STALLED:
+                return None
+            let_go_on(paths, driver)
+        except MachineError as error:
+            return error
+        except (HostvmError, OSError) as error:
+            return MachineError(
+                f"machine {paths.name} stands still: its disk cannot be written",
+                str(error),
+                f"look at the disk's folder: ls -l {paths.folder}\nor give it up: hostvm stop --force {paths.name}",
+            )
+        return None
+
+    return look
