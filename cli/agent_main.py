@@ -5,16 +5,20 @@ Run as `python -m cli.agent_main RUN_DIR`, where RUN_DIR holds agent.json.
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hostvm import process
 from hostvm.agent.config import load
 from hostvm.agent.parts import Parts
 from hostvm.agent.run import run_agent
 from hostvm.machines.identity import port_is_free
 from hostvm.paths import MACHINE_YAML, PROVISION_LOG
+from hostvm.process import ProcessId
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,11 +28,16 @@ if TYPE_CHECKING:
     from hostvm.drivers.base import Driver
     from hostvm.errors import HostvmError
 
+_LOOK_SECONDS = 3600.0
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until the machine is off; returns the process's exit status."""
     words = sys.argv[1:] if argv is None else argv
     config = load(Path(words[0]))
+    if config.owner:
+        owner = ProcessId(int(config.owner[0]), config.owner[1])
+        threading.Thread(target=go_with, args=(owner, config), name="owner", daemon=True).start()
     listens = forward_listens(config.ssh_port)
     driver = own_driver(config)
     return run_agent(
@@ -39,6 +48,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         stalled=stall_watcher(config, driver),
         capture=True,
     )
+
+
+def go_with(owner: ProcessId, config: AgentConfig) -> None:
+    """Have the machine removed when its owner has ended; by a process of its own, which ends this one too."""
+    while not process.wait_gone(owner, _LOOK_SECONDS):
+        pass
+    argv = [sys.executable, "-m", "cli.main", "rm", "--force", "--quiet", config.name]
+    process.spawn_detached(argv, Path(os.devnull))
 
 
 def compose(config: AgentConfig) -> Parts:

@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
+    from typing import TypeAlias
+
+    Settings: TypeAlias = Callable[[argparse.ArgumentParser], None]
 
 
-def add_copy_verbs(verbs: Any, make: Callable[..., argparse.ArgumentParser], rule: str) -> None:
+def add_copy_verbs(verbs: Any, make: Callable[..., argparse.ArgumentParser], rule: str, settings: Settings) -> None:
     """:param make: adds one verb with what all verbs have.
     :param rule: what cannot be suspended.
+    :param settings: adds the options of a new machine to a verb.
     """
     clone = make(
         verbs,
@@ -25,6 +29,22 @@ def add_copy_verbs(verbs: Any, make: Callable[..., argparse.ArgumentParser], rul
     clone.add_argument("source", metavar="SRC", help="the machine; when suspended, its disk is taken, not its memory")
     clone.add_argument("new", metavar="DST", help="the new one; with ssh keys, host name, engine id, MAC of its own")
     _add_snapshot_verbs(verbs, make, rule)
+    run = make(
+        verbs,
+        "run",
+        "run:run",
+        "run a command of this computer with DOCKER_HOST of a machine, or of one that is made for it and then gone",
+        "hostvm run --rm-machine -- docker run --rm IMAGE",
+        "hostvm run --rm-machine --memory 4GiB -- make test",
+        "hostvm run --rm-machine --of ci/warm -- pytest      # from a snapshot, with the images it has",
+        "hostvm run -m ci -- ./deploy.sh",
+        named=False,
+    )
+    settings(run)
+    run.add_argument("--rm-machine", action="store_true", help="make a machine for the command, within seconds")
+    run.add_argument(
+        "--of", metavar="NAME[/SNAPSHOT]", help="let it begin from a running machine's snapshot (default: the newest)"
+    )
 
 
 def _add_snapshot_verbs(verbs: Any, make: Callable[..., argparse.ArgumentParser], rule: str) -> None:

@@ -110,7 +110,7 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as fault:  # noqa: BLE001 - the one boundary where errors become text
         from cli.printer import print_failure
 
-        forwarded = bool(found.rest) and (found.rest[0] in FORWARDED or found.rest[0] == "shell")
+        forwarded = bool(found.rest) and (found.rest[0] in FORWARDED or found.rest[0] in ("shell", "run"))
         return print_failure(fault, forwarded=forwarded, verbose=found.verbose)
 
 

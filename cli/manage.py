@@ -162,7 +162,7 @@ def _add_machine_verbs(verbs: Verbs) -> None:
         verbs, "create", "life:create", "make a machine without starting it", "hostvm create ci --memory 2GiB"
     )
     _add_settings(create)
-    add_copy_verbs(verbs, _verb, _SUSPEND_RULE)
+    add_copy_verbs(verbs, _verb, _SUSPEND_RULE, _add_settings)
     stop = _verb(
         verbs, "stop", "life:stop", "power the machine off; its data stays", "hostvm stop", "hostvm stop --force ci"
     )

@@ -18,6 +18,8 @@ ENGINE_GAVE_UP = b"hostvm-guest: fail engine "
 PANIC_MARK = "Kernel panic - not syncing"
 FAULT_MARK = "hostvm-guest: fail "
 
+MARKS = (SSH_MARK, ENGINE_MARK, DATA_MARK)
+
 
 class ConsoleMark:
     """Whether a mark has appeared in a console's file, read on from where the last look ended."""

@@ -25,6 +25,7 @@ class MachineState:
     :param disks: names of further disks that were made, whether machine.yaml still has them or not.
     :param subnet: of the guest's network, chosen at its last start.
     :param wanted_off: the user stopped it (or never started it), so no other command starts it by itself.
+    :param owner: number and start of the process that it goes with; None for a machine that stays.
     :param parent: the uuid of the machine that it was cloned from; "" for none.
     """
 
@@ -40,6 +41,7 @@ class MachineState:
     disks: list[str] = field(default_factory=list)
     subnet: str = DEFAULT_SUBNET
     parent: str = ""
+    owner: list[float] | None = None
     version: int = VERSION
 
 

@@ -35,7 +35,11 @@ if TYPE_CHECKING:
     from runtime.engine import Engine
 
 
-def _wanted(options: argparse.Namespace) -> dict[str, object]:
+def wanted_settings(options: argparse.Namespace) -> dict[str, object]:
+    """The settings among the options, by their keys.
+
+    :raises SpecError: a wrong --mount.
+    """
     given = {setting.key: getattr(options, setting.key, None) for setting in SETTINGS if setting.option}
     wanted: dict[str, object] = {key: value for key, value in given.items() if value is not None}
     if options.mount:
@@ -50,7 +54,7 @@ def _over(base: MachineSpec, options: argparse.Namespace) -> MachineSpec:
     """`base` with the template's settings over it, and the options' over both."""
     if options.template:
         base = replace(base, **template_settings(options.template))
-    return parse_settings(_wanted(options), base, "command line")
+    return parse_settings(wanted_settings(options), base, "command line")
 
 
 def _new_spec(options: argparse.Namespace) -> MachineSpec:

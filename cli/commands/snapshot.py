@@ -8,16 +8,20 @@ from typing import TYPE_CHECKING
 from cli.commands.common import confirm, existing_paths, print_json, print_table, say
 from cli.commands.sleep import container_name
 from cli.progress import make_progress
-from hostvm.errors import MachineError
 from hostvm.locks import machine_lock
 from hostvm.machines.observe import observe
-from hostvm.machines.snapshots import create_snapshot, list_snapshots, load_snapshot, remove_snapshot, restore_snapshot
+from hostvm.machines.snapshots import (
+    create_snapshot,
+    list_snapshots,
+    load_snapshot,
+    newest_snapshot,
+    remove_snapshot,
+    restore_snapshot,
+)
 from hostvm.sizes import human_size
 
 if TYPE_CHECKING:
     import argparse
-
-    from hostvm.paths import MachinePaths
 
 
 def create(options: argparse.Namespace) -> int:
@@ -49,7 +53,7 @@ def ls(options: argparse.Namespace) -> int:
 def restore(options: argparse.Namespace) -> int:
     """Make a machine what it was."""
     paths = existing_paths(options)
-    name = options.snapshot or _newest(paths)
+    name = options.snapshot or newest_snapshot(paths).name
     load_snapshot(paths, name)  # before anybody is asked
     if not options.force and not confirm(f"Give up what machine {paths.name} is now for its snapshot {name}?"):
         say(options, "nothing was changed")
@@ -71,12 +75,3 @@ def remove(options: argparse.Namespace) -> int:
         remove_snapshot(paths, options.snapshot)
     say(options, f"snapshot {options.snapshot} of machine {paths.name} is removed")
     return 0
-
-
-def _newest(paths: MachinePaths) -> str:
-    found = list_snapshots(paths)
-    if not found:
-        raise MachineError(
-            f"machine {paths.name} has no snapshot", None, f"make one: hostvm snapshot create -m {paths.name}"
-        )
-    return found[-1].name

@@ -33,6 +33,7 @@ class AgentConfig:
     :param env: variables of every program that runs in the guest.
     :param auth_sock: this computer's ssh agent; "" for none.
     :param provision: this boot's seed holds scripts to be run.
+    :param owner: number and start of the process with which the machine is to go; None for one that stays.
     :param woken: the guest was suspended or paused before: its clock is wrong until it is set.
     """
 
@@ -52,6 +53,7 @@ class AgentConfig:
     auth_sock: str = ""
     woken: bool = False
     provision: bool = False
+    owner: list[float] | None = None
 
     @property
     def agent_sock(self) -> str:

@@ -57,4 +57,5 @@ def agent_config(
         auth_sock=auth_sock,
         woken=woken,
         provision=provision,
+        owner=state.owner,
     )

@@ -125,7 +125,7 @@ def restore_snapshot(paths: MachinePaths, name: str, progress: Progress) -> bool
     """
     found = load_snapshot(paths, name)
     state, spec = load_state(paths), load_spec(paths.spec)
-    _check(paths, found, state.image)
+    check_snapshot(paths, found, state.image)
     driver = machine_driver(paths, state, spec)
     with progress.step(f"restore {paths.name}"):
         end_agent(paths.run_dir)
@@ -190,6 +190,19 @@ def list_snapshots(paths: MachinePaths) -> list[Snapshot]:
     return sorted(found, key=lambda one: one.created)
 
 
+def newest_snapshot(paths: MachinePaths) -> Snapshot:
+    """The one made last.
+
+    :raises MachineError: there is none.
+    """
+    found = list_snapshots(paths)
+    if not found:
+        raise MachineError(
+            f"machine {paths.name} has no snapshot", None, f"make one: hostvm snapshot create -m {paths.name}"
+        )
+    return found[-1]
+
+
 def load_snapshot(paths: MachinePaths, name: str) -> Snapshot:
     """Read a snapshot's record.
 
@@ -221,7 +234,11 @@ def snapshot_folder(paths: MachinePaths, name: str) -> Path:
     return paths.snapshots / name
 
 
-def _check(paths: MachinePaths, found: Snapshot, image: str) -> None:
+def check_snapshot(paths: MachinePaths, found: Snapshot, image: str) -> None:
+    """Whether all of it is there, and its memory belongs to the image that the machine has now.
+
+    :raises MachineError: otherwise.
+    """
     layer, ram = places.layers() / found.layer, snapshot_folder(paths, found.name) / places.SUSPENDED_RAM
     if not layer.is_file():
         raise _unusable(paths, found.name, f"its disk is gone: {layer}")

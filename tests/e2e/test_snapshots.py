@@ -1,17 +1,35 @@
-"""Clones and snapshots: one machine, what is made of it, and what it was."""
+"""Clones, snapshots, ephemeral machines: one machine, what is made of it, and what it was."""
 
 from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
+import docker
 import pytest
-from machines import Machine, folders_of, hostvm, running_machine, succeed
+from machines import Machine, eventually, folders_of, hostvm, run, running_machine, succeed
+
+import hostvm as api
+from hostvm.machines.warm import discard_warm, warm_paths
+from images.progress import NullProgress
 
 pytestmark = pytest.mark.vm
 
 NAME = f"e2e-{os.getpid()}-orig"
 CLONE = f"e2e-{os.getpid()}-copy"
+SUITE = Path(__file__).parents[2] / "examples" / "suite"
+OWNER = """
+import sys, time
+from hostvm import Machine
+machine = Machine.ephemeral(of=sys.argv[1])
+machine.open()
+print(machine.name, flush=True)
+time.sleep(600)
+"""
 COUNT = "i=0; while :; do i=$((i + 1)); echo $i > /t/n; sleep 0.1; done"
 
 
@@ -102,6 +120,54 @@ def test_a_running_machine_goes_back_to_what_it_was_memory_included(origin):
         gone = hostvm("-m", NAME, "shell", "--", "ls", "/var/lib/hostvm/later", "/run/later")
         assert gone.err.count("No such file") == 2
         origin.shell("touch", "/var/lib/hostvm/later", "/run/later")
+
+
+def machine_names() -> list[str]:
+    return [facts["name"] for facts in json.loads(succeed(hostvm("ls", "--json")))]
+
+
+def test_ephemeral_machines_begin_from_a_snapshot_and_go(origin):
+    """By Python, by the command, and with an owner that is killed."""
+    before = machine_names()
+    with api.Machine.ephemeral(of=NAME, snapshot="warm") as one, api.Machine.ephemeral(of=NAME) as two:
+        assert {one.status, two.status} == {"running"}
+        assert {one.name, two.name} == set(machine_names()) - set(before)
+        client = docker.DockerClient(base_url=one.docker_host, timeout=60)
+        assert client.containers.get("counting").status == "running"
+        client.containers.get("counting").remove(force=True)
+        client.close()
+        assert b"counting" in two.run(["docker", "ps"], check=True).stdout, "two machines, two disks"
+        assert two.run(["sh", "-c", "exit 7"]).status == 7
+        with pytest.raises(api.HostvmError, match="ended with 7"):
+            two.run(["sh", "-c", "exit 7"], check=True)
+    assert machine_names() == before
+
+    words = ("run", "-q", "--rm-machine", "--of", f"{NAME}/warm", "--")
+    done = hostvm(*words, "docker", "ps", "--format", "{{.Names}}")
+    assert succeed(done) == "counting"
+    done = hostvm(*words, "sh", "-c", "echo $DOCKER_HOST; exit 9")
+    assert done.status == 9
+    assert done.out.startswith(f"unix://{os.environ['HOSTVM_RUN']}/tmp-")
+    assert machine_names() == before
+
+    owner = subprocess.Popen([sys.executable, "-c", OWNER, NAME], stdout=subprocess.PIPE, text=True)
+    name = owner.stdout.readline().strip()
+    assert name in machine_names()
+    owner.send_signal(signal.SIGKILL)
+    owner.communicate()
+    eventually(lambda: machine_names() == before, "the machine went with its owner")
+    eventually(lambda: not any(folder.exists() for folder in folders_of(name)), "nothing of it is left")
+
+
+def test_a_suite_with_an_engine_that_each_test_finds_clean():
+    """The example's own pytest, with the plugin; its machine begins from one that is booted for it."""
+    words = (sys.executable, "-m", "pytest", "-c", str(SUITE / "pytest.ini"), "-p", "no:cacheprovider", str(SUITE))
+    done = run(*words, env={"HOSTVM_CLIENT": "guest"})
+    assert done.status == 0, str(done)
+    assert "3 passed" in done.out
+    warm = list(folders_of(NAME)[0].parent.glob(".warm-*"))
+    assert len(warm) == 1, "it is kept for the next run"
+    discard_warm(warm_paths(warm[0].name[1:]), NullProgress())
 
 
 def test_a_stopped_machine_goes_back_to_its_disk(origin):

@@ -1,0 +1,305 @@
+"""`from hostvm import Machine`: what the commands do, for programs. docs/python.md."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from cli.commands.common import require_machine
+from cli.commands.sleep import container_name
+from hostvm.agent.client import docker_host, run_in_guest
+from hostvm.config.templates import template_settings
+from hostvm.errors import HostvmError, MachineError
+from hostvm.guest_images import ensure_image
+from hostvm.locks import machine_lock
+from hostvm.machines.boot import start_machine
+from hostvm.machines.clone import clone_machine
+from hostvm.machines.create import create_machine
+from hostvm.machines.ephemeral import remove_ephemeral, start_ephemeral
+from hostvm.machines.halt import stop_machine
+from hostvm.machines.observe import observe
+from hostvm.machines.remove import remove_machine
+from hostvm.machines.snapshots import (
+    create_snapshot,
+    list_snapshots,
+    newest_snapshot,
+    remove_snapshot,
+    restore_snapshot,
+)
+from hostvm.machines.suspend import suspend_machine
+from hostvm.machines.warm import SNAPSHOT, discard_warm, ensure_warm, warm_spec
+from hostvm.paths import DEFAULT_MACHINE, MachinePaths, machine_names
+from hostvm.spec import default_spec, load_spec, parse_settings
+from images.progress import NullProgress
+from runtime.engine import find_engine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from types import TracebackType
+    from typing import Self
+
+    from hostvm.guest import Completed
+    from hostvm.spec import MachineSpec
+    from images.progress import Progress
+
+
+class Machine:
+    """One machine, by its name, whether it exists or not: making this object does nothing.
+
+    Every method may be called at any time and blocks until it is done. What fails is raised as `HostvmError`, with
+    `brief`, `details` and `resolution`.
+
+    :param progress: told of steps; silent by default.
+    :raises SpecError: no machine can have that name.
+    """
+
+    def __init__(self, name: str = DEFAULT_MACHINE, *, progress: Progress | None = None) -> None:
+        self._paths = MachinePaths.of(name)
+        self._progress: Progress = progress or NullProgress()
+
+    def __repr__(self) -> str:
+        return f"Machine({self.name!r})"
+
+    @classmethod
+    def create(
+        cls, name: str = DEFAULT_MACHINE, *, template: str = "", progress: Progress | None = None, **settings: Any
+    ) -> Machine:
+        """Make a machine without starting it.
+
+        :param template: a template's name or file, as with `hostvm create --template`.
+        :param settings: keys of machine.yaml: `cpus=2, memory="2GiB"`.
+        :raises MachineError: there is one of this name.
+        :raises SpecError: wrong settings, all of them.
+        """
+        machine = cls(name, progress=progress)
+        with machine_lock(machine._paths):
+            spec = _spec(default_spec(), template, settings)
+            create_machine(machine._paths, spec, ensure_image(spec.image, machine._progress))
+        return machine
+
+    @classmethod
+    def all(cls) -> list[Machine]:
+        """Every machine there is, by name."""
+        return [cls(name) for name in machine_names()]
+
+    @classmethod
+    def ephemeral(
+        cls,
+        *,
+        of: str = "",
+        snapshot: str = "",
+        template: str = "",
+        progress: Progress | None = None,
+        **settings: Any,
+    ) -> EphemeralMachine:
+        """A machine for a `with` block, ready in it within seconds, gone behind it or with this process.
+
+        The first one of some settings boots a machine that all later ones begin from.
+
+        :param of: begin from a snapshot of this machine of yours, with the images and containers it has.
+        :param snapshot: which one; the newest by default.
+        :param template: as for `create`.
+        :param settings: as for `create`; not together with `of`.
+        """
+        return EphemeralMachine(of, snapshot, template, settings, progress or NullProgress())
+
+    # ---- what it is
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self._paths.name
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is such a machine."""
+        return self._paths.folder.is_dir()
+
+    @property
+    def status(self) -> str:
+        """running, starting, stopped, suspended, paused, crashed or broken.
+
+        :raises MachineError: there is no such machine.
+        """
+        return observe(self._there()).status
+
+    @property
+    def docker_host(self) -> str:
+        """The value of DOCKER_HOST that leads docker clients and SDKs to its engine while it runs.
+
+        :raises ForwardError: on Windows, when the pipe of that name is another program's.
+        """
+        return docker_host(self._paths.run_dir)
+
+    @property
+    def env(self) -> dict[str, str]:
+        """Variables for programs that are to use it."""
+        return {"DOCKER_HOST": self.docker_host, "HOSTVM_MACHINE": self.name}
+
+    def inspect(self) -> dict[str, Any]:
+        """The facts of `hostvm inspect`.
+
+        :raises MachineError: there is no such machine.
+        """
+        return observe(self._there()).everything()
+
+    # ---- its life
+
+    def start(self) -> None:
+        """Start it, or let it go on; returns when its engine answers. Idempotent.
+
+        :raises HostvmError: it does not exist, or did not become ready.
+        """
+        with self._held() as paths:
+            start_machine(paths, self._progress, find_engine(load_spec(paths.spec).engine))
+
+    def stop(self, *, force: bool = False) -> None:
+        """Power it off through its guest; with `force` cut its power. Idempotent."""
+        with self._held() as paths:
+            stop_machine(paths, self._progress, force=force)
+
+    def suspend(self) -> None:
+        """Save its memory to disk and free it; `start` goes on. Idempotent.
+
+        :raises MachineError: it does not run, or cannot be saved as it is; the details say why.
+        """
+        with self._held() as paths:
+            suspend_machine(paths, self._progress, self._container_name)
+
+    def remove(self, *, force: bool = False) -> None:
+        """Delete it with its data; nobody is asked.
+
+        :param force: although it runs or has clones.
+        :raises MachineError: it runs or has clones.
+        """
+        with self._held() as paths:
+            remove_machine(paths, self._progress, force=force)
+
+    # ---- others of it, and what it was
+
+    def clone(self, name: str) -> Machine:
+        """Another machine with its data; it must be stopped or suspended.
+
+        :raises MachineError: it runs, or there is a machine of that name.
+        """
+        made = Machine(name, progress=self._progress)
+        first, second = sorted((self._there(), made._paths), key=lambda paths: paths.name)
+        with machine_lock(first), machine_lock(second):
+            clone_machine(self._paths, made._paths)
+        return made
+
+    def snapshot(self, name: str = "") -> str:
+        """Keep it as it is, memory included when it runs; gives the snapshot's name.
+
+        :raises MachineError: the name is taken, or its memory cannot be saved.
+        """
+        name = name or time.strftime("s-%Y%m%d-%H%M%S")
+        with self._held() as paths:
+            return create_snapshot(paths, name, self._progress, self._container_name).name
+
+    def restore(self, name: str = "") -> None:
+        """Make it what it was in a snapshot, the newest by default; what it is now is lost.
+
+        :raises MachineError: there is no such snapshot, or it cannot be used.
+        """
+        with self._held() as paths:
+            restore_snapshot(paths, name or newest_snapshot(paths).name, self._progress)
+
+    def snapshots(self) -> list[str]:
+        """Names of its snapshots, the oldest first."""
+        return [one.name for one in list_snapshots(self._there())]
+
+    def remove_snapshot(self, name: str) -> None:
+        """Forget a snapshot.
+
+        :raises MachineError: there is none of this name.
+        """
+        with self._held() as paths:
+            remove_snapshot(paths, name)
+
+    # ---- in its guest
+
+    def run(self, argv: Sequence[str], *, timeout: float = 60.0, check: bool = False) -> Completed:
+        """Run one argv in its guest, exactly as given, and collect its output.
+
+        :param timeout: seconds; then the call ends, the program may not.
+        :param check: a status other than 0 is an error.
+        :raises HostvmError: it does not run, took too long, or `check` says so.
+        """
+        done = run_in_guest(self._paths.run_dir, argv, timeout=timeout)
+        if check and done.status != 0:
+            raise HostvmError(
+                f"{argv[0]} in machine {self.name} ended with {done.status}",
+                (done.stderr or done.stdout).decode(errors="replace").strip() or None,
+                f"try it by hand: hostvm shell -m {self.name} -- {argv[0]}",
+            )
+        return done
+
+    # ---- private
+
+    def _there(self) -> MachinePaths:
+        return require_machine(self._paths)
+
+    @contextmanager
+    def _held(self) -> Iterator[MachinePaths]:
+        self._there()
+        with machine_lock(self._paths):
+            yield self._there()
+
+    def _container_name(self, ident: str) -> str:
+        return container_name(self._paths, ident)
+
+
+class EphemeralMachine(Machine):
+    """Made by `Machine.ephemeral`; has a name once it has begun."""
+
+    def __init__(self, of: str, snapshot: str, template: str, settings: dict[str, Any], progress: Progress) -> None:
+        if of and (template or settings):
+            raise MachineError(
+                f"a machine that begins from {of} has its settings", None, "leave either out: of, or settings"
+            )
+        self._begin = (of, snapshot, template, settings)
+        self._paths = MachinePaths.of("tmp")
+        self._progress = progress
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def open(self) -> None:
+        """Begin, for callers without a `with` block.
+
+        :raises HostvmError: it does not become ready; nothing is left.
+        """
+        of, snapshot, template, settings = self._begin
+        if of:
+            source = require_machine(MachinePaths.of(of))
+            self._paths = start_ephemeral(source, snapshot or newest_snapshot(source).name, self._progress)
+            return
+        spec = _spec(warm_spec(), template, settings)
+        engine = find_engine(spec.engine)
+        source = ensure_warm(spec, engine, self._progress)
+        try:
+            self._paths = start_ephemeral(source, SNAPSHOT, self._progress)
+        except MachineError as fault:
+            # What it began from was of another hostvm, or is damaged: it can be had again.
+            self._progress.note(f"{fault.brief}: {fault.details}")
+            discard_warm(source, self._progress)
+            self._paths = start_ephemeral(ensure_warm(spec, engine, self._progress), SNAPSHOT, self._progress)
+
+    def close(self) -> None:
+        """Remove it. Idempotent."""
+        remove_ephemeral(self._paths, self._progress)
+
+
+def _spec(base: MachineSpec, template: str, settings: dict[str, Any]) -> MachineSpec:
+    if template:
+        base = replace(base, **template_settings(template))
+    return parse_settings(settings, base, "arguments")

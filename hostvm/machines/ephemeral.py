@@ -1,0 +1,142 @@
+"""Machines that begin from a snapshot with memory, ready within seconds, and go with the process that wanted them.
+
+The snapshot's guest goes on in several machines at once, so they have its ssh keys, host name and engine id in common;
+id, port and sockets are each one's own. docs/adr/0081-ephemeral-machines.md.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+import uuid
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from hostvm import process
+from hostvm.console import MARKS
+from hostvm.disks import create_overlay
+from hostvm.errors import HostvmError, MachineError
+from hostvm.files import move, private_folder, write_atomic
+from hostvm.locks import machine_lock
+from hostvm.machines.domain import domain_facts, domain_of
+from hostvm.machines.identity import free_port, new_uuid
+from hostvm.machines.layers import layers_lock, link
+from hostvm.machines.open import machine_driver
+from hostvm.machines.remove import remove_machine
+from hostvm.machines.saved import Saved, stamp, store_saved, unusable
+from hostvm.machines.snapshots import check_snapshot, load_snapshot, resume, snapshot_folder
+from hostvm.paths import CLIENT_KEY, HOST_KEY, KEYS, SUSPENDED_RAM, MachinePaths, home, machine_names
+from hostvm.process import ProcessId
+from hostvm.spec import load_spec
+from hostvm.state import load_state, save_state
+from images.progress import NullProgress
+
+if TYPE_CHECKING:
+    from hostvm.machines.snapshots import Snapshot
+    from hostvm.state import MachineState
+    from images.progress import Progress
+
+PREFIX = "tmp-"
+_STALE_SECONDS = 600.0
+
+
+def start_ephemeral(source: MachinePaths, snapshot: str, progress: Progress) -> MachinePaths:
+    """Make a machine of a snapshot and let it go on, ready; it is removed when this process ends, however it does.
+
+    :raises MachineError: there is no such snapshot, it has no memory, or is of the libvirt driver.
+    :raises HostvmError: it cannot be resumed; nothing is left.
+    """
+    sweep()
+    found, state = load_snapshot(source, snapshot), load_state(source)
+    check_snapshot(source, found, state.image)
+    if found.saved is None or state.driver != "qemu":
+        why = "it has no memory: the machine was off" if found.saved is None else "libvirt resumes only its own domain"
+        raise MachineError(
+            f"no machine can go on from snapshot {snapshot} of machine {source.name}",
+            why,
+            f"take one of a running machine with the driver qemu: hostvm snapshot create -m {source.name}",
+        )
+    target = MachinePaths.of(f"{PREFIX}{uuid.uuid4().hex[:12]}")
+    target.check_socket_length()
+    with machine_lock(target), ExitStack() as undo:
+        undo.callback(target.lock.unlink, missing_ok=True)
+        undo.callback(_remove_rest, target)
+        _make(target, source, found, state)
+        resume(target, progress)
+        undo.pop_all()
+    return target
+
+
+def remove_ephemeral(target: MachinePaths, progress: Progress) -> None:
+    """Cut its power and delete it. Idempotent."""
+    with machine_lock(target):
+        if target.folder.is_dir():
+            remove_machine(target, progress, force=True)
+    target.lock.unlink(missing_ok=True)  # nobody waits for a name that is never used again
+
+
+def sweep() -> None:
+    """Remove what owners left whose machine's agent was killed as well."""
+    for name in machine_names():
+        if not name.startswith(PREFIX):
+            continue
+        with suppress(HostvmError):
+            paths = MachinePaths.of(name)
+            owner = load_state(paths).owner
+            if owner and not process.is_alive(ProcessId(int(owner[0]), owner[1])):
+                remove_ephemeral(paths, NullProgress())
+    for draft in (home() / "machines").glob(f".{PREFIX}*.new"):
+        with suppress(OSError):
+            if time.time() - draft.stat().st_mtime > _STALE_SECONDS:
+                shutil.rmtree(draft)
+
+
+def _make(target: MachinePaths, source: MachinePaths, found: Snapshot, state: MachineState) -> None:
+    """A suspended machine, whole or not at all."""
+    assert found.saved is not None
+    draft = MachinePaths(target.name, target.folder.parent / f".{target.name}.new", target.run_dir)
+    me = process.identify(os.getpid()) or ProcessId(os.getpid(), 0.0)
+    made = replace(
+        state,
+        uuid=new_uuid(),
+        ssh_port=free_port(),
+        created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        parent="",
+        owner=[float(me.pid), me.started],
+    )
+    with ExitStack() as undo:
+        private_folder(draft.folder)
+        undo.callback(shutil.rmtree, draft.folder, ignore_errors=True)
+        private_folder(draft.keys)
+        for key in (CLIENT_KEY, HOST_KEY):
+            write_atomic(draft.folder / KEYS / key, (source.keys / key).read_bytes())
+        write_atomic(draft.spec, source.spec.read_bytes())
+        save_state(draft, made)
+        # What a boot says on the console was said before this one existed, and is waited for.
+        draft.console.write_bytes(b"".join(mark + b"\n" for mark in (b"goes on from a snapshot", *MARKS)))
+        link(source.initramfs, draft.initramfs)  # QEMU reads it, and the guest never does
+        link(snapshot_folder(source, found.name) / SUSPENDED_RAM, draft.suspended_ram)
+        with layers_lock() as folder:
+            create_overlay(draft.data_disk, folder / found.layer)
+        store_saved(draft, _saved(target, draft, source, Saved(**found.saved), made))
+        move(draft.folder, target.folder)
+        undo.pop_all()
+
+
+def _saved(target: MachinePaths, draft: MachinePaths, source: MachinePaths, saved: Saved, made: MachineState) -> Saved:
+    """The source's state as that of the new machine: the same hardware under another name and id."""
+    there = domain_of(saved.domain)
+    driver = machine_driver(target, made, load_spec(draft.spec))
+    if driver.board(there) != saved.board:
+        raise unusable(source, "its virtual hardware would be another one")
+    domain = replace(there, name=target.name, uuid=made.uuid)
+    return replace(
+        saved, board=driver.board(domain), domain=domain_facts(domain), disk=stamp(draft.data_disk), share_server=None
+    )
+
+
+def _remove_rest(target: MachinePaths) -> None:
+    if target.folder.is_dir():
+        remove_machine(target, NullProgress(), force=True)

@@ -1,0 +1,110 @@
+"""What ephemeral machines are refused, what they are named after, and how programs get at them; no program runs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+import hostvm
+from cli.api import EphemeralMachine, Machine
+from cli.manage import build_parser
+from hostvm import paths as places
+from hostvm.errors import MachineError, SpecError, UsageError
+from hostvm.machines.ephemeral import start_ephemeral
+from hostvm.machines.snapshots import snapshot_folder
+from hostvm.machines.warm import is_warm, warm_paths, warm_spec
+from hostvm.paths import MachinePaths, machine_names
+from hostvm.state import MachineState, load_state, save_state
+from images.progress import NullProgress
+
+STATE = MachineState("uuid-a", "52:54:00:00:00:01", "amd64", 1, "qemu", "sha256:0", "2026-11-24T18:00:00Z")
+SAVED = {"ram": {"size": 3}}
+
+
+def snapshot(driver: str, saved: object) -> MachinePaths:
+    paths = MachinePaths.of("box")
+    folder = snapshot_folder(paths, "kept")
+    folder.mkdir(parents=True)
+    save_state(paths, replace(STATE, driver=driver))
+    facts = {"name": "kept", "created": "2026-01-01", "layer": "a.qcow2", "image": "sha256:0", "version": 1}
+    (folder / "snapshot.json").write_text(json.dumps({**facts, "saved": saved}))
+    (folder / "suspended.ram").write_bytes(b"ram")
+    places.layers().mkdir(parents=True)
+    (places.layers() / "a.qcow2").write_bytes(b"")
+    return paths
+
+
+@pytest.mark.parametrize(
+    ("driver", "saved", "why"),
+    [("qemu", None, "it has no memory"), ("libvirt", SAVED, "libvirt resumes only its own domain")],
+)
+def test_what_no_machine_can_go_on_from_is_refused(driver, saved, why):
+    paths = snapshot(driver, saved)
+    with pytest.raises(MachineError, match="no machine can go on from snapshot kept of machine box") as caught:
+        start_ephemeral(paths, "kept", NullProgress())
+    assert why in caught.value.details
+    assert "hostvm snapshot create -m box" in caught.value.resolution
+    assert machine_names() == ["box"]
+
+
+def test_the_machine_that_others_begin_from_is_not_listed():
+    paths = warm_paths("warm-01234567-89abcdef")
+    snapshot_folder(paths, "warm").mkdir(parents=True)
+    assert is_warm(paths)
+    assert machine_names() == []
+    assert paths.lock == MachinePaths.of("box").lock.with_name("warm-01234567-89abcdef.lock")
+
+
+def test_it_shares_no_folders_since_their_devices_could_not_be_saved():
+    assert warm_spec().mounts == ()
+    assert warm_spec().driver == "qemu"
+
+
+def test_the_owner_is_kept():
+    paths = MachinePaths.of("box")
+    paths.folder.mkdir(parents=True)
+    save_state(paths, replace(STATE, owner=[17.0, 4815146.0]))
+    assert load_state(paths).owner == [17.0, 4815146.0]
+
+
+def test_programs_import_it_from_the_package():
+    assert hostvm.Machine is Machine
+    assert isinstance(hostvm.Machine.ephemeral(), EphemeralMachine)
+    with pytest.raises(AttributeError, match="no attribute 'machine'"):
+        _ = hostvm.machine
+
+
+def test_an_object_for_a_machine_that_is_missing_does_nothing_and_says_so_when_used():
+    machine = Machine("none")
+    assert not machine.exists
+    for use in (machine.start, machine.stop, machine.suspend, machine.snapshot, machine.restore, machine.inspect):
+        with pytest.raises(MachineError, match="there is no machine called none"):
+            use()
+    with pytest.raises(SpecError):
+        Machine("No Name")
+
+
+def test_settings_are_checked_before_anything_is_made():
+    with pytest.raises(SpecError, match="2 wrong settings"):
+        Machine.create("box", cpus=0, colour="red")
+    with pytest.raises(MachineError, match="begins from box has its settings"):
+        Machine.ephemeral(of="box", cpus=2)
+    assert machine_names() == []
+
+
+@pytest.mark.parametrize(
+    ("words", "command", "why"),
+    [
+        (["run"], None, "run needs a command"),
+        (["run", "--cpus", "2"], ["true"], "settings are for a machine made for this command"),
+    ],
+)
+def test_run_says_what_is_missing(words, command, why):
+    from cli.commands.run import run
+
+    options = build_parser().parse_args(words)
+    options.command = command
+    with pytest.raises(UsageError, match=why):
+        run(options)
