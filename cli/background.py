@@ -80,7 +80,7 @@ def _act(paths: MachinePaths, action: str, after: float) -> None:
     elif action == "pause":
         pause_machine(paths, after=after)
     elif action == "stop":
-        hand_over(paths, after)
+        hand_over(paths, after, stays=True)  # it asks the guest to power off
         stop_machine(paths, NullProgress(), asleep=True)
 
 

@@ -49,6 +49,11 @@ class Activity:
                 self._open -= 1
                 self._last = time.monotonic()
 
+    @property
+    def leaving(self) -> bool:
+        """Whether `leave` was agreed to."""
+        return self._leaving
+
     def idle(self) -> float:
         """Seconds without any use, 0 while there is one. Use that only services know of ends when it is asked for."""
         with self._lock:

@@ -136,9 +136,7 @@ class Server:
             with self._activity.use():
                 self._run(client, hello)
         except LeavingError:
-            raise AgentNotReady(
-                f"machine {self._facts['name']} is being put to sleep", None, f"hostvm start {self._facts['name']}"
-            ) from None
+            raise self._leaves() from None
 
     def _run(self, client: Client, hello: dict[str, Any]) -> None:
         if auth_sock := hello.get("auth_sock"):
@@ -168,6 +166,8 @@ class Server:
 
     def _ready(self, client: Client, hello: dict[str, Any]) -> None:
         del hello
+        if self._activity.leaving:
+            raise self._leaves()  # whoever waits for it must wait for the next agent
         self._life.connection(0.0)
         client.send(protocol.control(protocol.OK, {}))
 
@@ -200,12 +200,16 @@ class Server:
         client.send(protocol.control(protocol.OK, {}))
         self._life.stop()
 
+    def _leaves(self) -> AgentNotReady:
+        name = self._facts["name"]
+        return AgentNotReady(f"machine {name} is being put to sleep", None, f"hostvm start {name}")
+
     def _leave(self, client: Client, hello: dict[str, Any]) -> None:
         """End, unless the machine is in use or was so within the last `after` seconds."""
         self._life.settle()  # a container may have started a moment ago
         left = self._activity.leave(float(hello["after"]))
         client.send(protocol.control(protocol.OK, {"left": left}))
-        if left:
+        if left and not hello.get("stays"):
             self._life.stop()
 
     def _listen_again(self, client: Client, hello: dict[str, Any]) -> None:

@@ -19,13 +19,14 @@ class InUseError(MachineError):
     """A machine that was to sleep when idle is in use."""
 
 
-def hand_over(paths: MachinePaths, after: float | None = None) -> None:
+def hand_over(paths: MachinePaths, after: float | None = None, *, stays: bool = False) -> None:
     """End the agent of a machine that goes to sleep; from then on the first client of docker.sock wakes it.
 
     The sleeper has the socket before the agent is asked, so that no client comes too late for the one and too soon
     for the other. With `autostart: false` nobody listens.
 
     :param after: only when the machine has been idle for so many seconds.
+    :param stays: the agent takes nothing new, but is needed a moment longer.
     :raises InUseError: it has not; all is as it was.
     :raises HostvmError: no sleeper can be started; all is as it was.
     """
@@ -34,15 +35,16 @@ def hand_over(paths: MachinePaths, after: float | None = None) -> None:
         if wakes:
             spawn_sleeper(paths.run_dir, paths.agent_log)
         if after is not None:
-            _leave(paths, after)
+            _leave(paths, after, stays=stays)
     except BaseException:
         with suppress(HostvmError):
             take_back(paths.run_dir)
         end_sleeper(paths.run_dir, wait=False)
         raise
-    end_agent(paths.run_dir)
+    if not stays:
+        end_agent(paths.run_dir)
 
 
-def _leave(paths: MachinePaths, after: float) -> None:
-    if not request(paths.run_dir, "leave", after=after)["left"]:
+def _leave(paths: MachinePaths, after: float, *, stays: bool) -> None:
+    if not request(paths.run_dir, "leave", after=after, stays=stays)["left"]:
         raise InUseError(f"machine {paths.name} is in use", None, f"hostvm suspend {paths.name}")

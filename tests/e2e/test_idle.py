@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -128,14 +130,13 @@ def test_a_machine_that_is_used_after_all_stays_awake_and_its_clients_are_answer
         eventually(lambda: sleeper_status(folders_of(drowsy.name)[1]) is None, "the sleeper is gone")
 
 
-@pytest.mark.parametrize(("action", "word"), [("pause", "paused"), ("stop", "stopped")])
-def test_other_ways_to_sleep(drowsy, sleepy, action, word):
+def test_a_paused_one_goes_on_at_once(drowsy, sleepy):
     boot, before = drowsy.boot_id(), images(drowsy)
-    sleepy(action)
-    asleep(drowsy, word)
+    sleepy("pause")
+    asleep(drowsy, "paused")
     drowsy.hostvm("set", "idle=")
     assert images(drowsy) == before
-    assert (drowsy.boot_id() == boot) == (action == "pause")
+    assert drowsy.boot_id() == boot
 
 
 # What the guest has deleted is the computer's again.
@@ -206,6 +207,68 @@ def test_a_machine_that_cannot_wake_says_so_to_docker_clients(drowsy):
         file.write(last)
     drowsy.hostvm("resume")
     assert images(drowsy) > 0
+
+
+@pytest.fixture(scope="module")
+def small_disk(drowsy, tmp_path_factory):
+    """Where the stopped machine's disk can be moved to: a file system of its own, with a size that can be set."""
+    folder = tmp_path_factory.mktemp("small")
+    try:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16M", "tmpfs", folder], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("only root mounts a tmpfs, and only on Linux")
+
+    def resize(size: int) -> None:
+        subprocess.run(["mount", "-o", f"remount,size={size}", folder], check=True)
+
+    yield folder, resize
+    drowsy.hostvm("stop", "--force")
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_one_that_stopped_when_idle_is_started_by_a_docker_client(drowsy, sleepy, small_disk):
+    boot, before = drowsy.boot_id(), images(drowsy)
+    sleepy("stop")
+    asleep(drowsy, "stopped")
+    drowsy.hostvm("set", "idle=")
+    folder, resize = small_disk
+    place = folders_of(drowsy.name)[0] / "data.qcow2"
+    resize(disk(drowsy) + (40 << 20))
+    subprocess.run(["cp", "--sparse=always", place, folder / "disk"], check=True)
+    place.unlink()
+    place.symlink_to(folder / "disk")
+    assert images(drowsy) == before
+    assert drowsy.boot_id() != boot
+
+
+def test_a_machine_stands_still_while_this_computers_disk_is_full(drowsy, small_disk):
+    folder, resize = small_disk
+    there, size = disk(drowsy), 60_000_000
+    write = f"yes hostvm | head -c {size} > /f; sync; echo 3 > /proc/sys/vm/drop_caches; md5sum /f"
+    words = [HOSTVM, "-m", drowsy.name, "docker", "run", "--rm", "--privileged", "busybox", "sh", "-c", write]
+    writer = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "HOSTVM_CLIENT": "guest"}
+    )
+    # Not asked of hostvm all the time: each of its commands takes the emulated guest's processor for a while.
+    eventually(lambda: shutil.disk_usage(folder).free == 0 or writer.poll() is not None, "the disk is full", 120)
+    assert writer.poll() is None, writer.communicate()
+    eventually(lambda: status(drowsy) == "stalled", "it stands still", 30)
+    assert any("this computer's disk is full" in fault for fault in facts(drowsy)["faults"])
+    eventually(lambda: (facts(drowsy)["agent"] or {}).get("state") == "failed", "its agent knows", 30)
+    refused = drowsy.try_docker("ps")
+    assert refused.status == 125
+    assert "stands still: this computer's disk is full" in refused.err
+    assert "free at least" in refused.err
+    assert "stands still" in hostvm("stop", drowsy.name).err, "its guest cannot end in order"
+    assert writer.poll() is None
+    resize(there + (300 << 20))
+    out, err = writer.communicate(timeout=90)
+    assert writer.returncode == 0
+    assert out.split()[0] == hashlib.md5((b"hostvm\n" * (size // 7 + 1))[:size]).hexdigest()
+    assert "stands still: this computer's disk is full" in err
+    assert "the machine goes on" in err
+    assert status(drowsy) == "running"
+    assert " rw," in drowsy.shell("grep", " /var ", "/proc/mounts")
 
 
 def test_what_the_user_stops_stays_stopped(drowsy):

@@ -71,7 +71,9 @@ def test_what_only_a_service_knows_of_counts(clock):
 def test_nothing_begins_once_it_leaves(clock):
     activity = Activity()
     clock.now += 10
+    assert not activity.leaving
     assert activity.leave(10)
+    assert activity.leaving
     with pytest.raises(LeavingError), activity.use():
         pass
     assert activity.leave(1000), "and it does not come back"
