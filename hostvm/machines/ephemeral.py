@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from images.progress import Progress
 
 PREFIX = "tmp-"
+_DIGITS = 12
 _STALE_SECONDS = 600.0
 
 
@@ -58,7 +59,7 @@ def start_ephemeral(source: MachinePaths, snapshot: str, progress: Progress) -> 
             why,
             f"take one of a running machine with the driver qemu: hostvm snapshot create -m {source.name}",
         )
-    target = MachinePaths.of(f"{PREFIX}{uuid.uuid4().hex[:12]}")
+    target = MachinePaths.of(f"{PREFIX}{uuid.uuid4().hex[:_DIGITS]}")
     target.check_socket_length()
     with machine_lock(target), ExitStack() as undo:
         undo.callback(target.lock.unlink, missing_ok=True)
@@ -87,10 +88,16 @@ def sweep() -> None:
             owner = load_state(paths).owner
             if owner and not process.is_alive(ProcessId(int(owner[0]), owner[1])):
                 remove_ephemeral(paths, NullProgress())
-    for draft in (home() / "machines").glob(f".{PREFIX}*.new"):
+    own = PREFIX + "[0-9a-f]" * _DIGITS
+    for rest in (*(home() / "machines").glob(f".{own}.new"), *(home() / "locks").glob(f"{own}.lock")):
         with suppress(OSError):
-            if time.time() - draft.stat().st_mtime > _STALE_SECONDS:
-                shutil.rmtree(draft)
+            there = MachinePaths.of(rest.stem.lstrip(".")).folder.exists()
+            if there or time.time() - rest.stat().st_mtime < _STALE_SECONDS:
+                continue
+            if rest.is_dir():
+                shutil.rmtree(rest)
+            else:
+                rest.unlink()
 
 
 def _make(target: MachinePaths, source: MachinePaths, found: Snapshot, state: MachineState) -> None:

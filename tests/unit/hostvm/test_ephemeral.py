@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -12,7 +13,7 @@ from cli.api import EphemeralMachine, Machine
 from cli.manage import build_parser
 from hostvm import paths as places
 from hostvm.errors import MachineError, SpecError, UsageError
-from hostvm.machines.ephemeral import start_ephemeral
+from hostvm.machines.ephemeral import start_ephemeral, sweep
 from hostvm.machines.snapshots import snapshot_folder
 from hostvm.machines.warm import is_warm, warm_paths, warm_spec
 from hostvm.paths import MachinePaths, machine_names
@@ -108,3 +109,19 @@ def test_run_says_what_is_missing(words, command, why):
     options.command = command
     with pytest.raises(UsageError, match=why):
         run(options)
+
+
+def test_what_owners_left_is_swept_once_it_is_old():
+    old, new = (
+        places.home() / "machines" / ".tmp-aaaaaaaaaaaa.new",
+        places.home() / "machines" / ".tmp-bbbbbbbbbbbb.new",
+    )
+    lock, held = places.home() / "locks" / "tmp-cccccccccccc.lock", places.home() / "locks" / "tmp-dddddddddddd.lock"
+    for folder in (old, new, MachinePaths.of("tmp-dddddddddddd").folder, lock.parent):
+        folder.mkdir(parents=True)
+    for file in (lock, held):
+        file.touch()
+    for path in (old, lock, held):
+        os.utime(path, (0, 0))
+    sweep()
+    assert [path.exists() for path in (old, new, lock, held)] == [False, True, False, True]
