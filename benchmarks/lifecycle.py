@@ -1,9 +1,10 @@
-"""A machine's life as a user types it: suspend, the docker command that resumes, stop, cold start.
+"""A machine's life as a user types it: suspend, the docker command that resumes, stop, cold start, snapshots, clones.
 
     .venv/bin/python benchmarks/lifecycle.py [--rounds 5] [--accel auto] [--cpus 2] [--memory 2048]
 
 A container runs all the while and must be the same one after each resume. `hostvm docker ps` uses the client of the
-guest. The clock's error is read through ssh right after the resume. The computer should have nothing else to do.
+guest. The clock's error is read through ssh right after the resume. The machine that ephemeral ones begin from is made
+before it is measured. The computer should have nothing else to do.
 """
 
 from __future__ import annotations
@@ -28,7 +29,17 @@ from images.progress import NullProgress
 
 NAME = "bench"
 OBEDIENT = "trap exit TERM; while :; do sleep 1 & wait; done"
-WANTED = {"suspend": 3.5, "resume": 1.8, "stop": 4.0}
+WANTED = {"suspend": 3.5, "resume": 1.8, "stop": 4.0, "restore": 2.5, "clone": 1.0, "ephemeral": 2.5}
+ROWS = {
+    "suspend": "`hostvm suspend`",
+    "resume": "`hostvm docker ps` of a suspended machine",
+    "stop": "`hostvm stop`",
+    "start": "`hostvm start` of a stopped machine",
+    "snapshot": "`hostvm snapshot create` of a running machine",
+    "restore": "`hostvm snapshot restore` of one, the container included",
+    "clone": "`hostvm clone` of a stopped machine",
+    "ephemeral": "`hostvm run --rm-machine -- true`, the machine's removal included",
+}
 
 
 def main() -> None:
@@ -64,8 +75,9 @@ def parse() -> argparse.Namespace:
 
 def run(host: reference.Host, rounds: int) -> dict[str, list[float]]:
     """All rounds on one machine; seconds, but for `state` (bytes)."""
-    found: dict[str, list[float]] = {key: [] for key in ("start", "suspend", "state", "resume", "clock", "stop")}
+    found: dict[str, list[float]] = {key: [] for key in (*ROWS, "state", "clock")}
     size = ("--cpus", str(host.cpus), "--memory", f"{host.memory // 2**20}MiB")
+    ephemeral = ("--rm-machine", *size, "--accel", host.accel)
     ours.hostvm("create", NAME, "--driver", "qemu", *size, "--accel", host.accel, "--mount", "none")
     try:
         for number in range(rounds):
@@ -81,7 +93,17 @@ def run(host: reference.Host, rounds: int) -> dict[str, list[float]]:
             found["clock"].append(clock_error())
             if container() != before:
                 raise SystemExit("the container is another one after the resume")
+            found["snapshot"].append(seconds("snapshot", "create", "kept"))
+            found["restore"].append(seconds("snapshot", "restore", "--force", "kept"))
+            if container() != before:
+                raise SystemExit("the container is another one after the restore")
+            ours.hostvm("-m", NAME, "snapshot", "rm", "kept")
             found["stop"].append(seconds("stop"))
+            found["clone"].append(seconds("clone", NAME, f"{NAME}-copy"))
+            ours.hostvm("rm", f"{NAME}-copy")
+            if number == 0:
+                ours.hostvm("run", *ephemeral, "--", "true")
+            found["ephemeral"].append(seconds("run", *ephemeral, "--", "true"))
     finally:
         ours.hostvm("rm", "--force", NAME)
     return found
@@ -110,12 +132,7 @@ def render(facts: dict[str, Any]) -> str:
     """The table for docs/benchmarks.md."""
     found, guest = facts["lifecycle"], facts["guest"]
     rows = []
-    for key, name in (
-        ("suspend", "`hostvm suspend`"),
-        ("resume", "`hostvm docker ps` of a suspended machine"),
-        ("stop", "`hostvm stop`"),
-        ("start", "`hostvm start` of a stopped machine"),
-    ):
+    for key, name in ROWS.items():
         wanted = f"≤ {WANTED[key]}" if key in WANTED else ""
         rows.append([name, f"{report.median(found[key]):.2f}", f"{min(found[key]):.2f}-{max(found[key]):.2f}", wanted])
     size = report.median(found["state"]) / 2**20
