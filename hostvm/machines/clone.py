@@ -13,7 +13,7 @@ from hostvm.drivers.base import DomainState
 from hostvm.errors import HostvmError, MachineError
 from hostvm.files import move, private_folder, write_atomic
 from hostvm.machines.identity import free_port, mac_of, new_uuid
-from hostvm.machines.layers import freeze_disk, layers_lock
+from hostvm.machines.layers import freeze_disks, layers_lock
 from hostvm.machines.open import machine_driver
 from hostvm.paths import KEYS, MachinePaths, machine_names
 from hostvm.spec import load_spec
@@ -21,9 +21,6 @@ from hostvm.ssh.keys import make_keys
 from hostvm.state import load_state, save_state
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
     from hostvm.state import MachineState
 
 
@@ -46,7 +43,7 @@ def clone_machine(source: MachinePaths, target: MachinePaths) -> MachineState:
             "its disk is being written to",
             f"stop or suspend it first: hostvm suspend {source.name}",
         )
-    return build_machine(target, source, state, lambda folder: freeze_disk(source, folder))
+    return build_machine(target, source, state)
 
 
 def require_free(target: MachinePaths) -> None:
@@ -57,13 +54,10 @@ def require_free(target: MachinePaths) -> None:
         )
 
 
-def build_machine(
-    target: MachinePaths, source: MachinePaths, state: MachineState, layer: Callable[[Path], Path]
-) -> MachineState:
-    """A machine on a layer, with the settings of `source`; its lock must be held.
+def build_machine(target: MachinePaths, source: MachinePaths, state: MachineState) -> MachineState:
+    """A machine on the disks and with the settings of `source`, which is off; its lock must be held.
 
     :param state: of the source, whose driver and image the machine keeps.
-    :param layer: gives the layer, from the folder of the layers.
     """
     draft = MachinePaths(target.name, target.folder.parent / f".{target.name}.new", target.run_dir)
     shutil.rmtree(draft.folder, ignore_errors=True)
@@ -83,7 +77,8 @@ def build_machine(
             parent=state.uuid,
         )
         save_state(draft, made)
-        create_overlay(draft.data_disk, layer(folder))
+        for disk, layer in freeze_disks(source, folder).items():
+            create_overlay(draft.folder / disk, folder / layer)
         move(draft.folder, target.folder)
         undo.pop_all()
     return made

@@ -25,7 +25,7 @@ from hostvm.machines.identity import free_port, new_uuid
 from hostvm.machines.layers import layers_lock, link
 from hostvm.machines.open import machine_driver
 from hostvm.machines.remove import remove_machine
-from hostvm.machines.saved import Saved, stamp, store_saved, unusable
+from hostvm.machines.saved import Saved, stamped, store_saved, unusable
 from hostvm.machines.snapshots import check_snapshot, load_snapshot, resume, snapshot_folder
 from hostvm.paths import CLIENT_KEY, HOST_KEY, KEYS, SUSPENDED_RAM, MachinePaths, home, machine_names
 from hostvm.process import ProcessId
@@ -126,7 +126,8 @@ def _make(target: MachinePaths, source: MachinePaths, found: Snapshot, state: Ma
         link(source.initramfs, draft.initramfs)  # QEMU reads it, and the guest never does
         link(snapshot_folder(source, found.name) / SUSPENDED_RAM, draft.suspended_ram)
         with layers_lock() as folder:
-            create_overlay(draft.data_disk, folder / found.layer)
+            for disk, layer in found.layers.items():
+                create_overlay(draft.folder / disk, folder / layer)
         store_saved(draft, _saved(target, draft, source, Saved(**found.saved), made))
         move(draft.folder, target.folder)
         undo.pop_all()
@@ -139,9 +140,8 @@ def _saved(target: MachinePaths, draft: MachinePaths, source: MachinePaths, save
     if driver.board(there) != saved.board:
         raise unusable(source, "its virtual hardware would be another one")
     domain = replace(there, name=target.name, uuid=made.uuid)
-    return replace(
-        saved, board=driver.board(domain), domain=domain_facts(domain), disk=stamp(draft.data_disk), share_server=None
-    )
+    fresh = stamped(saved, draft.folder)
+    return replace(fresh, board=driver.board(domain), domain=domain_facts(domain), share_server=None)
 
 
 def _remove_rest(target: MachinePaths) -> None:

@@ -10,7 +10,6 @@ import json
 import os
 import uuid
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from filelock import FileLock
@@ -19,7 +18,8 @@ from hostvm import paths as places
 from hostvm.disks import backing_of, create_overlay, holds_nothing
 from hostvm.errors import MachineError
 from hostvm.files import private_folder
-from hostvm.machines.saved import check_disk_is, load_saved, stamp, store_saved
+from hostvm.machines.saved import check_disk_is, load_saved, stamped, store_saved
+from hostvm.more_disks import more_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,8 +44,16 @@ def layers_lock() -> Iterator[Path]:
         yield folder
 
 
-def freeze_disk(paths: MachinePaths, folder: Path) -> Path:
-    """Make a layer of the data disk of a machine that is off, which goes on in an overlay; gives the layer.
+def freeze_disks(paths: MachinePaths, folder: Path) -> dict[str, str]:
+    """Make layers of all disks of a machine that is off: file name of the disk -> that of its layer.
+
+    :raises MachineError: as `freeze_disk`; the machine has all of its disks all the same.
+    """
+    return {disk.name: freeze_disk(paths, folder, disk).name for disk in (paths.data_disk, *more_files(paths.folder))}
+
+
+def freeze_disk(paths: MachinePaths, folder: Path, disk: Path) -> Path:
+    """Make a layer of a disk of a machine that is off, which goes on in an overlay; gives the layer.
 
     Both locks must be held. The disk gets a second name, then the first one becomes the overlay's: whenever this is
     killed, the machine has its disk. A suspended machine stays suspended.
@@ -56,19 +64,19 @@ def freeze_disk(paths: MachinePaths, folder: Path) -> Path:
     saved = load_saved(paths) if paths.suspended.exists() else None
     if saved is not None:
         check_disk_is(paths, saved)
-    beneath = backing_of(paths.data_disk)
-    if beneath is not None and beneath.parent == folder and holds_nothing(paths.data_disk):
+    beneath = backing_of(disk)
+    if beneath is not None and beneath.parent == folder and holds_nothing(disk):
         return beneath  # nothing was written since the last time
     layer = folder / f"{uuid.uuid4().hex}.qcow2"
-    link(paths.data_disk, layer)
+    link(disk, layer)
     try:
-        create_overlay(paths.data_disk, layer, replacing=True)
+        create_overlay(disk, layer, replacing=True)
     except BaseException:
         layer.unlink()
         raise
     layer.chmod(0o400)
     if saved is not None:
-        store_saved(paths, replace(saved, disk=stamp(paths.data_disk)))
+        store_saved(paths, stamped(saved, paths.folder))
     return layer
 
 
@@ -104,8 +112,8 @@ def _used(folder: Path) -> set[Path]:
     """What anything stands on: machines, those being made or removed, their snapshots, and other layers."""
     found: set[Path] = set()
     for record in folder.parent.rglob(places.SNAPSHOT_JSON):
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            found.add(folder / str(json.loads(record.read_bytes())["layer"]))
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+            found |= {folder / str(layer) for layer in json.loads(record.read_bytes())["layers"].values()}
     for disk in folder.parent.rglob(_QCOW2):
         with suppress(MachineError, OSError):  # a damaged one stands on nothing
             if beneath := backing_of(disk):

@@ -10,11 +10,12 @@ import errno
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from hostvm.errors import MachineError
 from hostvm.files import remove_for_good, write_atomic
+from hostvm.paths import DATA_DISK
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -129,6 +130,11 @@ def stamp(disk: Path) -> list[int]:
     """What changes whenever a disk is written to: its size and the time of its last change (ns)."""
     found = disk.stat()
     return [found.st_size, found.st_mtime_ns]
+
+
+def stamped(saved: Saved, folder: Path) -> Saved:
+    """The same state, of the same content in new files of `folder`."""
+    return replace(saved, disk=stamp(folder / DATA_DISK), disks={name: stamp(folder / name) for name in saved.disks})
 
 
 def digest(path: Path) -> str:

@@ -18,9 +18,9 @@ from hostvm.disks import create_overlay
 from hostvm.drivers.base import DomainState
 from hostvm.errors import HostvmError, MachineError, SpecError
 from hostvm.files import move, private_folder, write_atomic
-from hostvm.machines.layers import collect_layers, freeze_disk, layers_lock, link
+from hostvm.machines.layers import collect_layers, freeze_disks, layers_lock, link
 from hostvm.machines.open import machine_driver
-from hostvm.machines.saved import Saved, drop_saved, load_saved, stamp, store_saved
+from hostvm.machines.saved import Saved, drop_saved, load_saved, stamped, store_saved
 from hostvm.machines.suspend import suspend_machine
 from hostvm.machines.wake import wake_machine
 from hostvm.spec import load_spec
@@ -41,14 +41,14 @@ class Snapshot:
     """What `snapshot.json` holds.
 
     :param created: when, UTC.
-    :param layer: file name of its disk among the layers.
+    :param layers: file name of each of its disks -> that of its layer.
     :param image: digest of the guest image that the machine had.
     :param saved: as in `suspended.json`; None of a machine that was off.
     """
 
     name: str
     created: str
-    layer: str
+    layers: dict[str, str]
     image: str
     saved: dict[str, Any] | None = None
     version: int = VERSION
@@ -104,8 +104,7 @@ def _record(paths: MachinePaths, name: str, target: Path) -> Snapshot:
             saved = asdict(load_saved(paths))
             link(paths.suspended_ram, draft / places.SUSPENDED_RAM)
         with layers_lock() as folder:
-            layer = freeze_disk(paths, folder)
-            made = Snapshot(name, _now(), layer.name, load_state(paths).image, saved)
+            made = Snapshot(name, _now(), freeze_disks(paths, folder), load_state(paths).image, saved)
             write_atomic(draft / places.SNAPSHOT_JSON, json.dumps(asdict(made), indent=1).encode())
             move(draft, target)
     except BaseException:
@@ -118,7 +117,8 @@ def restore_snapshot(paths: MachinePaths, name: str, progress: Progress) -> bool
     """Make the machine what it was then; what it is now is lost. Its lock must be held.
 
     True when it runs again, ready; False when it was off then, and so is now. Killed in the midst of it, it leaves a
-    stopped machine with the disk of before or of then.
+    stopped machine with disks of before or of then; the same command again puts that right. A further disk that was
+    made since stays as it is.
 
     :raises MachineError: there is no such snapshot, or it cannot be used; nothing was changed.
     :raises HostvmError: it cannot be resumed; then it is suspended, as it was in the snapshot.
@@ -142,11 +142,12 @@ def restore_snapshot(paths: MachinePaths, name: str, progress: Progress) -> bool
 def put_disk_and_memory(paths: MachinePaths, found: Snapshot, source: Path) -> None:
     """Lay a snapshot into a machine that is off: afterwards it is stopped, or suspended. Its lock must be held."""
     with layers_lock() as folder:
-        create_overlay(paths.data_disk, folder / found.layer, replacing=True)
+        for disk, layer in found.layers.items():
+            create_overlay(paths.folder / disk, folder / layer, replacing=True)
         collect_layers(folder)
     if found.saved is not None:
         link(source / places.SUSPENDED_RAM, paths.suspended_ram)
-        store_saved(paths, replace(Saved(**found.saved), disk=stamp(paths.data_disk)))
+        store_saved(paths, stamped(Saved(**found.saved), paths.folder))
 
 
 def resume(paths: MachinePaths, progress: Progress) -> None:
@@ -239,9 +240,10 @@ def check_snapshot(paths: MachinePaths, found: Snapshot, image: str) -> None:
 
     :raises MachineError: otherwise.
     """
-    layer, ram = places.layers() / found.layer, snapshot_folder(paths, found.name) / places.SUSPENDED_RAM
-    if not layer.is_file():
-        raise _unusable(paths, found.name, f"its disk is gone: {layer}")
+    ram = snapshot_folder(paths, found.name) / places.SUSPENDED_RAM
+    for layer in (places.layers() / name for name in found.layers.values()):
+        if not layer.is_file():
+            raise _unusable(paths, found.name, f"its disk is gone: {layer}")
     if found.saved is not None and (not ram.is_file() or ram.stat().st_size != found.memory):
         raise _unusable(paths, found.name, f"its memory is gone or damaged: {ram}")
     if found.saved is not None and found.image != image:

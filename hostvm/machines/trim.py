@@ -6,25 +6,31 @@ from typing import TYPE_CHECKING, Any
 
 from hostvm.agent.client import run_in_guest
 from hostvm.errors import MachineError
+from hostvm.more_disks import more_files
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from hostvm.paths import MachinePaths
 
-TRIM = ("sh", "-c", "sync; exec /usr/sbin/fstrim /var")
-"""In the guest: the blocks of deleted files become holes of the disk's file. Deletions count once they are on disk."""
+_SCRIPT = r"""
+status=0; sync
+for dir in /var $(cut -d ' ' -f 2 /run/hostvm/seed/disks 2> /dev/null); do /usr/sbin/fstrim "$dir" || status=1; done
+exit $status
+"""
+TRIM = ("sh", "-c", _SCRIPT)
+"""In the guest: the blocks of deleted files become holes of the disks' files. Deletions count once they are on disk."""
 
 _TRIM_SECONDS = 600.0
 _DF = ("df", "-B1", "--output=size,used,avail", "/var")
 
 
 def trim_machine(paths: MachinePaths) -> int:
-    """Trim a running machine's data disk; gives the bytes by which its file on this computer shrank.
+    """Trim a running machine's disks; gives the bytes by which their files on this computer shrank.
 
     :raises HostvmError: the guest cannot be asked, or refuses.
     """
-    before = allocated(paths.data_disk)
+    before = _disk_bytes(paths)
     done = run_in_guest(paths.run_dir, TRIM, timeout=_TRIM_SECONDS)
     if done.status != 0:
         raise MachineError(
@@ -32,7 +38,7 @@ def trim_machine(paths: MachinePaths) -> int:
             done.stderr.decode(errors="replace").strip() or None,
             f"hostvm logs --console {paths.name}",
         )
-    return max(0, before - allocated(paths.data_disk))
+    return max(0, before - _disk_bytes(paths))
 
 
 def guest_disk(paths: MachinePaths) -> dict[str, int]:
@@ -51,7 +57,11 @@ def guest_disk(paths: MachinePaths) -> dict[str, int]:
 
 def host_bytes(paths: MachinePaths) -> dict[str, Any]:
     """What a machine's files take on this computer, in bytes."""
-    return {"disk": allocated(paths.data_disk), "saved_memory": allocated(paths.suspended_ram)}
+    return {"disk": _disk_bytes(paths), "saved_memory": allocated(paths.suspended_ram)}
+
+
+def _disk_bytes(paths: MachinePaths) -> int:
+    return sum(map(allocated, (paths.data_disk, *more_files(paths.folder))))
 
 
 def allocated(path: Path) -> int:

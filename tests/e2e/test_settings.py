@@ -49,7 +49,8 @@ def test_a_change_of_a_running_machine(own):
     refused = hostvm("set", own.name, "disk=4GiB", "image=other")
     assert refused.status == 2
     assert "disk: 4GiB is less than the 12GiB it has" in refused.err
-    assert "image: is decided when a machine is made" in refused.err
+    assert "image: changes by an upgrade" in refused.err
+    assert "hostvm upgrade" in refused.err
 
     own.hostvm("set", "--restart", own.name, "autostart=true")
     cpus, after, disk = seen(own)

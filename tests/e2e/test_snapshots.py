@@ -30,13 +30,28 @@ machine.open()
 print(machine.name, flush=True)
 time.sleep(600)
 """
-COUNT = "i=0; while :; do i=$((i + 1)); echo $i > /t/n; sleep 0.1; done"
+COUNT = "trap exit TERM; i=0; while :; do i=$((i + 1)); echo $i > /t/n; sleep 0.1 & wait; done"
 
 
 @pytest.fixture(scope="module")
-def origin(names_port):
+def origin(names_port, tmp_path_factory):
     """Runs when a test gets it, with busybox and a container that only exists."""
-    options = ("--cpus", "2", "--memory", "1GiB", "--mount", "none", "--driver", "qemu", "--names", names_port)
+    template = tmp_path_factory.mktemp("template") / "more.yaml"
+    template.write_text("disks:\n- {name: more, size: 64MiB, mount: /srv/more}\n")
+    options = (
+        "--template",
+        str(template),
+        "--cpus",
+        "2",
+        "--memory",
+        "1GiB",
+        "--mount",
+        "none",
+        "--driver",
+        "qemu",
+        "--names",
+        names_port,
+    )
     with running_machine(NAME, *options) as made:
         made.hostvm("image", "base", "busybox:latest")
         made.docker("create", "--name", "kept", "busybox", "true")
@@ -72,6 +87,7 @@ def test_a_clone_is_a_machine_of_its_own_and_both_go_on(origin, clone):
     assert f"machine {NAME} exists already" in taken.err
 
     first = identity(origin)
+    origin.shell("touch", "/srv/more/common")
     origin.hostvm("suspend")
     facts = json.loads(succeed(hostvm("clone", NAME, clone, "--json")))
     assert (facts["name"], facts["status"]) == (clone, "stopped")
@@ -82,6 +98,7 @@ def test_a_clone_is_a_machine_of_its_own_and_both_go_on(origin, clone):
     assert {key for key in first if first[key] == second[key]} == set()
     assert second["hostname"] == clone
     copy.docker("rm", "kept")
+    copy.shell("mv", "/srv/more/common", "/srv/more/own")
     copy.docker("create", "--name", "own", "busybox", "true")
 
     refused = hostvm("rm", NAME)
@@ -92,10 +109,12 @@ def test_a_clone_is_a_machine_of_its_own_and_both_go_on(origin, clone):
     names = ("ps", "-a", "--format", "{{.Names}}")
     assert origin.docker(*names) == "kept"
     assert copy.docker(*names) == "own"
+    assert "common" in origin.shell("ls", "/srv/more")
+    assert "own" in copy.shell("ls", "/srv/more")
     copy.sdk.close()
     succeed(hostvm("rm", "--force", clone))
     layers = folders_of(NAME)[0].parent / ".layers"
-    assert len(list(layers.iterdir())) == 1, "what the machine itself stands on"
+    assert len(list(layers.iterdir())) == 2, "what the machine's own two disks stand on"
 
 
 def test_a_running_machine_goes_back_to_what_it_was_memory_included(origin):
@@ -111,15 +130,15 @@ def test_a_running_machine_goes_back_to_what_it_was_memory_included(origin):
 
     for name in ("counting", "kept"):
         origin.docker("rm", "-f", name)
-    origin.shell("touch", "/var/lib/hostvm/later", "/run/later")
+    origin.shell("touch", "/var/lib/hostvm/later", "/run/later", "/srv/more/later")
     for _ in range(2):
         origin.hostvm("snapshot", "restore", "warm")
         assert origin.boot_id() == boot
         assert origin.inspect("counting")["State"]["Pid"] == pid
         assert origin.docker("ps", "-aq", "-f", "name=kept")
-        gone = hostvm("-m", NAME, "shell", "--", "ls", "/var/lib/hostvm/later", "/run/later")
-        assert gone.err.count("No such file") == 2
-        origin.shell("touch", "/var/lib/hostvm/later", "/run/later")
+        gone = hostvm("-m", NAME, "shell", "--", "ls", "/var/lib/hostvm/later", "/run/later", "/srv/more/later")
+        assert gone.err.count("No such file") == 3
+        origin.shell("touch", "/var/lib/hostvm/later", "/run/later", "/srv/more/later")
 
 
 def machine_names() -> list[str]:

@@ -55,12 +55,12 @@ def box():
 def test_a_frozen_disk_is_the_layer_and_the_machine_stands_on_it(box, overlays):
     before = box.data_disk.read_bytes()
     with layers_lock() as folder:
-        layer = freeze_disk(box, folder)
+        layer = freeze_disk(box, folder, box.data_disk)
         assert layer.read_bytes() == before
         assert layers.backing_of(box.data_disk) == layer
-        assert freeze_disk(box, folder) == layer, "nothing was written since"
+        assert freeze_disk(box, folder, box.data_disk) == layer, "nothing was written since"
         qcow2(box.data_disk, f"../.layers/{layer.name}")
-        assert freeze_disk(box, folder) != layer
+        assert freeze_disk(box, folder, box.data_disk) != layer
 
 
 def test_a_failed_freeze_leaves_the_disk_alone(box, monkeypatch):
@@ -70,7 +70,7 @@ def test_a_failed_freeze_leaves_the_disk_alone(box, monkeypatch):
     monkeypatch.setattr(layers, "create_overlay", full)
     before = box.data_disk.read_bytes()
     with layers_lock() as folder, pytest.raises(MachineError, match="cannot create"):
-        freeze_disk(box, folder)
+        freeze_disk(box, folder, box.data_disk)
     assert box.data_disk.read_bytes() == before
     assert list(places.layers().iterdir()) == []
 

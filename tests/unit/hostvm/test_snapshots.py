@@ -46,9 +46,9 @@ def box(monkeypatch):
 
     def freeze(_, folder):
         (folder / "now.qcow2").write_bytes(b"disk")
-        return folder / "now.qcow2"
+        return {"data.qcow2": "now.qcow2"}
 
-    monkeypatch.setattr(snapshots, "freeze_disk", freeze)
+    monkeypatch.setattr(snapshots, "freeze_disks", freeze)
     return paths
 
 
@@ -57,7 +57,8 @@ def kept(box):
     """With memory."""
     folder = snapshot_folder(box, "kept")
     folder.mkdir(parents=True)
-    facts = {"name": "kept", "created": "2026-01-01T00:00:00Z", "layer": "old.qcow2", "image": "sha256:0", "version": 1}
+    facts = {"name": "kept", "created": "2026-01-01T00:00:00Z", "image": "sha256:0", "version": 1}
+    facts["layers"] = {"data.qcow2": "old.qcow2"}
     (folder / "snapshot.json").write_text(json.dumps({**facts, "saved": SAVED}))
     (folder / "suspended.ram").write_bytes(b"ram")
     layers().mkdir(parents=True, exist_ok=True)
@@ -72,7 +73,7 @@ def create(paths, name):
 def test_one_of_a_machine_that_is_off_has_no_memory(box):
     made = create(box, "cold")
     assert load_snapshot(box, "cold") == made
-    assert (made.layer, made.memory, made.image) == ("now.qcow2", 0, "sha256:0")
+    assert (made.layers, made.memory, made.image) == ({"data.qcow2": "now.qcow2"}, 0, "sha256:0")
 
 
 def test_its_layer_stays_as_long_as_it_does(box, kept):
