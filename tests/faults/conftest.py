@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "e2e"))
 
 from machines import HOSTVM, folders_of, hostvm, last_lines, running_machine, succeed  # a helper of the e2e tests
 
+PASSED = pytest.StashKey[bool]()
 RECORD = Path(__file__).parents[2] / "build" / "faults.json"
 
 
@@ -25,6 +26,8 @@ RECORD = Path(__file__).parents[2] / "build" / "faults.json"
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
     """Beside a failure stands what the guests and their agents said last."""
     report = yield
+    if call.when == "call":
+        item.stash[PASSED] = report.passed
     machines = Path(os.environ["HOSTVM_HOME"], "machines")
     if report.failed and machines.is_dir():
         for log in sorted(path for name in ("console.log", "agent.log") for path in machines.glob(f"*/{name}")):
@@ -72,9 +75,8 @@ def record(request):
         return made[-1]
 
     yield make
-    for one in made:
-        if one.seconds:
-            one.save()
+    for one in made if request.node.stash.get(PASSED, False) else []:
+        one.save()
 
 
 LOOP = (
@@ -93,7 +95,7 @@ class Ledger:
         self.machine = machine
 
     def start(self) -> None:
-        policy = ("--restart", "unless-stopped", "--stop-signal", "KILL")
+        policy = ("--restart", "always", "--stop-signal", "KILL")
         volume = ("-v", "ledger:/v", "busybox")
         self.machine.docker("run", "-d", "--name", "ledger", *policy, *volume, "sh", "-c", LOOP)
 
