@@ -39,6 +39,7 @@ bench: ## boot, command and port figures beside reference points; writes docs/be
 	@$(PY) benchmarks/boot.py
 	@$(PY) benchmarks/cli.py
 	@$(PY) benchmarks/lifecycle.py
+	@$(PY) benchmarks/idle.py
 	@$(PY) benchmarks/ports.py
 	@$(PY) benchmarks/shares.py
 	@$(PY) benchmarks/artefacts.py

@@ -1,0 +1,173 @@
+"""What a machine costs that nobody uses, and what it gives back: processor, memory, disk.
+
+    .venv/bin/python benchmarks/idle.py [--seconds 60] [--accel auto] [--cpus 2] [--memory 2048]
+
+Memory is what of the computer's QEMU holds (RSS). Under emulation QEMU has up to 512 MiB of translated code besides.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import ours
+import psutil
+import reference
+import report
+
+from hostvm.accel import select_accel
+from hostvm.guest_images import ensure_image, guest_arch
+from hostvm.machines.trim import allocated
+from hostvm.paths import MachinePaths
+from hostvm.qemu_binary import find_qemu
+from images.progress import NullProgress
+
+NAME = "bench"
+MIB = 2**20
+EATEN = 512
+LARGE = 250
+EAT = f"head -c {EATEN * MIB} /dev/zero > /dev/shm/x; sleep 3"
+LOAD = f"cd /dev/shm; yes hostvm | head -c {LARGE * MIB} > x; tar -c x | docker import - large:1; rm x; sync"
+WARM_UP = 66.0
+"""Seconds until what follows a start (the first trim) is over."""
+
+BACK = 20.0
+"""Seconds that reclaiming may take: 10 of quiet, then the guest's report every 2 s."""
+
+
+def main() -> None:
+    """Measure, write, print."""
+    options = parse()
+    qemu = find_qemu(guest_arch())
+    image = ensure_image("docker", NullProgress())
+    os.environ["HOSTVM_CLIENT"] = "guest"
+    with tempfile.TemporaryDirectory(prefix="hvb-") as scratch:
+        accel = select_accel(
+            options.accel, qemu=qemu, kernel=image.kernel, cache_dir=Path(scratch), progress=NullProgress()
+        )
+        facts: dict[str, Any] = {"machine": report.machine_facts(qemu.version_text, accel)}
+        facts["guest"] = {"cpus": options.cpus, "memory_mib": options.memory, "seconds": options.seconds}
+        ours.use_scratch(Path(scratch))
+        host = reference.Host(qemu.arch, accel, qemu.path, qemu.version, options.cpus, options.memory * MIB)
+        facts["idle"] = run(host, options.seconds)
+    print(f"wrote {report.save('idle', facts)}")
+    text = render(facts)
+    report.put_table("idle", text)
+    print(text)
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=60.0, help="of idleness that are measured")
+    parser.add_argument("--accel", default="auto")
+    parser.add_argument("--cpus", type=int, default=2)
+    parser.add_argument("--memory", type=int, default=2048, help="MiB")
+    return parser.parse_args()
+
+
+def run(host: reference.Host, seconds: float) -> dict[str, float]:
+    """One machine from its start to its sleep; percent of a core, MiB."""
+    found: dict[str, float] = {}
+    paths = MachinePaths.of(NAME)
+    size = ("--cpus", str(host.cpus), "--memory", f"{host.memory // MIB}MiB")
+    ours.hostvm("create", NAME, "--driver", "qemu", *size, "--accel", host.accel, "--mount", "none")
+    try:
+        ours.hostvm("start", NAME)
+        ours.hostvm("-m", NAME, "image", "base", "busybox:latest")
+        time.sleep(WARM_UP)
+        qemu, agent = psutil.Process(int((paths.run_dir / "qemu.pid").read_text())), psutil.Process(told("agent"))
+        before = [spent(qemu), spent(agent)]
+        time.sleep(seconds)
+        found["qemu_percent"], found["agent_percent"] = (
+            round((after - was) / seconds * 100, 2)
+            for was, after in zip(before, (spent(qemu), spent(agent)), strict=True)
+        )
+        found["agent_rss"] = rss(agent)
+        found |= memory(qemu) | disk(paths)
+        ours.hostvm("-m", NAME, "suspend")
+        found["sleeper_rss"] = rss(psutil.Process(told("sleeper")))
+        began = time.monotonic()
+        engine_answers(paths)
+        found["wake_seconds"] = round(time.monotonic() - began, 2)
+    finally:
+        ours.hostvm("rm", "--force", NAME)
+    return found
+
+
+def told(who: str) -> int:
+    """Process number of the machine's agent or sleeper."""
+    return int(json.loads(ours.hostvm("inspect", NAME).stdout)["observed"][who]["pid"])
+
+
+def spent(process: psutil.Process) -> float:
+    """Seconds of a processor so far."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def rss(process: psutil.Process) -> float:
+    """MiB."""
+    return round(process.memory_info().rss / MIB, 1)
+
+
+def memory(qemu: psutil.Process) -> dict[str, float]:
+    """Before a container that eats memory, while it has it, after it ended."""
+    found = {"rss_before": rss(qemu)}
+    words = ("docker", "run", "-d", "--rm", "--shm-size", f"{EATEN + 1}m", "--name", "eats", "busybox", "sh", "-c", EAT)
+    ours.hostvm("-m", NAME, *words)
+    most = 0.0
+    while "eats" in ours.hostvm("-m", NAME, "docker", "ps", "--format", "{{.Names}}").stdout:
+        most = max(most, rss(qemu))
+        time.sleep(0.2)
+    found["rss_most"] = most
+    time.sleep(BACK)
+    return found | {"rss_after": rss(qemu)}
+
+
+def disk(paths: MachinePaths) -> dict[str, float]:
+    """The disk's file before a large image, with it, and after it was removed."""
+    found = {"disk_before": allocated(paths.data_disk) / MIB}
+    ours.hostvm("-m", NAME, "shell", "--", "sh", "-c", LOAD)
+    found["disk_most"] = allocated(paths.data_disk) / MIB
+    ours.hostvm("-m", NAME, "docker", "rmi", "large:1")
+    time.sleep(BACK)
+    return {key: round(value, 1) for key, value in (found | {"disk_after": allocated(paths.data_disk) / MIB}).items()}
+
+
+def engine_answers(paths: MachinePaths) -> None:
+    """One request at docker.sock, as any docker client makes it."""
+    from hostvm.agent.client import open_engine
+    from runtime.docker.api import EngineApi
+
+    EngineApi(lambda: open_engine(paths.run_dir), NAME).call("GET", "/images/json")
+
+
+def render(facts: dict[str, Any]) -> str:
+    """The table for docs/benchmarks.md."""
+    found, guest = facts["idle"], facts["guest"]
+    kept = (found["disk_after"] - found["disk_before"]) / (found["disk_most"] - found["disk_before"]) * 100
+    both = found["qemu_percent"] + found["agent_percent"]
+    rows = [
+        ["QEMU and agent, idle, % of a core", f"{both:.2f}, the agent's {found['agent_percent']:.2f}", "≤ 3"],
+        ["QEMU's memory before the container, MiB", f"{found['rss_before']:.0f}", ""],
+        [f"... while it has {EATEN} MiB", f"{found['rss_most']:.0f}", ""],
+        [f"... {BACK:.0f} s after it ended", f"{found['rss_after']:.0f}", ""],
+        [f"disk's file before an image of {LARGE} MiB, MiB", f"{found['disk_before']:.0f}", ""],
+        ["... with it", f"{found['disk_most']:.0f}", ""],
+        [f"... {BACK:.0f} s after it was removed", f"{found['disk_after']:.0f} ({kept:.0f} % left)", "≤ 10 %"],
+        ["agent's memory, MiB", f"{found['agent_rss']:.0f}", ""],
+        ["sleeper's memory, MiB", f"{found['sleeper_rss']:.0f}", ""],
+        ["request at docker.sock of a suspended machine, s", f"{found['wake_seconds']:.2f}", "≤ 2.2"],
+    ]
+    what = f"One machine with {guest['cpus']} CPUs and {guest['memory_mib']} MiB; idle for {guest['seconds']:.0f} s."
+    return "\n".join([report.describe(facts["machine"]), f"{what}\n", report.table(["what", "found", "wanted"], rows)])
+
+
+if __name__ == "__main__":
+    main()
