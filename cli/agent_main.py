@@ -71,6 +71,7 @@ def compose(config: AgentConfig) -> Parts:
     from hostvm.shares.service import ShareService
     from hostvm.spec import load_spec
     from runtime.engine import find_engine
+    from runtime.registry.service import RegistryService
 
     spec = load_spec(Path(config.home) / MACHINE_YAML)
     shares = ShareService(spec.mounts, Path(config.run_dir))
@@ -91,12 +92,15 @@ def compose(config: AgentConfig) -> Parts:
     if not config.engine_socket:
         return parts
     engine = find_engine(spec.engine)
-    services += [*engine.services(spec), *engine.watchers(shares.watch)]
+    registry = RegistryService(Path(config.home))
+    services += [*engine.services(spec), *engine.watchers(shares.watch), registry]
+    parts = replace(parts, operations={**parts.operations, registry.name: registry.ask})
     if spec.names:
         services.append(NamesService(engine.router(config.name), spec.names, config.name, Path(config.run_dir)))
     if config.woken:
         return parts  # it had passed the checks of its boot, and was prepared
-    return replace(parts, checks=engine.checks(), preparations=engine.preparations(config.env))
+    prepared = (*engine.preparations(config.env), registry.prepare)
+    return replace(parts, checks=engine.checks(), preparations=prepared)
 
 
 def own_driver(config: AgentConfig) -> Driver | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from cli.config_options import add_config_verbs
 from cli.copy_options import add_copy_verbs
 from cli.image_options import add_artefact_verbs, add_build_options
+from cli.registry_options import add_registry_verbs
 from hostvm.errors import UsageError
 from hostvm.shares.model import KINDS
 from hostvm.spec import SETTINGS
@@ -100,6 +101,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_image_verbs(verbs)
     _add_client_verbs(verbs)
     _add_mount_verbs(verbs)
+    add_registry_verbs(verbs, _verb)
     add_config_verbs(verbs, _verb)
     _add_completion_verb(verbs)
     verbs.add_parser("docker", help="forward a docker command line to the machine", add_help=False)

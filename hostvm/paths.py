@@ -40,6 +40,8 @@ PROVISION_LOG = "provision.log"
 BOOT_INITRAMFS = "boot.initramfs"
 SUSPENDED_JSON = "suspended.json"
 SUSPENDED_RAM = "suspended.ram"
+REGISTRY_JSON = "registry.json"
+REGISTRY_CA = "registry-ca.pem"
 
 LAYERS = ".layers"
 SNAPSHOTS = "snapshots"
