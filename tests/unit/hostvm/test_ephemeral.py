@@ -29,7 +29,13 @@ def snapshot(driver: str, saved: object) -> MachinePaths:
     folder = snapshot_folder(paths, "kept")
     folder.mkdir(parents=True)
     save_state(paths, replace(STATE, driver=driver))
-    facts = {"name": "kept", "created": "2026-01-01", "layer": "a.qcow2", "image": "sha256:0", "version": 1}
+    facts = {
+        "name": "kept",
+        "created": "2026-01-01",
+        "layers": {"data.qcow2": "a.qcow2"},
+        "image": "sha256:0",
+        "version": 1,
+    }
     (folder / "snapshot.json").write_text(json.dumps({**facts, "saved": saved}))
     (folder / "suspended.ram").write_bytes(b"ram")
     places.layers().mkdir(parents=True)
