@@ -34,8 +34,9 @@ exec /usr/bin/docker-registry serve {FOLDER}/config.yml
 _FINISH = f"""\
 #!/usr/bin/busybox sh
 [ "$1" = 256 ] && exit 0
+usleep 100000   # its last words reach the log before anybody looks for them
 echo "$1" > {ENDED}
-sleep 4
+sleep 2
 """
 _LOG_RUN = """\
 #!/usr/bin/busybox sh
@@ -95,3 +96,9 @@ def mirrored(settings: Mapping[str, Any], url: str) -> dict[str, Any]:
     """dockerd's settings with this mirror before all others."""
     others = [one for one in settings.get("registry-mirrors", []) if one != url]
     return {**settings, "registry-mirrors": [url, *others]}
+
+
+def unmirrored(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """dockerd's settings as before a mirror. A key that is missing changes nothing at a reload, so it stays."""
+    key = "registry-mirrors"
+    return {**before, key: before.get(key, [])} if key in now else dict(now)

@@ -7,7 +7,18 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from hostvm.errors import HostvmError, MachineError
-from runtime.registry.files import DATA, ENDED, FOLDER, LOG, SERVICE, data_folder, guest_files, mirrored, pack
+from runtime.registry.files import (
+    DATA,
+    ENDED,
+    FOLDER,
+    LOG,
+    SERVICE,
+    data_folder,
+    guest_files,
+    mirrored,
+    pack,
+    unmirrored,
+)
 
 if TYPE_CHECKING:
     from hostvm.guest import Guest
@@ -68,6 +79,11 @@ status=$?
 s6-svc -u "$2"
 [ $status -eq 0 ] || { tail -n 5 /run/hostvm/registry.gc >&2; exit $status; }
 echo "$before $(size "$3") $(grep -c '^blob eligible for deletion' /run/hostvm/registry.gc)"
+"""
+
+_WIPE = """\
+du -s --block-size=1 "$1" 2> /dev/null | cut -f1 | grep . || echo 0
+rm -rf "$1"
 """
 
 _LOOK = """\
@@ -140,9 +156,10 @@ def clean(guest: Guest, wanted: Wanted, machine: str) -> dict[str, int]:
     return {"before": before, "after": after, "blobs": blobs}
 
 
-def wipe(guest: Guest) -> None:
-    """Delete all images, a mirror's too. The registry must be down."""
-    guest.run(["rm", "-rf", DATA], timeout=_CLEANING_SECONDS)
+def wipe(guest: Guest) -> int:
+    """Delete all images, a mirror's too; gives the bytes they took. The registry must be down."""
+    done = guest.run(["sh", "-c", _WIPE, "wipe", DATA], timeout=_CLEANING_SECONDS)
+    return int(done.stdout)
 
 
 def look(guest: Guest, wanted: Wanted) -> dict[str, Any]:
@@ -183,7 +200,7 @@ def _set_mirror(guest: Guest, url: str) -> None:
     if done.status != 0 or now.status != 0:
         return  # an engine without settings has no mirrors
     before, there = json.loads(done.stdout), json.loads(now.stdout)
-    settings = mirrored(before, url) if url else before
+    settings = mirrored(before, url) if url else unmirrored(before, there)
     if settings != there:
         text = json.dumps(settings, indent=1).encode()
         guest.run(["sh", "-c", _RELOAD, "reload", _SETTINGS, _BEFORE], stdin=text, timeout=_SECONDS)

@@ -126,9 +126,8 @@ class RegistryService:
         return inside.clean(guest, wanted, self._folder.name)
 
     def _wipe(self, guest: Guest, host: Host, wanted: Wanted) -> dict[str, Any]:
-        before = self._down(guest, host, wanted)
-        inside.wipe(guest)
-        return before
+        self._down(guest, host, wanted)
+        return {"bytes": inside.wipe(guest)}
 
     def _look(self, guest: Guest, host: Host, wanted: Wanted) -> dict[str, Any]:
         del host

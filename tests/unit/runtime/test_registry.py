@@ -19,7 +19,7 @@ from hostvm.agent.service import PortForward, Traffic
 from hostvm.errors import AgentError, MachineError
 from hostvm.paths import REGISTRY_CA, REGISTRY_JSON
 from runtime.registry.certificate import certify, expires_soon
-from runtime.registry.files import config, guest_files, mirrored, pack
+from runtime.registry.files import config, guest_files, mirrored, pack, unmirrored
 from runtime.registry.service import RegistryService
 from runtime.registry.wanted import Wanted, load_wanted, save_wanted
 
@@ -131,6 +131,14 @@ def test_the_mirror_is_asked_before_others_and_once():
     assert once == {"debug": True, "registry-mirrors": ["http://localhost:5000", "https://a.example"]}
     assert mirrored(once, "http://localhost:5000") == once
     assert mirrored({}, "http://x") == {"registry-mirrors": ["http://x"]}
+
+
+def test_a_mirror_that_is_gone_leaves_the_others_and_is_taken_back_by_name():
+    before = {"debug": True}
+    assert unmirrored(before, mirrored(before, "http://x")) == {"debug": True, "registry-mirrors": []}
+    assert unmirrored(before, before) == before
+    others = {"registry-mirrors": ["https://a.example"]}
+    assert unmirrored(others, mirrored(others, "http://x")) == others
 
 
 def test_the_authority_signs_for_localhost_and_its_key_is_nowhere():

@@ -1,0 +1,190 @@
+"""`hostvm registry`: one machine's registry from its start to its end, asked from the guest and from this computer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+
+import pytest
+import requests
+from machines import eventually, hostvm, running_machine, succeed
+
+pytestmark = pytest.mark.vm
+
+PART = os.urandom(64 * 1024)
+DIGEST = "sha256:" + hashlib.sha256(PART + PART).hexdigest()
+MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+PASSWORD = "correct horse"
+
+
+@pytest.fixture(scope="module")
+def port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def own(names_port):
+    options = ("--cpus", "2", "--memory", "1GiB", "--mount", "none", "--names", names_port)
+    with running_machine(f"reg-{os.getpid()}", *options) as made:
+        made.hostvm("image", "base", "busybox:latest")
+        yield made
+
+
+@pytest.fixture(scope="module")
+def url(own, port):
+    """The registry's, from this computer; it runs."""
+    own.hostvm("registry", "start", own.name, "--port", str(port))
+    return f"http://localhost:{port}"
+
+
+def status(machine) -> dict:
+    return json.loads(hostvm("registry", "status", machine.name, "--json").out)
+
+
+def digest_of(url: str, name: str, tag: str) -> str:
+    found = requests.head(f"{url}/v2/{name}/manifests/{tag}", headers={"Accept": MANIFEST}, timeout=10)
+    assert found.status_code == 200
+    return found.headers["Docker-Content-Digest"]
+
+
+def test_push_in_the_guest_and_look_from_this_computer(own, url, port):
+    own.docker("tag", "busybox", f"localhost:{port}/library/bb:1")
+    own.docker("push", "-q", f"localhost:{port}/library/bb:1")
+    assert requests.get(f"{url}/v2/_catalog", timeout=10).json() == {"repositories": ["library/bb"]}
+    facts = status(own)
+    assert (facts["status"], facts["repositories"]) == ("running", ["library/bb"])
+    assert facts["bytes"] > 500_000
+    assert f"127.0.0.1:{port}" in {row["host"] for row in json.loads(own.hostvm("port", "ls", own.name, "--json"))}
+
+    assert "runs already" in hostvm("registry", "start", own.name).err
+    refused = hostvm("registry", "start", own.name, "--tls")
+    assert refused.status == 1
+    assert f"hostvm registry stop {own.name}" in refused.err
+
+
+def test_an_upload_goes_on_after_the_machine_was_off(own, url, port):
+    begun = requests.post(f"{url}/v2/parts/blobs/uploads/", timeout=10)
+    sent = requests.patch(begun.headers["Location"], data=PART, timeout=10)
+    assert sent.headers["Range"] == f"0-{len(PART) - 1}"
+
+    own.hostvm("stop", own.name)
+    off = hostvm("registry", "start", own.name)
+    assert off.status == 1
+    assert f"machine {own.name} is not running" in off.err
+    assert f"hostvm start {own.name}" in off.err
+    look = hostvm("registry", "status", own.name)
+    assert look.status == 1
+    assert "until the machine starts" in look.out
+    own.hostvm("start", own.name)
+
+    assert requests.get(sent.headers["Location"], timeout=10).headers["Range"] == f"0-{len(PART) - 1}"
+    more = requests.patch(sent.headers["Location"], data=PART, timeout=10)
+    done = requests.put(more.headers["Location"], params={"digest": DIGEST}, timeout=10)
+    assert done.status_code == 201, done.text
+    assert requests.get(f"{url}/v2/parts/blobs/{DIGEST}", timeout=10).content == PART + PART
+    own.docker("rmi", f"localhost:{port}/library/bb:1")
+    own.docker("pull", "-q", f"localhost:{port}/library/bb:1")
+
+
+def test_what_no_image_needs_is_freed(own, url):
+    kept = digest_of(url, "library/bb", "1")
+    before = status(own)["bytes"]
+    done = json.loads(own.hostvm("registry", "gc", own.name, "--json"))
+    assert done["blobs"] == 1
+    assert before - done["bytes"] == done["freed"] >= 2 * len(PART)
+    assert requests.head(f"{url}/v2/parts/blobs/{DIGEST}", timeout=10).status_code == 404
+    assert digest_of(url, "library/bb", "1") == kept
+
+    assert requests.delete(f"{url}/v2/library/bb/manifests/{kept}", timeout=10).status_code == 202
+    done = json.loads(own.hostvm("registry", "gc", own.name, "--json"))
+    assert done["freed"] > 500_000
+    assert done["blobs"] == 3
+    own.docker("push", "-q", url.removeprefix("http://") + "/library/bb:1")
+
+
+def test_only_its_user_gets_in_and_only_by_tls(own, url, port):
+    own.hostvm("registry", "stop", own.name)
+    with pytest.raises(requests.ConnectionError):
+        requests.get(f"{url}/v2/", timeout=10)
+    words = ("registry", "start", own.name, "--auth", "alice", "--password-stdin", "--tls", "--json")
+    facts = json.loads(succeed(hostvm(*words, stdin=f"{PASSWORD}\n")))
+    assert PASSWORD not in json.dumps(facts)
+    there, asked = f"https://127.0.0.1:{port}/v2/", {"verify": facts["ca"], "timeout": 10}
+    with pytest.raises(requests.exceptions.SSLError):
+        requests.get(there, timeout=10)
+    answers = [requests.get(there, auth=auth, **asked) for auth in (None, ("alice", "wrong"), ("alice", PASSWORD))]
+    assert [answer.status_code for answer in answers] == [401, 401, 200]
+
+    image = f"localhost:{port}/library/bb:1"
+    assert "no basic auth credentials" in own.try_docker("pull", image).err
+    login = ("login", "-u", "alice", "--password-stdin", f"localhost:{port}")
+    wrong = own.try_docker(*login, stdin="wrong")
+    assert wrong.status == 1
+    assert "login attempt to" in wrong.err  # the engine takes localhost for insecure, and tells of its try without TLS
+    own.docker(*login, stdin=PASSWORD)
+    own.docker("pull", "-q", image)
+    own.docker("logout", f"localhost:{port}")
+
+
+def test_a_port_that_is_taken_here_is_told_and_nothing_is_started(own, url, port):
+    own.hostvm("registry", "stop", own.name)
+    before = status(own)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        refused = hostvm("registry", "start", own.name, "--port", str(taken))
+    assert refused.status == 1
+    assert f"port {taken} of this computer is taken" in refused.err
+    assert f"hostvm registry start {own.name} --port {taken + 1}" in refused.err
+    after = status(own)
+    assert (after["status"], after["address"]) == ("stopped", before["address"])
+
+
+UPSTREAM = """\
+cd /run && export REGISTRY_HTTP_ADDR=127.0.0.1:$1
+export REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY=/var/lib/hostvm/registry/data
+echo 'version: 0.1' > upstream.yml && echo 'storage: {filesystem: {}}' >> upstream.yml
+setsid docker-registry serve upstream.yml < /dev/null > upstream.log 2>&1 &
+echo $! > upstream.pid
+until nc 127.0.0.1 $1 < /dev/null; do busybox usleep 100000; done
+"""
+
+
+def test_a_mirror_is_asked_first_and_keeps_what_it_fetched(own, url, port):
+    """Mirrored is another registry over the same images: `docker pull bb:1` means library/bb of Docker Hub."""
+    own.hostvm("registry", "stop", own.name)
+    upstream = f"http://127.0.0.1:{port + 1 if port < 65535 else port - 1}"
+    start = ("registry", "start", own.name, "--mirror", upstream, "--no-auth", "--no-tls")
+    unreachable = hostvm(*start)
+    assert unreachable.status == 1
+    assert "connection refused" in unreachable.err
+    assert status(own)["status"] == "stopped"
+
+    own.shell("sh", "-c", UPSTREAM, "upstream", upstream.rpartition(":")[2])
+    own.hostvm(*start)
+
+    def mirrors() -> list[str]:
+        return own.sdk.info()["RegistryConfig"]["Mirrors"] or []
+
+    eventually(lambda: mirrors() == [f"http://localhost:{port}/"], "the engine knows the mirror")
+    own.docker("pull", "-q", "bb:1")
+    own.shell("sh", "-c", "kill $(cat /run/upstream.pid)")
+    own.docker("rmi", "bb:1")
+    own.docker("pull", "-q", "bb:1")
+    assert status(own)["repositories"] == ["library/bb"]
+    assert "is a mirror" in hostvm("registry", "gc", own.name).err
+    own.hostvm("registry", "stop", own.name)
+    eventually(lambda: mirrors() == [], "the engine has forgotten the mirror")
+
+
+def test_all_of_it_is_deleted_when_that_is_meant(own, url):
+    refused = hostvm("registry", "rm", own.name)
+    assert refused.status == 2
+    assert f"hostvm registry rm --force {own.name}" in refused.err
+    assert json.loads(own.hostvm("registry", "rm", "--force", own.name, "--json"))["freed"] > 500_000
+    own.shell("test", "!", "-e", "/var/lib/hostvm/registry")
+    facts = status(own)
+    assert (facts["status"], facts["wanted"], facts["repositories"]) == ("stopped", False, [])
