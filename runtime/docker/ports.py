@@ -29,7 +29,7 @@ _SERVICE_EVENTS = ("create", "update", "remove")
 _EVENTS = {"type": ["container", "service"], "event": [*_CONTAINER_EVENTS, *_SERVICE_EVENTS]}
 _AGAIN = 0.5
 _TICK = 1.0
-"""Seconds between two tries of a port that is taken, and two looks at host-network containers."""
+"""Seconds between two tries of a port that is taken, and two looks at host-network or restarting containers."""
 
 # Without it the engine refuses `-p ADDRESS:...` with an address of this computer, which the guest does not have.
 _ANY_ADDRESS = "for f in /proc/sys/net/ipv[46]/ip_nonlocal_bind; do echo 1 > $f; done"
@@ -53,6 +53,7 @@ class PortService:
         self._lock = threading.Lock()
         self._containers: dict[str, tuple[str, frozenset[PortForward]]] = {}
         self._sharing: dict[str, str] = {}
+        self._waiting: frozenset[str] = frozenset()
         self._services: dict[PortForward, str] = {}
         self._listening: dict[PortForward, str] = {}
         self._open: dict[PortForward, str] = {}
@@ -91,7 +92,7 @@ class PortService:
 
     def in_use(self) -> bool:
         """See `hostvm.agent.service.Uses`: a container runs, or waits to be restarted."""
-        return bool(self._containers)
+        return bool(self._containers or self._waiting)
 
     def describe(self) -> dict[str, Any]:
         """Open ports with what they carried, and those that could not be opened with why."""
@@ -131,7 +132,7 @@ class PortService:
     def _read_all(self) -> None:
         self._guest.run(["sh", "-c", _ANY_ADDRESS])
         running = [str(container["Id"]) for container in self._api().call("GET", "/containers/json")]
-        for gone in set(self._containers) - set(running):
+        for gone in (set(self._containers) | self._waiting) - set(running):
             self._forget(gone)
         for ident in running:
             self._learn(ident)
@@ -144,6 +145,8 @@ class PortService:
             self._read_services()
         elif action == "die":
             self._forget(ident)
+            self._apply()
+            self._learn(ident)  # the engine may be about to restart it
         elif action in _CONTAINER_EVENTS:
             self._learn(ident)
         else:
@@ -158,9 +161,14 @@ class PortService:
                 raise
             self._forget(ident)
             return
-        if not (facts.get("State") or {}).get("Running"):
+        state = facts.get("State") or {}
+        if not state.get("Running") or state.get("Restarting"):
             self._forget(ident)  # it has ended meanwhile
+            if state.get("Restarting"):
+                self._waiting |= {ident}
+                self._work.set()
             return
+        self._waiting -= {ident}
         name = str(facts.get("Name", "?")).lstrip("/")
         self._containers[ident] = (name, container_forwards(facts, self._expose))
         if uses_host_network(facts):
@@ -169,6 +177,7 @@ class PortService:
 
     def _forget(self, ident: str) -> None:
         self._containers.pop(ident, None)
+        self._waiting -= {ident}
         if ident in self._sharing:
             self._sharing = {other: name for other, name in self._sharing.items() if other != ident}
             self._work.set()
@@ -201,17 +210,25 @@ class PortService:
                     look.close()
                     look = None
                 self._apply()
+                self._look_at_waiting()
             except (OSError, HostvmError, ValueError) as fault:
                 look = None
                 if not stopped.is_set():
                     self._host.log(f"ports: {fault}".replace("\n", ": "))
-            if self._sharing or self._failed:
+            if self._sharing or self._failed or self._waiting:
                 stopped.wait(_TICK)
             else:
                 work.wait()
                 work.clear()
         if look is not None:
             look.close()
+
+    def _look_at_waiting(self) -> None:
+        """Let go of those that will not be restarted: no event tells of a `docker stop` or `rm` while they wait."""
+        if not self._waiting:
+            return
+        running = {str(container["Id"]) for container in self._api().call("GET", "/containers/json")}
+        self._waiting &= running
 
     def _whose(self, look: Look, seen: frozenset[Listener], shared: dict[str, str]) -> dict[PortForward, str]:
         if not seen or not shared:
@@ -230,7 +247,7 @@ class PortService:
         with self._lock:
             if self._stopped.is_set():
                 return
-            known, wanted = set(self._containers), self._wanted()
+            known, wanted = set(self._containers) | self._waiting, self._wanted()
             for forward in set(self._open) - set(wanted):
                 del self._open[forward]
                 self._host.close_port(forward)

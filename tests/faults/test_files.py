@@ -118,7 +118,7 @@ def test_an_image_with_one_bit_changed_is_found_and_can_be_replaced(made, tmp_pa
     removed = hostvm("image", "rm", digest, env=env)
     assert (removed.status, "it was damaged" in removed.err) == (0, True), removed
     # A sound one that a machine needs stays.
-    refused(hostvm("image", "rm", digest), "is in use", f"hostvm upgrade {name}")
+    refused(hostvm("image", "rm", digest), "is in use", name, "hostvm upgrade ")
 
 
 def test_what_other_programs_left_in_the_run_folder_is_no_machine(made):

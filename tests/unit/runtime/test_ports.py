@@ -259,6 +259,37 @@ def test_settling_ends_in_time(service):
     service.settle(0.01)
 
 
+class OneContainer:
+    """An engine with one container, as `state` says it is."""
+
+    def __init__(self):
+        self.state = {"Running": True}
+
+    def call(self, method, path):
+        if path == "/containers/json":
+            return [{"Id": "a"}] if self.state["Running"] else []
+        return {"Name": "/web", "State": self.state, **facts({}, {"80/tcp": [on("127.0.0.1", 80)]})}
+
+
+def test_a_container_that_waits_to_be_restarted_is_a_use_without_ports(service, host):
+    engine = OneContainer()
+    service._api, service._work = lambda: engine, threading.Event()
+    event = {"Type": "container", "Actor": {"ID": "a"}}
+    service._obey({**event, "Action": "start"})
+    assert service.in_use()
+    engine.state = {"Running": True, "Restarting": True}  # as the engine has it between two lives
+    service._obey({**event, "Action": "die"})
+    assert service.in_use()
+    assert service._containers == {}
+    service.settle(0.01)
+    assert service._known == {"a"}
+    service._look_at_waiting()
+    assert service.in_use()
+    engine.state = {"Running": False}  # removed meanwhile, of which no event tells
+    service._look_at_waiting()
+    assert not service.in_use()
+
+
 def test_a_container_that_ends_takes_its_failure_along(service, host):
     host.refused = {80: errno.EACCES}
     service.want({"web": [tcp("127.0.0.1", 80)]})
