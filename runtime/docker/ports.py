@@ -145,8 +145,9 @@ class PortService:
             self._read_services()
         elif action == "die":
             self._forget(ident)
+            self._waiting |= {ident}  # the engine may be about to restart it
             self._apply()
-            self._learn(ident)  # the engine may be about to restart it
+            self._learn(ident)
         elif action in _CONTAINER_EVENTS:
             self._learn(ident)
         else:
