@@ -105,12 +105,7 @@ def test_an_image_with_one_bit_changed_is_found_and_can_be_replaced(made, tmp_pa
     copy = cache / "images" / "sha256" / digest
     shutil.copytree(there, copy)
     env = {"HOSTVM_CACHE": str(cache)}
-    place = (copy / "root.erofs").stat().st_size // 2
-    with (copy / "root.erofs").open("r+b") as file:
-        file.seek(place)
-        byte = file.read(1)
-        file.seek(place)
-        file.write(bytes([byte[0] ^ 4]))
+    flip_bit(copy / "root.erofs")
     found = {row["name"]: row for row in json.loads(hostvm("doctor", name, "--json", env=env).out)}
     assert found["image"]["level"] == "fail"
     assert "root.erofs was changed" in found["image"]["found"]
@@ -118,7 +113,7 @@ def test_an_image_with_one_bit_changed_is_found_and_can_be_replaced(made, tmp_pa
     removed = hostvm("image", "rm", digest, env=env)
     assert (removed.status, "it was damaged" in removed.err) == (0, True), removed
     # A sound one that a machine needs stays.
-    refused(hostvm("image", "rm", digest), "is in use", name, "hostvm upgrade ")
+    refused(hostvm("image", "rm", digest), "is in use", f"hostvm upgrade {name}")
 
 
 def test_what_other_programs_left_in_the_run_folder_is_no_machine(made):
