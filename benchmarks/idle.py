@@ -7,25 +7,20 @@ Memory is what of the computer's QEMU holds (RSS). Under emulation QEMU has up t
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import tempfile
 import time
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import life
 import ours
 import psutil
-import reference
 import report
 
-from hostvm.accel import select_accel
-from hostvm.guest_images import ensure_image, guest_arch
 from hostvm.machines.trim import allocated
 from hostvm.paths import MachinePaths
-from hostvm.qemu_binary import find_qemu
-from images.progress import NullProgress
+
+if TYPE_CHECKING:
+    import reference
 
 NAME = "bench"
 MIB = 2**20
@@ -42,33 +37,10 @@ BACK = 20.0
 
 def main() -> None:
     """Measure, write, print."""
-    options = parse()
-    qemu = find_qemu(guest_arch())
-    image = ensure_image("docker", NullProgress())
-    os.environ["HOSTVM_CLIENT"] = "guest"
-    with tempfile.TemporaryDirectory(prefix="hvb-") as scratch:
-        accel = select_accel(
-            options.accel, qemu=qemu, kernel=image.kernel, cache_dir=Path(scratch), progress=NullProgress()
-        )
-        facts: dict[str, Any] = {"machine": report.machine_facts(qemu.version_text, accel)}
-        facts["guest"] = {"cpus": options.cpus, "memory_mib": options.memory, "seconds": options.seconds}
-        ours.use_scratch(Path(scratch))
-        host = reference.Host(qemu.arch, accel, qemu.path, qemu.version, options.cpus, options.memory * MIB)
-        facts["idle"] = run(host, options.seconds)
-    print(f"wrote {report.save('idle', facts)}")
-    text = render(facts)
-    report.put_table("idle", text)
-    print(text)
-
-
-def parse() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = life.parser(__doc__)
     parser.add_argument("--seconds", type=float, default=60.0, help="of idleness that are measured")
-    parser.add_argument("--accel", default="auto")
-    parser.add_argument("--cpus", type=int, default=2)
-    parser.add_argument("--memory", type=int, default=2048, help="MiB")
-    return parser.parse_args()
+    options = parser.parse_args()
+    life.benchmark("idle", options, {"seconds": options.seconds}, lambda host: run(host, options.seconds), render)
 
 
 def run(host: reference.Host, seconds: float) -> dict[str, float]:

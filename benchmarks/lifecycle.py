@@ -9,23 +9,18 @@ before it is measured. The computer should have nothing else to do.
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
-import tempfile
 import time
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import life
 import ours
-import reference
 import report
 
-from hostvm.accel import select_accel
-from hostvm.guest_images import ensure_image, guest_arch
 from hostvm.paths import MachinePaths
-from hostvm.qemu_binary import find_qemu
-from images.progress import NullProgress
+
+if TYPE_CHECKING:
+    import reference
 
 NAME = "bench"
 OBEDIENT = "trap exit TERM; while :; do sleep 1 & wait; done"
@@ -44,33 +39,10 @@ ROWS = {
 
 def main() -> None:
     """Measure, write, print."""
-    options = parse()
-    qemu = find_qemu(guest_arch())
-    image = ensure_image("docker", NullProgress())
-    os.environ["HOSTVM_CLIENT"] = "guest"
-    with tempfile.TemporaryDirectory(prefix="hvb-") as scratch:
-        accel = select_accel(
-            options.accel, qemu=qemu, kernel=image.kernel, cache_dir=Path(scratch), progress=NullProgress()
-        )
-        facts: dict[str, Any] = {"machine": report.machine_facts(qemu.version_text, accel)}
-        facts["guest"] = {"cpus": options.cpus, "memory_mib": options.memory, "rounds": options.rounds}
-        ours.use_scratch(Path(scratch))
-        host = reference.Host(qemu.arch, accel, qemu.path, qemu.version, options.cpus, options.memory * 2**20)
-        facts["lifecycle"] = run(host, options.rounds)
-    print(f"wrote {report.save('lifecycle', facts)}")
-    text = render(facts)
-    report.put_table("lifecycle", text)
-    print(text)
-
-
-def parse() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = life.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--accel", default="auto")
-    parser.add_argument("--cpus", type=int, default=2)
-    parser.add_argument("--memory", type=int, default=2048, help="MiB")
-    return parser.parse_args()
+    options = parser.parse_args()
+    life.benchmark("lifecycle", options, {"rounds": options.rounds}, lambda host: run(host, options.rounds), render)
 
 
 def run(host: reference.Host, rounds: int) -> dict[str, list[float]]:

@@ -150,7 +150,7 @@ def rm(options: argparse.Namespace) -> int:
         raise MachineError(
             f"image {image.digest[:12]} is in use",
             f"machines that boot it: {', '.join(users)}",
-            "\n".join(f"give {one} another one: hostvm upgrade {one}   # or delete it: hostvm rm {one}" for one in users),
+            "\n".join(f"give it another one: hostvm upgrade {one}   # or delete it: hostvm rm {one}" for one in users),
         )
     remove_image(cache(), image.digest)
     say(options, f"image {image.digest[:12]} is deleted")

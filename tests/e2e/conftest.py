@@ -16,7 +16,15 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from machines import HOSTVM, hostvm, last_lines, run, running_machine, succeed  # a helper beside this file
+from machines import (  # a helper beside this file
+    HOSTVM,
+    hostvm,
+    last_lines,
+    run,
+    running_machine,
+    small_machine,
+    succeed,
+)
 
 ROOT = Path(__file__).parent.parent.parent
 _numbers = count(1)
@@ -78,9 +86,7 @@ def second_machine(names_port):
 
 @pytest.fixture(scope="session")
 def _spare_made(names_port):
-    options = ("--cpus", "2", "--memory", "1GiB", "--mount", "none", "--names", names_port)
-    with running_machine(f"e2e-{os.getpid()}-s", *options) as made:
-        made.hostvm("image", "base", "busybox:latest")
+    with small_machine(f"e2e-{os.getpid()}-s", "--names", names_port) as made:
         yield made
 
 

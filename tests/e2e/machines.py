@@ -13,9 +13,12 @@ import tarfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import docker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HOSTVM = Path(sys.executable).with_name("hostvm.exe" if os.name == "nt" else "hostvm")
 _MOST = 600.0
@@ -154,6 +157,30 @@ class Machine:
             "volumes": {volume["Name"] for volume in api.volumes()["Volumes"] or []},
             "networks": {network["Id"] for network in api.networks()},
         }
+
+
+@contextlib.contextmanager
+def small_machine(name: str, *options: str):
+    """A running machine of 1 GiB with busybox, without folders of this computer."""
+    with running_machine(name, "--cpus", "2", "--memory", "1GiB", "--mount", "none", *options) as made:
+        made.hostvm("image", "base", "busybox:latest")
+        yield made
+
+
+def flip_bit(path: Path) -> Callable[[], None]:
+    """Change one bit in the midst of a file; gives what changes it back."""
+    place = path.stat().st_size // 2
+    with path.open("rb") as file:
+        file.seek(place)
+        whole = file.read(1)
+
+    def put(byte: int) -> None:
+        with path.open("r+b") as file:
+            file.seek(place)
+            file.write(bytes([byte]))
+
+    put(whole[0] ^ 4)
+    return lambda: put(whole[0])
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ import threading
 
 import docker
 import pytest
-from machines import HOSTVM, eventually, folders_of, hostvm, running_machine, succeed
+from machines import HOSTVM, eventually, folders_of, hostvm, small_machine, succeed
 
 from hostvm import process
 from hostvm.agent.client import request
@@ -30,9 +30,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def drowsy():
     """A machine of this module's own: what keeps it awake must be this module's."""
-    options = ("--cpus", "2", "--memory", "1GiB", "--mount", "none", "--driver", "qemu")
-    with running_machine(f"e2e-{os.getpid()}-idle", *options) as made:
-        made.hostvm("image", "base", "busybox:latest")
+    with small_machine(f"e2e-{os.getpid()}-idle", "--driver", "qemu") as made:
         made.sdk.close()  # an open connection is a use
         yield made
 

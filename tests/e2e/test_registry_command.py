@@ -9,7 +9,7 @@ import socket
 
 import pytest
 import requests
-from machines import eventually, hostvm, running_machine, succeed
+from machines import eventually, hostvm, small_machine, succeed
 
 pytestmark = pytest.mark.vm
 
@@ -28,9 +28,7 @@ def port():
 
 @pytest.fixture(scope="module")
 def own(names_port):
-    options = ("--cpus", "2", "--memory", "1GiB", "--mount", "none", "--names", names_port)
-    with running_machine(f"reg-{os.getpid()}", *options) as made:
-        made.hostvm("image", "base", "busybox:latest")
+    with small_machine(f"reg-{os.getpid()}", "--names", names_port) as made:
         yield made
 
 

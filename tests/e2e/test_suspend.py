@@ -10,7 +10,7 @@ import time
 import urllib.request
 
 import pytest
-from machines import HOSTVM, eventually, folders_of, hostvm, running_machine, succeed
+from machines import HOSTVM, eventually, flip_bit, folders_of, hostvm, running_machine, succeed
 
 from hostvm import process
 
@@ -157,20 +157,13 @@ def test_a_damaged_state_is_refused_and_may_be_discarded(sleeper, counter):
     before = identity(sleeper)
     sleeper.hostvm("suspend")
     folder = folders_of(sleeper.name)[0]
-    place = (folder / "suspended.ram").stat().st_size // 2
-    with (folder / "suspended.ram").open("r+b") as file:
-        file.seek(place)
-        whole = file.read(1)
-        file.seek(place)
-        file.write(bytes([whole[0] ^ 1]))
+    put_back = flip_bit(folder / "suspended.ram")
     refused = sleeper.try_docker("ps")
     assert refused.status == 125
     assert "suspended.ram is damaged" in refused.err
     assert f"hostvm start --discard-state {sleeper.name}" in refused.err
     assert status(sleeper) == "suspended", "nothing was lost by the attempt"
-    with (folder / "suspended.ram").open("r+b") as file:
-        file.seek(place)
-        file.write(whole)
+    put_back()
     assert identity_after_start(sleeper) == before
 
     sleeper.hostvm("suspend")

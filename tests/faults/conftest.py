@@ -16,7 +16,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "e2e"))
 
-from machines import HOSTVM, folders_of, hostvm, last_lines, running_machine, succeed  # a helper of the e2e tests
+from machines import HOSTVM, folders_of, hostvm, last_lines, small_machine, succeed  # a helper of the e2e tests
 
 PASSED = pytest.StashKey[bool]()
 RECORD = Path(__file__).parents[2] / "build" / "faults.json"
@@ -135,9 +135,7 @@ class Ledger:
 @pytest.fixture(scope="session")
 def faulty():
     """The machine that everything is done to."""
-    options = ("--cpus", "2", "--memory", "1GiB", "--mount", "none", "--driver", "qemu", "--names", "off")
-    with running_machine(f"faults-{os.getpid()}", *options) as made:
-        made.hostvm("image", "base", "busybox:latest")
+    with small_machine(f"faults-{os.getpid()}", "--driver", "qemu", "--names", "off") as made:
         yield made
 
 

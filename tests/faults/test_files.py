@@ -13,7 +13,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from machines import folders_of, hostvm, succeed
+from machines import flip_bit, folders_of, hostvm, succeed
 
 pytestmark = pytest.mark.vm
 
