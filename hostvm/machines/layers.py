@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from filelock import FileLock
@@ -99,23 +99,37 @@ def link(source: Path, target: Path) -> None:
 
 
 def collect_layers(folder: Path) -> list[Path]:
-    """Remove the layers that nothing stands on; gives them. The lock of the layers must be held."""
+    """Remove the layers that nothing stands on; gives them. The lock of the layers must be held.
+
+    None is removed while any disk or record cannot be read: what that one stands on may be all of its data.
+    """
     gone: list[Path] = []
-    while unused := [layer for layer in sorted(folder.glob(_QCOW2)) if layer not in _used(folder)]:
-        for layer in unused:
-            layer.unlink()
-        gone += unused
+    try:
+        while unused := [layer for layer in sorted(folder.glob(_QCOW2)) if layer not in _used(folder)]:
+            for layer in unused:
+                layer.unlink()
+            gone += unused
+    except _UnreadableError:
+        pass  # the next one to come looks again
     return gone
 
 
 def _used(folder: Path) -> set[Path]:
-    """What anything stands on: machines, those being made or removed, their snapshots, and other layers."""
+    """What anything stands on: machines, those being made or removed, their snapshots, and other layers.
+
+    :raises _UnreadableError: it cannot be told.
+    """
     found: set[Path] = set()
-    for record in folder.parent.rglob(places.SNAPSHOT_JSON):
-        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+    try:
+        for record in folder.parent.rglob(places.SNAPSHOT_JSON):
             found |= {folder / str(layer) for layer in json.loads(record.read_bytes())["layers"].values()}
-    for disk in folder.parent.rglob(_QCOW2):
-        with suppress(MachineError, OSError):  # a damaged one stands on nothing
+        for disk in folder.parent.rglob(_QCOW2):
             if beneath := backing_of(disk):
                 found.add(beneath)
+    except (MachineError, OSError, ValueError, KeyError, TypeError, AttributeError) as fault:
+        raise _UnreadableError from fault
     return found
+
+
+class _UnreadableError(Exception):
+    pass

@@ -87,6 +87,20 @@ def test_only_layers_that_nothing_stands_on_are_collected(box):
         assert collect_layers(folder) == [high, low]
 
 
+def test_nothing_is_collected_while_a_disk_or_a_record_cannot_be_read(box):
+    with layers_lock() as folder:
+        layer = qcow2(folder / "beneath.qcow2")
+        box.data_disk.write_bytes(b"its header, that named beneath.qcow2, is damaged")
+        assert collect_layers(folder) == []
+        qcow2(box.data_disk)
+        record = box.folder / "snapshots" / "kept" / "snapshot.json"
+        record.parent.mkdir(parents=True)
+        record.write_text("{")
+        assert collect_layers(folder) == []
+        record.unlink()
+        assert collect_layers(folder) == [layer]
+
+
 def test_a_machine_with_clones_is_not_removed_by_itself(box):
     clone = MachinePaths.of("copy")
     clone.folder.mkdir(parents=True)

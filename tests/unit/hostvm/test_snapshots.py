@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 
 import pytest
 
@@ -25,6 +26,7 @@ from hostvm.state import MachineState, save_state
 from images.progress import NullProgress
 
 STATE = MachineState("uuid-a", "52:54:00:00:00:01", "amd64", 1, "qemu", "sha256:0", "2026-11-24T18:00:00Z")
+DISK = struct.pack(">4sIQIIQIIQ", b"QFI\xfb", 3, 0, 0, 16, 2**30, 0, 1, 1024).ljust(1024, b"\0")
 SAVED = {
     "suspended": "2026-11-24T18:00:00Z",
     "hypervisor": "QEMU 7.2.22",
@@ -45,7 +47,7 @@ def box(monkeypatch):
     save_state(paths, STATE)
 
     def freeze(_, folder):
-        (folder / "now.qcow2").write_bytes(b"disk")
+        (folder / "now.qcow2").write_bytes(DISK)
         return {"data.qcow2": "now.qcow2"}
 
     monkeypatch.setattr(snapshots, "freeze_disks", freeze)
@@ -62,7 +64,7 @@ def kept(box):
     (folder / "snapshot.json").write_text(json.dumps({**facts, "saved": SAVED}))
     (folder / "suspended.ram").write_bytes(b"ram")
     layers().mkdir(parents=True, exist_ok=True)
-    (layers() / "old.qcow2").write_bytes(b"disk")
+    (layers() / "old.qcow2").write_bytes(DISK)
     return folder
 
 
