@@ -29,7 +29,7 @@ from hostvm.machines.snapshots import (
     restore_snapshot,
 )
 from hostvm.machines.suspend import suspend_machine
-from hostvm.machines.warm import SNAPSHOT, discard_warm, ensure_warm, warm_spec
+from hostvm.machines.warm import SNAPSHOT, discard_warm, ensure_warm, warm_paths, warm_spec
 from hostvm.paths import DEFAULT_MACHINE, MachinePaths, machine_names
 from hostvm.spec import default_spec, load_spec, parse_settings
 from images.progress import NullProgress
@@ -261,7 +261,8 @@ class EphemeralMachine(Machine):
                 f"a machine that begins from {of} has its settings", None, "leave either out: of, or settings"
             )
         self._begin = (of, snapshot, template, settings)
-        self._paths = MachinePaths.of("tmp")
+        self._paths = warm_paths("not-begun")  # a hidden folder that never exists
+        self._begun = False
         self._progress = progress
 
     def __enter__(self) -> Self:
@@ -282,21 +283,25 @@ class EphemeralMachine(Machine):
         if of:
             source = require_machine(MachinePaths.of(of))
             self._paths = start_ephemeral(source, snapshot or newest_snapshot(source).name, self._progress)
-            return
-        spec = _spec(warm_spec(), template, settings)
+        else:
+            self._paths = self._from_warm(_spec(warm_spec(), template, settings))
+        self._begun = True
+
+    def _from_warm(self, spec: MachineSpec) -> MachinePaths:
         engine = find_engine(spec.engine)
         source = ensure_warm(spec, engine, self._progress)
         try:
-            self._paths = start_ephemeral(source, SNAPSHOT, self._progress)
+            return start_ephemeral(source, SNAPSHOT, self._progress)
         except MachineError as fault:
             # What it began from was of another hostvm, or is damaged: it can be had again.
             self._progress.note(f"{fault.brief}: {fault.details}")
             discard_warm(source, self._progress)
-            self._paths = start_ephemeral(ensure_warm(spec, engine, self._progress), SNAPSHOT, self._progress)
+            return start_ephemeral(ensure_warm(spec, engine, self._progress), SNAPSHOT, self._progress)
 
     def close(self) -> None:
-        """Remove it. Idempotent."""
-        remove_ephemeral(self._paths, self._progress)
+        """Remove it. Idempotent; nothing to do before `open`."""
+        if self._begun:
+            remove_ephemeral(self._paths, self._progress)
 
 
 def _spec(base: MachineSpec, template: str, settings: dict[str, Any]) -> MachineSpec:

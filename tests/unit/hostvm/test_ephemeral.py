@@ -93,6 +93,18 @@ def test_an_object_for_a_machine_that_is_missing_does_nothing_and_says_so_when_u
         Machine("No Name")
 
 
+def test_one_that_has_not_begun_is_no_machine_of_the_users():
+    mine = MachinePaths.of("tmp")
+    mine.folder.mkdir(parents=True)
+    save_state(mine, STATE)
+    machine = Machine.ephemeral()
+    assert not machine.exists
+    with pytest.raises(MachineError, match="there is no machine called not-begun"):
+        machine.stop()
+    machine.close()
+    assert mine.state.exists()
+
+
 def test_settings_are_checked_before_anything_is_made():
     with pytest.raises(SpecError, match="2 wrong settings"):
         Machine.create("box", cpus=0, colour="red")
