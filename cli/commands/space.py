@@ -74,8 +74,10 @@ def _print_df(facts: dict[str, Any]) -> None:
     print_table(
         ("ON THIS COMPUTER", "SIZE"),
         [
-            ("data disk", human_size(host["disk"])),
+            ("disks", human_size(host["disk"])),
             ("saved memory", human_size(host["saved_memory"])),
+            ("memory in snapshots", human_size(host["snapshots"])),
+            ("disks beneath, of snapshots and clones of all machines", human_size(host["layers"])),
             (f"image store, all machines ({host['images']} images)", human_size(host["image_store"])),
         ],
     )
@@ -92,12 +94,12 @@ def prune(options: argparse.Namespace) -> int:
             return 1
     ensure_ready(paths)
     progress = make_progress(quiet=options.quiet)
-    before = allocated(paths.data_disk)
+    before = host_bytes(paths)["disk"]
     with machine_lock(paths):
         with progress.step(f"prune {paths.name}"):
             freed = prune_engine(_api(paths), kinds)
             trim_machine(paths)
-        after = allocated(paths.data_disk)
+        after = host_bytes(paths)["disk"]
     facts = {"name": paths.name, "deleted": freed, "disk_before": before, "disk_after": after}
     if options.json:
         return print_json({**facts, "freed": max(0, before - after)})

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from hostvm.agent.client import run_in_guest
 from hostvm.errors import MachineError
 from hostvm.more_disks import more_files
+from hostvm.paths import SUSPENDED_RAM, layers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,12 +26,11 @@ _TRIM_SECONDS = 600.0
 _DF = ("df", "-B1", "--output=size,used,avail", "/var")
 
 
-def trim_machine(paths: MachinePaths) -> int:
-    """Trim a running machine's disks; gives the bytes by which their files on this computer shrank.
+def trim_machine(paths: MachinePaths) -> None:
+    """Trim a running machine's disks.
 
     :raises HostvmError: the guest cannot be asked, or refuses.
     """
-    before = _disk_bytes(paths)
     done = run_in_guest(paths.run_dir, TRIM, timeout=_TRIM_SECONDS)
     if done.status != 0:
         raise MachineError(
@@ -38,7 +38,6 @@ def trim_machine(paths: MachinePaths) -> int:
             done.stderr.decode(errors="replace").strip() or None,
             f"hostvm logs --console {paths.name}",
         )
-    return max(0, before - _disk_bytes(paths))
 
 
 def guest_disk(paths: MachinePaths) -> dict[str, int]:
@@ -56,12 +55,13 @@ def guest_disk(paths: MachinePaths) -> dict[str, int]:
 
 
 def host_bytes(paths: MachinePaths) -> dict[str, Any]:
-    """What a machine's files take on this computer, in bytes."""
-    return {"disk": _disk_bytes(paths), "saved_memory": allocated(paths.suspended_ram)}
-
-
-def _disk_bytes(paths: MachinePaths) -> int:
-    return sum(map(allocated, (paths.data_disk, *more_files(paths.folder))))
+    """What a machine's files take on this computer, in bytes; `layers` is what all machines have in common."""
+    return {
+        "disk": sum(map(allocated, (paths.data_disk, *more_files(paths.folder)))),
+        "saved_memory": allocated(paths.suspended_ram),
+        "snapshots": sum(map(allocated, paths.snapshots.glob(f"*/{SUSPENDED_RAM}"))),
+        "layers": sum(map(allocated, layers().glob("*.qcow2"))),
+    }
 
 
 def allocated(path: Path) -> int:
