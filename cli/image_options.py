@@ -1,4 +1,4 @@
-"""The options of the image verbs that carry, sign, compare and tidy."""
+"""The verbs of `hostvm image` and their options."""
 
 from __future__ import annotations
 
@@ -15,11 +15,36 @@ if TYPE_CHECKING:
 _REF = "a recipe's name, a digest or its beginning, or a registry reference"
 
 
-def add_artefact_verbs(parts: Any, verb: Verb) -> None:
-    """Add them below `hostvm image`.
+def add_image_verbs(verbs: Any, verb: Verb) -> None:
+    """Add `hostvm image`.
 
-    :param verb: makes one, as manage.py does.
+    :param verb: makes one of its verbs, as manage.py does.
     """
+    image = verbs.add_parser("image", help="guest images, and container base images made offline")
+    parts = image.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=type(image))
+    build = verb(
+        parts,
+        "build",
+        "image:build",
+        "build a guest image from Debian's signed packages",
+        "hostvm image build",
+        "hostvm image build --arch arm64 --mirror http://mirror.example/debian",
+        named=False,
+    )
+    build.add_argument("--arch", choices=("amd64", "arm64"), help="default: this computer's")
+    for one in (build, _add_base_verb(parts, verb)):
+        one.add_argument("--mirror", metavar="URL", help="Debian mirror (default: http://deb.debian.org/debian)")
+        one.add_argument("--suite", metavar="NAME", help="Debian suite (default: the recipe's, trixie)")
+    build.add_argument("recipe", nargs="?", metavar="RECIPE", help="one of hostvm's own (default: docker)")
+    build.add_argument("--recipe", dest="recipe_file", type=Path, metavar="FILE", help="a recipe of one's own, YAML")
+    build.add_argument("--package", action="append", default=[], metavar="NAME", help="add a package; repeatable")
+    build.add_argument("--name", metavar="NAME", help="call the image so (with --package: RECIPE-custom)")
+    verb(parts, "ls", "image:ls", "list guest images", "hostvm image ls", named=False)
+    for name, text in (("inspect", "a guest image's manifest, as JSON"), ("rm", "delete a guest image")):
+        look = verb(parts, name, f"image:{name}", text, f"hostvm image {name} docker", named=False)
+        look.add_argument("reference", metavar="REF", help="a recipe's name, or a digest or its beginning")
+        if name == "inspect":
+            look.add_argument("--sbom", choices=("spdx", "cyclonedx"), help="its package list in that form instead")
     _add_file_verbs(parts, verb)
     _add_registry_verbs(parts, verb)
     _add_compare_verbs(parts, verb)
@@ -27,11 +52,43 @@ def add_artefact_verbs(parts: Any, verb: Verb) -> None:
     _add_key_verbs(parts, verb)
 
 
-def add_build_options(build: argparse.ArgumentParser) -> None:
-    """What `image build` takes for images of one's own."""
-    build.add_argument("--recipe", dest="recipe_file", type=Path, metavar="FILE", help="a recipe of one's own, YAML")
-    build.add_argument("--package", action="append", default=[], metavar="NAME", help="add a package; repeatable")
-    build.add_argument("--name", metavar="NAME", help="call the image so (with --package: RECIPE-custom)")
+def _add_base_verb(parts: Any, verb: Verb) -> argparse.ArgumentParser:
+    base = verb(
+        parts,
+        "base",
+        "image:base",
+        "make a container base image from Debian's packages, without a registry",
+        "hostvm image base debian:trixie",
+        "hostvm image base busybox:latest --platform linux/arm64",
+        "hostvm image base distroless-python --nonroot",
+        "hostvm image base debian:bookworm -o debian.tar --format oci",
+        "hostvm image base debian:trixie --package python3-minimal --tag python:slim",
+        named=False,
+    )
+    base.add_argument("image", metavar="IMAGE", help="debian:SUITE, distroless-python:SUITE or busybox:latest")
+    base.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="write a tar instead of loading it; - is standard output; FOLDER/ with --format oci",
+    )
+    base.add_argument(
+        "--format",
+        choices=("docker", "oci"),
+        default="docker",
+        help="docker: what `docker load` and OCI tools read (default); oci: an OCI layout alone",
+    )
+    base.add_argument("--nonroot", action="store_true", help="distroless-python: containers run as user 65532, nonroot")
+    base.add_argument("--package", action="append", default=[], metavar="NAME", help="add a package; repeatable")
+    base.add_argument("--tag", metavar="REF", help="name it otherwise")
+    base.add_argument(
+        "--platform",
+        "--arch",
+        dest="arch",
+        metavar="PLATFORM",
+        help="for example linux/arm64 (default: the machine's, or this computer's with -o)",
+    )
+    return base
 
 
 def _add_file_verbs(parts: Any, verb: Verb) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hostvm import process
+from hostvm.console import PANIC_MARK
 from hostvm.drivers.qemu import hardware
 from hostvm.errors import DriverError
 from hostvm.paths import cache
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hostvm.qemu_binary import QemuBinary
-    from images.bake import BakeJob
+    from images.bake import BakeDisk, BakeJob
     from images.progress import Progress
 
 CONSOLE_KEPT = 256 * 1024
@@ -43,15 +46,47 @@ class QemuBuilder:
             tempfile.TemporaryDirectory(prefix="hostvm-bake-") as folder,
             progress.step(job.title),
         ):
-            console = Path(folder, "console.log")
-            log = Path(folder, "qemu.log")
-            argv = builder_argv(job, qemu, accel, console)
-            with process.running(argv, log) as child:
-                status = child.wait(job.timeout)
-            text = read_tail(console, CONSOLE_KEPT)
-            if status == 0 and job.success in text:
-                return text
-            raise _failure(job, status, text, read_tail(log, 4000), argv)
+            try:
+                return _bake(job, qemu, accel, Path(folder))
+            except _PanickedError as panic:
+                if job.cpus == 1:
+                    raise panic.failure from None
+            # QEMU 7.2 crashes some guests with several processors under TCG, and none with one: docs/limitations.md.
+            progress.note("the builder guest's kernel crashed; it begins anew, with one processor")
+            for disk in job.disks:
+                _clear(disk)
+            try:
+                return _bake(replace(job, cpus=1), qemu, accel, Path(folder))
+            except _PanickedError as panic:
+                raise panic.failure from None
+
+
+class _PanickedError(Exception):
+    """The guest's kernel did; `failure` is for whoever gives up."""
+
+    def __init__(self, failure: DriverError) -> None:
+        super().__init__()
+        self.failure = failure
+
+
+def _bake(job: BakeJob, qemu: QemuBinary, accel: str, folder: Path) -> str:
+    console, log = folder / "console.log", folder / "qemu.log"
+    argv = builder_argv(job, qemu, accel, console)
+    with process.running(argv, log) as child:
+        status = child.wait(job.timeout)
+    text = read_tail(console, CONSOLE_KEPT)
+    if status == 0 and job.success in text:
+        return text
+    failure = _failure(job, status, text, read_tail(log, 4000), argv)
+    raise _PanickedError(failure) if PANIC_MARK in text else failure
+
+
+def _clear(disk: BakeDisk) -> None:
+    """What a broken-off run left on it."""
+    if not disk.readonly:
+        size = disk.path.stat().st_size
+        for length in (0, size):
+            os.truncate(disk.path, length)
 
 
 def builder_argv(job: BakeJob, qemu: QemuBinary, accel: str, console: Path) -> list[str]:
@@ -83,7 +118,7 @@ def builder_argv(job: BakeJob, qemu: QemuBinary, accel: str, console: Path) -> l
         "-m", str(-(-job.memory // hardware.MIB)),
         "-kernel", str(job.kernel),
         "-initrd", str(job.initramfs),
-        "-append", hardware.with_parameters(job.cmdline, job.arch, accel),
+        "-append", hardware.with_parameters(job.cmdline, job.arch, accel, qemu.version),
         "-chardev", f"file,id=console,path={hardware.escape(console)}",
         "-serial", "chardev:console",
         "-device", "virtio-rng-pci",

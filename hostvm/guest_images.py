@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 from hostvm.accel import host_arch, select_accel
 from hostvm.builder import QemuBuilder
+from hostvm.engines import ENGINES
 from hostvm.errors import ImageError, UsageError
 from hostvm.paths import cache, image_keys
+from hostvm.qemu_binary import find_qemu
 from images.errors import MirrorError
 from images.recipe import find_recipe, recipe_names
 from images.registry.reference import looks_like_reference, parse_reference
-from images.store import find_referenced, images_folder, inspect_image, list_images, open_image
+from images.store import find_referenced, images_folder, inspect_image, list_images, note_use, open_image
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from images.store import Image
 
 ARCHES = ("amd64", "arm64")
+ANY_ARCH = "auto"
 _DIGEST = re.compile(r"(sha256:)?[0-9a-f]{6,64}")
 
 
@@ -59,28 +62,77 @@ def registry_access(host: str, *, insecure: bool = False, ca: Path | None = None
     return Access(lambda: find_credentials(host), insecure, ca)
 
 
-def ensure_image(reference: str, progress: Progress) -> Image:
+def ensure_image(reference: str, progress: Progress, arch: str = ANY_ARCH) -> Image:
     """The image that a word means, built or fetched when it is missing.
 
     A digest must be stored. A registry reference that came before is the image it was then; another one is pulled,
     and must be signed by a trusted key. A recipe's name is built; another name is the newest stored image of it.
 
+    :param arch: which one is wanted; "auto" is this computer's, or that of the image where a word means only one.
     :raises ImageError: there is no such image or recipe, or the build failed, or nobody trusted signed it.
+    :raises DriverError: there is no QEMU for a foreign architecture.
     """
+    return note_use(_ensure(reference, progress, arch))
+
+
+def _ensure(reference: str, progress: Progress, arch: str) -> Image:
     if _DIGEST.fullmatch(reference):
-        return inspect_image(cache(), reference)
+        return _of_arch(inspect_image(cache(), reference), arch)
     if looks_like_reference(reference):
-        return _ensure_pulled(reference, progress)
+        return _of_arch(_ensure_pulled(reference, progress), arch)
     if reference not in recipe_names() and any(image.name == reference for image in list_images(cache())):
-        return inspect_image(cache(), reference)
+        return _named(reference, arch)
     from images.build import build_image, find_image  # a tenth of all that a start imports
 
-    recipe, arch = find_recipe(reference), guest_arch()
+    recipe, arch = find_recipe(reference), _own_if_any(arch)
     found = find_image(recipe, arch, None, cache())
     if found is not None:
         return found
-    progress.note(f"the guest image '{reference}' is not there yet and is built now, once")
+    for_arch = ""
+    if arch != host_arch():
+        find_qemu(arch)  # is seldom there: said before anything is downloaded
+        for_arch = f" for {arch}"
+    progress.note(f"the guest image '{reference}'{for_arch} is not there yet and is built now, once")
     return build_image(recipe, arch, None, None, cache(), make_builder(), progress)
+
+
+def _own_if_any(arch: str) -> str:
+    return guest_arch() if arch == ANY_ARCH else arch
+
+
+def _named(name: str, arch: str) -> Image:
+    """The newest stored image of a name: of this computer's architecture if there is one and no other was asked for.
+
+    :raises ImageError: there is none of that architecture.
+    """
+    images = [image for image in list_images(cache()) if image.name == name]
+    own = [image for image in images if image.arch in {arch, host_arch() if arch == ANY_ARCH else arch}]
+    return own[0] if own else _of_arch(images[0], arch)
+
+
+def _of_arch(image: Image, arch: str) -> Image:
+    """:raises ImageError: it is of another architecture than was asked for."""
+    if arch not in {ANY_ARCH, image.arch}:
+        raise ImageError(
+            f"image {image.digest[:12]} is of {image.arch}, not of {arch}",
+            None,
+            f"leave the architecture to the image: --arch auto; or build one: hostvm image build --arch {arch}",
+        )
+    return image
+
+
+def require_engine(image: Image, engine: str) -> None:
+    """See that an image holds a machine's engine.
+
+    :raises ImageError: it holds another one.
+    """
+    holds = str(image.manifest.get("engine", ENGINES[0]))  # older ones do not say: there was one engine
+    if holds != engine:
+        raise ImageError(
+            f"image {image.name} holds {holds}, not {engine}",
+            f"a machine with the engine {engine} cannot boot it",
+            f"hostvm start NAME --engine {engine}   # brings its own image; or: --engine {holds} --image {image.name}",
+        )
 
 
 def _ensure_pulled(text: str, progress: Progress) -> Image:
@@ -105,41 +157,51 @@ def _pull(text: str, progress: Progress) -> Image:
         raise SignatureError(error.brief, error.details, f"{error.resolution}\n{first}") from error
 
 
-def newest_image(reference: str, progress: Progress) -> Image:
+def newest_image(reference: str, progress: Progress, arch: str = ANY_ARCH) -> Image:
     """What the word of a machine's `image:` means now: a recipe is built from the archive as it is, a tag pulled anew.
 
     Without a mirror it is the newest stored image of that name. A digest is what it is.
 
+    :param arch: as of `ensure_image`.
     :raises ImageError: as `ensure_image`.
     """
+    return note_use(_newest(reference, progress, arch))
+
+
+def _newest(reference: str, progress: Progress, arch: str) -> Image:
     if _DIGEST.fullmatch(reference):
         return inspect_image(cache(), reference)
     if looks_like_reference(reference):
         return _pull(reference, progress)
     if reference not in recipe_names():
-        return ensure_image(reference, progress)
+        return ensure_image(reference, progress, arch)
     from images.build import build_image
 
     try:
-        return build_image(find_recipe(reference), guest_arch(), None, None, cache(), make_builder(), progress)
+        return build_image(find_recipe(reference), _own_if_any(arch), None, None, cache(), make_builder(), progress)
     except MirrorError as fault:
-        known = newest_stored(reference)
+        known = newest_stored(reference, arch)
         if known is None:
             raise
         progress.note(f"{fault.brief}; taking the newest image that is stored")
         return known
 
 
-def newest_stored(reference: str) -> Image | None:
-    """The newest stored image of a word, of this hostvm's recipe where there is one; None without one."""
+def newest_stored(reference: str, arch: str = ANY_ARCH) -> Image | None:
+    """The newest stored image of a word, of this hostvm's recipe where there is one; None without one.
+
+    :param arch: as of `ensure_image`.
+    """
     if reference in recipe_names() and not looks_like_reference(reference):
         from images.build import find_image
 
-        found = find_image(find_recipe(reference), guest_arch(), None, cache())
+        found = find_image(find_recipe(reference), _own_if_any(arch), None, cache())
         if found is not None:
             return found
     try:
-        return inspect_image(cache(), reference)
+        if any(image.name == reference for image in list_images(cache())):
+            return _named(reference, arch)
+        return _of_arch(inspect_image(cache(), reference), arch)
     except ImageError:
         return None
 

@@ -13,21 +13,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+from hostvm.credential_helpers import NOT_FOUND, ask_helper, is_helper
 from hostvm.errors import HostvmError, ImageError
-from hostvm.process import run
 from images.registry.auth import Credentials
 
-_HELPER_TIMEOUT = 60.0  # seconds; a helper may ask the user to unlock a key ring
-# How the helpers find the user's key ring, password store or agent.
-_HELPER_NEEDS = (
-    "DISPLAY",
-    "WAYLAND_DISPLAY",
-    "DBUS_SESSION_BUS_ADDRESS",
-    "GNUPGHOME",
-    "GPG_TTY",
-    "PASSWORD_STORE_DIR",
-    "DOCKER_CONFIG",
-)
 _TOKEN_USER = "<token>"  # noqa: S105 - how helpers mark an identity token
 _HUB = ("docker.io", "index.docker.io", "registry-1.docker.io")
 _HUB_KEY = "https://index.docker.io/v1/"
@@ -39,7 +28,7 @@ def find_credentials(host: str) -> Credentials | None:
     :param host: with its port, as in the reference.
     :raises ImageError: the configuration cannot be read, or a helper fails.
     """
-    config = _read_config()
+    config = read_config()
     names = [_HUB_KEY, *_HUB] if host in _HUB else [host, f"https://{host}", f"http://{host}"]
     helper = _first(_mapping(config.get("credHelpers")), names) or config.get("credsStore")
     if isinstance(helper, str) and helper:
@@ -50,7 +39,11 @@ def find_credentials(host: str) -> Credentials | None:
     return _from_entry(_mapping(entry))
 
 
-def _read_config() -> dict[str, Any]:
+def read_config() -> dict[str, Any]:
+    """docker's config.json on this computer; empty when there is none.
+
+    :raises ImageError: it cannot be read.
+    """
     inline = os.environ.get("DOCKER_AUTH_CONFIG")
     if inline:
         where, text = "DOCKER_AUTH_CONFIG", inline
@@ -71,17 +64,15 @@ def _read_config() -> dict[str, Any]:
 
 
 def _ask_helper(helper: str, name: str) -> Credentials | None:
-    program = f"docker-credential-{helper}"
-    if not helper.replace("-", "").replace("_", "").replace(".", "").isalnum():
+    if not is_helper(helper):
         raise _helper_fault(helper, "is not a name that a program can have")
-    needs = {key: os.environ[key] for key in _HELPER_NEEDS if key in os.environ}
     try:
-        done = run([program, "get"], stdin=name.encode(), timeout=_HELPER_TIMEOUT, env=needs, check=False)
+        done = ask_helper(helper, "get", name.encode())
     except HostvmError as error:
         raise _helper_fault(helper, error.brief) from error
     if done.status != 0:
-        # All helpers print this and fail when they have no entry; anything else is a fault of theirs.
-        if b"credentials not found" in done.stdout + done.stderr:
+        # Anything else is a fault of theirs.
+        if NOT_FOUND in done.stdout + done.stderr:
             return None
         raise _helper_fault(helper, f"ended with status {done.status}")
     try:

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class BakeDisk:
-    """A raw disk of the builder guest, seen there as /dev/vda, /dev/vdb, ... in the order given."""
+    """A raw disk of the builder guest, seen there as /dev/vda, /dev/vdb, ... in the order given.
+
+    One that may be written holds zeros at first: a run that has to be repeated begins with that again.
+    """
 
     path: Path
     readonly: bool = False

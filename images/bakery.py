@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 SUCCESS = "builder: job done"
 TOOL_PACKAGES = ("busybox-static", "erofs-utils")
-BUILDER_MODULES = ("virtio_blk",)
+BUILDER_MODULES = ("virtio_blk", "binfmt_misc")
 CONSOLES = {"amd64": "ttyS0", "arm64": "ttyAMA0"}
 EROFS_OFFSET, EROFS_MAGIC = 1024, 0xE0F5E1E2
 # Not needed to run mkfs.erofs, and every byte of an initramfs costs time.

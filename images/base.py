@@ -1,4 +1,4 @@
-"""Container base images without a registry: Debian and busybox, from the same signed packages.
+"""Container base images without a registry: Debian, busybox and a bare Python, from the same signed packages.
 
 CACHE/base/sha256/KEY/{image.tar,manifest.json}   KEY: sha256 of what went in
 """
@@ -13,15 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 from images.archive import DEFAULT_MIRROR, Archive, Fetcher, Package, open_archive, suites_of
 from images.bakery import MIB, make_disk
+from images.base_busybox import busybox_tree
+from images.base_python import NONROOT, choose_python, python_tree
+from images.cpio import CpioEntry
 from images.disk import require_space, temporary_folder, work_lock
 from images.dpkg import install_unpacked
-from images.errors import ImageError, RecipeError
+from images.emulators import fetch_emulators, find_emulator
+from images.errors import RecipeError
+from images.foreign import DEBIAN
 from images.initramfs import own_files
 from images.kit import open_bakery
-from images.oci import ContainerConfig, write_image
+from images.oci import ContainerConfig, format_date, write_image
 from images.recipe import FILES
 from images.rootfs import Unpacked, package_tree, unpack_packages
-from images.tree import Tree, add_package, write_tar
+from images.tree import Tree, add_package, merge_usr, write_tar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,12 +36,15 @@ if TYPE_CHECKING:
 
     from images.bake import Builder
     from images.bakery import Bakery
+    from images.emulators import Emulator
     from images.progress import Progress
 
-REVISION = 1
+REVISION = 4
 APT = ("apt", "debian-archive-keyring")
 POCKETS = ("updates", "security")
-KNOWN = "debian:trixie, debian:bookworm, debian:forky, busybox:latest"
+SUITES = ("trixie", "bookworm", "forky")
+PYTHON = "distroless-python"
+KNOWN = "debian:trixie, debian:bookworm, debian:forky, distroless-python of the same suites, busybox:latest"
 # Only what a container never needs; the same list keeps dpkg from unpacking more of it (base-debian's dpkg.cfg).
 DEBIAN_DROP = (
     "usr/share/doc/*/[!c]*",
@@ -67,7 +75,6 @@ DEBIAN_TRACES = (
     "var/lib/dpkg/triggers/Lock",
     "var/log/*",
 )
-BUSYBOX_FOLDERS = {"dev": 0o755, "etc": 0o755, "home": 0o755, "proc": 0o755, "root": 0o700, "sys": 0o755}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -75,6 +82,7 @@ class _Request:
     """What was asked for.
 
     :param reference: what the engine will call it.
+    :param arch: as platforms name it.
     """
 
     kind: str
@@ -83,6 +91,11 @@ class _Request:
     suite: str
     mirror: str
     packages: tuple[str, ...]
+    nonroot: bool = False
+
+    @property
+    def debian_arch(self) -> str:
+        return DEBIAN.get(self.arch, self.arch)
 
     def as_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self) | {"packages": list(self.packages)}
@@ -97,16 +110,19 @@ def find_base(
     cache: Path,
     *,
     tag: str | None = None,
+    nonroot: bool = False,
 ) -> Path | None:
     """The newest image made by the same request before, without any look at the network.
 
+    :param mirror: where it came from; None: from any, as what came in a bundle was made from its sender's.
     :raises RecipeError: an unknown name.
     """
-    wanted = _request(name, arch, packages, suite, mirror, tag).as_json()
+    wanted = _request(name, arch, packages, suite, mirror, tag, nonroot=nonroot).as_json()
+    anywhere = {} if mirror else {"mirror": wanted["mirror"]}
     found = []
     for path in (cache / "base" / "sha256").glob("*/manifest.json"):
         entry = json.loads(path.read_bytes())
-        if entry.get("revision") == REVISION and entry["request"] == wanted:
+        if entry.get("revision") == REVISION and entry["request"] | anywhere == wanted:
             found.append((entry["date"], path.with_name("image.tar")))
     return max(found)[1] if found else None
 
@@ -122,10 +138,14 @@ def build_base(
     progress: Progress,
     *,
     tag: str | None = None,
+    nonroot: bool = False,
+    builder_arch: str | None = None,
     keys: Sequence[Cert] | None = None,
     fetcher: Fetcher | None = None,
 ) -> Path:
-    """Make `debian:SUITE` or `busybox:latest` from the archive as it is now; returns a tar for `docker load`.
+    """Make `debian:SUITE`, `busybox:latest` or `distroless-python:SUITE` from the archive as it is now.
+
+    Returns a tar for `docker load`.
 
     Debian's packages are configured by their own maintainer scripts, run by dpkg inside the builder guest. The
     tar belongs to the cache: the same packages give the same one. Do not change it.
@@ -133,55 +153,109 @@ def build_base(
     :param packages: Debian packages on top of the minimal set (not for busybox).
     :param suite: instead of the one that `name` says.
     :param tag: NAME:TAG that the engine will call it; default: `name`.
+    :param nonroot: containers run as user `nonroot` (distroless-python only).
+    :param builder_arch: the computer's, for the builder guest, which runs other architectures' programs by an emulator;
+        default: `arch`.
     :raises RecipeError: an unknown name.
     :raises HostvmError: see `open_archive`, `resolve`, `Fetcher.fetch_all` and `Builder.run`.
     """
-    request = _request(name, arch, packages, suite, mirror, tag)
+    request = _request(name, arch, packages, suite, mirror, tag, nonroot=nonroot)
     base = cache / "base"
     with work_lock(base, progress):
-        pockets = POCKETS if request.kind == "debian" else ("security",)
-        suites = suites_of(request.suite, request.mirror, pockets)
-        archive = open_archive(suites, arch, fetcher or Fetcher(cache), progress, keys=keys)
+        shop = _Shop(request, cache, fetcher or Fetcher(cache), keys, builder, builder_arch or arch)
+        archive = shop.open(request.debian_arch, progress)
         chosen = _choose(archive, request)
         entry = _entry(request, chosen)
         folder = base / "sha256" / hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()
         if not (folder / "manifest.json").is_file():
             with temporary_folder(base) as work:
-                _Maker(request, work, progress).make(archive, chosen, entry, cache, builder)
+                _Maker(request, work, progress, shop).make(archive, chosen, entry)
                 folder.parent.mkdir(exist_ok=True)
                 (work / "result").replace(folder)
         return folder / "image.tar"
 
 
 def _request(
-    name: str, arch: str, packages: Sequence[str], suite: str | None, mirror: str | None, tag: str | None
+    name: str,
+    arch: str,
+    packages: Sequence[str],
+    suite: str | None,
+    mirror: str | None,
+    tag: str | None,
+    *,
+    nonroot: bool = False,
 ) -> _Request:
     kind, _, version = name.partition(":")
-    if kind == "debian" and re.fullmatch(r"[a-z]*", version):
-        default = version or "trixie"
-        reference = f"debian:{default}"
+    if kind in ("debian", PYTHON) and re.fullmatch(r"[a-z]*", version):
+        default = version or suite or SUITES[0]
+        reference = f"{kind}:{default}"
     elif kind == "busybox" and version in ("", "latest") and not packages:
-        reference, default = "busybox:latest", "trixie"
+        reference, default = "busybox:latest", SUITES[0]
     else:
         extra = " with packages" if kind == "busybox" and packages else ""
         raise RecipeError(
             f"no base image {name}{extra}", f"There are {KNOWN}.", "Type `hostvm image base debian:trixie`"
         )
+    if nonroot and kind != PYTHON:
+        raise RecipeError(
+            f"{name} has no user nonroot", f"Only {PYTHON} has it.", f"Type `hostvm image base {PYTHON} --nonroot`"
+        )
     name_tag = tag or reference
     if ":" not in name_tag.rpartition("/")[2]:
         name_tag += ":latest"
     wanted = tuple(sorted(set(packages)))
-    return _Request(kind, name_tag, arch, suite or default, mirror or DEFAULT_MIRROR, wanted)
+    return _Request(kind, name_tag, arch, suite or default, mirror or DEFAULT_MIRROR, wanted, nonroot)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Shop:
+    """Where packages come from, and what configures them."""
+
+    request: _Request
+    cache: Path
+    fetcher: Fetcher
+    keys: Sequence[Cert] | None
+    builder: Builder
+    builder_arch: str
+
+    def open(self, arch: str, progress: Progress) -> Archive:
+        pockets = ("security",) if self.request.kind == "busybox" else POCKETS
+        suites = suites_of(self.request.suite, self.request.mirror, pockets)
+        return open_archive(suites, arch, self.fetcher, progress, keys=self.keys)
+
+    def bakery(self, archive: Archive, progress: Progress) -> Bakery:
+        """A builder guest of this computer's architecture; `archive` is that of the image's."""
+        if self.builder_arch != self.request.arch:
+            archive = self.open(self.builder_arch, progress)
+        return open_bakery(archive, self.builder_arch, self.cache, self.builder, progress)
+
+    def emulator(self, progress: Progress) -> Emulator | None:
+        """What the builder guest needs to run the image's programs; None when it runs them by itself."""
+        arch, native = self.request.arch, self.builder_arch
+        if arch in (native, *(["386"] if native == "amd64" else [])):
+            return None
+        found = find_emulator(arch, native, self.cache)
+        if found is None:
+            fetch_emulators(
+                native, self.cache, progress, mirror=self.request.mirror, keys=self.keys, fetcher=self.fetcher
+            )
+            found = find_emulator(arch, native, self.cache)
+            assert found is not None  # all are stored together
+        return found
 
 
 def _choose(archive: Archive, request: _Request) -> list[Package]:
     if request.kind == "busybox":
         return archive.resolve(["busybox-static"])
+    if request.kind == PYTHON:
+        return choose_python(archive, request.packages)
     return archive.resolve([*archive.index.required(), *APT, *request.packages])
 
 
 def _entry(request: _Request, packages: Sequence[Package]) -> dict[str, Any]:
-    files = [*own_files(FILES / f"base-{request.kind}"), *own_files(FILES / "builder-jobs")]
+    files = own_files(FILES / "builder-jobs")
+    if request.kind != PYTHON:
+        files = [*own_files(FILES / f"base-{request.kind}"), *files]
     return {
         "revision": REVISION,
         "request": request.as_json(),
@@ -197,31 +271,32 @@ class _Maker:
     request: _Request
     work: Path
     progress: Progress
+    shop: _Shop
 
-    def make(
-        self, archive: Archive, packages: Sequence[Package], entry: dict[str, Any], cache: Path, builder: Builder
-    ) -> None:
+    def make(self, archive: Archive, packages: Sequence[Package], entry: dict[str, Any]) -> None:
         """Leave image.tar and manifest.json in `work`/result."""
         result = self.work / "result"
         result.mkdir()
         unpacked = unpack_packages(packages, archive.fetch(packages, self.progress), self.work, self.progress)
-        if self.request.kind == "busybox":
-            shipped = package_tree(unpacked)
-            date, command = shipped.newest, ("sh",)
-            tree = busybox_tree(shipped.read("usr/bin/busybox"))
-        else:
-            bakery = open_bakery(archive, self.request.arch, cache, builder, self.progress)
-            tree, date = self.configure(unpacked, bakery)
-            command = ("bash",)
+        tree, date = self.tree(unpacked, archive)
         with self.progress.step("writing the image"):
             layer = self.work / "layer.tar"
             with layer.open("wb") as file:
                 write_tar(tree, file, date)
-            comment = f"Debian {self.request.suite}, {len(packages)} package{'s' * (len(packages) > 1)}"
-            config = ContainerConfig(self.request.arch, date, command, comment)
+            config = container_config(self.request, packages, date)
             image_id = write_image(layer, config, self.request.reference, result / "image.tar")
             facts = entry | {"image_id": image_id, "date": date}
             (result / "manifest.json").write_text(json.dumps(facts, indent=1, sort_keys=True), encoding="utf-8")
+
+    def tree(self, unpacked: Sequence[Unpacked], archive: Archive) -> tuple[Tree, int]:
+        """The image's tree, and the date of the newest thing in it."""
+        if self.request.kind == "debian":
+            return self.configure(unpacked, self.shop.bakery(archive, self.progress))
+        if self.request.kind == PYTHON:
+            tree = python_tree(unpacked)
+            return tree, tree.newest
+        shipped = package_tree(unpacked)
+        return busybox_tree(shipped.read("usr/bin/busybox")), shipped.newest
 
     def configure(self, unpacked: Sequence[Unpacked], bakery: Bakery) -> tuple[Tree, int]:
         """Have the builder guest configure packages; the tree it gives back, and the newest package's date."""
@@ -233,17 +308,45 @@ class _Maker:
                 write_tar(tree, file, tree.newest)
         make_disk(target, 2 * size + 64 * MIB)
         require_space(self.work, size)
+        emulator = self.shop.emulator(self.progress)
+        settings, extra = {"EPOCH": str(tree.newest)}, []
+        if emulator is not None:
+            settings["PATTERN"] = emulator.pattern
+            extra.append(CpioEntry.file("job/emulator.gz", emulator.packed.read_bytes()))
         bakery.run(
             "configure",
-            {"EPOCH": str(tree.newest)},
+            settings,
             source,
             target,
             self.work,
             self.progress,
-            memory=(2 * size // MIB + 384) * MIB,
+            extra=extra,
+            memory=(2 * size // MIB + 448) * MIB,
             title="configuring packages",
         )
         return read_configured(target), tree.newest
+
+
+def container_config(request: _Request, packages: Sequence[Package], date: int) -> ContainerConfig:
+    """What a container starts with, and what the image says of itself.
+
+    :param date: seconds since 1970; never the clock's.
+    """
+    versions = {package.name: package.version for package in packages}
+    python = next((name for name in versions if re.fullmatch(r"python3\.\d+-minimal", name)), "")
+    main = {"debian": "base-files", "busybox": "busybox-static", PYTHON: python}[request.kind]
+    comment = f"Debian {request.suite}, {len(packages)} package{'s' * (len(packages) > 1)}"
+    labels = {
+        "org.opencontainers.image.created": format_date(date),
+        "org.opencontainers.image.description": comment,
+        "org.opencontainers.image.ref.name": request.reference,
+        "org.opencontainers.image.title": request.kind,
+        "org.opencontainers.image.version": versions[main],
+    }
+    command = {"debian": ("bash",), "busybox": ("sh",), PYTHON: ()}[request.kind]
+    entrypoint = ("/usr/bin/python3",) if request.kind == PYTHON else ()
+    user = str(NONROOT) if request.nonroot else ""
+    return ContainerConfig(request.arch, date, command, comment, labels, user, entrypoint)
 
 
 def debian_tree(unpacked: Sequence[Unpacked], suite: str, mirror: str) -> Tree:
@@ -251,6 +354,7 @@ def debian_tree(unpacked: Sequence[Unpacked], suite: str, mirror: str) -> Tree:
     tree = Tree()
     order = sorted(unpacked, key=lambda item: (item.package.name != "base-files", item.package.name))
     install_unpacked(tree, [(item.deb, item.data, item.package.name) for item in order])
+    merge_usr(tree)
     # base-passwd's preinst makes these from a list of its own, equal to the masters.
     for name in ("passwd", "group"):
         tree.add_file(f"etc/{name}", tree.read(f"usr/share/base-passwd/{name}.master"))
@@ -285,35 +389,3 @@ def read_configured(configured: Path) -> Tree:
     shadow = tree.read("etc/shadow").decode()
     tree.add_file("etc/shadow", re.sub(r"(?m)^([^:]*:[^:]*):\d+:", r"\1:0:", shadow).encode(), 0o640, 0, 42)
     return tree
-
-
-def busybox_tree(busybox: bytes) -> Tree:
-    """busybox with a link for each of its applets."""
-    tree = Tree()
-    for path, mode in BUSYBOX_FOLDERS.items():
-        tree.add_dir(path, mode)
-    tree.add_dir("tmp", 0o1777)
-    tree.add_dir("var/spool/mail")
-    tree.add_file("bin/busybox", busybox, 0o755)
-    for applet in busybox_applets(busybox):
-        tree.add_link(f"bin/{applet}", "busybox")
-    # Scripts that begin with "#!/usr/bin/env sh" are common.
-    tree.add_link("usr/bin/env", "../../bin/env")
-    for path, data, mode in own_files(FILES / "base-busybox"):
-        tree.add_file(path, data, mode)
-    return tree
-
-
-def busybox_applets(busybox: bytes) -> list[str]:
-    """The applets a busybox binary has, read from its table of names (NUL-ended, sorted, `[` first).
-
-    The binary cannot simply be asked: it is for the guest's processor and system.
-
-    :raises ImageError: there is no such table.
-    """
-    start = busybox.find(b"[\0[[\0")
-    end = busybox.find(b"\0\0", start)
-    names = busybox[start:end].decode("ascii", "replace").split("\0") if 0 <= start < end else []
-    if "sh" not in names or not all(re.fullmatch(r"[\w\[\-.]+", name) for name in names):
-        raise ImageError("busybox's list of applets was not found", None, "Report this with the package's version")
-    return [name for name in names if name != "busybox"]

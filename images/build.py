@@ -13,6 +13,8 @@ from images.archive import DEFAULT_MIRROR, Fetcher, Package, open_archive, suite
 from images.bakery import MIB, Bakery, cut_erofs, make_disk
 from images.cpio import CpioEntry, write_cpio
 from images.disk import require_space, temporary_folder, work_lock
+from images.downloads import SOURCE, have_downloads
+from images.errors import RecipeError
 from images.initramfs import initramfs_entries, own_files
 from images.kernel import bootable_kernel
 from images.kit import open_bakery, tool_versions
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from pysequoia import Cert
 
     from images.bake import Builder
+    from images.downloads import Download
     from images.progress import Progress
 
 # Part of every recipe's digest: raise it when this code makes other bytes of the same recipe.
@@ -48,9 +51,10 @@ class _Plan:
 
 def recipe_digest(recipe: Recipe) -> str:
     """The hex sha256 of all that goes into an image besides packages: the recipe, its files, this code's revision."""
-    folders = [name for name in (recipe.files, recipe.initramfs, "builder", "builder-jobs") if name]
+    folders = [name for name in (*recipe.files, recipe.initramfs, "builder", "builder-jobs") if name]
     words = dataclasses.asdict(recipe)
     overlay = words.pop("overlay")  # where it lies does not matter, what is in it does
+    del words["downloads"]
     content: dict[str, Any] = {
         "revision": REVISION,
         "recipe": words,
@@ -60,6 +64,8 @@ def recipe_digest(recipe: Recipe) -> str:
             for path, data, mode in own_files(FILES / folder)
         },
     }
+    if recipe.downloads:
+        content["downloads"] = [one.content() for one in recipe.downloads]
     if overlay:
         content["overlay"] = [
             [path, hashlib.sha256(data).hexdigest(), mode] for path, data, mode in own_files(Path(overlay))
@@ -103,19 +109,40 @@ def build_image(
     images = cache / "images"
     with work_lock(images, progress), temporary_folder(images) as work:
         suites = suites_of(plan.suite, mirror or DEFAULT_MIRROR, recipe.pockets)
-        archive = open_archive(suites, arch, fetcher or Fetcher(cache), progress, keys=keys)
+        others = {name: suites_of(name, mirror or DEFAULT_MIRROR, recipe.pockets) for name in recipe.suites.values()}
+        fetcher = fetcher or Fetcher(cache)
+        archive = open_archive(suites, arch, fetcher, progress, keys=keys, pins=recipe.suites, others=others)
         wanted = archive.resolve([*recipe.packages, kernel], recipe.exclude_packages)
+        _check_suites(recipe, wanted)
         tools = tool_versions(archive)
         current = _find_current(plan, wanted, tools)
         if current is not None:
             progress.note(f"image {current.digest[:12]} is up to date: no package is newer")
             return current
+        added = have_downloads(recipe.downloads, arch, fetcher.of(SOURCE), progress)
         unpacked = unpack_packages(wanted, archive.fetch(wanted, progress), work, progress)
         bakery = open_bakery(archive, arch, cache, builder, progress, unpacked)
-        return _assemble(plan, bakery, unpacked, tools, work)
+        return _assemble(plan, bakery, unpacked, tools, added, work)
 
 
-def _assemble(plan: _Plan, bakery: Bakery, unpacked: Sequence[Unpacked], tools: list[str], work: Path) -> Image:
+def _check_suites(recipe: Recipe, packages: Sequence[Package]) -> None:
+    strangers = sorted(recipe.suites.keys() - {package.name for package in packages})
+    if strangers:
+        raise RecipeError(
+            f"recipe {recipe.name} names a suite for packages that it has not",
+            f"suites: {', '.join(strangers)}",
+            "Correct the recipe's `suites` or `packages`, then `hostvm image build` again",
+        )
+
+
+def _assemble(
+    plan: _Plan,
+    bakery: Bakery,
+    unpacked: Sequence[Unpacked],
+    tools: list[str],
+    added: Sequence[tuple[Download, Path]],
+    work: Path,
+) -> Image:
     recipe = plan.recipe
     result = work / "image"
     result.mkdir()
@@ -127,11 +154,12 @@ def _assemble(plan: _Plan, bakery: Bakery, unpacked: Sequence[Unpacked], tools: 
         (result / INITRAMFS).write_bytes(write_cpio(entries))
         modules.keep_only(modules.closure(modules.matching(recipe.keep_modules)))
         modules.decompress()
-        apply_recipe(tree, recipe)
+        apply_recipe(tree, recipe, added)
     _pack(plan, tree, bakery, modules.release, work)
     manifest = {
         "format": FORMAT,
         "name": recipe.name,
+        "engine": recipe.engine,
         "arch": plan.arch,
         "suite": plan.suite,
         "date": tree.newest,
@@ -143,6 +171,10 @@ def _assemble(plan: _Plan, bakery: Bakery, unpacked: Sequence[Unpacked], tools: 
         "packages": describe_packages([item.package for item in unpacked]),
         "packed_by": tools,
     }
+    if added:
+        manifest["downloads"] = [one.facts() for one, _ in added]
+    if recipe.suites:
+        manifest["suites"] = recipe.suites
     with plan.progress.step("storing"):
         manifest["files"] = describe_parts(result)
         return store_image(result, manifest, plan.cache)

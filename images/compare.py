@@ -49,12 +49,12 @@ class Outdated:
     security: bool
 
 
-FACTS = ("name", "arch", "suite", "kernel_release", "cmdline", "cmdline_tcg", "recipe", "packed_by")
+FACTS = ("name", "arch", "suite", "suites", "kernel_release", "cmdline", "cmdline_tcg", "recipe", "packed_by")
 
 
 def diff(before: Mapping[str, Any], after: Mapping[str, Any]) -> Difference:
-    """Compare two manifests."""
-    old, new = _packages(before), _packages(after)
+    """Compare two manifests; what a recipe added of other makers counts as a package whose version is its sha256."""
+    old, new = ({**_packages(one), **_downloads(one)} for one in (before, after))
     return Difference(
         added=tuple((name, new[name]["version"]) for name in sorted(new.keys() - old.keys())),
         removed=tuple((name, old[name]["version"]) for name in sorted(old.keys() - new.keys())),
@@ -83,8 +83,12 @@ def outdated(
     :raises HostvmError: see `open_archive`.
     """
     suites = suites_of(manifest["suite"], mirror or DEFAULT_MIRROR, pockets)
+    pins = manifest.get("suites", {})
+    others = {name: suites_of(name, mirror or DEFAULT_MIRROR, pockets) for name in pins.values()}
     names = frozenset(_packages(manifest))
-    archive = open_archive(suites, manifest["arch"], fetcher or Fetcher(cache), progress, keys=keys, only=names)
+    archive = open_archive(
+        suites, manifest["arch"], fetcher or Fetcher(cache), progress, keys=keys, only=names, pins=pins, others=others
+    )
     security = {suite.url for suite in suites if suite.name.endswith("-security")}
     found = []
     for name, package in sorted(_packages(manifest).items()):
@@ -96,6 +100,11 @@ def outdated(
 
 def _packages(manifest: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return {package["name"]: package for package in manifest["packages"]}
+
+
+def _downloads(manifest: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    found = manifest.get("downloads", [])
+    return {one["name"]: {"version": f"sha256:{one['sha256'][:12]}", "sha256": one["sha256"]} for one in found}
 
 
 def _show(manifest: Mapping[str, Any], key: str) -> str:

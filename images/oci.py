@@ -7,14 +7,17 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
 import tarfile
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from images.disk import sha256_file
+from images.foreign import VARIANTS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -27,7 +30,7 @@ MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 class ContainerConfig:
     """What a container of the image starts with.
 
-    :param arch: amd64 or arm64.
+    :param arch: as platforms name it: amd64, arm64, arm, …
     :param created: seconds since 1970; the archive's date, never the clock's.
     """
 
@@ -36,21 +39,33 @@ class ContainerConfig:
     command: tuple[str, ...]
     comment: str
     labels: dict[str, str] = field(default_factory=dict)
+    user: str = ""
+    entrypoint: tuple[str, ...] = ()
 
 
 def image_config(config: ContainerConfig, diff_id: str) -> dict[str, Any]:
     """The OCI image configuration of a one-layer image."""
-    created = datetime.fromtimestamp(config.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    created = format_date(config.created)
     platform = {"architecture": config.arch, "os": "linux"}
-    if config.arch == "arm64":
-        platform["variant"] = "v8"
+    if config.arch in VARIANTS:
+        platform["variant"] = VARIANTS[config.arch]
+    settings: dict[str, Any] = {"Env": [f"PATH={PATH}"], "Cmd": list(config.command), "Labels": config.labels}
+    if config.user:
+        settings["User"] = config.user
+    if config.entrypoint:
+        settings["Entrypoint"] = list(config.entrypoint)
     return {
         **platform,
         "created": created,
-        "config": {"Env": [f"PATH={PATH}"], "Cmd": list(config.command), "Labels": config.labels},
+        "config": settings,
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{diff_id}"]},
         "history": [{"created": created, "created_by": "hostvm image base", "comment": config.comment}],
     }
+
+
+def format_date(moment: int) -> str:
+    """Seconds since 1970 as OCI writes them (RFC 3339)."""
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def write_image(layer: Path, config: ContainerConfig, reference: str, target: Path) -> str:
@@ -93,6 +108,32 @@ def write_image(layer: Path, config: ContainerConfig, reference: str, target: Pa
         with layer.open("rb") as file:
             tar.addfile(_info(f"{blobs}/{diff_id}", size, config.created), file)
     return f"sha256:{settings_id}"
+
+
+def write_layout(image: Path, target: IO[bytes]) -> None:
+    """Copy what `write_image` wrote as a plain OCI layout, without docker's manifest, a tar."""
+    with tarfile.open(fileobj=target, mode="w|", format=tarfile.GNU_FORMAT) as tar:
+        for member, content in _layout(image):
+            tar.addfile(_info(member.name, member.size, int(member.mtime)), content)
+
+
+def write_layout_folder(image: Path, target: Path) -> None:
+    """The same as a folder, which must not be there."""
+    target.mkdir(parents=True)
+    for member, content in _layout(image):
+        place = target / member.name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with place.open("xb") as file:
+            shutil.copyfileobj(content, file, 1 << 20)
+
+
+def _layout(image: Path) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
+    with tarfile.open(image, "r:") as source:
+        for member in source:
+            content = source.extractfile(member)
+            assert content is not None  # `write_image` writes files only
+            if member.name != "manifest.json":
+                yield member, content
 
 
 def full_reference(name: str, tag: str) -> str:

@@ -2,10 +2,9 @@
 
 Beside the keys of `images.recipe` such a file may have:
 
-    base       a shipped recipe to start from; lists are added to, mappings are added to and overridden, texts replaced
     overlay    a folder beside the file whose content is copied over the tree, after the recipe's `files`; modes alike
 
-A package that is wanted here counts as wanted even when the base leaves it out.
+`base` is most often an engine's recipe: docker, podman or containerd.
 """
 
 from __future__ import annotations
@@ -16,11 +15,14 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from images.errors import RecipeError
-from images.recipe import RECIPES, Recipe, find_recipe, load_recipe, recipe_names
+from images.recipe import Recipe, load_recipe, merge, recipe_data, recipe_names
+from images.store import WORD
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from images.downloads import Download
 
 OVERLAY_FILES = 10_000
 
@@ -44,43 +46,47 @@ def load_own_recipe(path: Path) -> Recipe:
             f"Add to {path}: `name: mine`",
         )
     if base is not None:
-        find_recipe(str(base))  # says which there are
-        own = merge(yaml.safe_load((RECIPES / f"{base}.yaml").read_text(encoding="utf-8")), own)
+        own = merge(recipe_data(str(base)), own)
     recipe = load_recipe(yaml.safe_dump(own, sort_keys=False), str(path))
-    return dataclasses.replace(recipe, overlay=_overlay(path, overlay) if overlay is not None else "")
-
-
-def merge(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """`own` over `base`; see the module's text."""
-    merged = dict(base)
-    for key, value in own.items():
-        known = merged.get(key)
-        if isinstance(known, dict) and isinstance(value, dict):
-            merged[key] = merge(known, value)
-        elif isinstance(known, list) and isinstance(value, list):
-            merged[key] = known + [item for item in value if item not in known]
-        else:
-            merged[key] = value
-    wanted, excluded = own.get("packages"), merged.get("exclude_packages")
-    if isinstance(wanted, list) and isinstance(excluded, dict):
-        also = own.get("exclude_packages") or {}
-        merged["exclude_packages"] = {k: v for k, v in excluded.items() if k in also or k not in wanted}
-    return merged
+    return dataclasses.replace(
+        recipe,
+        overlay=_overlay(path, overlay) if overlay is not None else "",
+        downloads=tuple(_beside(path, one) for one in recipe.downloads),
+    )
 
 
 def with_packages(recipe: Recipe, packages: Sequence[str], name: str | None) -> Recipe:
     """The recipe with more packages, under another name: an image of it must not pass for the plain one.
 
-    :raises RecipeError: the name is a shipped recipe's.
+    :raises RecipeError: the name is a shipped recipe's, or no image can have it.
     """
-    if not packages and not name:
+    if not packages and name is None:
         return recipe
-    chosen = name or f"{recipe.name}-custom"
+    chosen = f"{recipe.name}-custom" if name is None else name
+    if not WORD.fullmatch(chosen):
+        raise RecipeError(
+            f"{chosen!r} cannot be an image's name",
+            "It begins with a letter or a digit, has these and any of +.:~_- , and at most 128 of them.",
+            "Choose another name: `--name mine`",
+        )
     if chosen in recipe_names():
         raise RecipeError(f"{chosen} is a recipe of hostvm", None, "Choose another name: `--name mine`")
     new = [package for package in packages if package not in recipe.packages]
     excluded = {key: why for key, why in recipe.exclude_packages.items() if key not in packages}
     return dataclasses.replace(recipe, name=chosen, packages=(*recipe.packages, *new), exclude_packages=excluded)
+
+
+def _beside(path: Path, one: Download) -> Download:
+    if not one.file:
+        return one
+    found = (path.parent / one.file).resolve()
+    if not found.is_relative_to(path.parent.resolve()) or not found.is_file():
+        raise RecipeError(
+            f"{path}: downloads: {one.file!r} is no file beside the recipe",
+            "What lies elsewhere on this computer is not taken into an image.",
+            f"Copy it to {path.parent}",
+        )
+    return dataclasses.replace(one, file=str(found))
 
 
 def _overlay(path: Path, folder: Any) -> str:

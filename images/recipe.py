@@ -2,12 +2,18 @@
 
 Keys (those marked * are required):
 
-    name*              of the image
+    base               a shipped recipe, or a file of images/recipes/base, to start from: lists are added to, mappings
+                       are added to and overridden, texts replaced. A package that is wanted here counts as wanted even
+                       when the base leaves it out
+    name*              of the image: a letter or digit, then also any of +.:~_-
+    engine             docker (default), podman or containerd: what the image brings
     suite*             default Debian suite, e.g. trixie
     pockets            further suites: [security] (default), [security, updates] or []
     arches*            {amd64: {kernel: linux-image-amd64, console: ttyS0}, arm64: {...}}; the kernel package is
                        added to `packages`
     packages*          names; what they Depend on follows, Recommends do not
+    suites             {package: suite} packages that come from another suite, e.g. {docker.io: forky}, with that
+                       suite's `pockets`; what they depend on comes from there only where `suite` has it too old
     exclude_packages   {name: reason}: never taken, though something depends on it
     drop               shell patterns of paths to leave out; `*` matches `/` too
     modules            {keep: [...], initramfs: [...]}
@@ -16,8 +22,8 @@ Keys (those marked * are required):
                        initramfs: names in the order to load them; what they depend on is put before them. In the
                        initramfs: /modules/NAME.ko, uncompressed, and /modules/order, one name a line. An entry
                        "--" stays in that list as it is, so that init can tell two stages apart
-    files              folder under images/files whose content is copied over the tree. Files that begin with `#!`
-                       get mode 0755, others 0644, folders 0755, whatever the host says; owner root
+    files              folders under images/files whose content is copied over the tree, one after the other. Files that
+                       begin with `#!` get mode 0755, others 0644, folders 0755, whatever the host says; owner root
     initramfs          folder under images/files with the initramfs' own files, `init` among them. Added are
                        /bin/busybox, /bin/sh, the empty folders dev proc sys run tmp root image layer, /dev/console
     links              {path: target} symbolic links
@@ -30,6 +36,7 @@ Keys (those marked * are required):
                        stands for the kernel's release, e.g. [depmod, -a, KVER]
     cmdline            the kernel's parameters on every accelerator, without console= (that comes from `arches`)
     cmdline_tcg        parameters to add when the guest is emulated
+    downloads          [{url or file, sha256, arch, take or to}] files of other makers: see `images.downloads`
     compression        of mkfs.erofs: lz4, lz4hc (default), zstd, ... with an optional level: "lz4hc,12".
                        506 MB on one core, not emulated: lz4 0.8 s, 250 MB; lz4hc,2 2.3 s, 231 MB; lz4hc,4 6.1 s,
                        212 MB; lz4hc,6 8.8 s, 209 MB; lz4hc (that is 9) 12.6 s, 208 MB
@@ -47,16 +54,22 @@ from typing import Any
 
 import yaml
 
+from images.downloads import Download
 from images.errors import RecipeError
+from images.store import WORD
 
 PACKAGE = Path(__file__).resolve().parent
 RECIPES = PACKAGE / "recipes"
+BASES = RECIPES / "base"
 FILES = PACKAGE / "files"
 
 _PACKAGE_NAME = re.compile(r"[a-z0-9][a-z0-9+.\-]+\Z")
 _NAME = re.compile(r"[a-z_][a-z0-9_.\-]*\Z")
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+_URL = re.compile(r"https?://[^\s/]+/\S+\Z")
 _COMPRESSION = re.compile(r"(lz4|lz4hc|lzma|deflate|libdeflate|zstd)(,\d+)?\Z")
 MAX_ID = 65533
+ARCHES = ("amd64", "arm64")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +101,12 @@ class Recipe:
     arches: dict[str, ArchRecipe]
     packages: tuple[str, ...]
     pockets: tuple[str, ...] = ("security",)
+    suites: dict[str, str] = field(default_factory=dict)
     exclude_packages: dict[str, str] = field(default_factory=dict)
     drop: tuple[str, ...] = ()
     keep_modules: tuple[str, ...] = ()
     initramfs_modules: tuple[str, ...] = ()
-    files: str = ""
+    files: tuple[str, ...] = ()
     initramfs: str = ""
     links: dict[str, str] = field(default_factory=dict)
     dirs: dict[str, int] = field(default_factory=dict)
@@ -103,6 +117,8 @@ class Recipe:
     cmdline: str = ""
     cmdline_tcg: str = ""
     compression: str = "lz4hc"
+    engine: str = "docker"
+    downloads: tuple[Download, ...] = ()
     overlay: str = ""
     """A folder of the user's own, absolute; see `images.own_recipe`."""
 
@@ -130,10 +146,38 @@ def find_recipe(name: str = "docker") -> Recipe:
 
     :raises RecipeError: there is none of that name, or it has faults.
     """
-    path = RECIPES / f"{name}.yaml"
-    if not path.is_file():
+    return load_recipe(yaml.safe_dump(recipe_data(name), sort_keys=False), str(RECIPES / f"{name}.yaml"))
+
+
+def recipe_data(name: str) -> dict[str, Any]:
+    """A shipped recipe as plain data, with what its bases say.
+
+    :raises RecipeError: there is none of that name.
+    """
+    path = next((found for found in (RECIPES / f"{name}.yaml", BASES / f"{name}.yaml") if found.is_file()), None)
+    if path is None:
         raise RecipeError(f"no recipe {name!r}", f"There are: {', '.join(recipe_names())}", "Choose one of them")
-    return load_recipe(path.read_text(encoding="utf-8"), str(path))
+    own: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    base = own.pop("base", None)
+    return own if base is None else merge(recipe_data(base), own)
+
+
+def merge(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """`own` over `base`; see the module's text."""
+    merged = dict(base)
+    for key, value in own.items():
+        known = merged.get(key)
+        if isinstance(known, dict) and isinstance(value, dict):
+            merged[key] = merge(known, value)
+        elif isinstance(known, list) and isinstance(value, list):
+            merged[key] = known + [item for item in value if item not in known]
+        else:
+            merged[key] = value
+    wanted, excluded = own.get("packages"), merged.get("exclude_packages")
+    if isinstance(wanted, list) and isinstance(excluded, dict):
+        also = own.get("exclude_packages") or {}
+        merged["exclude_packages"] = {k: v for k, v in excluded.items() if k in also or k not in wanted}
+    return merged
 
 
 def load_recipe(text: str, where: str) -> Recipe:
@@ -161,22 +205,26 @@ class _Reader:
 
     def recipe(self, data: Any) -> Recipe | None:
         known = (
-            "name suite pockets arches packages exclude_packages drop modules files initramfs links dirs modes "
-            "groups users finish cmdline cmdline_tcg compression"
+            "name engine suite pockets arches packages suites exclude_packages drop modules files initramfs links dirs "
+            "modes groups users finish cmdline cmdline_tcg downloads compression"
         )
         top = self.mapping(data, "", known.split(), ("name", "suite", "arches", "packages"))
         modules = self.mapping(top.get("modules", {}), "modules", ["keep", "initramfs"])
+        if top.get("name") == "":
+            self.fault("name", "is empty")
         values: dict[str, Any] = {
-            "name": self.text(top.get("name", ""), "name", _NAME),
+            "name": self.text(top.get("name", ""), "name", WORD),
+            "engine": self.text(top.get("engine", "docker"), "engine", _NAME),
             "suite": self.text(top.get("suite", ""), "suite", _NAME),
             "pockets": self.words(top.get("pockets", ["security"]), "pockets", _NAME),
             "arches": self.arches(top.get("arches", {})),
             "packages": self.words(top.get("packages", []), "packages", _PACKAGE_NAME),
+            "suites": self.pairs(top.get("suites", {}), "suites", _NAME),
             "exclude_packages": self.pairs(top.get("exclude_packages", {}), "exclude_packages"),
             "drop": self.words(top.get("drop", []), "drop"),
             "keep_modules": self.words(modules.get("keep", []), "modules.keep"),
             "initramfs_modules": self.words(modules.get("initramfs", []), "modules.initramfs"),
-            "files": self.folder(top.get("files", ""), "files"),
+            "files": self.folders(top.get("files", []), "files"),
             "initramfs": self.folder(top.get("initramfs", ""), "initramfs"),
             "links": self.pairs(top.get("links", {}), "links"),
             "dirs": self.modes(top.get("dirs", {}), "dirs"),
@@ -186,6 +234,7 @@ class _Reader:
             "finish": self.finish(top.get("finish", [])),
             "cmdline": " ".join(self.text(top.get("cmdline", ""), "cmdline").split()),
             "cmdline_tcg": " ".join(self.text(top.get("cmdline_tcg", ""), "cmdline_tcg").split()),
+            "downloads": self.downloads(top.get("downloads", [])),
             "compression": self.text(top.get("compression", "lz4hc"), "compression", _COMPRESSION),
         }
         return None if self.faults else Recipe(**values)
@@ -234,14 +283,19 @@ class _Reader:
             return {}
         return {self.text(key, f"{path}.{key}"): value for key, value in data.items()}
 
-    def pairs(self, data: Any, path: str) -> dict[str, str]:
-        return {key: self.text(value, f"{path}.{key}") for key, value in self.entries(data, path).items()}
+    def pairs(self, data: Any, path: str, pattern: re.Pattern[str] | None = None) -> dict[str, str]:
+        return {key: self.text(value, f"{path}.{key}", pattern) for key, value in self.entries(data, path).items()}
 
     def folder(self, value: Any, path: str) -> str:
         name = self.text(value, path, _NAME)
         if name and not (FILES / name).is_dir():
             self.fault(path, f"images/files has no folder {name!r}")
         return name
+
+    def folders(self, value: Any, path: str) -> tuple[str, ...]:
+        if isinstance(value, str):
+            return tuple(filter(None, [self.folder(value, path)]))
+        return tuple(self.folder(one, f"{path}[{n}]") for n, one in enumerate(self.items(value, path)))
 
     def modes(self, data: Any, path: str) -> dict[str, int]:
         found = {}
@@ -256,7 +310,7 @@ class _Reader:
         found = {}
         for name, value in self.entries(data, "arches").items():
             path = f"arches.{name}"
-            if name not in ("amd64", "arm64"):
+            if name not in ARCHES:
                 self.fault(path, "unknown architecture; known are amd64, arm64")
             inner = self.mapping(value, path, ["kernel", "console"], ("kernel", "console"))
             kernel = self.text(inner.get("kernel", ""), f"{path}.kernel", _PACKAGE_NAME)
@@ -294,4 +348,30 @@ class _Reader:
             if not argv:
                 self.fault(f"finish[{number}]", "is empty")
             found.append(argv)
+        return tuple(found)
+
+    def downloads(self, data: Any) -> tuple[Download, ...]:
+        found = []
+        for number, value in enumerate(self.items(data, "downloads")):
+            path = f"downloads[{number}]"
+            inner = self.mapping(value, path, ["url", "file", "sha256", "arch", "take", "to"], ("sha256",))
+            for one, other in (("url", "file"), ("take", "to")):
+                if (one in inner) == (other in inner):
+                    self.fault(path, f"must have either {one} or {other}")
+            taken = self.pairs(inner.get("take", {}), f"{path}.take")
+            for target in (*taken.values(), *([inner["to"]] if isinstance(inner.get("to"), str) else [])):
+                if target.startswith("/") or target.endswith("/") or not {"", ".", ".."}.isdisjoint(target.split("/")):
+                    self.fault(path, f"{target!r} is no path in the image such as usr/local/bin/tool")
+            if inner.get("arch", "amd64") not in ARCHES:
+                self.fault(f"{path}.arch", f"must be one of {', '.join(ARCHES)}, is {inner['arch']!r}")
+            found.append(
+                Download(
+                    self.text(inner.get("sha256", ""), f"{path}.sha256", _SHA256),
+                    self.text(inner.get("url", ""), f"{path}.url", _URL),
+                    self.text(inner.get("file", ""), f"{path}.file"),
+                    self.text(inner.get("arch", ""), f"{path}.arch"),
+                    taken,
+                    self.text(inner.get("to", ""), f"{path}.to"),
+                )
+            )
         return tuple(found)

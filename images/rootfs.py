@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from images.accounts import add_accounts
 from images.deb import unpack_data
 from images.disk import disk_full_explained
+from images.downloads import files_of
 from images.errors import RecipeError
 from images.initramfs import own_files
 from images.recipe import FILES
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from images.archive import Package
+    from images.downloads import Download
     from images.progress import Progress
     from images.recipe import Recipe
 
@@ -71,9 +73,10 @@ def package_tree(unpacked: Sequence[Unpacked]) -> Tree:
     return tree
 
 
-def apply_recipe(tree: Tree, recipe: Recipe) -> None:
+def apply_recipe(tree: Tree, recipe: Recipe, added: Sequence[tuple[Download, Path]] = ()) -> None:
     """Bring a tree of packages into the recipe's shape (its modules are chosen elsewhere).
 
+    :param added: of `images.downloads.have_downloads`.
     :raises ImageError: the recipe names something that is not there.
     """
     tree.drop(recipe.drop)
@@ -81,8 +84,11 @@ def apply_recipe(tree: Tree, recipe: Recipe) -> None:
     add_ca_bundle(tree)
     for path, mode in recipe.dirs.items():
         tree.add_dir(path.strip("/"), mode)
-    for folder in [FILES / recipe.files] * bool(recipe.files) + [Path(recipe.overlay)] * bool(recipe.overlay):
+    for folder in [*(FILES / name for name in recipe.files), *[Path(recipe.overlay)] * bool(recipe.overlay)]:
         for path, data, mode in own_files(folder):
+            tree.add_file(path, data, mode)
+    for one, source in added:
+        for path, data, mode in files_of(one, source):
             tree.add_file(path, data, mode)
     for path, target in recipe.links.items():
         tree.add_link(path.strip("/"), target)

@@ -43,6 +43,7 @@ def spdx(manifest: dict[str, Any], digest: str) -> dict[str, Any]:
     """SPDX 2.3: the image, which contains every package."""
     image = "SPDXRef-Image"
     packages = [_spdx_package(package, manifest["suite"]) for package in manifest["packages"]]
+    packages += [_spdx_download(one) for one in _downloads(manifest)]
     return {
         "spdxVersion": "SPDX-2.3",
         "dataLicense": "CC0-1.0",
@@ -105,9 +106,14 @@ def cyclonedx(manifest: dict[str, Any], digest: str) -> dict[str, Any]:
                 "purl": purl(package, manifest["suite"]),
             }
             for package in manifest["packages"]
-        ],
+        ]
+        + [_component(one) for one in _downloads(manifest)],
         "dependencies": [
-            {"ref": f"sha256:{digest}", "dependsOn": [purl(p, manifest["suite"]) for p in manifest["packages"]]}
+            {
+                "ref": f"sha256:{digest}",
+                "dependsOn": [purl(p, manifest["suite"]) for p in manifest["packages"]]
+                + [f"sha256:{one['sha256']}" for one in _downloads(manifest)],
+            }
         ],
     }
 
@@ -134,6 +140,38 @@ def _spdx_package(package: dict[str, Any], suite: str) -> dict[str, Any]:
             }
         ],
     }
+
+
+def _downloads(manifest: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a recipe added of other makers', each once."""
+    return list({one["sha256"]: one for one in manifest.get("downloads", [])}.values())
+
+
+def _spdx_download(one: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "SPDXID": f"SPDXRef-Download-{one['sha256']}",
+        "name": one["name"],
+        "versionInfo": f"sha256:{one['sha256']}",
+        "downloadLocation": one["url"] or "NOASSERTION",
+        "filesAnalyzed": False,
+        "licenseConcluded": "NOASSERTION",
+        "licenseDeclared": "NOASSERTION",
+        "copyrightText": "NOASSERTION",
+        "checksums": [{"algorithm": "SHA256", "checksumValue": one["sha256"]}],
+    }
+
+
+def _component(one: dict[str, Any]) -> dict[str, Any]:
+    found = {
+        "type": "file",
+        "bom-ref": f"sha256:{one['sha256']}",
+        "name": one["name"],
+        "version": f"sha256:{one['sha256']}",
+        "hashes": [{"alg": "SHA-256", "content": one["sha256"]}],
+    }
+    if one["url"]:
+        found["externalReferences"] = [{"type": "distribution", "url": one["url"]}]
+    return found
 
 
 def _moment(manifest: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 from contextlib import suppress
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 MANIFEST, KERNEL, INITRAMFS, ROOT = "manifest.json", "vmlinuz", "initramfs", "root.erofs"
 PARTS = (KERNEL, INITRAMFS, ROOT)
+WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9+.:~_-]{0,127}\Z")
+"""What an image is called, and other words of a manifest: shown in tables and built into paths and purls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +128,13 @@ def open_image(path: Path) -> Image:
     return Image(path.name, path, json.loads((path / MANIFEST).read_bytes()))
 
 
+def note_use(image: Image) -> Image:
+    """The same image; `image prune` leaves it for some minutes, until whoever asked for it wrote down who needs it."""
+    with suppress(OSError):
+        os.utime(image.path)
+    return image
+
+
 def list_images(cache: Path) -> list[Image]:
     """Every sound image, newest release first."""
     found = []
@@ -159,11 +169,32 @@ def inspect_image(cache: Path, reference: str) -> Image:
         return found[0]
     if not found:
         raise ImageError(f"no image {reference}", None, "See which there are: `hostvm image ls`")
-    raise ImageError(
-        f"{reference} is the beginning of several images",
-        "\n".join(image.digest for image in found),
-        "Type more of the digest",
+    raise _ambiguous(reference, [image.digest for image in found])
+
+
+def _ambiguous(reference: str, digests: list[str]) -> ImageError:
+    return ImageError(
+        f"{reference} is the beginning of several images", "\n".join(sorted(digests)), "Type more of the digest"
     )
+
+
+def find_digest(cache: Path, reference: str) -> str:
+    """As `inspect_image`, but the digest, and of a damaged image too, which is found by its digest alone.
+
+    :raises ImageError: none, or several.
+    """
+    wanted = reference.removeprefix("sha256:")
+    damaged = [path.name for path in list_damaged(cache) if wanted and path.name.startswith(wanted)]
+    sound = []
+    try:
+        sound.append(inspect_image(cache, reference).digest)
+    except ImageError:
+        if not damaged:
+            raise
+    by_digest = [digest for digest in sound if digest.startswith(wanted)]
+    if len(by_digest) + len(damaged) > 1:
+        raise _ambiguous(reference, [*by_digest, *damaged])
+    return (sound or damaged)[0]
 
 
 def find_referenced(cache: Path, reference: str) -> Image | None:

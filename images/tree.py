@@ -263,6 +263,15 @@ def _node(tree: Tree, member: tarfile.TarInfo, data_tar: Path, origin: str, plac
     )
 
 
+def merge_usr(tree: Tree) -> None:
+    """Links of the merged /usr for suites whose base-files has folders in their place (before Debian 13)."""
+    for name in MERGED:
+        node = tree.nodes.get(name)
+        if f"usr/{name}" in tree.nodes and (node is None or node.kind is Kind.DIR):
+            tree.nodes.pop(name, None)
+            tree.add_link(name, f"usr/{name}")
+
+
 def _merged(name: str) -> str:
     return f"usr/{name}" if "/" in name and name.split("/", 1)[0] in MERGED else name
 

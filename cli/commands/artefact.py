@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import sys
-from contextlib import ExitStack
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from cli.commands.common import confirm, print_json, print_table, say
+from cli.output import STDIO, check_output, opened_output, written_size, written_where
 from cli.progress import make_progress
-from hostvm.errors import ImageError, UsageError
+from hostvm.errors import ImageError
 from hostvm.paths import cache, image_keys
 from hostvm.sizes import human_size
-from images.artefact.file import export_image, import_image, whole_file
+from images.artefact.file import export_image, import_image
 from images.artefact.minisign import parse_public
 from images.artefact.trust import KeyRing, TrustedKey, read_public
 from images.store import inspect_image
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
 
     from images.artefact.incoming import Received
     from images.artefact.layout import Artefact
     from images.artefact.minisign import SecretKey
     from images.store import Image
-
-_STDIO = "-"
 
 
 def ring() -> KeyRing:
@@ -42,42 +42,40 @@ def export(options: argparse.Namespace) -> int:
     """Write an image to a file or to standard output."""
     image, key = inspect_image(cache(), options.reference), signing_key(options)
     progress = make_progress(quiet=options.quiet)
-    if options.output == _STDIO:
-        if sys.stdout.isatty() or options.json:
-            raise UsageError(
-                "an image is not for a terminal" if sys.stdout.isatty() else "both an image and facts on one stream",
-                None,
-                f"name a file: hostvm image export {options.reference} -o {image.name}.hostvm",
-            )
-        made = export_image(image, sys.stdout.buffer, cache(), progress, key)
-        sys.stdout.buffer.flush()
-        say(options, _sent(image, made, "written to standard output"))
-        return 0
-    target = Path(options.output)
-    with whole_file(target) as file:
+    check_output(options, "an image", f"hostvm image export {options.reference} -o {image.name}.hostvm")
+    with opened_output(options.output) as file:
         made = export_image(image, file, cache(), progress, key)
-    size = target.stat().st_size
     if options.json:
-        return print_json({**sent_facts(image, made), "file": str(target.absolute()), "bytes": size})
-    say(options, _sent(image, made, f"in {target} ({human_size(size)})"))
+        where = {"file": str(Path(options.output).absolute()), "bytes": written_size(options.output)}
+        return print_json({**sent_facts(image, made), **where})
+    say(options, _sent(image, made, written_where(options.output)))
     return 0
 
 
 def import_(options: argparse.Namespace) -> int:
     """Store an image from a file or from standard input."""
-    with ExitStack() as stack:
-        source: IO[bytes] = sys.stdin.buffer
-        if options.file != _STDIO:
-            try:
-                source = stack.enter_context(Path(options.file).open("rb"))
-            except OSError as error:
-                raise ImageError(
-                    f"cannot read {options.file}", str(error), "Make one: `hostvm image export docker -o FILE`"
-                ) from error
-        where = "standard input" if options.file == _STDIO else options.file
-        progress = make_progress(quiet=options.quiet)
+    progress = make_progress(quiet=options.quiet)
+    with opened(options.file, "Make one: `hostvm image export docker -o FILE`") as (source, where):
         got = import_image(source, where, cache(), ring(), progress, allow_unsigned=options.allow_unsigned)
     return show_received(options, got)
+
+
+@contextmanager
+def opened(name: str, instead: str) -> Iterator[tuple[IO[bytes], str]]:
+    """A file to read, or standard input for `-`, and what messages call it.
+
+    :param instead: what to do when it cannot be read.
+    :raises ImageError: it cannot.
+    """
+    if name == STDIO:
+        yield sys.stdin.buffer, "standard input"
+        return
+    try:
+        source = Path(name).open("rb")  # noqa: SIM115 - what the block raises is not for this `except`
+    except OSError as error:
+        raise ImageError(f"cannot read {name}", str(error), instead) from error
+    with source:
+        yield source, name
 
 
 def show_received(options: argparse.Namespace, got: Received) -> int:

@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cli.commands.common import existing_paths, print_json, print_table, say
+from cli.output import STDIO, check_output, opened_output, written_where
 from cli.progress import make_progress
 from cli.ready import ensure_ready
 from hostvm.agent.client import open_engine
-from hostvm.errors import HostvmError, MachineError, UsageError
-from hostvm.guest_images import guest_arch, make_builder
+from hostvm.emulate import platform_arch
+from hostvm.engines import WITHOUT_DOCKER_API
+from hostvm.errors import HostvmError, ImageError, MachineError, UsageError
+from hostvm.guest_images import guest_arch, make_builder, stored_image
+from hostvm.machines.snapshots import list_snapshots
 from hostvm.paths import MachinePaths, cache, machine_names
 from hostvm.sizes import human_size
+from hostvm.spec import load_spec
 from hostvm.state import load_state
 from images.base import build_base, find_base
 from images.build import build_image
-from images.errors import HashError, MirrorError
+from images.disk import CHUNK
+from images.errors import MirrorError
+from images.foreign import FOREIGN
+from images.oci import write_layout, write_layout_folder
 from images.own_recipe import load_own_recipe, with_packages
 from images.prune import find_unneeded, remove_unneeded
 from images.recipe import find_recipe, recipe_names
 from images.sbom import make_sbom
-from images.store import inspect_image, list_damaged, list_images, remove_image, verify_image
+from images.store import find_digest, inspect_image, list_damaged, list_images, remove_image, verify_image
 from runtime.docker.api import EngineApi
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
-    from pathlib import Path
 
     from images.progress import Progress, Task
     from images.store import Image
@@ -54,12 +63,11 @@ def build(options: argparse.Namespace) -> int:
 
 def prune(options: argparse.Namespace) -> int:
     """Remove what no machine needs."""
-    needed = _needed()
     if options.dry_run:
-        found = find_unneeded(cache(), needed, everything=options.all)
+        found = find_unneeded(cache(), _needed(), everything=options.all)
     else:
         progress = make_progress(quiet=options.quiet)
-        found = remove_unneeded(cache(), needed, progress, everything=options.all)
+        found = remove_unneeded(cache(), _needed, progress, everything=options.all)
     size = sum(item.size for item in found)
     if options.json:
         facts = [{"kind": item.kind, "name": item.name, "path": str(item.path), "size": item.size} for item in found]
@@ -71,12 +79,18 @@ def prune(options: argparse.Namespace) -> int:
 
 
 def _needed() -> set[str]:
-    """Digests that machines boot, or would go back to. A machine that cannot be read may need any image."""
+    """Digests that machines boot, or would go back to, also by a snapshot's memory.
+
+    :raises MachineError: a machine cannot be read: it may need any image.
+    """
     found = set()
     for name in machine_names():
         try:
-            state = load_state(MachinePaths.of(name))
-            found |= {digest.removeprefix("sha256:") for digest in (state.image, state.former_image) if digest}
+            paths = MachinePaths.of(name)
+            state = load_state(paths)
+            memories = [one.image for one in list_snapshots(paths) if one.saved is not None]
+            digests = [state.image, state.former_image, *memories]
+            found |= {digest.removeprefix("sha256:") for digest in digests if digest}
         except HostvmError as error:
             raise MachineError(
                 f"nothing is removed: which image machine {name} needs cannot be told",
@@ -98,7 +112,7 @@ def ls(options: argparse.Namespace) -> int:
             image.arch,
             image.suite,
             human_size(image.size),
-            ", ".join(_users(image)) or "-",
+            ", ".join(_users(image.digest)) or "-",
         )
         for image in images
     ]
@@ -116,11 +130,11 @@ def _facts(image: Image) -> dict[str, Any]:
         "suite": image.suite,
         "size": image.size,
         "path": str(image.path),
-        "machines": _users(image),
+        "machines": _users(image.digest),
     }
 
 
-def _users(image: Image) -> list[str]:
+def _users(digest: str) -> list[str]:
     """Names of the machines that boot this image."""
     found = []
     for name in machine_names():
@@ -128,7 +142,7 @@ def _users(image: Image) -> list[str]:
             state = load_state(MachinePaths.of(name))
         except HostvmError:
             continue  # a damaged machine boots nothing
-        if state.image == f"sha256:{image.digest}":
+        if state.image == f"sha256:{digest}":
             found.append(name)
     return found
 
@@ -144,41 +158,48 @@ def inspect(options: argparse.Namespace) -> int:
 
 def rm(options: argparse.Namespace) -> int:
     """Delete an image that no machine needs."""
-    image = inspect_image(cache(), options.reference)
-    users = _users(image)
-    if users and _is_sound(image):
+    digest = find_digest(cache(), options.reference)
+    users = _users(digest)
+    if users and _is_sound(digest):
         raise MachineError(
-            f"image {image.digest[:12]} is in use",
+            f"image {digest[:12]} is in use",
             f"machines that boot it: {', '.join(users)}",
             "\n".join(f"give it another one: hostvm upgrade {one}   # or delete it: hostvm rm {one}" for one in users),
         )
-    remove_image(cache(), image.digest)
-    say(options, f"image {image.digest[:12]} is deleted")
+    remove_image(cache(), digest)
+    say(options, f"image {digest[:12]} is deleted")
     if users:
         say(options, f"it was damaged; {', '.join(users)} need it or another one: hostvm upgrade {users[0]}")
     return 0
 
 
-def _is_sound(image: Image) -> bool:
+def _is_sound(digest: str) -> bool:
     try:
-        verify_image(image)
-    except (HashError, OSError):
+        verify_image(stored_image(digest))
+    except (ImageError, OSError):
         return False
     return True
 
 
 def base(options: argparse.Namespace) -> int:
     """Make a base image; load it into the machine's engine, or write it to a file."""
+    if options.output:
+        _check_base_output(options)
     paths = None if options.output else existing_paths(options)
     if paths is not None:
         ensure_ready(paths)
     progress = make_progress(quiet=options.quiet)
-    archive = _base_archive(options, progress)
+    arch = options.arch or (load_state(paths).arch if paths else None)
+    archive = _base_archive(options, arch, progress)
     name = options.tag or options.image
     if paths is None:
-        shutil.copyfile(archive, options.output)
-        say(options, f"{name} is in {options.output}; load it with: docker load -i {options.output}")
+        _write_base(options, archive)
+        to_docker = options.format == "docker" and options.output != STDIO
+        way = f"; load it with: docker load -i {options.output}" if to_docker else ""
+        say(options, f"{name} is {written_where(options.output)}{way}")
         return 0
+    if load_spec(paths.spec).engine in WITHOUT_DOCKER_API:
+        return _import_base(paths, archive, name, options)
     api = EngineApi(lambda: open_engine(paths.run_dir), paths.name)
     with progress.task(f"loading {name}", archive.stat().st_size, "B") as task:
         answer = api.upload("POST", "/images/load", _read(archive, task), query={"quiet": 1})
@@ -188,13 +209,79 @@ def base(options: argparse.Namespace) -> int:
     return 0
 
 
-def _base_archive(options: argparse.Namespace, progress: Progress) -> Path:
-    """The image from the archive as it is now; without a mirror, the one that was made before."""
-    request = (options.image, options.arch or guest_arch(), options.package, options.suite, options.mirror, cache())
+def _import_base(paths: MachinePaths, archive: Path, name: str, options: argparse.Namespace) -> int:
+    """By containerd's own client in the guest."""
+    from cli.forward import forward
+
+    with archive.open("rb") as file:
+        status = forward(paths.run_dir, ["ctr", "images", "import", "-"], stdin=file.fileno())
+    if status == 0:
+        say(options, f"{name} is loaded into machine {paths.name}")
+    return status
+
+
+def _is_folder(output: str) -> bool:
+    return output.endswith(("/", "\\"))
+
+
+def _check_base_output(options: argparse.Namespace) -> None:
+    """:raises UsageError: the image cannot go there; asked before it is made."""
+    if not _is_folder(options.output):
+        check_output(options, "an image", f"hostvm image base {options.image} -o FILE")
+    elif options.format != "oci":
+        raise UsageError(f"{options.output} is a folder", "docker loads tars", "add --format oci, or name a file")
+    elif Path(options.output).exists():
+        raise UsageError(f"{Path(options.output)} is there already", None, "name another folder, or delete it first")
+
+
+def _write_base(options: argparse.Namespace, archive: Path) -> None:
+    if _is_folder(options.output):
+        _write_folder(Path(options.output), archive)
+        return
+    with opened_output(options.output) as target:
+        if options.format == "oci":
+            write_layout(archive, target)
+        else:
+            with archive.open("rb") as file:
+                shutil.copyfileobj(file, target, CHUNK)
+
+
+def _write_folder(target: Path, archive: Path) -> None:
+    beside = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        return build_base(*request, make_builder(), progress, tag=options.tag)
+        write_layout_folder(archive, beside)
+        beside.replace(target)
+    except OSError as fault:
+        raise HostvmError(f"cannot write {target}", str(fault), "choose another place: -o FOLDER/") from fault
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def base_request(
+    name: str, platform: str | None, packages: list[str], suite: str | None, mirror: str | None
+) -> tuple[str, str, list[str], str | None, str | None, Path]:
+    """What `build_base` and `find_base` take.
+
+    :raises UsageError: no base images are made for the platform.
+    """
+    arch = platform_arch(platform) if platform else guest_arch()
+    if arch not in FOREIGN:
+        raise UsageError(
+            f"no base images are made for {platform}",
+            f"known architectures are {', '.join(FOREIGN)}",
+            "name one, for example --platform linux/arm64",
+        )
+    return name, arch, packages, suite, mirror, cache()
+
+
+def _base_archive(options: argparse.Namespace, arch: str | None, progress: Progress) -> Path:
+    """The image from the archive as it is now; without a mirror, the one that was made before."""
+    request = base_request(options.image, arch, options.package, options.suite, options.mirror)
+    more = {"tag": options.tag, "nonroot": options.nonroot}
+    try:
+        return build_base(*request, make_builder(), progress, **more, builder_arch=guest_arch())
     except MirrorError as fault:
-        known = find_base(*request, tag=options.tag)
+        known = find_base(*request, **more)
         if known is None:
             raise
         progress.note(f"{fault.brief}; taking {options.image} as it was made before")

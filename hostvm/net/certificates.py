@@ -15,7 +15,7 @@ from hostvm.errors import HostvmError, SpecError
 from hostvm.net.settings import HOST, NONE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 _PEM = re.compile(rb"-----BEGIN (?:TRUSTED )?CERTIFICATE-----\s(.*?)-----END (?:TRUSTED )?CERTIFICATE-----", re.DOTALL)
 _BUNDLES = (
@@ -41,22 +41,34 @@ def wanted_certificates(ca: str) -> bytes:
     return to_pem(read_file(Path(ca)))
 
 
-def read_file(path: Path) -> list[bytes]:
+def registry_certificates(files: Mapping[str, str]) -> dict[str, bytes]:
+    """Authorities of single registries: the seed's files, PEM, from `registries.ca`.
+
+    :param files: the registry's HOST[:PORT], and the path of its PEM file.
+    :raises SpecError: a file cannot be read or holds no certificate.
+    """
+    return {f"certs/{host}": to_pem(read_file(Path(path), f"registries.ca.{host}")) for host, path in files.items()}
+
+
+def read_file(path: Path, key: str = "ca") -> list[bytes]:
     """The certificates of a PEM file, as DER.
 
+    :param key: of machine.yaml, for messages.
     :raises SpecError: it cannot be read, or what is in it is no certificate in PEM form.
     """
     resolution = f"show what is in it: openssl x509 -in {path} -noout -subject   # DER needs -inform der -out ca.pem"
     try:
         found = split_pem(path.read_bytes())
     except OSError as fault:
-        raise SpecError(f"ca: {path} cannot be read", fault.strerror, f"look: ls -l {path}") from fault
+        raise SpecError(f"{key}: {path} cannot be read", fault.strerror, f"look: ls -l {path}") from fault
     except ValueError as fault:
-        raise SpecError(f"ca: {path} is damaged", str(fault), resolution) from fault
+        raise SpecError(f"{key}: {path} is damaged", str(fault), resolution) from fault
     if not found:
-        raise SpecError(f"ca: {path} holds no certificate in PEM form", "no BEGIN CERTIFICATE line in it", resolution)
+        raise SpecError(
+            f"{key}: {path} holds no certificate in PEM form", "no BEGIN CERTIFICATE line in it", resolution
+        )
     for der in found:
-        _check(path, der, resolution)
+        _check(path, der, key, resolution)
     return found
 
 
@@ -118,10 +130,12 @@ def _public_authorities() -> list[bytes]:
     return split_pem(Path(certifi.where()).read_bytes())
 
 
-def _check(path: Path, der: bytes, resolution: str) -> None:
+def _check(path: Path, der: bytes, key: str, resolution: str) -> None:
     from cryptography import x509  # paramiko brought it
 
     try:
         x509.load_der_x509_certificate(der)
     except ValueError as fault:
-        raise SpecError(f"ca: {path} is damaged", f"a certificate in it cannot be read: {fault}", resolution) from fault
+        raise SpecError(
+            f"{key}: {path} is damaged", f"a certificate in it cannot be read: {fault}", resolution
+        ) from fault

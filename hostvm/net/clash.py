@@ -52,11 +52,13 @@ def choose_subnet(wanted: str, host: Sequence[IPv4Network]) -> tuple[str, str]:
 
 def engine_pools(taken: Sequence[IPv4Network]) -> list[dict[str, object]] | None:
     """Address pools for the engine that hide none of `taken`; None when its own defaults do not."""
-    free = [(pool, size) for pool, size in _ENGINE_POOLS if not clashes(pool, taken)]
-    if len(free) == len(_ENGINE_POOLS):
-        return None
-    pools = free or [_FALLBACK_POOL]
-    return [{"base": str(pool), "size": size} for pool, size in pools]
+    free = free_pools(taken)
+    return None if free == list(_ENGINE_POOLS) else [{"base": str(pool), "size": size} for pool, size in free]
+
+
+def free_pools(taken: Sequence[IPv4Network]) -> list[tuple[IPv4Network, int]]:
+    """Networks for containers that hide none of `taken`, each with the prefix length of the pieces it is cut into."""
+    return [(pool, size) for pool, size in _ENGINE_POOLS if not clashes(pool, taken)] or [_FALLBACK_POOL]
 
 
 def clashes(network: IPv4Network, others: Iterable[IPv4Network]) -> list[IPv4Network]:

@@ -6,9 +6,11 @@ import contextlib
 import socket
 import struct
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from hostvm.agent.accept import NO_DESCRIPTORS_SECONDS, accept_each
 from hostvm.net.lookup import read_message
 from hostvm.platform.local import close_listener
 
@@ -33,11 +35,12 @@ class DnsServer:
     def __init__(self, lookup: Lookup, log: Callable[[str], None]) -> None:
         self._lookup = lookup
         self._log = log
+        self._closed = False
         self._udp, self._tcp = _bind()
         self._waiting = threading.BoundedSemaphore(_WAITING_MOST)
         self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="dns")
         threading.Thread(target=self._serve_udp, name="dns-udp", daemon=True).start()
-        threading.Thread(target=self._serve_tcp, name="dns-tcp", daemon=True).start()
+        accept_each(lambda: self._tcp.accept()[0], lambda: self._closed, self._converse, "dns-tcp")
 
     @property
     def port(self) -> int:
@@ -46,6 +49,7 @@ class DnsServer:
 
     def close(self) -> None:
         """Answer no more. Idempotent."""
+        self._closed = True
         self._pool.shutdown(wait=False, cancel_futures=True)
         close_listener(self._tcp)
         with contextlib.suppress(OSError):  # wakes the reader
@@ -61,14 +65,18 @@ class DnsServer:
             except ConnectionResetError:
                 continue  # Windows' way to tell that a client left before its answer
             except OSError:
+                if self._closed:
+                    return
+                time.sleep(NO_DESCRIPTORS_SECONDS)
+                continue
+            if self._closed:
                 return
             # A flood is dropped, as UDP may: the clients ask again.
             if not self._waiting.acquire(blocking=False):
                 continue
-            try:
+            # Closed meanwhile, or no thread can be had: then the query waits for those that there are.
+            with contextlib.suppress(RuntimeError):
                 self._pool.submit(self._reply, query, peer)
-            except RuntimeError:
-                return  # closed
 
     def _reply(self, query: bytes, peer: tuple[str, int]) -> None:
         try:
@@ -81,14 +89,6 @@ class DnsServer:
             self._log(f"dns: {type(error).__name__}: {error}")
         finally:
             self._waiting.release()
-
-    def _serve_tcp(self) -> None:
-        while True:
-            try:
-                sock, _ = self._tcp.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._converse, args=(sock,), name="dns-client", daemon=True).start()
 
     def _converse(self, sock: socket.socket) -> None:
         sock.settimeout(_IDLE_SECONDS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv4Network
 from pathlib import Path
 
-from hostvm.config.kinds import Choice, Either, Free, Key, Keys, ListOf, Text
+from hostvm.config.kinds import Choice, Either, Free, Key, Keys, ListOf, MapOf, Text
 
 AUTO = "auto"
 HOST, NONE = "host", "none"
@@ -65,6 +65,20 @@ def _read_insecure(host: str) -> str:
     return host
 
 
+def _read_host(host: str) -> str:
+    # The name becomes a folder's in the guest.
+    if _read_insecure(host).startswith(".") or "/" in host or "\0" in host:
+        raise ValueError("should be HOST or HOST:PORT")
+    return host
+
+
+def _read_pem(text: str) -> str:
+    path = Path(text).expanduser() if "\0" not in text else Path()
+    if not path.is_absolute():
+        raise ValueError("must be the absolute path of a PEM file")
+    return str(path)
+
+
 CA = Text(_read_ca, "`host`, `none`, or the absolute path of a PEM file")
 NAMES = Either(
     _read_names,
@@ -88,6 +102,14 @@ REGISTRIES = Keys(
         "insecure": Key(
             ListOf(Text(_read_insecure, "HOST[:PORT]"), "HOST, HOST:PORT or networks"),
             "registries that are spoken to without TLS, or without knowing their certificate",
+        ),
+        "ca": Key(
+            MapOf(Text(_read_host, "HOST[:PORT]"), Text(_read_pem), "paths of PEM files"),
+            "authorities that are believed for one registry alone, beside those that the guest knows",
+        ),
+        "default": Key(
+            Text(_read_mirror, "URL"),
+            "asked instead of Docker Hub for images whose names have no registry; Docker Hub is shut off",
         ),
     }
 )

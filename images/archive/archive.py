@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from images.archive.fetch import Fetcher, Wanted
 from images.archive.keys import load_pinned_keys, verify_signed
 from images.archive.packages import Package, PackageIndex
+from images.archive.pinned import PinnedIndex
 from images.archive.release import IndexFile, Release, check_release, parse_release
 from images.archive.resolver import resolve
 from images.errors import HashError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from pysequoia import Cert
@@ -76,34 +77,41 @@ def open_archive(
     keys: Sequence[Cert] | None = None,
     now: datetime | None = None,
     only: Collection[str] | None = None,
+    pins: Mapping[str, str] | None = None,
+    others: Mapping[str, Sequence[Suite]] | None = None,
 ) -> Archive:
     """Fetch and check every suite's InRelease, then its package index by the hash the signature covers.
 
     :param keys: the pinned certificates; default: those shipped.
     :param only: the names of packages to know; default: all, which takes some 400 MB of memory.
+    :param pins: packages that are to come from another suite, which `others` has; checked like the first one.
     :raises SignatureError: not signed by a pinned key, for another suite, or out of date.
     :raises HashError: an index differs from what InRelease promises.
     :raises MirrorError: a mirror does not answer.
     """
     trusted = load_pinned_keys() if keys is None else keys
     moment = now or datetime.now(UTC)
+    others = others or {}
+    index = PinnedIndex(pins=dict(pins), others={name: PackageIndex() for name in others}) if pins else PackageIndex()
+    opened = [(index, suite) for suite in suites]
+    if isinstance(index, PinnedIndex):
+        opened += [(index.others[name], suite) for name, group in others.items() for suite in group]
     wanted: list[Wanted] = []
     with progress.step("archive signatures"):
-        for suite in suites:
+        for _, suite in opened:
             release = _read_release(suite, fetcher, trusted, moment)
             wanted.append(_wanted_index(suite, release, release.index(arch)))
-    index = PackageIndex()
     paths = fetcher.fetch_all(wanted, progress, "package indexes")
     with progress.step("reading package indexes"):
-        for suite, path in zip(suites, paths, strict=True):
-            index.add(_read_index(path, only), suite.url)
+        for (target, suite), path in zip(opened, paths, strict=True):
+            target.add(_read_index(path, only), suite.url)
     return Archive(index, fetcher)
 
 
 def _read_release(suite: Suite, fetcher: Fetcher, keys: Sequence[Cert], now: datetime) -> Release:
     url = f"{suite.url}/dists/{suite.name}/InRelease"
     signed = verify_signed(fetcher.read(url, INRELEASE_LIMIT), keys, url)
-    release = parse_release(signed.decode())
+    release = parse_release(signed.decode(errors="replace"))
     check_release(release, suite.name, url, now)
     return release
 

@@ -6,6 +6,7 @@ CACHE/archive/partial/abcd….part  what came so far; .lock beside it while some
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import random
 import threading
@@ -102,6 +103,12 @@ class Fetcher:
         self._workers = workers
         self._source = source or Source()
 
+    def of(self, source: Source) -> Fetcher:
+        """The same, for files of another place."""
+        other = copy.copy(self)
+        other._source = source  # noqa: SLF001 - one of this class
+        return other
+
     def path(self, sha256: str) -> Path:
         """Where a checked file is kept."""
         return self.root / "sha256" / sha256[:2] / sha256
@@ -115,6 +122,31 @@ class Fetcher:
             return self._persist(lambda: self._read_once(url, limit), url)
         except _MissingError as error:
             raise self._error(f"there is no {url}", str(error)) from error
+
+    def has(self, sha256: str) -> bool:
+        """Whether the cache holds that file; its content is compared."""
+        try:
+            return sha256_file(self.path(sha256)) == sha256
+        except FileNotFoundError:
+            return False
+
+    def size_of(self, url: str, limit: int) -> int:
+        """Bytes of a file whose size nobody promised.
+
+        :raises MirrorError: unreachable, missing, longer than `limit`, or the server does not say.
+        """
+
+        def ask() -> str | None:
+            with self._get(url, {}) as response:
+                return response.headers.get("Content-Length")
+
+        try:
+            said = self._persist(ask, url)
+        except _MissingError as error:
+            raise self._error(f"there is no {url}", str(error)) from error
+        if said is None or not said.isdecimal() or int(said) > limit:
+            raise self._error(f"{url} cannot be fetched", f"its server gives its length as {said}; at most {limit}")
+        return int(said)
 
     def fetch_all(self, items: Sequence[Wanted], progress: Progress, title: str) -> list[Path]:
         """Have all of `items`, some at a time; returns their paths in the same order.

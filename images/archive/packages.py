@@ -5,13 +5,15 @@ from __future__ import annotations
 import difflib
 import operator
 import re
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from images.archive.versions import Version
+from images.errors import MirrorError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 # name, optional :arch qualifier, optional (op version), optional [arch list] and <profile> (absent in binaries)
 _RELATION = re.compile(r"^\s*([a-z0-9][a-z0-9+.\-]*)(?::[a-z0-9\-]+)?\s*(?:\(\s*(<<|<=|=|>=|>>)\s*([^\s)]+)\s*\))?\s*$")
@@ -82,7 +84,11 @@ def satisfies(version: str, op: str, wanted: str) -> bool:
 
 
 def parse_package(stanza: str, base: str) -> Package:
-    """Read one stanza of a Packages file."""
+    """Read one stanza of a Packages file.
+
+    :raises ValueError: not one.
+    :raises KeyError: a field is missing.
+    """
     fields: dict[str, str] = {}
     for line in stanza.splitlines():
         if not line.startswith((" ", "\t")):
@@ -112,7 +118,10 @@ class PackageIndex:
     _parsed: dict[str, Package] = field(default_factory=dict)
 
     def add(self, text: str, base: str) -> None:
-        """Add a Packages file whose file names are relative to URL `base`."""
+        """Add a Packages file whose file names are relative to URL `base`.
+
+        :raises MirrorError: it cannot be read.
+        """
         for stanza in text.split("\n\n"):
             body = stanza.strip("\n")
             if not body:
@@ -122,18 +131,28 @@ class PackageIndex:
             start = body.find("\nProvides:")
             if start >= 0:
                 line = body[start + len("\nProvides:") :].split("\n", 1)[0]
-                for group in parse_relations(line):
-                    self._providers.setdefault(group[0].name, set()).add(name)
+                with _readable(name, base):
+                    for group in parse_relations(line):
+                        self._providers.setdefault(group[0].name, set()).add(name)
 
     def newest(self, name: str) -> Package | None:
-        """The newest version of a real package."""
+        """The newest version of a real package.
+
+        :raises MirrorError: what the index says of it cannot be read.
+        """
         if name not in self._parsed:
             stanzas = self._stanzas.get(name)
             if not stanzas:
                 return None
-            found = [parse_package(body, base) for body, base in stanzas]
-            self._parsed[name] = max(found, key=lambda package: Version(package.version))
+            with _readable(name, stanzas[0][1]):
+                found = [parse_package(body, base) for body, base in stanzas]
+                self._parsed[name] = max(found, key=lambda package: Version(package.version))
         return self._parsed[name]
+
+    def offers(self, name: str) -> list[Package]:
+        """Versions of a real package that a dependency may be met by, the preferred one first."""
+        package = self.newest(name)
+        return [] if package is None else [package]
 
     def providers(self, relation: Relation) -> list[Package]:
         """Packages that satisfy a relation by Provides, sorted by name. A versioned relation needs a version."""
@@ -159,6 +178,18 @@ class PackageIndex:
             other for other in self._stanzas if other[:1] == name[:1] and abs(len(other) - len(name)) <= CLOSE_LENGTH
         ]
         return difflib.get_close_matches(name, near, n=5, cutoff=0.7)
+
+
+@contextmanager
+def _readable(name: str, base: str) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, KeyError) as error:
+        raise MirrorError(
+            f"the package index of {base} cannot be read",
+            f"Its entry {name[:100]!r}: {error!r}"[:300],
+            "Try another mirror, e.g. `hostvm image build --mirror http://deb.debian.org/debian`",
+        ) from error
 
 
 def _provides(package: Package, relation: Relation) -> bool:

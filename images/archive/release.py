@@ -48,15 +48,21 @@ class Release:
 
 
 def parse_release(text: str) -> Release:
-    """Read a Release file's fields and its SHA256 list."""
+    """Read a Release file's fields and its SHA256 list.
+
+    :raises MirrorError: it cannot be read.
+    """
     fields: dict[str, str] = {}
     files: dict[str, IndexFile] = {}
     section = ""
     for line in text.splitlines():
         if line.startswith(" "):
             if section == "SHA256":
-                digest, size, path = line.split()
-                files[path] = IndexFile(path, int(size), digest)
+                try:
+                    digest, size, path = line.split()
+                    files[path] = IndexFile(path, int(size), digest)
+                except ValueError as error:
+                    raise _unreadable(f"{line.strip()[:200]!r} in its list of hashes") from error
         else:
             section, _, value = line.partition(":")
             fields[section] = value.strip()
@@ -99,10 +105,14 @@ def check_release(release: Release, suite: str, what: str, now: datetime) -> Non
 def _date(value: str) -> datetime:
     try:
         parsed = parsedate_to_datetime(value)
-    except ValueError as error:
-        raise MirrorError(
-            "the archive's Release file cannot be read",
-            f"Date {value!r}: {error}",
-            "Try another mirror, e.g. `hostvm image build --mirror http://deb.debian.org/debian`",
-        ) from error
+    except (ValueError, OverflowError, TypeError) as error:
+        raise _unreadable(f"Date {value[:200]!r}: {error}") from error
     return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
+
+
+def _unreadable(why: str) -> MirrorError:
+    return MirrorError(
+        "the archive's Release file cannot be read",
+        why,
+        "Try another mirror, e.g. `hostvm image build --mirror http://deb.debian.org/debian`",
+    )

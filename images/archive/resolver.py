@@ -29,9 +29,9 @@ class _Closure:
         return any(provider.name in self.chosen for provider in self.index.providers(relation))
 
     def candidate(self, relation: Relation) -> Package | None:
-        package = self.index.newest(relation.name)
-        if package is not None and satisfies(package.version, relation.op, relation.version):
-            return package
+        for package in self.index.offers(relation.name):
+            if satisfies(package.version, relation.op, relation.version):
+                return package
         # required before optional, then by name: among equals the order must not depend on the index's order
         found = [provider for provider in self.index.providers(relation) if provider.name not in self.exclude]
         return min(found, key=lambda p: (p.priority != "required", p.name), default=None)
@@ -58,6 +58,16 @@ class _Closure:
                     self.chosen[found.name] = found
                     queue.append(found)
 
+    def check(self) -> None:
+        """A package of another suite may have taken the place of one that others were content with."""
+        for package in self.chosen.values():
+            for group in package.depends:
+                if not any(self.satisfied(relation) for relation in group):
+                    wanted = " | ".join(map(str, group))
+                    self.faults.append(
+                        f"{package.name} {package.version} needs {wanted}, which another package replaced"
+                    )
+
 
 def resolve(index: PackageIndex, names: Iterable[str], exclude: Collection[str] = ()) -> list[Package]:
     """The packages that `names` need, themselves included, sorted by name.
@@ -79,6 +89,8 @@ def resolve(index: PackageIndex, names: Iterable[str], exclude: Collection[str] 
         else:
             roots.append(package)
     closure.expand(roots)
+    if not closure.faults:
+        closure.check()
     if closure.faults:
         raise ImageError(
             "the packages do not fit together",

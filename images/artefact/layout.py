@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from images.errors import ImageError
 from images.oci import MANIFEST_TYPE
-from images.store import FORMAT, PARTS, manifest_bytes
+from images.store import FORMAT, PARTS, WORD, manifest_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +34,6 @@ SMALL = 4 << 20
 MOST_LAYERS = 64
 
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
-_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9+.:~_-]{0,127}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,19 +150,24 @@ def check_manifest(data: bytes, artefact: Artefact, where: str) -> dict[str, Any
             "Upgrade: `pip install --upgrade hostvm`, or build one: `hostvm image build`",
         )
     for key in ("name", "arch", "suite", "kernel_release"):
-        # Shown in tables and built into paths and purls: no room for surprises.
-        if not isinstance(manifest.get(key), str) or not _WORD.fullmatch(manifest[key]):
+        if not isinstance(manifest.get(key), str) or not WORD.fullmatch(manifest[key]):
             raise refused(where, f"its manifest's {key} is {manifest.get(key)!r}")
     if not isinstance(manifest.get("date"), int) or not isinstance(manifest.get("packages"), list):
         raise refused(where, "its manifest has no date or no packages")
+    if not isinstance(manifest.get("downloads", []), list):
+        raise refused(where, "its manifest's downloads are no list")
     if not all(isinstance(manifest.get(key), str) for key in ("console", "cmdline", "cmdline_tcg", "recipe")):
         raise refused(where, "its manifest has no kernel parameters or no recipe")
     for package in manifest["packages"]:
         if not all(
-            isinstance(package, dict) and isinstance(package.get(key), str) and _WORD.fullmatch(package[key])
+            isinstance(package, dict) and isinstance(package.get(key), str) and WORD.fullmatch(package[key])
             for key in ("name", "version", "arch", "sha256")
         ):
             raise refused(where, f"its manifest lists a package as {package!r}"[:200])
+    for one in manifest.get("downloads", []):
+        words = isinstance(one, dict) and all(isinstance(one.get(key), str) for key in ("name", "sha256", "url"))
+        if not words or not re.fullmatch(r"[0-9a-f]{64}", one["sha256"]):
+            raise refused(where, f"its manifest lists a download as {one!r}"[:200])
     if manifest_bytes(manifest) != data:
         raise refused(where, "its manifest is not written the one way it should be")
     _check_parts(manifest, artefact, where)

@@ -62,7 +62,7 @@ class RegistryAuth(AuthBase):
     :param base: the registry's address; nothing is sent to another.
     :param scope: e.g. repository:team/docker:pull
     :param credentials: asked once, when first needed.
-    :param plain: plain HTTP is allowed for the realm as well.
+    :param plain: plain HTTP is allowed for a realm on another computer.
     """
 
     def __init__(

@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urljoin
 
 import requests
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from images.artefact.layout import Blob
     from images.registry.auth import Credentials
     from images.registry.reference import Reference
+
+_T = TypeVar("_T")
 
 WORKERS = 4
 TIMEOUT = (10.0, 60.0)
@@ -72,9 +74,8 @@ class Repository:
         self.access = access
         self.session = _new_session(reference, access)
         self._base = self._reach()
-        plain = access.insecure or reference.is_loopback
         scope = f"repository:{reference.name}:{actions}"
-        self.session.auth = RegistryAuth(self._base, scope, access.credentials, self.session, plain=plain)
+        self.session.auth = RegistryAuth(self._base, scope, access.credentials, self.session, plain=access.insecure)
 
     def url(self, path: str) -> str:
         """The address of something in the repository."""
@@ -116,10 +117,11 @@ class Repository:
     def put_manifest(self, data: bytes) -> None:
         """Give the manifest the reference's tag.
 
-        :raises RegistryError: refused, or the registry made another of it.
+        :raises RegistryError: the registry does not answer for long, refuses, or made another of it.
         """
         address = self.url(f"manifests/{self.reference.selector}")
-        answer = self.send("PUT", address, (CREATED,), data=data, headers={"Content-Type": MANIFEST_TYPE})
+        headers = {"Content-Type": MANIFEST_TYPE}
+        answer = self._persist(lambda: self.send("PUT", address, (CREATED,), data=data, headers=headers))
         digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
         if answer.headers.get("Docker-Content-Digest", digest) != digest:
             raise RegistryError(f"{self.reference.host} changed the manifest", None, "Use another registry")
@@ -160,17 +162,27 @@ class Repository:
         raise self._refusal(response)
 
     def _small(self, url: str, most: int) -> bytes:
+        def read() -> bytes:
+            with self.send("GET", url, (OK,), stream=True) as response:
+                data = b""
+                for chunk in response.iter_content(CHUNK >> 4):
+                    data += chunk
+                    if len(data) > most:
+                        raise RegistryError(
+                            f"{self.reference} is too long", f"More than {most} bytes came from {url}", _KEEPER
+                        )
+                return data
+
+        return self._persist(read)
+
+    def _persist(self, attempt: Callable[[], _T]) -> _T:
+        """Repeat an attempt while its failure may pass.
+
+        :raises RegistryError: it did not.
+        """
         for number in range(1, self.access.patience.attempts + 1):
             try:
-                with self.send("GET", url, (OK,), stream=True) as response:
-                    data = b""
-                    for chunk in response.iter_content(CHUNK >> 4):
-                        data += chunk
-                        if len(data) > most:
-                            raise RegistryError(
-                                f"{self.reference} is too long", f"More than {most} bytes came from {url}", _KEEPER
-                            )
-                    return data
+                return attempt()
             except requests.RequestException as error:
                 if number == self.access.patience.attempts:
                     raise unreachable(self.reference, error) from error

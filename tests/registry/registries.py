@@ -114,11 +114,21 @@ class Authority:
             builder = x509.CertificateBuilder(ca_name, name, public, x509.random_serial_number())
             builder = builder.not_valid_before(now - dt.timedelta(days=1))
             builder = builder.not_valid_after(now + dt.timedelta(days=1))
-            for extension, critical in extensions:
+            # Python 3.13 refuses certificates without these: ssl.VERIFY_X509_STRICT is its default.
+            identifiers = (
+                x509.SubjectKeyIdentifier.from_public_key(public),
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()),
+            )
+            for extension, critical in (*extensions, *((one, False) for one in identifiers)):
                 builder = builder.add_extension(extension, critical)
             return builder.sign(ca_key, hashes.SHA256())
 
-        ca = issue(ca_name, ca_key.public_key(), (x509.BasicConstraints(ca=True, path_length=None), True))
+        signs = x509.KeyUsage(
+            digital_signature=False, content_commitment=False, key_encipherment=False, data_encipherment=False,
+            key_agreement=False, key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False,
+        )  # fmt: skip
+        basics = x509.BasicConstraints(ca=True, path_length=None)
+        ca = issue(ca_name, ca_key.public_key(), (basics, True), (signs, True))
         names = x509.SubjectAlternativeName(
             [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
         )

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import re
 import socket
+import sys
 import time
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # helpers lie beside the tests
 
 from hostvm.accel import select_accel
 from hostvm.disks import create_disk

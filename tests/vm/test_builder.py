@@ -87,6 +87,26 @@ def test_power_off_without_success_is_a_failure_with_the_console_s_last_lines(bu
     assert leftovers() == []
 
 
+# As QEMU's emulation crashes some kernels that have several processors, and none that has one.
+CRASH = """\
+[ $(grep -c ^processor /proc/cpuinfo) -eq 1 ] || { echo rest > /dev/vdb; sync; echo c > /proc/sysrq-trigger; }
+tr a-z"""
+
+
+def test_a_guest_that_panics_is_begun_anew_with_one_processor(builder, make_job, tmp_path):
+    console = builder.run(make_job(INIT.replace("tr a-z", CRASH)), NullProgress())
+    assert "all went well" in console
+    assert (tmp_path / "output").read_bytes() == b"SOME TEXT".ljust(4096, b"\0")
+    assert leftovers() == []
+
+
+def test_a_guest_that_panics_again_is_a_failure(builder, make_job):
+    with pytest.raises(DriverError, match="the builder guest failed: test") as caught:
+        builder.run(make_job(INIT.replace("tr a-z", "echo c > /proc/sysrq-trigger; tr a-z")), NullProgress())
+    assert "-smp 1 " in caught.value.details
+    assert leftovers() == []
+
+
 def test_a_job_that_takes_too_long_is_ended(builder, make_job):
     began = time.monotonic()
     with pytest.raises(DriverError, match="not done within 2 s"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -133,29 +134,61 @@ def test_a_finish_command_that_fails_fails_the_build(build, tmp_path):
     assert [path.name for path in (tmp_path / "cache" / "images").iterdir()] == [".lock"]
 
 
-def test_debian_is_configured_by_its_own_scripts(builder, fetcher, tmp_path):
-    path = build_base(
-        "debian:trixie",
-        guest_arch(),
-        ["ca-certificates"],
-        None,
-        None,
-        tmp_path,
-        builder,
-        NullProgress(),
-        fetcher=fetcher,
-    )
-    with tarfile.open(path) as image:
-        saved = json.load(image.extractfile("manifest.json"))[0]
-        layer = io.BytesIO(image.extractfile(saved["Layers"][0]).read())
-    with tarfile.open(fileobj=layer) as tree:
-        names = set(tree.getnames())
-        status = tree.extractfile("./var/lib/dpkg/status").read().decode()
-        bundle = tree.extractfile("./etc/ssl/certs/ca-certificates.crt").read()
-        awk = tree.getmember("./etc/alternatives/awk").linkname
-    assert status.count("\nStatus: install ok installed\n") == status.count("Package: ")
-    assert "unpacked" not in status
-    assert bundle.count(b"BEGIN CERTIFICATE") > 100
-    assert awk == "/usr/bin/mawk"
+@pytest.fixture
+def debian(builder, fetcher):
+    """`debian(cache, packages)`: the tree of Debian's base image with these packages, every one of them configured."""
+    with contextlib.ExitStack() as stack:
+
+        def make(cache: Path, packages: list[str]):
+            path = build_base(
+                "debian:trixie", guest_arch(), packages, None, None, cache, builder, NullProgress(), fetcher=fetcher
+            )
+            with tarfile.open(path) as image:
+                saved = json.load(image.extractfile("manifest.json"))[0]
+                layer = io.BytesIO(image.extractfile(saved["Layers"][0]).read())
+            tree = stack.enter_context(tarfile.open(fileobj=layer))
+            status = tree.extractfile("./var/lib/dpkg/status").read().decode()
+            assert status.count("\nStatus: install ok installed\n") == status.count("Package: ")
+            assert "unpacked" not in status
+            return tree
+
+        yield make
+
+
+def test_debian_is_configured_by_its_own_scripts(debian):
+    """In the cache that all tests share: the machine's tests need it, too."""
+    tree = debian(Path(os.environ["HOSTVM_CACHE"]), [])
+    names = set(tree.getnames())
+    assert tree.getmember("./etc/alternatives/awk").linkname == "/usr/bin/mawk"
     assert {"./usr/bin/apt-get", "./etc/ld.so.cache", "./etc/apt/sources.list.d/debian.sources"} <= names
     assert not [name for name in names if name.startswith(("./dev/", "./proc/", "./tmp/", "./var/log/"))]
+
+
+@pytest.mark.slow
+def test_debian_with_a_package_whose_triggers_make_files(debian, tmp_path):
+    tree = debian(tmp_path, ["ca-certificates"])
+    assert tree.extractfile("./etc/ssl/certs/ca-certificates.crt").read().count(b"BEGIN CERTIFICATE") > 100
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["debian:trixie", "debian:bookworm"])
+def test_debian_of_the_other_architecture_twice(builder, fetcher, tmp_path, name):
+    """Its own scripts configure it, by an emulator in a builder guest of this architecture; the bytes are the same."""
+    other = {"amd64": "arm64", "arm64": "amd64"}[guest_arch()]
+
+    def make(cache):
+        return build_base(
+            name, other, [], None, None, cache, builder, NullProgress(), builder_arch=guest_arch(), fetcher=fetcher
+        )
+
+    first, second = make(tmp_path / "one"), make(tmp_path / "two")
+    assert first.read_bytes() == second.read_bytes()
+    with tarfile.open(first) as image:
+        saved = json.load(image.extractfile("manifest.json"))[0]
+        assert json.load(image.extractfile(saved["Config"]))["architecture"] == other
+        layer = io.BytesIO(image.extractfile(saved["Layers"][0]).read())
+    with tarfile.open(fileobj=layer) as tree:
+        status = tree.extractfile("./var/lib/dpkg/status").read().decode()
+        assert tree.getmember("./bin").linkname == "usr/bin"
+    assert status.count("\nStatus: install ok installed\n") == status.count("Package: ")
+    assert f"\nArchitecture: {other}\n" in status

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 
 import pytest
 
 from hostvm import guest_images
-from hostvm.errors import ImageError, UsageError
+from hostvm.errors import DriverError, ImageError, UsageError
 from hostvm.paths import cache
 from images.artefact.incoming import Received
 from images.artefact.trust import Verdict
@@ -21,15 +22,23 @@ NONE = NullProgress()
 
 
 @pytest.fixture
-def image(tmp_path):
-    folder = tmp_path / "new"
-    folder.mkdir()
-    for part in ("vmlinuz", "initramfs", "root.erofs"):
-        (folder / part).write_bytes(part.encode())
-    manifest = {"format": 1, "name": "mine", "arch": "amd64", "suite": "trixie", "date": 1, "recipe": "x"}
-    found = store_image(folder, manifest | {"files": describe_parts(folder)}, cache())
-    shutil.rmtree(folder, ignore_errors=True)
-    return found
+def make_image(tmp_path):
+    def make(**facts):
+        folder = tmp_path / "new"
+        folder.mkdir()
+        for part in ("vmlinuz", "initramfs", "root.erofs"):
+            (folder / part).write_bytes(part.encode())
+        manifest = {"format": 1, "name": "mine", "arch": "amd64", "suite": "trixie", "date": 1, "recipe": "x", **facts}
+        found = store_image(folder, manifest | {"files": describe_parts(folder)}, cache())
+        shutil.rmtree(folder, ignore_errors=True)
+        return found
+
+    return make
+
+
+@pytest.fixture
+def image(make_image):
+    return make_image()
 
 
 @pytest.fixture
@@ -59,6 +68,55 @@ def test_digests_and_names_of_stored_images(image):
         guest_images.ensure_image(hashlib.sha256(b"none").hexdigest(), NONE)
 
 
+@pytest.fixture
+def both(make_image, image, monkeypatch):
+    """Two images of one name, the newer one for arm64, on a computer that is amd64."""
+    monkeypatch.setattr(guest_images, "host_arch", lambda: "amd64")
+    return {"amd64": image, "arm64": make_image(arch="arm64", date=2)}
+
+
+@pytest.mark.parametrize(("wanted", "arch"), [("auto", "amd64"), ("amd64", "amd64"), ("arm64", "arm64")])
+def test_a_name_means_the_image_of_the_architecture_that_is_wanted(both, wanted, arch):
+    assert guest_images.ensure_image("mine", NONE, wanted) == both[arch]
+    assert guest_images.newest_image("mine", NONE, wanted) == both[arch]
+    assert guest_images.newest_stored("mine", wanted) == both[arch]
+
+
+def test_a_digest_is_of_the_architecture_that_it_is_of(both):
+    digest = both["arm64"].digest
+    assert guest_images.ensure_image(digest, NONE) == both["arm64"]
+    assert guest_images.newest_stored(digest, "amd64") is None
+    with pytest.raises(ImageError, match="is of arm64, not of amd64"):
+        guest_images.ensure_image(digest, NONE, "amd64")
+
+
+def test_a_recipe_is_built_for_the_architecture_that_is_wanted(monkeypatch, image):
+    monkeypatch.setattr(guest_images, "host_arch", lambda: "amd64")
+    built = []
+
+    def build(_recipe, arch, *_, **__):
+        built.append(arch)
+        return image
+
+    monkeypatch.setattr("images.build.build_image", build)
+    monkeypatch.setattr(guest_images, "find_qemu", lambda _arch: None)
+    notes = []
+    progress = NullProgress()
+    monkeypatch.setattr(progress, "note", notes.append)
+    guest_images.ensure_image("docker", progress, "arm64")
+    guest_images.ensure_image("docker", progress)
+    guest_images.newest_image("docker", progress, "arm64")
+    assert built == ["arm64", "amd64", "arm64"]
+    assert ["for arm64" in note for note in notes] == [True, False]
+
+
+def test_a_foreign_image_is_not_built_without_its_qemu(monkeypatch):
+    monkeypatch.setattr(guest_images, "host_arch", lambda: "amd64")
+    monkeypatch.setattr("hostvm.qemu_binary._find_program", lambda _name: None)
+    with pytest.raises(DriverError, match="QEMU for arm64 guests was not found"):
+        guest_images.ensure_image("docker", NONE, "arm64")
+
+
 def test_a_reference_that_came_before_needs_no_network(image, pulls):
     add_record(cache(), image.digest, references=("r.test/a:latest",))
     assert guest_images.ensure_image("r.test/a", NONE) == image
@@ -80,3 +138,10 @@ def test_nobody_vouches_for_it(pulls):
 def test_what_is_no_reference(pulls):
     with pytest.raises(UsageError, match="is not an image in a registry"):
         guest_images.ensure_image("team/docker", NONE)
+
+
+def test_what_a_machine_is_about_to_get_is_young(image):
+    for find in (guest_images.ensure_image, guest_images.newest_image):
+        os.utime(image.path, (1, 1))
+        find("mine", NONE)
+        assert image.path.stat().st_mtime > 1

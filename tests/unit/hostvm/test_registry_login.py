@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from hostvm import registry_login
+from hostvm import credential_helpers
 from hostvm.errors import HostvmError, ImageError
 from hostvm.process import Result
 from hostvm.registry_login import find_credentials
@@ -32,7 +32,7 @@ def helper(monkeypatch):
         status, text = answers.get(stdin.decode(), (1, "credentials not found in native keychain\n"))
         return Result(tuple(argv), status, text.encode(), b"")
 
-    monkeypatch.setattr(registry_login, "run", run)
+    monkeypatch.setattr(credential_helpers, "run", run)
     return answers, asked
 
 
@@ -92,7 +92,7 @@ def test_a_helper_that_is_missing(config, monkeypatch):
     def run(*_, **__):
         raise HostvmError("cannot start docker-credential-pass")
 
-    monkeypatch.setattr(registry_login, "run", run)
+    monkeypatch.setattr(credential_helpers, "run", run)
     with pytest.raises(ImageError, match="does not answer"):
         find_credentials("r.test")
 

@@ -8,8 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from images.base import build_base, busybox_applets, busybox_tree, find_base, read_configured, sources_list
+from images.base import build_base, find_base, read_configured, sources_list
+from images.base_busybox import busybox_applets, busybox_tree
 from images.errors import ImageError, RecipeError
+from images.oci import write_layout, write_layout_folder
 from images.progress import NullProgress
 
 BUSYBOX = b"\x7fELF code\0 [\0[[\0acpid\0ash\0busybox\0sh\0uname\0\0/var/log\0"
@@ -71,6 +73,97 @@ def test_busybox(busybox, cache, shop):
     assert find_base("busybox", "arm64", [], None, shop.mirror, cache) is None
 
 
+def test_one_made_from_another_mirror_is_found_unless_one_is_named(busybox, cache, shop):
+    """As at a site without a network, by the documented command."""
+    path = busybox()
+    assert find_base("busybox", "amd64", [], None, None, cache) == path
+    assert find_base("busybox", "amd64", [], None, "http://other.test/debian", cache) is None
+    assert find_base("busybox", "amd64", [], "bookworm", None, cache) is None
+
+
+def test_what_the_image_says_of_itself(busybox):
+    _, config, _ = saved(busybox(tag="bb:1"))
+    assert config["config"]["Labels"] == {
+        "org.opencontainers.image.created": "2023-11-14T22:13:20Z",
+        "org.opencontainers.image.description": "Debian trixie, 1 package",
+        "org.opencontainers.image.ref.name": "bb:1",
+        "org.opencontainers.image.title": "busybox",
+        "org.opencontainers.image.version": "1.0",
+    }
+    assert config["config"]["Env"] == ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
+
+
+def test_the_same_packages_are_the_same_bytes(busybox, cache):
+    first = busybox()
+    before = first.read_bytes()
+    shutil.rmtree(cache / "base")
+    assert busybox() == first
+    assert first.read_bytes() == before
+
+
+def test_as_an_oci_layout_alone(busybox, tmp_path):
+    path = busybox()
+    with (tmp_path / "plain.tar").open("wb") as file:
+        write_layout(path, file)
+    write_layout_folder(path, tmp_path / "folder")
+    with tarfile.open(path) as tar:
+        wanted = {m.name: tar.extractfile(m).read() for m in tar if m.name != "manifest.json"}
+    with tarfile.open(tmp_path / "plain.tar") as tar:
+        assert {m.name: tar.extractfile(m).read() for m in tar} == wanted
+    there = [p for p in (tmp_path / "folder").rglob("*") if p.is_file()]
+    assert {p.relative_to(tmp_path / "folder").as_posix(): p.read_bytes() for p in there} == wanted
+
+
+def test_a_bare_python(archive, make, fetcher, cache):
+    """No shell, its user, the authorities in one file."""
+    masters = {"passwd": b"root:*:0:0:root:/root:/bin/bash\n", "group": b"root:*:0:\nshadow:*:42:\n"}
+    archive.add(
+        "base-files", files=[make.entry("usr/bin/"), make.entry("bin/"), make.entry("etc/os-release", b"ID=debian\n")]
+    )
+    files = [make.entry(f"usr/share/base-passwd/{n}.master", t) for n, t in masters.items()]
+    archive.add("base-passwd", files=files, Depends="libselinux1")
+    archive.add("libselinux1", files=[make.entry("usr/lib/libselinux.so.1", b"")])
+    archive.add("coreutils", files=[make.entry("usr/bin/cp", b"", mode=0o755)], Depends="libselinux1")
+    archive.add("ca-certificates", files=[make.entry("usr/share/ca-certificates/a.crt", b"A\n")])
+    archive.add(
+        "python3-minimal", files=[make.link("usr/bin/python3", "python3.13")], Depends="python3.13-minimal, dpkg"
+    )
+    archive.add("python3.13-minimal", "3.13.5-2", files=[make.entry("usr/bin/python3.13", b"py", mode=0o755)])
+    for name in ("libpython3-stdlib", "netbase", "tzdata"):
+        archive.add(name, files=[make.entry(f"usr/share/man/{name}", b"")])
+    archive.publish(until=None)
+    for pocket in ("security", "updates"):
+        replace(archive, suite=f"trixie-{pocket}", stanzas=[]).publish(until=None)
+    shutil.copytree(archive.root / "debian", archive.root / "debian-security")
+    path, more = (
+        build_base(
+            "distroless-python", "amd64", packages, None, archive.mirror, cache, NoBuilder(), NullProgress(),
+            nonroot=True, keys=archive.keys, fetcher=fetcher,
+        )
+        for packages in ([], ["coreutils"])
+    )  # fmt: skip
+    manifest, config, layer = saved(path)
+    names = set(layer.getnames())
+    # What only base-passwd's scripts want is there where a program wants it, too.
+    assert {"./usr/bin/cp", "./usr/lib/libselinux.so.1"} <= set(saved(more)[2].getnames()) - names
+    assert manifest["RepoTags"] == ["distroless-python:trixie"]
+    assert config["config"]["User"] == "65532"
+    assert config["config"]["Entrypoint"] == ["/usr/bin/python3"]
+    assert config["config"]["Labels"]["org.opencontainers.image.version"] == "3.13.5-2"
+    assert layer.extractfile("./etc/ssl/certs/ca-certificates.crt").read() == b"A\n"
+    assert layer.getmember("./bin").linkname == "usr/bin"
+    assert layer.getmember("./usr/lib/ssl/cert.pem").linkname == "/etc/ssl/certs/ca-certificates.crt"
+    assert layer.getmember("./home/nonroot").uid == 65532
+    assert b"nonroot:x:65532:" in layer.extractfile("./etc/passwd").read()
+    assert "./usr/bin/python3.13" in names
+    assert not [name for name in names if name.startswith(("./usr/share/man/", "./usr/share/base-passwd/"))]
+
+
+def test_only_the_python_has_a_user(cache):
+    with pytest.raises(RecipeError, match="no user nonroot"):
+        find_base("debian", "amd64", [], None, None, cache, nonroot=True)
+
+
 def test_it_is_made_once_and_kept(busybox, cache):
     first = busybox()
     time = first.stat().st_mtime_ns
@@ -84,7 +177,7 @@ def test_another_tag(busybox):
     assert manifest["RepoTags"] == ["localhost:5000/bb:latest"]
 
 
-@pytest.mark.parametrize("name", ["alpine", "debian:13", "busybox:1.36", "debian/x", ""])
+@pytest.mark.parametrize("name", ["alpine", "python", "debian:13", "busybox:1.36", "debian/x", ""])
 def test_unknown_names(name, cache):
     with pytest.raises(RecipeError) as error:
         find_base(name, "amd64", [], None, None, cache)

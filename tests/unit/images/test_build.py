@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import lzma
@@ -12,7 +13,8 @@ from types import SimpleNamespace
 import pytest
 
 from images.build import build_image, find_image, recipe_digest
-from images.errors import DiskFullError, HashError, HostvmError, ImageError
+from images.compare import outdated
+from images.errors import DiskFullError, HashError, HostvmError, ImageError, RecipeError, SignatureError
 from images.progress import NullProgress
 from images.recipe import load_recipe
 from images.store import list_images, verify_image
@@ -70,6 +72,7 @@ def shop(archive, make):
             ko(f"{kernel}/fs/erofs.ko.xz", "libcrc32c"),
             ko(f"{kernel}/lib/libcrc32c.ko.xz"),
             ko(f"{kernel}/virtio_blk.ko.xz"),
+            ko(f"{kernel}/binfmt_misc.ko.xz"),
             ko(f"{kernel}/unused.ko.xz"),
         ],
     )
@@ -146,6 +149,23 @@ def test_the_guest_sees_the_tree_and_the_finish_commands(build):
     assert b"MKFS" in builder.initramfs
 
 
+def test_the_guest_sees_what_others_made(build, shop, cache):
+    shop.write("tool", b"\x7fELF...")
+    sha = hashlib.sha256(b"\x7fELF...").hexdigest()
+    text = f"{RECIPE}downloads: [{{url: {shop.mirror}/tool, sha256: {sha}, to: usr/bin/tool}}]\n"
+    builder = PackingBuilder()
+    image = build(builder, text)
+    with tarfile.open(fileobj=io.BytesIO(builder.tar)) as tar:
+        there = tar.getmember("./usr/bin/tool")
+        assert (tar.extractfile(there).read(), there.mode) == (b"\x7fELF...", 0o755)
+    assert image.manifest["downloads"] == [
+        {"name": "tool", "sha256": sha, "url": f"{shop.mirror}/tool", "paths": ["usr/bin/tool"]}
+    ]
+    with pytest.raises(HashError, match="tool is not what the recipe promises"):
+        build(text=text.replace(sha, "f" * 64))
+    assert list_images(cache) == [image]
+
+
 def test_the_initramfs_has_its_modules_in_order(build):
     image = build()
     data = image.initramfs.read_bytes()
@@ -195,6 +215,38 @@ def test_another_recipe_or_package_gives_another_image(build, cache, shop, make)
     assert len({first.digest, second.digest, third.digest}) == 3
     digests = {recipe_digest(load_recipe(text, "x")) for text in (RECIPE, RECIPE.replace("01777", "0755"))}
     assert len(digests) == 2
+
+
+def test_a_package_of_another_suite(build, shop, make, fetcher, cache):
+    forky = type(shop)(shop.root, shop.key, suite="forky")
+    forky.add("hello", "3.0", files=[make.entry("usr/bin/hello", b"hi from later")], Depends="busybox-static")
+    forky.add("busybox-static", "9")
+    forky.publish(until=None, Suite="testing")
+    text = RECIPE + "suites: {hello: forky}\n"
+    image = build(text=text)
+    found = {package["name"]: package["version"] for package in image.manifest["packages"]}
+    assert (found["hello"], found["busybox-static"]) == ("3.0", "1.0")
+    assert image.manifest["suites"] == {"hello": "forky"}
+    forky.add("hello", "3.1")
+    forky.publish(until=None, Suite="testing")
+    newer = outdated(image.manifest, shop.mirror, cache, NullProgress(), pockets=(), keys=shop.keys, fetcher=fetcher)
+    assert [(item.name, item.newest) for item in newer] == [("hello", "3.1")]
+
+
+def test_another_suite_is_checked_like_the_first(build, shop, make, stranger_key):
+    forky = type(shop)(shop.root, shop.key, suite="forky")
+    forky.add("hello", "3.0")
+    forky.publish(until=None, Suite="testing", key=stranger_key)
+    with pytest.raises(SignatureError, match=r"dists/forky/InRelease is not good"):
+        build(text=RECIPE + "suites: {hello: forky}\n")
+
+
+def test_a_suite_for_a_package_that_is_not_taken(build, shop):
+    forky = type(shop)(shop.root, shop.key, suite="forky")
+    forky.publish(until=None, Suite="testing")
+    with pytest.raises(RecipeError) as caught:
+        build(text=RECIPE + "suites: {helo: forky}\n")
+    assert caught.value.details == "suites: helo"
 
 
 def left_behind(cache) -> list[str]:

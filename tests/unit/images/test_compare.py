@@ -18,6 +18,17 @@ def test_two_images(make_image):
     assert diff(old.manifest, old.manifest).is_empty
 
 
+def test_what_recipes_added_of_other_makers(make_image):
+    def made(**sums):
+        return make_image(
+            downloads=[{"name": name, "sha256": one * 64, "url": "", "paths": ["x"]} for name, one in sums.items()]
+        )
+
+    found = diff(made(gone="a", other="b", same="c").manifest, made(other="d", same="c", new="e").manifest)
+    assert found.changed == (("other", "sha256:" + "b" * 12, "sha256:" + "d" * 12),)
+    assert (found.added, found.removed) == ((("new", "sha256:" + "e" * 12),), (("gone", "sha256:" + "a" * 12),))
+
+
 def test_what_the_archive_has_newer(make_image, archive, fetcher, cache):
     image = make_image(packages=(("same", "1.0"), ("older", "1.0"), ("gone", "1.0"), ("ours", "2.0~rc1")))
     for name, version in (("same", "1.0"), ("older", "1.0+deb13u2"), ("ours", "1.9"), ("unrelated", "9")):

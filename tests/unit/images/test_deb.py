@@ -35,6 +35,25 @@ def test_control_and_data(make, write, tmp_path, suffix, pack):
         assert tar.getnames() == ["./usr", "./usr/x"]
 
 
+@pytest.mark.parametrize(("suffix", "pack"), [(".xz", lzma.compress), (".gz", gzip.compress)])
+@pytest.mark.parametrize("out", [1, 7, 258, 4096])
+def test_a_few_bytes_that_stand_for_many_come_in_pieces(make, write, tmp_path, monkeypatch, suffix, pack, out):
+    """A decoder that has read all of its input may still hold back what did not fit into a piece."""
+    monkeypatch.setattr("images.deb._OUT", out)
+    for size in (out - 1, out, out + 1, 257, 258, 259, 20_000):
+        data = b"a" * size
+        unpack_data(write(make.ar({"debian-binary": b"2.0\n", f"data.tar{suffix}": pack(data)})), tmp_path / "data.tar")
+        assert (tmp_path / "data.tar").read_bytes() == data
+
+
+def test_what_grows_beyond_all_measure_is_refused(make, write, tmp_path, monkeypatch):
+    monkeypatch.setattr("images.deb._DATA_MOST", 1 << 20)
+    deb = write(make.ar({"debian-binary": b"2.0\n", "data.tar.xz": lzma.compress(bytes((1 << 20) + 1))}))
+    with pytest.raises(ImageError, match=r"x\.deb") as caught:
+        unpack_data(deb, tmp_path / "data.tar")
+    assert "beyond all measure" in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("data", "why"),
     [

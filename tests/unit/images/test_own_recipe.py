@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 
@@ -57,6 +58,22 @@ def test_packages_on_the_spot():
         with_packages(docker, ["htop"], "docker")
 
 
+@pytest.mark.parametrize("name", ["team/docker", "My Image", "", "_x", "x\n", "x" * 129, "ä"])
+def test_a_name_that_others_would_refuse_is_refused_at_once(write, name):
+    """By `image import` and `image pull`, that is, after it was built and sent."""
+    with pytest.raises(RecipeError, match="cannot be an image's name"):
+        with_packages(find_recipe(), ["htop"], name)
+    with pytest.raises(RecipeError, match="1 faults") as error:
+        load_own_recipe(write(f"name: {json.dumps(name)}\nbase: docker"))
+    assert error.value.details.startswith("name: ")
+
+
+@pytest.mark.parametrize("name", ["Mine", "8ball", "mine-1.0+a_b"])
+def test_other_names(write, name):
+    assert with_packages(find_recipe(), [], name).name == name
+    assert load_own_recipe(write(f"name: {name}\nbase: docker")).name == name
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -64,6 +81,7 @@ def test_packages_on_the_spot():
         ("- a", "is not a recipe"),
         ("base: docker", "needs a name of its own"),
         ("name: docker\nbase: docker", "needs a name of its own"),
+        ("name:\nbase: docker", "1 faults"),
         ("name: mine\nbase: none", "no recipe 'none'"),
         ("name: mine\nbase: docker\npackages: htop\nsuit: x", "2 faults"),
         ("name: mine", "3 faults"),

@@ -1,17 +1,25 @@
 from __future__ import annotations
 
-import pytest
+import os
+import threading
 
+import pytest
+from filelock import FileLock
+
+from images.disk import temporary_folder, work_lock
 from images.progress import NullProgress
 from images.prune import find_unneeded, remove_unneeded
 from images.records import add_record, read_record
-from images.store import list_images
+from images.store import list_images, note_use
 
 
 @pytest.fixture
 def three(make_image):
-    """Oldest first."""
-    return [make_image(root=bytes([n]) * 100, date=1_700_000_000 + n) for n in range(3)]
+    """Oldest first; none came just now."""
+    images = [make_image(root=bytes([n]) * 100, date=1_700_000_000 + n) for n in range(3)]
+    for image in images:
+        os.utime(image.path, (1_700_000_000, 1_700_000_000))
+    return images
 
 
 def test_the_newest_and_what_machines_boot_stay(three, make_image, cache):
@@ -21,16 +29,23 @@ def test_the_newest_and_what_machines_boot_stay(three, make_image, cache):
     found = find_unneeded(cache, {old.digest})
     assert [(item.kind, item.path, item.size) for item in found] == [("image", middle.path, middle.size)]
     assert len(list_images(cache)) == 4, "finding removes nothing"
-    assert remove_unneeded(cache, {old.digest}, NullProgress(), everything=False) == found
+    assert remove_unneeded(cache, lambda: {old.digest}, NullProgress(), everything=False) == found
     assert {image.digest for image in list_images(cache)} == {old.digest, new.digest, other.digest}
     assert read_record(cache, middle.digest).references == ()
+
+
+def test_what_was_asked_for_just_now_stays(three, make_image, cache):
+    fresh = make_image("podman")
+    note_use(three[0])
+    remove_unneeded(cache, set, NullProgress(), everything=True)
+    assert {image.digest for image in list_images(cache)} == {three[0].digest, fresh.digest}
 
 
 def test_everything_is_all_but_what_machines_boot(three, cache):
     package = cache / "archive" / "sha256" / "ab" / "abc"
     package.parent.mkdir(parents=True)
     package.write_bytes(b"x" * 10)
-    kinds = [item.kind for item in remove_unneeded(cache, {three[1].digest}, NullProgress(), everything=True)]
+    kinds = [item.kind for item in remove_unneeded(cache, lambda: {three[1].digest}, NullProgress(), everything=True)]
     assert kinds == ["image", "image", "download"]
     assert [image.digest for image in list_images(cache)] == [three[1].digest]
     assert not package.exists()
@@ -43,7 +58,7 @@ def test_what_was_left_unfinished(three, cache):
         path.write_bytes(b"12345")
     (cache / "archive" / "partial" / "x.lock").touch()
     needed = {image.digest for image in three}
-    found = remove_unneeded(cache, needed, NullProgress(), everything=False)
+    found = remove_unneeded(cache, lambda: needed, NullProgress(), everything=False)
     assert [(item.kind, item.size) for item in found] == [("unfinished", 5)] * 3
     assert not any(path.exists() for path in left)
     assert (cache / "archive" / "partial" / "x.lock").exists(), "somebody may hold it"
@@ -52,6 +67,44 @@ def test_what_was_left_unfinished(three, cache):
 def test_a_damaged_image_goes_unless_a_machine_names_it(three, cache):
     for image in three[1:]:
         image.root.write_bytes(b"")
-    found = remove_unneeded(cache, {three[2].digest}, NullProgress(), everything=False)
+    found = remove_unneeded(cache, lambda: {three[2].digest}, NullProgress(), everything=False)
     assert [(item.kind, item.path) for item in found] == [("damaged image", three[1].path)]
     assert three[2].path.exists()
+
+
+@pytest.mark.parametrize("folder", ["images", "base", "builder", "emulators", "firmware"])
+def test_what_a_running_command_makes_is_waited_for(folder, cache):
+    waits, done = threading.Event(), threading.Event()
+
+    class Telling(NullProgress):
+        def note(self, text):
+            assert folder in text
+            waits.set()
+
+    def prune():
+        remove_unneeded(cache, set, Telling(), everything=False)
+        done.set()
+
+    with work_lock(cache / folder, NullProgress()), temporary_folder(cache / folder) as work:
+        threading.Thread(target=prune, daemon=True).start()
+        assert waits.wait(10)
+        assert work.exists()
+        work.rename(cache / folder / "made")
+    assert done.wait(10)
+    assert (cache / folder / "made").is_dir()
+
+
+def test_a_download_that_runs_is_left_alone(cache):
+    partial = cache / "archive" / "partial"
+    partial.mkdir(parents=True)
+    for name in ("a", "b"):
+        (partial / f"{name}.part").write_bytes(b"12345")
+    with FileLock(partial / "a.lock"):
+        found = remove_unneeded(cache, set, NullProgress(), everything=False)
+    assert [item.path.name for item in found] == ["b.part"]
+    assert (partial / "a.part").exists()
+
+
+def test_no_folder_is_made_for_its_lock(cache):
+    remove_unneeded(cache, set, NullProgress(), everything=True)
+    assert [path.name for path in cache.iterdir()] == ["images"]

@@ -35,6 +35,7 @@ def test_everything_is_read():
         SMALL
         + """
 pockets: []
+suites: {docker.io: forky}
 exclude_packages: {perl: not used}
 drop: [usr/share/doc/*]
 modules: {keep: [overlay], initramfs: [virtio_blk, "--", ext4]}
@@ -77,8 +78,9 @@ compression: rar
 """
     ) == [
         (
-            "pakages: unknown key; known are name, suite, pockets, arches, packages, exclude_packages, drop, modules, "
-            "files, initramfs, links, dirs, modes, groups, users, finish, cmdline, cmdline_tcg, compression"
+            "pakages: unknown key; known are name, engine, suite, pockets, arches, packages, suites, "
+            "exclude_packages, drop, modules, files, initramfs, links, dirs, modes, groups, users, finish, cmdline, "
+            "cmdline_tcg, downloads, compression"
         ),
         "packages: is missing",
         "name: must be a text, is 7",

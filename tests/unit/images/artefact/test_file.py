@@ -3,7 +3,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import tarfile
+import threading
 
 import pytest
 from backports import zstd
@@ -90,6 +92,17 @@ def test_the_file_is_an_oci_layout(exported):
     assert found[f"blobs/sha256/{manifest['layers'][1]['digest'][7:]}"] == make_sbom(
         "spdx", exported[0].manifest, exported[0].digest
     )
+
+
+@pytest.mark.parametrize("sha256", ["0" * 64, "../x", "0" * 63 + "g"])
+def test_what_recipes_added_is_named_by_a_sum(make_image, cache, ring, tmp_path, sha256):
+    """It becomes a part of identifiers in package lists."""
+    image, out = make_image(downloads=[{"name": "tool", "sha256": sha256, "url": "", "paths": []}]), io.BytesIO()
+    export_image(image, out, cache, NONE, ring.secret("team"))
+    if sha256 == "0" * 64:
+        assert take(out.getvalue(), tmp_path / "other", ring).image.digest == image.digest
+    else:
+        refuses(out.getvalue(), tmp_path, ring)
 
 
 def test_unsigned_needs_a_word(make_image, cache, ring, tmp_path):
@@ -291,6 +304,42 @@ def test_a_file_appears_when_it_is_whole(tmp_path):
     assert target.read_bytes() == b"new"
     with pytest.raises(ImageError, match="cannot write"), whole_file(tmp_path / "no" / "where"):
         pass
+
+
+def test_a_link_stays_and_is_followed(tmp_path):
+    (tmp_path / "disk").mkdir()
+    for name in ("there", "new"):
+        link = tmp_path / name
+        link.symlink_to(f"disk/{name}")
+        with whole_file(link) as file:
+            file.write(b"new")
+        assert link.is_symlink()
+        assert (tmp_path / "disk" / name).read_bytes() == b"new"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a system without such pipes")
+def test_what_is_no_file_is_written_to(tmp_path):
+    """As root the device would be gone for the whole computer."""
+    pipe, got = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()), daemon=True)
+    reader.start()
+    with whole_file(pipe) as file:
+        file.write(b"new")
+    reader.join(10)
+    assert got == [b"new"]
+    assert pipe.is_fifo()
+    (tmp_path / "null").symlink_to(os.devnull)
+    with whole_file(tmp_path / "null") as file:
+        file.write(b"new")
+    assert (tmp_path / "null").is_char_device()
+
+
+def test_a_folder_is_not_replaced(tmp_path):
+    (tmp_path / "out").mkdir()
+    with pytest.raises(ImageError, match="cannot write"), whole_file(tmp_path / "out"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_references_move_to_the_image_that_has_them_last(make_image, cache):

@@ -13,6 +13,21 @@ make() {
 	/usr/sbin/mke2fs -q -t ext4 -m 1 -L "$1" -E assume_storage_prezeroed=1,nodiscard $disk
 }
 
+# complete LABEL: mke2fs writes the first superblock last, so a power cut in the midst of it leaves the copies of it
+# alone (where they are depends on the disk's size). With the label that mke2fs was given it is no one else's.
+complete() {
+	local size place label
+	cmp -s -n 4096 $disk /dev/zero || return 1
+	for size in 4096 1024; do
+		[ $size -eq 4096 ] && place=32768 || place=8193
+		label=$(dd if=$disk bs=1 skip=$((place * size + 120)) count=16 2> /dev/null | tr -d '\000')
+		[ "$label" = "$(printf %.16s "$1")" ] || continue
+		/usr/sbin/e2fsck -y -b $place -B $size $disk > /dev/console 2>&1
+		[ $? -le 1 ] && return
+	done
+	return 1
+}
+
 # read_superblock: the ext4 superblock's words. Sets magic, state, fs_bytes (0 when there is none).
 read_superblock() {
 	set -- $(hexdump -v -s 1024 -n 64 -e '1/4 "%u "' $disk)
@@ -45,6 +60,9 @@ mount_disk() {
 	elif is_blank; then
 		make "$2" || { fail "$1" "mke2fs failed on $disk"; return 1; }
 		mark "$1-made"
+		read_superblock
+	elif complete "$2"; then
+		mark "$1-completed"
 		read_superblock
 	else
 		fail "$1" "$disk holds something that is not ext4; it was left alone"

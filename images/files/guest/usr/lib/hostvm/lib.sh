@@ -38,3 +38,43 @@ engine_env() {
 		esac
 	done < $seed/env
 }
+
+# engine_waits: what must be there before containers start by themselves.
+engine_waits() {
+	local round=0
+	# What the scripts of machine.yaml change, the engine and its containers find so; the agent runs them.
+	if [ -f $seed/provision/table ] && grep -q ^system $seed/provision/table; then
+		until [ -f /run/hostvm/marks/provisioned ]; do usleep 200000; done
+	fi
+	# Their folders. 60 s: whatever keeps the agent away must not keep the engine.
+	if [ -f $seed/shares ]; then
+		while [ ! -f /run/hostvm/marks/shares ] && [ $((round += 1)) -le 1200 ]; do usleep 50000; done
+	fi
+}
+
+# engine_limits: a place and limits for this process, which is to become the engine.
+engine_limits() {
+	# Not in the root cgroup: swap limits cannot be seen from there.
+	echo 0 > /sys/fs/cgroup/system/cgroup.procs
+	echo -500 > /proc/self/oom_score_adj
+	# As systemd would give it: containers inherit both, and a high soft limit makes some programs slow.
+	ulimit -H -n 524288
+	ulimit -S -n 1024
+}
+
+# announce SOCKET: says that an engine listens, in the words that dockerd has for it, for its log to pass on.
+announce() {
+	local round=0
+	until [ -S "$1" ] || [ $((round += 1)) -gt 2400 ]; do usleep 50000; done
+	[ ! -S "$1" ] || echo "API listen on $1"
+}
+
+# engine_ended NAME STATUS: it will be started again. One that ends three times without having been up is told of on
+# the console, so that nobody waits for it in vain.
+engine_ended() {
+	local ends=/run/hostvm/engine-ends count=0
+	[ -d /run/hostvm/stopping ] && return
+	[ -f $ends ] && [ ! /run/hostvm/marks/engine -nt $ends ] && read -r count < $ends
+	echo $((count += 1)) > $ends
+	[ $count -ne 3 ] || fail engine "$1 ended 3 times before it was up, the last time with status $2"
+}

@@ -1,0 +1,259 @@
+"""Everything that a site without a network needs, in one file: a tar in zstd, written and read in one pass.
+
+    bundle.json · bundle.json.minisig · wheels/NAME.whl … · images/DIGEST/… · base/KEY/… · emulators/KEY/…
+
+bundle.json lists every member behind it with its size and sha256, in the order in which they come. So whoever signs it
+signs all of it, nothing that it does not list is accepted, and what a member is called decides where it goes: one of
+four kinds of place in the cache, never a path of the sender's choice. The wheels come first and under their own names,
+since they are wanted where there is no hostvm yet: `zstd -dc FILE | tar -x wheels`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any
+
+from images.artefact.layout import SMALL, Blob, refused
+from images.artefact.stream import BLOCK, TarReader, header, open_zstd, packer, padding
+from images.disk import CHUNK, require_space, sha256_file, temporary_folder, work_lock
+from images.errors import HashError, ImageError
+from images.records import add_record, read_record
+from images.store import MANIFEST, PARTS, manifest_bytes, store_image
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from images.artefact.minisign import SecretKey
+    from images.artefact.trust import KeyRing, Verdict
+    from images.progress import Progress
+    from images.store import Image
+
+FORMAT = 1
+INDEX, SIGNATURES = "bundle.json", "bundle.json.minisig"
+WHEELS = "wheels"
+_HASH = r"[0-9a-f]{64}"
+_WHEEL = rf"{WHEELS}/[A-Za-z0-9_.+!\-]{{1,200}}\.whl"
+# The only names there are; each is also where it goes in the cache.
+_NAMES = re.compile(
+    rf"{_WHEEL}|images/{_HASH}/({'|'.join(map(re.escape, (*PARTS, MANIFEST)))})"
+    rf"|base/{_HASH}/(image\.tar|manifest\.json)|emulators/[a-z0-9]+-{_HASH}/([a-z0-9]+\.gz|manifest\.json)"
+)
+_MOST_MEMBERS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One file of a bundle.
+
+    :param name: see the module's text.
+    :param sha256: hex.
+    """
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """What a bundle holds.
+
+    :param signatures: of guest images, by digest.
+    :param notes: for people: what was asked for.
+    """
+
+    members: tuple[Member, ...]
+    signatures: Mapping[str, Sequence[str]]
+    notes: Mapping[str, Any]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all members."""
+        return sum(member.size for member in self.members)
+
+    def units(self, kind: str) -> list[str]:
+        """The names of all of a kind: wheels, or the folders of images, base, emulators; sorted."""
+        found = {member.name.split("/")[1] for member in self.members if member.name.startswith(f"{kind}/")}
+        return sorted(found)
+
+    def encoded(self) -> bytes:
+        """The same bundle gives the same bytes."""
+        facts = {
+            "format": FORMAT,
+            "members": [[member.name, member.size, member.sha256] for member in self.members],
+            "signatures": {digest: list(texts) for digest, texts in self.signatures.items()},
+            "notes": dict(self.notes),
+        }
+        return json.dumps(facts, sort_keys=True, indent=1).encode() + b"\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What was stored, and who vouched for it."""
+
+    bundle: Bundle
+    verdict: Verdict
+
+
+def describe_bundle(
+    images: Iterable[Image], folders: Iterable[Path], wheels: Iterable[Path], cache: Path, notes: Mapping[str, Any]
+) -> tuple[Bundle, dict[str, Path]]:
+    """A bundle of these things, and where each member lies now.
+
+    :param folders: of base images and emulators, in the cache.
+    :raises ImageError: a file has a name that no bundle has.
+    """
+    sources: dict[str, Path] = {f"{WHEELS}/{path.name}": path for path in sorted(wheels)}
+    signatures = {}
+    for image in images:
+        sources |= {f"images/{image.digest}/{name}": image.path / name for name in (MANIFEST, *PARTS)}
+        signatures[image.digest] = read_record(cache, image.digest).signatures
+    for folder in folders:
+        kind = "base" if folder.parent.parent == cache / "base" else folder.parent.name
+        sources |= {f"{kind}/{folder.name}/{path.name}": path for path in sorted(folder.iterdir())}
+    for name, path in sources.items():
+        if not _NAMES.fullmatch(name):
+            raise ImageError(f"{path} cannot be in a bundle", f"its name is {name!r}", "Leave it out, or rename it")
+    members = tuple(Member(name, path.stat().st_size, sha256_file(path)) for name, path in sources.items())
+    return Bundle(members, signatures, notes), sources
+
+
+def write_bundle(
+    bundle: Bundle, sources: Mapping[str, Path], target: IO[bytes], progress: Progress, key: SecretKey | None
+) -> None:
+    """Write a bundle; each file is checked as it is read.
+
+    :raises HashError: a file is another one by now; what was written is worthless.
+    :raises OSError: the stream's own, e.g. no space.
+    """
+    pack = packer()
+    index = bundle.encoded()
+    seal = key.sign(index, "hostvm bundle").encode() if key is not None else b""
+
+    def put(data: bytes) -> None:
+        target.write(pack.compress(data))
+
+    for name, data in ((INDEX, index), (SIGNATURES, seal)):
+        put(header(name, len(data)) + data + padding(len(data)))
+    with progress.task("writing the bundle", bundle.size, "B") as task:
+        for member in bundle.members:
+            put(header(member.name, member.size))
+            for chunk in _checked(member, sources[member.name]):
+                put(chunk)
+                task.advance(len(chunk))
+            put(padding(member.size))
+    put(bytes(2 * BLOCK))
+    target.write(pack.flush())
+
+
+def _checked(member: Member, path: Path) -> Iterator[bytes]:
+    digest, size = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+            size += len(chunk)
+            yield chunk
+    if (digest.hexdigest(), size) != (member.sha256, member.size):
+        raise HashError(
+            f"{path} was changed", "It is not what it was a moment ago.", "Try again: `hostvm bundle create`"
+        )
+
+
+def load_bundle(
+    source: IO[bytes], where: str, cache: Path, ring: KeyRing, progress: Progress, *, allow_unsigned: bool = False
+) -> Loaded:
+    """Read a bundle to its end, then store what it holds; who signed it is decided before its members are read.
+
+    :param where: the file's name, for messages.
+    :raises SignatureError: see `KeyRing.judge`.
+    :raises ImageError: no bundle, cut short, changed, or with anything in it that is not listed; nothing is stored.
+    :raises DiskFullError: no space.
+    """
+    images = cache / "images"
+    with open_zstd(source, where) as stream, work_lock(images, progress), temporary_folder(images) as work:
+        tar = TarReader(stream, where)
+        index = tar.expect(INDEX, SMALL)
+        seal = tar.expect(SIGNATURES, SMALL).decode("utf-8", "replace")
+        bundle = parse_bundle(index, where)
+        verdict = ring.judge(index, [seal] if seal else [], allow_unsigned=allow_unsigned)
+        require_space(work, bundle.size)
+        with progress.task("reading the bundle", bundle.size, "B") as task:
+            for member in bundle.members:
+                place = work / member.name
+                place.parent.mkdir(parents=True, exist_ok=True)
+                tar.save(member.name, Blob(member.sha256, member.size, "", member.name), place, task.advance)
+        tar.end()
+        _check_units(bundle, work, where)
+        _store(bundle, work, cache)
+    return Loaded(bundle, verdict)
+
+
+def parse_bundle(data: bytes, where: str) -> Bundle:
+    """Read bundle.json.
+
+    :raises ImageError: it is none, or names what no bundle holds.
+    """
+    try:
+        facts = json.loads(data)
+        if facts["format"] != FORMAT:
+            raise refused(where, f"its format is {facts['format']!r}, this hostvm reads {FORMAT}"[:200])
+        members = tuple(Member(str(name), int(size), str(digest)) for name, size, digest in facts["members"])
+        signatures = {str(digest): tuple(map(str, texts)) for digest, texts in facts["signatures"].items()}
+        notes = dict(facts["notes"])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise refused(where, f"its index cannot be read: {error!r}"[:200]) from error
+    names = [member.name for member in members]
+    if len(set(names)) != len(names) or len(names) > _MOST_MEMBERS:
+        raise refused(where, "its index lists a file twice, or far too many")
+    for member in members:
+        if not _NAMES.fullmatch(member.name) or member.size < 0 or not re.fullmatch(_HASH, member.sha256):
+            raise refused(where, f"its index lists {member.name!r}, which is in no bundle"[:200])
+    return Bundle(members, signatures, notes)
+
+
+def _check_units(bundle: Bundle, work: Path, where: str) -> None:
+    """Each guest image is whole and agrees with its own manifest, whose hash is its name."""
+    by_name = {member.name: member for member in bundle.members}
+    for digest in bundle.units("images"):
+        own = by_name.get(f"images/{digest}/{MANIFEST}")
+        if own is None or own.sha256 != digest:
+            raise refused(where, f"image {digest[:12]} has no manifest of that digest")
+        files = _files(work / own.name, where)
+        for name in PARTS:
+            part = by_name.get(f"images/{digest}/{name}")
+            if part is None or files.get(name) != (part.sha256, part.size):
+                raise refused(where, f"image {digest[:12]} has another {name} than its manifest says")
+    for kind in ("base", "emulators"):
+        for unit in bundle.units(kind):
+            if f"{kind}/{unit}/manifest.json" not in by_name:
+                raise refused(where, f"{kind}/{unit[:24]} has no manifest")
+
+
+def _files(path: Path, where: str) -> dict[str, tuple[str, int]]:
+    try:
+        manifest = json.loads(path.read_bytes())
+        if manifest_bytes(manifest) != path.read_bytes():
+            raise refused(where, "a manifest is not written as hostvm writes it")
+        return {str(name): (str(one["sha256"]), int(one["size"])) for name, one in manifest["files"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise refused(where, f"a manifest cannot be read: {error!r}"[:200]) from error
+
+
+def _store(bundle: Bundle, work: Path, cache: Path) -> None:
+    """All is read and checked: move each thing to its place, where what is there already stays."""
+    for digest in bundle.units("images"):
+        folder = work / "images" / digest
+        store_image(folder, json.loads((folder / MANIFEST).read_bytes()), cache)
+        add_record(cache, digest, signatures=tuple(bundle.signatures.get(digest, ())))
+    for kind, parent in (("base", cache / "base" / "sha256"), ("emulators", cache / "emulators")):
+        for unit in bundle.units(kind):
+            parent.mkdir(parents=True, exist_ok=True)
+            if not (parent / unit).exists():
+                (work / kind / unit).replace(parent / unit)
+    for name in bundle.units(WHEELS):
+        (cache / WHEELS).mkdir(parents=True, exist_ok=True)
+        (work / WHEELS / name).replace(cache / WHEELS / name)

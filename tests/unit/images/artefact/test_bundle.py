@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+import tarfile
+
+import pytest
+from backports import zstd
+
+from images.artefact.bundle import INDEX, SIGNATURES, describe_bundle, load_bundle, parse_bundle, write_bundle
+from images.artefact.trust import KeyRing
+from images.errors import DiskFullError, HashError, ImageError, SignatureError
+from images.progress import NullProgress
+from images.store import list_images, verify_image
+
+NONE = NullProgress()
+KEY = "ab" * 32
+
+
+@pytest.fixture
+def ring(tmp_path):
+    ring = KeyRing(tmp_path / "keys")
+    ring.new("team")
+    return ring
+
+
+@pytest.fixture
+def described(make_image, cache, tmp_path):
+    """A guest image, a base image, emulators and two wheels."""
+    for folder, files in {
+        f"base/sha256/{KEY}": {"image.tar": b"tar" * 9000, "manifest.json": b"{}"},
+        f"emulators/amd64-{KEY}": {"arm64.gz": b"gz", "manifest.json": b"{}"},
+    }.items():
+        (cache / folder).mkdir(parents=True)
+        for name, data in files.items():
+            (cache / folder / name).write_bytes(data)
+    wheels = tmp_path / "w"
+    wheels.mkdir()
+    for name in ("hostvm-0.1.0-py3-none-any.whl", "a" * 120 + "-1.0-cp313-cp313-manylinux_2_28.whl"):
+        (wheels / name).write_bytes(name.encode())
+    folders = [cache / "base/sha256" / KEY, cache / "emulators" / f"amd64-{KEY}"]
+    return describe_bundle([make_image()], folders, wheels.iterdir(), cache, {"base": ["busybox"]})
+
+
+def written(described, key=None) -> bytes:
+    out = io.BytesIO()
+    write_bundle(*described, out, NONE, key)
+    return out.getvalue()
+
+
+@pytest.fixture
+def data(described, ring):
+    return written(described, ring.secret("team"))
+
+
+def take(data: bytes, cache, ring, **options):
+    return load_bundle(io.BytesIO(data), "the file", cache, ring, NONE, **options)
+
+
+def members(data: bytes) -> list[tuple[tarfile.TarInfo, bytes]]:
+    with tarfile.open(fileobj=io.BytesIO(zstd.decompress(data))) as tar:
+        return [(info, tar.extractfile(info).read()) for info in tar]
+
+
+def pack(entries, tail: bytes = b"") -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as tar:
+        for info, data in entries:
+            info.size = len(data) if info.isreg() else 0
+            tar.addfile(info, io.BytesIO(data))
+    return zstd.compress(out.getvalue() + tail)
+
+
+def is_empty(cache) -> bool:
+    return [path for path in cache.rglob("*") if path.is_file()] in ([], [cache / "images/.lock"])
+
+
+def refused(data, cache, ring, **options) -> str:
+    with pytest.raises(ImageError) as caught:
+        take(data, cache, ring, **options)
+    assert is_empty(cache)
+    return f"{caught.value.brief} {caught.value.details}"
+
+
+def test_what_goes_out_comes_in(described, data, cache, tmp_path, ring):
+    other = tmp_path / "other"
+    loaded = take(data, other, ring)
+    assert loaded.bundle == described[0]
+    assert loaded.verdict.signer.split()[0] == "team"
+    (image,) = list_images(other)
+    verify_image(image)
+    for name in (f"base/sha256/{KEY}/image.tar", f"emulators/amd64-{KEY}/arm64.gz"):
+        assert (other / name).read_bytes() == (cache / name).read_bytes()
+    assert len(list((other / "wheels").iterdir())) == 2
+    assert not list(other.glob("*/.new-*"))
+
+
+def test_the_same_things_are_the_same_bytes_and_wheels_come_first_by_their_names(described, ring):
+    first = written(described, ring.secret("team"))
+    assert first == written(described, ring.secret("team"))
+    names = [info.name for info, _ in members(first)]
+    assert names[:2] == [INDEX, SIGNATURES]
+    assert names[2].startswith("wheels/")
+
+
+def test_loading_twice_changes_nothing(data, tmp_path, ring):
+    other = tmp_path / "other"
+    take(data, other, ring)
+    before = {path: path.stat().st_mtime_ns for path in other.rglob("*.tar")}
+    take(data, other, ring)
+    assert {path: path.stat().st_mtime_ns for path in other.rglob("*.tar")} == before
+
+
+def test_unsigned_only_when_allowed(described, tmp_path, ring):
+    data = written(described)
+    with pytest.raises(SignatureError, match="not signed"):
+        take(data, tmp_path / "other", ring)
+    assert is_empty(tmp_path / "other")
+    assert take(data, tmp_path / "other", ring, allow_unsigned=True).verdict.signer is None
+
+
+def test_an_index_that_was_changed_after_signing(data, tmp_path, ring):
+    entries = members(data)
+    facts = json.loads(entries[0][1])
+    facts["notes"]["base"] = ["another"]
+    entries[0] = (entries[0][0], json.dumps(facts).encode())
+    with pytest.raises(SignatureError, match="false"):
+        take(pack(entries), tmp_path / "other", ring)
+    assert is_empty(tmp_path / "other")
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.9, 0.999])
+def test_cut_short(data, share, tmp_path, ring):
+    assert "damaged" in refused(data[: int(len(data) * share)], tmp_path / "other", ring)
+
+
+def test_any_changed_member_is_found_and_nothing_is_stored(data, tmp_path, ring):
+    for number in range(2, len(members(data))):
+        entries = members(data)
+        info, content = entries[number]
+        entries[number] = (info, bytes([content[0] ^ 1]) + content[1:])
+        assert "not what its manifest promises" in refused(pack(entries), tmp_path / "other", ring)
+
+
+def test_members_left_out_added_or_in_another_order(data, tmp_path, ring):
+    entries = members(data)
+    extra = tarfile.TarInfo("wheels/more.whl")
+    for changed in (
+        entries[:-1],
+        entries[:3] + entries[4:],
+        [*entries, (extra, b"x")],
+        [*entries[:2], *entries[:1:-1]],
+    ):
+        refused(pack(changed), tmp_path / "other", ring)
+    refused(pack(entries, b"tail" * 300), tmp_path / "other", ring)
+
+
+def test_links_in_place_of_files(data, tmp_path, ring):
+    entries = members(data)
+    link = tarfile.TarInfo(entries[2][0].name)
+    link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+    refused(pack([*entries[:2], (link, b""), *entries[3:]]), tmp_path / "other", ring)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../evil",
+        "/etc/passwd",
+        "wheels/../../x.whl",
+        "wheels/.whl/x.whl",
+        "wheels/x.sh",
+        f"images/{KEY}/extra",
+        f"images/{KEY[:-1]}/vmlinuz",
+        f"base/{KEY}/../x",
+        f"emulators/../{KEY}/x.gz",
+        "accel.json",
+        "wheels/a\n.whl",
+    ],
+)
+def test_names_that_lead_elsewhere(name, tmp_path, ring):
+    digest = hashlib.sha256(b"x").hexdigest()
+    facts = {"format": 1, "members": [[name, 1, digest]], "signatures": {}, "notes": {}}
+    info = [tarfile.TarInfo(one) for one in (INDEX, SIGNATURES, name)]
+    data = pack([(info[0], json.dumps(facts).encode()), (info[1], b""), (info[2], b"x")])
+    assert "which is in no bundle" in refused(data, tmp_path / "other", ring, allow_unsigned=True)
+    assert not (tmp_path / "evil").exists()
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        b"",
+        b"[]",
+        b"[" * 100_000,
+        b'{"format": 2}',
+        b'{"format": 1, "members": [["wheels/a.whl", -1, "%s"]], "signatures": {}, "notes": {}}' % KEY.encode(),
+        b'{"format": 1, "members": [["wheels/a.whl", 1, "x"]], "signatures": {}, "notes": {}}',
+        b'{"format": 1, "members": 7, "signatures": {}, "notes": {}}',
+    ],
+)
+def test_broken_indexes(index):
+    with pytest.raises(ImageError):
+        parse_bundle(index, "the file")
+
+
+def test_a_guest_image_that_its_manifest_does_not_know(described, tmp_path, ring):
+    bundle, sources = described
+    (digest,) = bundle.units("images")
+    other = tmp_path / "vmlinuz"
+    other.write_bytes(b"another kernel")
+    name = f"images/{digest}/vmlinuz"
+    sources = {**sources, name: other}
+    members = tuple(
+        m if m.name != name else type(m)(name, 14, hashlib.sha256(b"another kernel").hexdigest())
+        for m in bundle.members
+    )
+    data = written((type(bundle)(members, {}, {}), sources), ring.secret("team"))
+    assert "another vmlinuz than its manifest" in refused(data, tmp_path / "other", ring)
+
+
+def test_sizes_that_do_not_fit_are_refused_before_a_byte_is_written(tmp_path, ring, monkeypatch):
+    facts = {"format": 1, "members": [["wheels/a.whl", 1 << 60, KEY]], "signatures": {}, "notes": {}}
+    data = pack([(tarfile.TarInfo(INDEX), json.dumps(facts).encode()), (tarfile.TarInfo(SIGNATURES), b"")])
+    with pytest.raises(DiskFullError):
+        take(data, tmp_path / "other", ring, allow_unsigned=True)
+    assert is_empty(tmp_path / "other")
+
+
+def test_a_file_that_changes_while_it_is_written(described, cache):
+    (cache / "base/sha256" / KEY / "image.tar").write_bytes(b"tar" * 8999 + b"rat")
+    with pytest.raises(HashError, match="was changed"):
+        written(described)
+
+
+def test_names_that_no_bundle_has(cache, tmp_path):
+    (tmp_path / "bad name.whl").write_bytes(b"")
+    with pytest.raises(ImageError, match="cannot be in a bundle"):
+        describe_bundle([], [], [tmp_path / "bad name.whl"], cache, {})
+    shutil.rmtree(cache, ignore_errors=True)

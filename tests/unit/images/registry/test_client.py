@@ -1,0 +1,105 @@
+"""One repository, whose registry is a function of the request."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+import requests
+from requests.adapters import BaseAdapter
+
+from images.archive.fetch import Patience
+from images.errors import RegistryError
+from images.registry import client
+from images.registry.auth import Credentials
+from images.registry.client import Access, Repository
+from images.registry.reference import parse_reference
+
+
+class Web(BaseAdapter):
+    """`answer`: what the registry and its realm say to a request: status, headers, body."""
+
+    def __init__(self, answer) -> None:
+        super().__init__()
+        self.answer, self.asked = answer, []
+
+    def send(self, request, **kwargs):
+        self.asked.append((request.method, request.url, request.headers.get("Authorization", "")))
+        status, headers, body = self.answer(request)
+        response = requests.Response()
+        response.status_code, response.url, response.request = status, request.url, request
+        response.headers.update({"Content-Length": str(len(body)), **headers})
+        response.raw, response.connection = io.BytesIO(body), self
+        return response
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def reach(monkeypatch):
+    """`reach(host, answer, ...)`: the repository HOST/a, and what was asked so far."""
+
+    def make(host, answer, **options):
+        web, session = Web(answer), requests.Session()
+        session.trust_env = False
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, web)
+        monkeypatch.setattr(client, "_new_session", lambda *_: session)
+        access = Access(lambda: Credentials("anna", "secret"), patience=Patience(3, sleep=lambda _: None), **options)
+        return Repository(parse_reference(f"{host}/a:1"), access, "pull"), web.asked
+
+    return make
+
+
+def wants_token_of(realm):
+    def answer(request):
+        if request.url.startswith(realm):
+            return 200, {}, b'{"token": "abc"}'
+        if request.url.endswith("/v2/") or request.headers.get("Authorization") == "Bearer abc":
+            return 200, {}, b"here"
+        return 401, {"WWW-Authenticate": f'Bearer realm="{realm}"'}, b"no"
+
+    return answer
+
+
+def test_a_registry_of_this_computer_sends_no_password_in_the_clear_to_another(reach):
+    realm = "http://auth.test/token"
+    repository, asked = reach("localhost:5000", wants_token_of(realm))
+    with pytest.raises(RegistryError, match="not encrypted"):
+        repository.manifest()
+    assert not any(header.startswith("Basic") for _, _, header in asked)
+    assert reach("localhost:5000", wants_token_of(realm), insecure=True)[0].manifest() == b"here"
+    assert reach("localhost:5000", wants_token_of("http://127.0.0.1:5001/token"))[0].manifest() == b"here"
+
+
+def fails(times, fault):
+    """A registry that takes a manifest after so many faults: a status, or an exception of the connection."""
+    left = [fault] * times
+
+    def answer(request):
+        if request.method != "PUT":
+            return 200, {}, b""
+        fault = left.pop() if left else 201
+        if isinstance(fault, Exception):
+            raise fault
+        return fault, {}, b""
+
+    return answer
+
+
+@pytest.mark.parametrize("fault", [429, 503, requests.ConnectionError("cut"), requests.Timeout("slow")])
+def test_a_manifest_is_sent_again_while_it_may_help(reach, fault):
+    repository, asked = reach("r.test", fails(2, fault))
+    repository.put_manifest(b"{}")
+    assert [method for method, _, _ in asked].count("PUT") == 3
+    repository, _ = reach("r.test", fails(3, fault))
+    with pytest.raises(RegistryError, match=r"cannot reach the registry r\.test"):
+        repository.put_manifest(b"{}")
+
+
+def test_a_manifest_that_is_refused_is_not_sent_again(reach):
+    repository, asked = reach("r.test", fails(1, 400))
+    with pytest.raises(RegistryError, match="refuses a"):
+        repository.put_manifest(b"{}")
+    assert [method for method, _, _ in asked].count("PUT") == 1

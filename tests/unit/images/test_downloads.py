@@ -1,0 +1,179 @@
+"""Files of other makers in an image: what the recipe's sha256 promises, or nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+import tarfile
+
+import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+from spdx_tools.spdx.parser.jsonlikedict.json_like_dict_parser import JsonLikeDictParser
+from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
+
+from images.build import recipe_digest
+from images.downloads import SOURCE, Download, files_of, have_downloads
+from images.errors import HashError, ImageError, MirrorError, RecipeError
+from images.own_recipe import load_own_recipe
+from images.progress import NullProgress
+from images.recipe import find_recipe
+from images.sbom import make_sbom
+
+ELF = b"\x7fELF" + bytes(range(256)) * 40
+
+
+@pytest.fixture
+def release(tmp_path):
+    """A release file as makers of Go programs publish them: its bytes, served at http://makers.test/."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as tar:
+        for name, data, mode in (("tool", ELF, 0o755), ("doc/README.md", b"read me", 0o644)):
+            info = tarfile.TarInfo(name)
+            info.size, info.mode = len(data), mode
+            tar.addfile(info, io.BytesIO(data))
+        link = tarfile.TarInfo("link")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(link)
+    (tmp_path / "served").mkdir()
+    (tmp_path / "served" / "tool-1.tar.gz").write_bytes(out.getvalue())
+    return out.getvalue()
+
+
+@pytest.fixture
+def tool(release):
+    """`tool(take=…)`: a download of it."""
+
+    def make(**more):
+        known = {"url": "http://makers.test/tool-1.tar.gz", "sha256": hashlib.sha256(release).hexdigest()}
+        return Download(**{**known, **more})
+
+    return make
+
+
+@pytest.fixture
+def have(fetcher):
+    return lambda *wanted: have_downloads(wanted, "amd64", fetcher.of(SOURCE), NullProgress())
+
+
+def test_members_are_taken_with_their_modes(have, tool):
+    ((one, file),) = have(tool(take={"tool": "usr/local/bin/tool", "doc/README.md": "usr/local/share/read"}))
+    assert sorted(files_of(one, file)) == [
+        ("usr/local/bin/tool", ELF, 0o755),
+        ("usr/local/share/read", b"read me", 0o644),
+    ]
+
+
+def test_a_file_itself(have, tool, tmp_path):
+    (tmp_path / "served" / "plain").write_bytes(ELF)
+    sha = hashlib.sha256(ELF).hexdigest()
+    ((one, file),) = have(tool(url="http://makers.test/plain", sha256=sha, to="usr/local/bin/plain"))
+    assert list(files_of(one, file)) == [("usr/local/bin/plain", ELF, 0o755)]
+
+
+def test_what_the_cache_has_is_not_asked_for_again(have, tool, adapter):
+    have(tool(to="x"))
+    adapter.requests.clear()
+    have(tool(to="x"))
+    assert adapter.requests == []
+
+
+def test_another_file_than_promised_is_refused_and_not_kept(have, tool, fetcher):
+    with pytest.raises(HashError, match="is not what the recipe promises"):
+        have(tool(sha256="0" * 64, to="x"))
+    assert not fetcher.path("0" * 64).exists()
+
+
+def test_one_that_is_not_there(have, tool):
+    with pytest.raises(MirrorError, match=r"there is no http://makers\.test/none"):
+        have(tool(url="http://makers.test/none", to="x"))
+
+
+def test_one_for_another_architecture_is_left_alone(have, tool, adapter):
+    assert have(tool(arch="arm64", to="x")) == []
+    assert adapter.requests == []
+
+
+@pytest.mark.parametrize(
+    ("take", "why"),
+    [
+        ({"toll": "x"}, "it has no toll"),
+        ({"link": "x"}, "link is no plain file in it"),
+        ({"doc": "x"}, "it has no doc"),
+    ],
+)
+def test_members_that_cannot_be_taken(have, tool, take, why):
+    ((one, file),) = have(tool(take=take))
+    with pytest.raises(ImageError) as error:
+        list(files_of(one, file))
+    assert why in error.value.details
+
+
+def test_no_archive(have, tool, tmp_path):
+    (tmp_path / "served" / "plain").write_bytes(ELF)
+    one = tool(url="http://makers.test/plain", sha256=hashlib.sha256(ELF).hexdigest(), take={"a": "b"})
+    with pytest.raises(ImageError, match="plain cannot be taken into the image"):
+        list(files_of(*have(one)[0]))
+
+
+RECIPE = """\
+name: mine
+base: containerd
+downloads:
+  - file: tool-1.tar.gz
+    sha256: {sha}
+    take: {{tool: usr/local/bin/tool}}
+"""
+
+
+def test_a_file_beside_the_recipe(tmp_path, release, have):
+    (tmp_path / "mine.yaml").write_text(RECIPE.format(sha=hashlib.sha256(release).hexdigest()))
+    with pytest.raises(RecipeError, match="is no file beside the recipe"):
+        load_own_recipe(tmp_path / "mine.yaml")
+    (tmp_path / "tool-1.tar.gz").write_bytes(release)
+    recipe = load_own_recipe(tmp_path / "mine.yaml")
+    assert list(files_of(*have(*recipe.downloads)[0])) == [("usr/local/bin/tool", ELF, 0o755)]
+    (tmp_path / "tool-1.tar.gz").write_bytes(release + b"x")
+    with pytest.raises(HashError, match="is not what the recipe promises"):
+        have(*recipe.downloads)
+
+
+def test_where_it_comes_from_makes_no_other_image(tool):
+    def digest(**more):
+        return recipe_digest(dataclasses.replace(find_recipe(), downloads=(tool(to="x", **more),)))
+
+    assert digest() == digest(url="http://mirror.test/same") == digest(url="", file="/there/same")
+    assert digest() != digest(sha256="1" * 64)
+
+
+def test_every_fault_of_the_recipe(tmp_path):
+    (tmp_path / "mine.yaml").write_text(
+        "name: mine\nbase: docker\ndownloads:\n"
+        "  - {url: 'ftp://x/y', sha256: abc, to: /usr/bin/x}\n"
+        "  - {sha256: '" + "0" * 64 + "', take: {a: ../b}, to: c, arch: m68k}\n"
+    )
+    with pytest.raises(RecipeError) as error:
+        load_own_recipe(tmp_path / "mine.yaml")
+    for words in (
+        "downloads[0].url: 'ftp://x/y' is not of the form",
+        "downloads[0].sha256: 'abc' is not of the form",
+        "downloads[0]: '/usr/bin/x' is no path in the image",
+        "downloads[1]: must have either url or file",
+        "downloads[1]: must have either take or to",
+        "downloads[1]: '../b' is no path in the image",
+        "downloads[1].arch: must be one of amd64, arm64, is 'm68k'",
+    ):
+        assert words in error.value.details
+
+
+def test_they_are_in_the_package_lists(make_image, tool):
+    image = make_image(
+        downloads=[tool(to="x").facts(), tool(to="y").facts(), tool(url="", file="/a/b", sha256="1" * 64).facts()]
+    )
+    document = JsonLikeDictParser().parse(json.loads(make_sbom("spdx", image.manifest, image.digest)))
+    assert validate_full_spdx_document(document, "SPDX-2.3") == []
+    assert {"tool-1.tar.gz", "b"} <= {package.name for package in document.packages}
+    text = make_sbom("cyclonedx", image.manifest, image.digest).decode()
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
