@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from hostvm.accel.choose import ACCELERATORS, host_arch, native_accel, select_accel
+from hostvm.accel.choose import ACCELERATORS, crashes_guests, host_arch, native_accel, select_accel
 
-__all__ = ["ACCELERATORS", "host_arch", "native_accel", "select_accel"]
+__all__ = ["ACCELERATORS", "crashes_guests", "host_arch", "native_accel", "select_accel"]

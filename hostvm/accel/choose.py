@@ -88,9 +88,14 @@ def _obstacle(accel: str, native: str, qemu: QemuBinary) -> str:
     return kvm_obstacle() if accel == "kvm" else whpx_obstacle()
 
 
+def crashes_guests(qemu: QemuBinary) -> bool:
+    """Whether this QEMU crashes the guests that it emulates."""
+    return qemu.arch == "arm64" and qemu.version < (9, 0, 4)
+
+
 def _warn(accel: str, qemu: QemuBinary, progress: Progress) -> None:
     """Versions of QEMU that are known to be bad at this."""
-    if accel == "tcg" and qemu.arch == "arm64" and qemu.version < (9, 0, 4):
+    if accel == "tcg" and crashes_guests(qemu):
         progress.note(f"QEMU {qemu.version_text} crashes emulated arm64 guests; 9.0.4 or later is needed")
     if accel == "hvf" and qemu.arch == "arm64" and qemu.version[:2] == (11, 0):
         progress.note(

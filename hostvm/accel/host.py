@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 ENTITLEMENT = "com.apple.security.hypervisor"
 ENABLE_WHPX = "Enable-WindowsOptionalFeature -Online -FeatureName HypervisorPlatform"
 
+HVF_ON_ARM64 = (7, 0, 0)
+"""Older ones place devices beyond the 36 address bits of Apple's first processors, or, with highmem=off, give no more
+than 3 GiB of memory: https://github.com/lima-vm/lima/pull/703."""
+
 _HYPERVISOR_PRESENT = 0  # WHvCapabilityCodeHypervisorPresent
 
 
@@ -32,10 +36,12 @@ def kvm_obstacle() -> str:
 
 
 def hvf_obstacle(qemu: QemuBinary) -> str:
-    """What keeps Apple's Hypervisor framework from working: no support, or a QEMU without the entitlement."""
+    """What keeps Apple's Hypervisor framework from working: no support, an old QEMU, or one without the entitlement."""
     supported = _ask("sysctl", "-n", "kern.hv_support")
     if supported is not None and supported.stdout.strip() == b"0":
         return "this Mac, or the virtual machine it is, has no Hypervisor framework (sysctl kern.hv_support is 0)"
+    if qemu.arch == "arm64" and qemu.version < HVF_ON_ARM64:
+        return f"QEMU {qemu.version_text} needs more address bits than Apple silicon has (mend it: brew upgrade qemu)"
     # A script that wraps QEMU cannot be signed; what it starts may be.
     signature = _ask("codesign", "-d", "--entitlements", "-", "--xml", str(qemu.path.resolve()))
     if signature is None or (signature.status == 0 and has_entitlement(signature.stdout)):

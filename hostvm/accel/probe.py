@@ -60,7 +60,7 @@ def probe_argv(accel: str, qemu: QemuBinary, kernel: Path, folder: Path, qmp_fd:
         "-m", "256M",
         "-kernel", str(kernel),
         "-initrd", str(folder / "initramfs"),
-        "-append", hardware.with_parameters(cmdline, qemu.arch, accel),
+        "-append", hardware.with_parameters(cmdline, qemu.arch, accel, qemu.version),
         "-chardev", f"file,id=console,path={hardware.escape(folder / 'console')}",
         "-serial", "chardev:console",
         "-chardev", f"socket,id=qmp,{place},server=on,wait=off",

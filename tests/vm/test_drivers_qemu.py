@@ -20,6 +20,7 @@ from hostvm.drivers.consoles import previous_console
 from hostvm.drivers.qemu.driver import QemuDriver
 from hostvm.drivers.qemu.qmp import Qmp
 from hostvm.errors import DriverError, PortTaken
+from hostvm.qemu_binary import find_qemu
 from hostvm.sizes import MIB
 
 pytestmark = pytest.mark.vm
@@ -52,7 +53,8 @@ def test_a_whole_life(tiny, driver):
     # network 1, disk 2, entropy 4, balloon 5
     assert sorted(facts["virtio"]) == ["1", "2", "2", "4", "5"]
     if tiny.domain.accel == "tcg":
-        assert "clearcpuid=cx16" in facts["cmdline"][0] or tiny.domain.arch != "amd64"
+        hidden = tiny.domain.arch == "amd64" and find_qemu(tiny.domain.arch).version < (10, 0, 0)
+        assert ("clearcpuid=cx16" in facts["cmdline"][0]) is hidden
     assert tiny.banner() == b"hello from the guest\n"
     tiny.check_forwards(driver)
     assert driver.hardware() == Hardware(2, tiny.domain.memory, 64 * MIB)
@@ -69,6 +71,21 @@ def test_a_whole_life(tiny, driver):
     assert list(tiny.domain.run_dir.iterdir()) == []
     driver.powerdown()
     driver.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.trixie
+def test_a_sound_qemu_boots_the_kernel_with_cx16_again_and_again(tiny, driver):
+    """The fault that clearcpuid=cx16 keeps away showed in 3 of 7 boots of QEMU 7.2 with two CPUs."""
+    version = find_qemu(tiny.domain.arch).version
+    if tiny.domain.accel != "tcg" or tiny.domain.arch != "amd64" or version < (10, 0, 0):
+        pytest.skip("the parameter is there, or never was")
+    for _ in range(10):
+        driver.start(tiny.domain)
+        facts = tiny.wait_for("up")
+        assert "cx16" not in facts["cmdline"][0]
+        assert facts["cx16"] == ["cx16"]
+        driver.kill()
 
 
 def test_the_monitor_is_private_and_the_guest_survives_who_started_it(tiny, driver):

@@ -85,6 +85,16 @@ def copy_for(name: str, home: Path, image) -> dict[str, Path]:
 
 
 def test_libvirt_as_an_ordinary_user(user, image):
+    run_as(user, image, "tests/vm/test_drivers_libvirt.py", "tests/vm/test_libvirt_machine.py")
+
+
+@pytest.mark.slow
+@pytest.mark.trixie
+def test_shares_with_libvirt_as_an_ordinary_user(user, image):
+    run_as(user, image, "tests/vm/test_libvirt_shares.py", "-m", "slow")
+
+
+def run_as(user, image, *words: str) -> None:
     name, home = user
     places = copy_for(name, home, image)
     (home / "run").mkdir(mode=0o700)
@@ -104,12 +114,7 @@ def test_libvirt_as_an_ordinary_user(user, image):
     command = [
         *("setpriv", "--reuid", name, "--regid", name, "--init-groups"),
         *("tini", "-s", "--", str(python_for(name, home, places)), "-m", "pytest", "-p", "no:cacheprovider", "-v"),
-        *(
-            "--basetemp",
-            str(home / "tmp" / "t"),
-            "tests/vm/test_drivers_libvirt.py",
-            "tests/vm/test_libvirt_machine.py",
-        ),
+        *("--basetemp", str(home / "tmp" / "t"), *words),
     ]
     done = subprocess.run(
         command, cwd=places["checkout"], env=env, capture_output=True, text=True, check=False, timeout=1100

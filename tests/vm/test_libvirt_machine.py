@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
+from pathlib import Path
 
 import pytest
+from as_typed import hostvm, succeed  # a helper beside this file
 
 from hostvm.drivers.libvirt.connection import connected
+from hostvm.sizes import GIB
 
 pytest.importorskip("libvirt", reason="libvirt-python is not installed: make setup")
 
@@ -26,17 +27,10 @@ pytestmark = [
 NAME = "lab"
 
 
-def hostvm(*words: str) -> subprocess.CompletedProcess[str]:
-    env = os.environ | {"HOSTVM_CLIENT": "guest"}
-    return subprocess.run(
-        [sys.executable, "-m", "cli.main", *words], capture_output=True, text=True, check=False, timeout=300, env=env
-    )
-
-
-def succeed(*words: str) -> str:
-    done = hostvm(*words)
-    assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+def writes_pages_at_their_places() -> bool:
+    """Whether libvirt saves in its sparse format: 11.2 and QEMU 9.0, and later ones."""
+    with connected("qemu:///session") as connection:
+        return (connection.getLibVersion(), connection.getVersion()) >= (11_002_000, 9_000_000)
 
 
 @pytest.fixture
@@ -59,6 +53,9 @@ def test_a_machine_on_libvirt_from_start_to_stop(lab):
     with connected("qemu:///session") as connection:
         assert f"hostvm-{lab}" not in [domain.name() for domain in connection.listAllDomains()]
     assert json.loads(hostvm("status", lab, "--json").stdout)["status"] == "suspended"
+    if writes_pages_at_their_places():
+        state = Path(os.environ["HOSTVM_HOME"], "machines", lab, "suspended.ram").stat()
+        assert state.st_size >= GIB > state.st_blocks * 512, "it is as long as the memory, with holes for empty pages"
     assert succeed("-m", lab, "docker", "volume", "ls", "-q") == "kept\n"
     assert succeed("-m", lab, "shell", "--", "cat", "/proc/sys/kernel/random/boot_id") == boot, "it was resumed"
     succeed("suspend", "--pause", lab)

@@ -13,6 +13,7 @@ from hostvm.drivers.hostfwd import Hostfwd
 from hostvm.drivers.libvirt.connection import DEFAULT_URI, connected, import_libvirt, within
 from hostvm.drivers.libvirt.xml import DATA_DISK, build_domain
 from hostvm.errors import DriverError, SpecError
+from hostvm.process import signals_held
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -140,10 +141,10 @@ class LibvirtDriver:
         """See `Driver.save`.
 
         libvirt ends the domain as soon as its file is whole, so `commit` comes after that: a process killed in
-        between leaves a stopped machine.
+        between leaves a stopped machine. Ctrl-C waits for both; libvirt's call would not hear it anyway.
         """
         target.unlink(missing_ok=True)
-        with self._running() as found:
+        with self._running() as found, signals_held():
             _save(found, target)
             commit(_hypervisor(found.connect()))
 

@@ -133,7 +133,7 @@ def _boot(domain: DomainSpec, facts: HostFacts) -> list[str]:
         *(["-bios", QUICK_BIOS] if quick else []),
         "-kernel", str(domain.kernel),
         "-initrd", str(domain.initramfs),
-        "-append", hardware.with_parameters(domain.cmdline, domain.arch, domain.accel),
+        "-append", hardware.with_parameters(domain.cmdline, domain.arch, domain.accel, facts.version),
     ]
 
 

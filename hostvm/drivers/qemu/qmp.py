@@ -103,7 +103,7 @@ class Qmp:
             if "return" in message:
                 return message["return"]
             if "error" in message:
-                told = message["error"]
+                told = _mapping(message["error"])
                 raise DriverError(f"QEMU refuses {command}", f"{told.get('class')}: {told.get('desc')}", _LOOK)
 
     def wait_event(self, names: set[str], timeout: float) -> dict[str, Any] | None:
@@ -136,7 +136,7 @@ class Qmp:
                 self._receive(deadline, quiet=events_end_it)
                 continue
             self._buffer = rest
-            message: dict[str, Any] = json.loads(line)
+            message = _message(line)
             if "event" not in message:
                 return message
             self._events = [*self._events[1 - _EVENTS_KEPT :], message]
@@ -159,14 +159,31 @@ class Qmp:
         self._buffer += chunk
 
 
+def _message(line: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or not isinstance(found.get("event", ""), str):
+        raise DriverError("the monitor's socket is not QEMU's", repr(line[:200]), _LOOK)
+    return found
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
 def _check_greeting(greeting: dict[str, Any]) -> None:
     if "QMP" not in greeting:
-        raise DriverError("the monitor's socket is not QEMU's", json.dumps(greeting), _LOOK)
+        raise DriverError("the monitor's socket is not QEMU's", json.dumps(greeting)[:200], _LOOK)
 
 
 def _version(greeting: dict[str, Any]) -> tuple[int, int, int]:
-    told = greeting["QMP"].get("version", {}).get("qemu", {})
-    return int(told.get("major", 0)), int(told.get("minor", 0)), int(told.get("micro", 0))
+    told = _mapping(_mapping(_mapping(greeting["QMP"]).get("version")).get("qemu"))
+    major, minor, micro = (told.get(part, 0) for part in ("major", "minor", "micro"))
+    if not (isinstance(major, int) and isinstance(minor, int) and isinstance(micro, int)):
+        raise DriverError("the monitor's socket is not QEMU's", json.dumps(greeting)[:200], _LOOK)
+    return major, minor, micro
 
 
 _LOOK = "Look at the machine: hostvm status"

@@ -207,6 +207,14 @@ def test_hvf_s_conditions_come_before_a_boot(world, sysctl, codesign, words):
     assert words is None or words in world.notes.lines[0]
 
 
+@pytest.mark.parametrize(("version", "accel"), [((6, 2, 0), "tcg"), ((7, 0, 0), "hvf")])
+def test_an_old_qemu_has_no_hvf_on_apple_silicon(world, monkeypatch, version, accel):
+    world.become("darwin")
+    monkeypatch.setattr(choose, "host_arch", lambda: "arm64")
+    assert world.select(arch="arm64", version=version) == accel
+    assert accel == "hvf" or "brew upgrade qemu" in world.notes.lines[0]
+
+
 @pytest.mark.parametrize(("machine", "arch"), [("x86_64", "amd64"), ("AMD64", "amd64"), ("aarch64", "arm64")])
 def test_host_arch(monkeypatch, machine, arch):
     monkeypatch.setattr(choose.platform, "machine", lambda: machine)

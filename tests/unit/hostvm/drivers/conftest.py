@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from hostvm.accel.probe import CONSOLES
 from hostvm.drivers.base import DiskDevice, DomainSpec
 from hostvm.qemu_binary import QEMU_ARCH
 from hostvm.shares.device import DeviceShare
@@ -27,7 +28,7 @@ def make_domain():
             "qemu": Path(f"/usr/bin/qemu-system-{QEMU_ARCH[arch]}"),
             "kernel": Path("/cache/images/sha256/ab/vmlinuz"),
             "initramfs": home / "initramfs",
-            "cmdline": "console=ttyS0 quiet panic=1",
+            "cmdline": f"console={CONSOLES[arch]} quiet panic=1",
             "root_image": Path("/cache/images/sha256/ab/root.erofs"),
             "data_disk": home / "data.qcow2",
             "mac": "52:54:00:12:34:56",

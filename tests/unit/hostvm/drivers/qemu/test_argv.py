@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import shlex
 import sys
 from dataclasses import replace
@@ -31,6 +32,16 @@ PLACES = ("qemu", "kernel", "initramfs", "root_image", "data_disk", "console", "
 def test_whole_command_line(golden, make_domain, arch, accel, facts):
     argv = build_argv(make_domain(arch, accel), facts)
     golden(f"{arch}-{accel}.txt", "\n".join(map(shlex.quote, argv)) + "\n")
+
+
+def test_apple_silicon_boots_the_kernel_itself(make_domain):
+    """What every arm64 machine under hvf must have: no firmware, the first serial port of the board as console."""
+    argv = build_argv(make_domain("arm64", "hvf"), HostFacts((10, 2, 0), qmp_fd=5, intel_mac=True, quick_bios=True))
+    value = dict(itertools.pairwise(argv))
+    assert value["-machine"] == "virt,gic-version=max,memory-backend=ram"
+    assert (value["-accel"], value["-cpu"]) == ("hvf", "host")
+    assert "console=ttyAMA0" in value["-append"].split()
+    assert not {"-bios", "-pflash", "-drive"} & set(argv)
 
 
 @pytest.mark.parametrize("kind", ["9p", "virtiofs"])

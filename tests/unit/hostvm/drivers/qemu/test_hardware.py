@@ -27,6 +27,13 @@ def test_parameters_are_added_once():
     assert hardware.with_parameters(line, "amd64", "tcg") == line
 
 
+@pytest.mark.parametrize(
+    ("version", "told"), [(None, True), ((7, 2, 22), True), ((9, 2, 0), True), ((10, 0, 0), False)]
+)
+def test_cx16_is_hidden_from_kernels_where_the_emulation_of_it_is_faulty_or_unknown(version, told):
+    assert ("clearcpuid=cx16" in hardware.kernel_parameters("amd64", "tcg", version)) is told
+
+
 def test_a_fast_guest_needs_no_parameters():
     assert hardware.with_parameters("quiet", "amd64", "kvm") == "quiet"
 

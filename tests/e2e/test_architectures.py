@@ -1,0 +1,120 @@
+"""Containers of the other architecture, images for both, and a machine from a bundle where no network is."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tarfile
+
+import pytest
+import requests
+from backports import zstd
+from machines import folders_of, hostvm, last_lines, run, small_machine, succeed, unused_port
+
+from hostvm.accel import host_arch
+
+pytestmark = pytest.mark.vm
+
+NATIVE = host_arch()
+OTHER, KERNEL = {"amd64": ("arm64", "aarch64"), "arm64": ("amd64", "x86_64")}[NATIVE]
+INDEX = "application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.oci.image.index.v1+json"
+# No proxy answers there: who needs the network fails at once.
+NO_NETWORK = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+
+
+@pytest.fixture(scope="module")
+def own(names_port):
+    with small_machine(f"arch-{os.getpid()}", "--names", names_port) as made:
+        made.hostvm("image", "base", "busybox", "--platform", f"linux/{OTHER}", "--tag", "bb:other")
+        made.hostvm("image", "base", "distroless-python", "--nonroot")
+        yield made
+
+
+@pytest.fixture(scope="module")
+def port():
+    return unused_port()
+
+
+def test_a_container_of_the_other_architecture_runs(own):
+    assert own.docker("run", "--rm", "--platform", f"linux/{OTHER}", "bb:other", "uname", "-m") == KERNEL
+    # A program that it starts, too, and a script by its interpreter.
+    script = "echo '#!/bin/sh' > /s; echo 'uname -m; cat /proc/sys/kernel/ostype' >> /s; chmod +x /s; exec /s"
+    assert own.docker("run", "--rm", "bb:other", "sh", "-c", script).splitlines() == [KERNEL, "Linux"]
+
+
+def test_a_platform_without_an_emulator_is_refused_with_the_setting(own):
+    refused = own.try_docker("run", "--rm", "--platform", "linux/riscv64", "bb:other", "true")
+    assert refused.status == 125
+    assert f"hostvm set {own.name} emulate={OTHER},riscv64" in refused.err
+
+
+@pytest.mark.slow
+def test_images_for_both_are_built_and_pushed_as_one(own, port, tmp_path):
+    own.hostvm("registry", "start", own.name, "--port", str(port))
+    name = f"localhost:{port}/app"
+    for arch, base in ((NATIVE, "busybox"), (OTHER, "bb:other")):
+        (tmp_path / "Dockerfile").write_text(f"FROM {base}\nRUN uname -m > /made-by\n", encoding="utf-8")
+        own.docker("build", "-q", "--platform", f"linux/{arch}", "-t", f"{name}:{arch}", str(tmp_path))
+        own.docker("push", "-q", f"{name}:{arch}")
+    own.docker("buildx", "imagetools", "create", "-t", f"{name}:1", f"{name}:{NATIVE}", f"{name}:{OTHER}")
+    listed = requests.get(f"http://localhost:{port}/v2/app/manifests/1", headers={"Accept": INDEX}, timeout=10).json()
+    assert {one["platform"]["architecture"] for one in listed["manifests"]} == {NATIVE, OTHER}
+    own.docker("rmi", f"{name}:{OTHER}")
+    own.docker("pull", "-q", "--platform", f"linux/{OTHER}", f"{name}:1")
+    assert own.docker("run", "--rm", "--platform", f"linux/{OTHER}", f"{name}:1", "cat", "/made-by") == KERNEL
+
+
+def test_a_python_without_a_shell(own):
+    program = "import os, ssl, sqlite3; print(os.getuid(), len(ssl.create_default_context().get_ca_certs()) > 100)"
+    assert own.docker("run", "--rm", "distroless-python:trixie", "-c", program) == "65532 True"
+    assert own.try_docker("run", "--rm", "--entrypoint", "sh", "distroless-python:trixie").status == 127
+
+
+@pytest.mark.slow
+def test_emulators_are_there_after_a_restart_and_let_go_of_the_disk(own):
+    own.docker("run", "-d", "--name", "keeper", "--restart", "always", "bb:other", "sleep", "3600")
+    own.hostvm("restart", own.name)
+    assert own.state("keeper") == "running"
+    assert own.docker("exec", "keeper", "uname", "-m") == KERNEL
+    assert "hostvm-guest: fail" not in last_lines(folders_of(own.name)[0] / "console.log.1")
+    assert json.loads(own.hostvm("inspect", own.name))["name"] == own.name
+
+
+def test_a_machine_from_a_bundle_where_no_network_is(own, tmp_path, names_port):
+    """Everything it needs is in the file; `own` has made its image, and the base image, before."""
+    file, empty = tmp_path / "site.hostvm", str(tmp_path / "cache")
+    succeed(hostvm("bundle", "create", "-o", str(file), "--base", f"busybox@linux/{OTHER}", "--no-wheels"))
+    there = {"HOSTVM_CACHE": empty, **NO_NETWORK}
+    refused = hostvm("bundle", "load", str(file), env=there)
+    assert "not signed" in refused.err
+    told = succeed(hostvm("bundle", "load", "--allow-unsigned", "--json", str(file), env=there))
+    assert {kind: len(json.loads(told)[kind]) for kind in ("images", "base", "emulators")} == {
+        "images": 1, "base": 1, "emulators": 1,
+    }  # fmt: skip
+    name = f"site-{os.getpid()}"
+    options = ("--cpus", "1", "--memory", "1GiB", "--mount", "none", "--names", names_port)
+    try:
+        succeed(hostvm("start", name, *options, env=there))
+        succeed(hostvm("-m", name, "image", "base", "busybox", "--platform", f"linux/{OTHER}", env=there))
+        ran = hostvm(
+            "-m", name, "docker", "run", "--rm", "--platform", f"linux/{OTHER}", "busybox", "uname", "-m", env=there
+        )
+        assert succeed(ran) == KERNEL
+    finally:
+        removed = hostvm("rm", "--force", name, env=there)
+    succeed(removed)
+
+
+@pytest.mark.slow
+def test_hostvm_itself_installs_from_a_bundle(own, tmp_path):
+    """By tools that a site has before it has hostvm: zstd's format, tar, python and pip, no index."""
+    file, there = tmp_path / "site.hostvm", tmp_path / "there"
+    own.hostvm("bundle", "create", "-o", str(file))
+    with zstd.open(file) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
+        tar.extractall(there, (one for one in tar if one.name.startswith("wheels/")), filter="data")
+    succeed(run(sys.executable, "-m", "venv", str(there / "venv")))
+    programs = there / "venv" / ("Scripts" if os.name == "nt" else "bin")
+    pip = (str(programs / "python"), "-m", "pip", "install", "--no-index", "--find-links", str(there / "wheels"))
+    succeed(run(*pip, "hostvm", env=NO_NETWORK))
+    assert "hostvm" in succeed(run(str(programs / "hostvm"), "--version"))
