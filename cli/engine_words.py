@@ -6,9 +6,9 @@ import os
 import sys
 
 from cli.host_client import choice, find_host_client
-from hostvm.agent.client import AgentAbsent, AgentNotReady
+from hostvm.agent.client import AgentAbsent, AgentNotReady, engine_of
 from hostvm.paths import run_folder
-from runtime.words import FORWARDED
+from runtime.words import DOCKERS, FORWARDED
 
 TYPE_CHECKING = False  # a type checker takes it for typing's, which takes 8 ms to import
 if TYPE_CHECKING:
@@ -20,12 +20,17 @@ if TYPE_CHECKING:
 def run_engine_word(found: Globals) -> int:
     """Run `hostvm WORD ARGS...` and return the engine client's own exit status."""
     word, *arguments = found.rest
-    _, prefix = FORWARDED[word]
+    engines, prefix = FORWARDED[word]
+    if engine_of(run_folder(found.chosen())) not in engines:
+        _require_engine(found.chosen(), word, engines)
+    if word == "ctr":
+        return _run_ctr(found.chosen(), arguments)
     words = _with_shares(found.chosen(), [*prefix[1:], *arguments])
-    client = find_host_client(words)
+    _require_emulators(found.chosen(), words)
+    client = find_host_client(words) if word in DOCKERS else None
     if client is not None:
         return _run_here(found.chosen(), client, words)
-    if choice() == "host":
+    if choice() == "host" and word in DOCKERS:
         from hostvm.errors import ForwardError
 
         raise ForwardError(
@@ -52,6 +57,18 @@ def _with_shares(name: str, words: list[str]) -> list[str]:
         _start(name)
     mounts, here = shared_mounts(folder), os.getcwd()  # noqa: PTH109 - as in cli/forward.py
     return with_guest_paths(words, mounts, here, lambda: _disks(name))
+
+
+def _require_emulators(name: str, words: list[str]) -> None:
+    """Programs of a platform that is named can run in the machine; costs nothing where none is named.
+
+    :raises HostvmError: they cannot, and the command is for nothing else.
+    """
+    if "DOCKER_DEFAULT_PLATFORM" not in os.environ and not any(word.startswith("--platform") for word in words):
+        return
+    from cli.platform_words import require_emulators
+
+    require_emulators(name, words, os.environ, lambda: _start(name))
 
 
 def _disks(name: str) -> list[str]:
@@ -111,6 +128,40 @@ def _run_here(name: str, client: str, words: list[str]) -> int:
     return run_host_client(client, words, docker_host(folder))
 
 
+def _run_ctr(name: str, words: list[str]) -> int:
+    """Its grammar is another one than docker's: what reads input or a terminal says so by other words."""
+    reads = "-" in words or any(word in ("run", "exec", "attach", "start") for word in words)
+    tty = reads and any(word in ("-t", "--tty") for word in words) and os.isatty(0) and os.isatty(1)
+    return _forward(name, ["ctr", *words], tty=tty, stdin=0 if reads else None)
+
+
+def _require_engine(name: str, word: str, engines: tuple[str, ...]) -> None:
+    """Start the machine if it is off, and see that its engine has the word.
+
+    :raises ForwardError: it has not.
+    """
+    from hostvm.agent.client import agent_is_ready
+
+    folder = run_folder(name)
+    if not agent_is_ready(folder):
+        _start(name)
+    if (engine := engine_of(folder)) in engines:
+        return
+    from hostvm.errors import ForwardError
+
+    known = [one for one, (those, _) in FORWARDED.items() if engine in those]
+    raise ForwardError(
+        f"machine {name} has no {word}",
+        f"its engine is {engine}; {word} is a word of {' and '.join(engines)}",
+        "\n".join(
+            [
+                f"its own words are: {', '.join(f'hostvm -m {name} {one}' for one in known)}",
+                f"or make a machine for it: hostvm start NAME --engine {engines[0]}",
+            ]
+        ),
+    )
+
+
 def _run_in_guest(name: str, prefix: tuple[str, ...], words: list[str]) -> int:
     from cli.docker_words import plan, starts
     from cli.guest_env import engine_env
@@ -121,12 +172,15 @@ def _run_in_guest(name: str, prefix: tuple[str, ...], words: list[str]) -> int:
     if "cp" in words[:2] and (copied := _copy(name, words)) is not None:
         return copied
     if "build" in words or "b" in words:
-        from cli.build_context import find_build, guest_argv, named_paths, open_context
+        from cli.build_context import ContextStream, find_build, guest_argv, named_paths
 
         # A folder that is shared at its own path needs no carrying; .dockerignore and --output work as they do here.
         build = None if _in_guest_as_here(name, named_paths(words)) else find_build(words)
         if build is not None:
-            return _forward(name, guest_argv(prefix, build), stdin=open_context(build), env=env)
+            stream = ContextStream(build)
+            status = _forward(name, guest_argv(prefix, build), stdin=stream.descriptor, env=env)
+            stream.check()
+            return status
     if sys.platform == "win32":
         from cli.windows_words import for_guest
 

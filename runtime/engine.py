@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from hostvm.engines import ENGINES
 from hostvm.errors import SpecError
 
 if TYPE_CHECKING:
@@ -13,17 +14,25 @@ if TYPE_CHECKING:
     from hostvm.checks import Check
     from hostvm.names.route import Router
     from hostvm.net.plan import NetworkPlan
+    from hostvm.residents import Residents
     from hostvm.spec import MachineSpec
+    from runtime.docker.api import EngineApi
 
 
 class Engine(Protocol):
     """A container engine inside a guest."""
 
     name: str
-    socket: str  # path of its API socket in the guest
+    socket: str  # path in the guest of its API socket; Docker's API unless `hostvm.engines.WITHOUT_DOCKER_API` has it
 
     def checks(self) -> tuple[Check, ...]:
         """What must hold before the engine is called ready, the essential first."""
+
+    def check(self, spec: MachineSpec) -> list[str]:
+        """Where machine.yaml replaces what the guest image gives the engine, one line each.
+
+        :raises SpecError: settings that the engine could not start with, or not as hostvm needs it.
+        """
 
     def seed(self, spec: MachineSpec, plan: NetworkPlan) -> dict[str, bytes]:
         """Its settings as files of the guest's seed.
@@ -43,6 +52,12 @@ class Engine(Protocol):
     def services(self, spec: MachineSpec) -> tuple[Service, ...]:
         """What the machine's agent runs for it; new objects on every call."""
 
+    def residents(self, api: EngineApi) -> Residents:
+        """Containers that are to run again after a boot.
+
+        :param api: of the running engine; not asked where the engine has none.
+        """
+
     def watchers(self, tell: Callable[[set[str]], None]) -> tuple[Service, ...]:
         """Services that tell which paths of the guest running containers have as bind mounts."""
 
@@ -56,4 +71,12 @@ def find_engine(name: str) -> Engine:
         from runtime.docker.engine import DockerEngine
 
         return DockerEngine()
-    raise SpecError(f"unknown engine '{name}'", "known ones are: docker", "see: hostvm start --help")
+    if name == "podman":
+        from runtime.podman.engine import PodmanEngine
+
+        return PodmanEngine()
+    if name == "containerd":
+        from runtime.containerd.engine import ContainerdEngine
+
+        return ContainerdEngine()
+    raise SpecError(f"unknown engine '{name}'", f"known ones are: {', '.join(ENGINES)}", "see: hostvm start --help")

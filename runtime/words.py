@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-# word -> (engine that has it, argv in the guest before the user's arguments)
-FORWARDED: dict[str, tuple[str, tuple[str, ...]]] = {
-    "docker": ("docker", ("docker",)),
-    "compose": ("docker", ("docker", "compose")),
+# word -> (engines that have it, argv in the guest before the user's arguments)
+FORWARDED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "docker": (("docker", "podman"), ("docker",)),
+    "compose": (("docker", "podman"), ("docker", "compose")),
+    "podman": (("podman",), ("podman",)),
+    "nerdctl": (("containerd",), ("nerdctl",)),
+    "ctr": (("containerd",), ("ctr",)),
 }
+
+# Those of Docker's own client, which a client of this computer can run as well.
+DOCKERS = frozenset({"docker", "compose"})
+
+# What to type first, by engine.
+FIRST = {"docker": "docker run --rm IMAGE", "podman": "podman run --rm IMAGE", "containerd": "ctr run --rm IMAGE NAME"}

@@ -116,22 +116,27 @@ class EngineApi:
                     connection.request(method, url, payload, headers, encode_chunked=raw)
                 response = connection.getresponse()
             except (OSError, http.client.HTTPException) as fault:
-                raise EngineApiError(
-                    f"{method} {path} of machine {self._machine} was cut off",
-                    str(fault),
-                    f"look with: hostvm status {self._machine}",
-                ) from fault
+                raise self._cut_off(method, path, fault) from fault
             if response.status >= http.HTTPStatus.BAD_REQUEST:
                 raise self._refused(method, path, response)
             yield response
         finally:
             stream.close()
 
+    def _cut_off(self, method: str, path: str, fault: Exception) -> EngineApiError:
+        return EngineApiError(
+            f"{method} {path} of machine {self._machine} was cut off",
+            str(fault),
+            f"look with: hostvm status {self._machine}",
+        )
+
     def _refused(self, method: str, path: str, response: http.client.HTTPResponse) -> EngineApiError:
-        text = response.read().decode(errors="replace")
+        text = ""
+        with suppress(OSError, http.client.HTTPException):
+            text = response.read().decode(errors="replace")
         try:
             text = str(json.loads(text)["message"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             text = text.strip() or response.reason
         return EngineApiError(
             f"the engine of machine {self._machine} refused {method} {path}",
@@ -143,10 +148,16 @@ class EngineApi:
     def call(
         self, method: str, path: str, *, query: Mapping[str, Any] | None = None, body: object | None = None
     ) -> Any:
-        """One request whose JSON answer is wanted whole; None when the answer is empty."""
+        """One request whose JSON answer is wanted whole; None when the answer is empty.
+
+        :raises EngineApiError: as `open`, or the answer ends too early, or is not JSON.
+        """
         with self.open(method, path, query=query, body=body) as response:
-            data = response.read()
-        return json.loads(data) if data else None
+            try:
+                data = response.read()
+                return json.loads(data) if data else None
+            except (http.client.HTTPException, ValueError, RecursionError) as fault:
+                raise self._cut_off(method, path, fault) from fault
 
     def upload(self, method: str, path: str, chunks: Iterable[bytes], *, query: Mapping[str, Any] | None = None) -> str:
         """Send a tar stream; gives the answer's text."""
@@ -155,9 +166,15 @@ class EngineApi:
 
 
 def read_chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
-    """The body in pieces of at most 256 KiB, as they come."""
-    while data := response.read1(_CHUNK):
-        yield data
+    """The body in pieces of at most 256 KiB, as they come.
+
+    :raises EngineApiError: it ends too early.
+    """
+    try:
+        while data := response.read1(_CHUNK):
+            yield data
+    except http.client.HTTPException as fault:
+        raise EngineApiError("an answer of the engine was cut off", str(fault), "look with: hostvm status") from fault
 
 
 def path_part(name: str) -> str:

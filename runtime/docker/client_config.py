@@ -1,11 +1,13 @@
-"""The guest's docker client: which proxies it hands to builds and containers."""
+"""The guest's docker client: which proxies it hands to builds and containers, and where it keeps logins."""
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from hostvm.errors import MachineError
 from hostvm.guest import GUEST_HOME
+from hostvm.net.credentials import HELPER
 from hostvm.net.proxies import merge_client_config
 
 if TYPE_CHECKING:
@@ -19,20 +21,35 @@ _FILE = f"{_FOLDER}/config.json"
 _WRITE = f"umask 077; mkdir -p {_FOLDER} && cat > {_FILE}.new && mv {_FILE}.new {_FILE}"
 
 
-def set_client_proxies(guest: Guest, proxies: Mapping[str, str]) -> None:
+def merge_store(text: str, *, wanted: bool) -> str | None:
+    """The client's configuration with this computer's helper in it, or without; None when nothing would change."""
+    config = json.loads(text) if text.strip() else {}
+    if config.get("credsStore", HELPER) != HELPER or wanted == ("credsStore" in config):
+        return None
+    if wanted:
+        config["credsStore"] = HELPER
+    else:
+        del config["credsStore"]
+    return json.dumps(config, indent=2) + "\n"
+
+
+def set_client_config(guest: Guest, proxies: Mapping[str, str], *, store: bool = False) -> None:
     """Make the client's default proxies these; logins and everything else in its file stay.
 
+    :param store: this computer's credential helper keeps the logins; a store that somebody chose in the guest stays.
     :raises HostvmError: the connection was lost, or the file cannot be written.
     :raises ValueError: the file is damaged; it was left alone.
     """
     there = guest.run(["cat", _FILE])
-    merged = merge_client_config(there.stdout.decode() if there.status == 0 else "", proxies)
-    if merged is None:
+    text = there.stdout.decode() if there.status == 0 else ""
+    merged = merge_client_config(text, proxies) or text
+    merged = merge_store(merged, wanted=store) or merged
+    if merged == text:
         return
     done = guest.run(["/bin/sh", "-c", _WRITE], stdin=merged.encode())
     if done.status != 0:
         raise MachineError(
-            "the docker client in the guest was not told of the proxies",
+            "the docker client in the guest was not told of proxies and credential helper",
             done.stderr.decode(errors="replace").strip(),
             f"hostvm shell -- ls -la {_FOLDER}",
         )

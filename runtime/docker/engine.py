@@ -6,21 +6,31 @@ import json
 from functools import partial
 from typing import TYPE_CHECKING
 
-from hostvm.checks import Check
+from hostvm.net.certificates import registry_certificates
+from hostvm.net.credentials import CredentialService, available
+from runtime.data_disk import DATA_DISK
 from runtime.docker.binds import BindService
-from runtime.docker.client_config import set_client_proxies
-from runtime.docker.daemon import daemon_settings, image_settings
+from runtime.docker.client_config import set_client_config
+from runtime.docker.daemon import check_daemon, daemon_settings, image_settings, replaced_settings
 from runtime.docker.names import EngineRouter
 from runtime.docker.ports import PortService
+from runtime.docker.residents import ContainerResidents
 from runtime.docker.tidy import TidyService
+from runtime.version import VersionService, api_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from hostvm.agent.service import Preparation, Service
+    from hostvm.checks import Check
     from hostvm.names.route import Router
     from hostvm.net.plan import NetworkPlan
+    from hostvm.residents import Residents
     from hostvm.spec import MachineSpec
+    from runtime.docker.api import EngineApi
+
+_DOCKER_HUB = ("registry-1.docker.io", "index.docker.io", "auth.docker.io", "docker.io")
+"""Nothing listens at this guest's loopback for them: refused at once, where no network would cost a time-out each."""
 
 
 class DockerEngine:
@@ -31,30 +41,43 @@ class DockerEngine:
 
     def checks(self) -> tuple[Check, ...]:
         """Beyond its API answering, which the agent waits for by itself."""
-        return (
-            Check(
-                "data disk",
-                ("mountpoint", "-q", "/var"),
-                "the data disk is not mounted; its messages are in: hostvm logs --console",
-            ),
-        )
+        return (DATA_DISK,)
+
+    def check(self, spec: MachineSpec) -> list[str]:
+        """See `Engine.check`."""
+        check_daemon(spec)
+        return replaced_settings(image_settings(), spec.daemon)
 
     def seed(self, spec: MachineSpec, plan: NetworkPlan) -> dict[str, bytes]:
-        """dockerd's configuration file."""
+        """dockerd's configuration file, registries' authorities, and names that are shut off."""
         settings = daemon_settings(image_settings(), spec, plan)
-        return {"engine/daemon.json": json.dumps(settings, indent=1).encode()}
+        found = {"engine/daemon.json": json.dumps(settings, indent=1).encode()}
+        found |= registry_certificates(spec.registries.get("ca", {}))
+        if "default" in spec.registries:
+            found["hosts"] = f"127.0.0.1\t{' '.join(_DOCKER_HUB)}\n".encode()
+        return found
 
     def preparations(self, env: Mapping[str, str]) -> tuple[Preparation, ...]:
-        """The guest's docker client learns the proxies."""
-        return (partial(set_client_proxies, proxies=env),)
+        """The guest's docker client learns the proxies, and of this computer's credential helper."""
+        return (partial(set_client_config, proxies=env, store=available()),)
 
     def router(self, machine: str) -> Router:
         """Asks the API."""
         return EngineRouter(self.socket, machine)
 
     def services(self, spec: MachineSpec) -> tuple[Service, ...]:
-        """Published ports; giving back room and memory."""
-        return (PortService(self.socket, spec.ports.expose), TidyService(self.socket))
+        """Published ports; giving back room and memory; its version; logins by this computer's credential helper."""
+        logins = (CredentialService(),) if available() else ()
+        return (
+            PortService(self.socket, spec.ports.expose),
+            TidyService(self.socket, "docker"),
+            VersionService(api_version(self.socket)),
+            *logins,
+        )
+
+    def residents(self, api: EngineApi) -> Residents:
+        """See `Engine.residents`."""
+        return ContainerResidents(api)
 
     def watchers(self, tell: Callable[[set[str]], None]) -> tuple[Service, ...]:
         """See `Engine.watchers`."""

@@ -39,15 +39,17 @@ def move_container(source: EngineApi, target: EngineApi, container: str, progres
     A running one is stopped, moved, and started at the target. Named volumes are copied under their names; one of
     that name at the target is an error, never overwritten. The volumes at the source are kept.
 
-    :raises HostvmError: no such container, a name already taken, bind mounts, or an engine's refusal. The
-        container then is where it was, running if it ran.
+    :raises HostvmError: no such container, a name already taken, bind mounts, one that runs and was made with --rm,
+        or an engine's refusal. The container then is where it was, running if it ran.
     """
     facts = source.call("GET", f"/containers/{path_part(container)}/json")
     name = facts["Name"].lstrip("/")
     _refuse_binds(facts, name)
+    running = bool(facts["State"]["Running"])
+    if running:
+        _refuse_removed_at_stop(facts, name)
     volumes = _named_volumes(facts)
     _refuse_taken(target, name, [volume for volume, _ in volumes])
-    running = bool(facts["State"]["Running"])
     carried = 0
     with ExitStack() as undo:
         if running:
@@ -75,6 +77,15 @@ def _refuse_binds(facts: dict[str, Any], name: str) -> None:
             f"{name} has folders of its machine mounted and cannot be moved",
             "\n".join(binds),
             "keep such data in a named volume (docker run -v NAME:/path), which moves along",
+        )
+
+
+def _refuse_removed_at_stop(facts: dict[str, Any], name: str) -> None:
+    if facts["HostConfig"].get("AutoRemove"):
+        raise HostvmError(
+            f"{name} was made with --rm and cannot be moved while it runs",
+            "it has to be stopped for that, and its engine would then remove it, with its unnamed volumes",
+            f"make it anew without --rm; for what it has written: hostvm docker commit {name} {name}-kept",
         )
 
 

@@ -8,32 +8,42 @@ from __future__ import annotations
 
 import errno
 import http.client
-import json
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 from hostvm.errors import HostvmError
 from runtime.docker.api import EngineApi, EngineApiError
+from runtime.docker.events import EventFeed
 from runtime.docker.hostnet import Listener, Look, listener_forwards
 from runtime.docker.published import container_forwards, service_forwards, uses_host_network
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
+    from typing import TypeAlias
 
     from hostvm.agent.service import Host, PortForward
-    from hostvm.guest import Guest, Stream
+    from hostvm.guest import Guest
+
+    LookAt: TypeAlias = Callable[[EngineApi, str], dict[str, Any]]
 
 _CONTAINER_EVENTS = ("start", "die", "rename")
 _SERVICE_EVENTS = ("create", "update", "remove")
 _EVENTS = {"type": ["container", "service"], "event": [*_CONTAINER_EVENTS, *_SERVICE_EVENTS]}
-_AGAIN = 0.5
 _TICK = 1.0
 """Seconds between two tries of a port that is taken, and two looks at host-network or restarting containers."""
+
+_GONE = "no such container"
 
 # Without it the engine refuses `-p ADDRESS:...` with an address of this computer, which the guest does not have.
 _ANY_ADDRESS = "for f in /proc/sys/net/ipv[46]/ip_nonlocal_bind; do echo 1 > $f; done"
 _NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+
+
+def inspect_container(api: EngineApi, ident: str) -> dict[str, Any]:
+    """What Docker's API tells of a container."""
+    found: dict[str, Any] = api.call("GET", f"/containers/{ident}/json")
+    return found
 
 
 class PortService:
@@ -42,13 +52,15 @@ class PortService:
     Open ports outlive a lost connection: what goes through the hypervisor's network does not need it.
 
     :param expose: what a publish without an address is bound to: loopback or lan.
+    :param look_at: facts of a container, as GET /containers/ID/json of Docker tells them.
     """
 
     name = "ports"
     early = False
 
-    def __init__(self, socket: str, expose: str = "loopback") -> None:
+    def __init__(self, socket: str, expose: str = "loopback", look_at: LookAt = inspect_container) -> None:
         self._socket = socket
+        self._look_at = look_at
         self._expose = expose
         self._lock = threading.Lock()
         self._containers: dict[str, tuple[str, frozenset[PortForward]]] = {}
@@ -60,7 +72,7 @@ class PortService:
         self._failed: dict[PortForward, tuple[str, str]] = {}
         self._applied = threading.Condition()
         self._known: set[str] = set()
-        self._events: Stream | None = None
+        self._feed = EventFeed(self.name, socket, _EVENTS)
         self._stopped = threading.Event()
         self._work = threading.Event()
 
@@ -69,7 +81,7 @@ class PortService:
         self._stopped = stopped = threading.Event()  # a new one: threads of a former connection must stay stopped
         self._work = work = threading.Event()
         self._guest, self._host = guest, host
-        threading.Thread(target=self._watch, args=(stopped,), name="ports", daemon=True).start()
+        self._feed.start(guest, host, self._obey, self._read_all)
         threading.Thread(target=self._tick, args=(stopped, work), name="ports-tick", daemon=True).start()
 
     def stop(self) -> None:
@@ -77,18 +89,17 @@ class PortService:
         self._stopped.set()
         self._work.set()
         with self._lock:
-            if self._events is not None:
-                self._events.close()
+            self._feed.stop()
 
-    def settle(self, timeout: float) -> None:
+    def settle(self, timeout: float) -> bool:
         """See `hostvm.agent.service.Settles`: every container that runs now is known, and its ports are open."""
         deadline = time.monotonic() + timeout
         try:
             running = {str(container["Id"]) for container in self._api().call("GET", "/containers/json")}
         except (OSError, HostvmError, http.client.HTTPException):
-            return  # the engine is gone: nothing more will happen
+            return True  # the engine is gone: nothing more will happen
         with self._applied:
-            self._applied.wait_for(lambda: running <= self._known, deadline - time.monotonic())
+            return self._applied.wait_for(lambda: running <= self._known, deadline - time.monotonic())
 
     def in_use(self) -> bool:
         """See `hostvm.agent.service.Uses`: a container runs, or waits to be restarted."""
@@ -104,27 +115,6 @@ class PortService:
         }
 
     # ---- the engine's events
-
-    def _watch(self, stopped: threading.Event) -> None:
-        api = EngineApi(self._connect_events, "")
-        while not stopped.is_set():
-            try:
-                query = {"filters": json.dumps(_EVENTS)}
-                with api.open("GET", "/events", query=query) as response:
-                    # The subscription stands before the list is read, so no container slips between the two.
-                    self._read_all()
-                    for line in _lines(response):
-                        self._obey(json.loads(line))
-            except (OSError, HostvmError, ValueError, http.client.HTTPException) as fault:
-                if not stopped.is_set():
-                    self._host.log(f"ports: {fault}".replace("\n", ": "))
-            stopped.wait(_AGAIN)
-
-    def _connect_events(self) -> Stream:
-        stream = self._guest.open_socket(self._socket)
-        with self._lock:
-            self._events = stream
-        return stream
 
     def _api(self) -> EngineApi:
         return EngineApi(lambda: self._guest.open_socket(self._socket), "")
@@ -156,9 +146,10 @@ class PortService:
 
     def _learn(self, ident: str) -> None:
         try:
-            facts = self._api().call("GET", f"/containers/{ident}/json")
+            facts = self._look_at(self._api(), ident)
         except EngineApiError as error:
-            if error.status != http.HTTPStatus.NOT_FOUND:
+            # Podman's status is 500 where the container goes while it is looked at.
+            if error.status != http.HTTPStatus.NOT_FOUND and _GONE not in str(error.details):
                 raise
             self._forget(ident)
             return
@@ -187,7 +178,8 @@ class PortService:
         try:
             services = self._api().call("GET", "/services")
         except EngineApiError as error:
-            if error.status != http.HTTPStatus.SERVICE_UNAVAILABLE:  # its answer where there is no swarm
+            # Docker's answer where there is no swarm, and Podman's, which knows none.
+            if error.status not in (http.HTTPStatus.SERVICE_UNAVAILABLE, http.HTTPStatus.NOT_FOUND):
                 raise
             services = []
         self._services = service_forwards(services, self._expose)
@@ -245,6 +237,7 @@ class PortService:
         return wanted
 
     def _apply(self) -> None:
+        told: list[str] = []
         with self._lock:
             if self._stopped.is_set():
                 return
@@ -258,28 +251,30 @@ class PortService:
             for forward, name in sorted(wanted.items()):
                 if forward in self._open:
                     self._open[forward] = name
-                else:
-                    self._open_one(forward, name)
+                elif why := self._open_one(forward, name):
+                    told.append(why)
+        for text in told:
+            self._host.tell(text)
         with self._applied:
             self._known = known
             self._applied.notify_all()
 
-    def _open_one(self, forward: PortForward, name: str) -> None:
+    def _open_one(self, forward: PortForward, name: str) -> str:
+        """What to tell of a port that cannot be opened; "" when it was, or that was told before."""
         try:
             self._host.open_port(forward)
         except OSError as fault:
             if ":" in forward.host and forward.outside and fault.errno in _NO_SUCH_ADDRESS:
-                return  # this computer has no IPv6, and nobody asked for it: see published.py
-            why = fault.strerror or str(fault)
-            if forward not in self._failed:
-                again = "" if fault.errno == errno.EOPNOTSUPP else "; tried again until it can"
-                self._host.tell(f"{name} wants {text_of(forward)} here, which cannot be opened: {why}{again}")
+                return ""  # this computer has no IPv6, and nobody asked for it: see published.py
+            why, known = fault.strerror or str(fault), forward in self._failed
             self._failed[forward] = (name, why)
             self._work.set()
-            return
+            again = "" if fault.errno == errno.EOPNOTSUPP else "; tried again until it can"
+            return "" if known else f"{name} wants {text_of(forward)} here, which cannot be opened: {why}{again}"
         self._failed.pop(forward, None)
         self._open[forward] = name
         self._host.log(f"ports: opened {text_of(forward)} for {name}")
+        return ""
 
     def _row(self, forward: PortForward, name: str, *, traffic: bool = False) -> dict[str, Any]:
         row: dict[str, Any] = {
@@ -302,8 +297,3 @@ def place(host: str, port: int) -> str:
 def text_of(forward: PortForward) -> str:
     """A forward's own side, for messages."""
     return f"{place(forward.host, forward.port)}/{forward.protocol}"
-
-
-def _lines(response: Any) -> Iterator[bytes]:
-    while line := response.readline():
-        yield line

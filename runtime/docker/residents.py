@@ -17,7 +17,7 @@ _PAUSE = 0.5
 
 
 class ContainerResidents:
-    """Those of one engine; see `hostvm.machines.upgrade.Residents`."""
+    """Those of one engine; see `hostvm.residents.Residents`."""
 
     def __init__(self, api: EngineApi, seconds: float = _SECONDS) -> None:
         self._api = api

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import json
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -11,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from hostvm.errors import HostvmError
 from hostvm.machines.trim import TRIM
 from runtime.docker.api import EngineApi
+from runtime.docker.events import EventFeed
 
 if TYPE_CHECKING:
     from hostvm.agent.service import Host
-    from hostvm.guest import Guest, Stream
+    from hostvm.guest import Guest
 
 _EVENTS = {
     "type": ["image", "container", "volume", "builder"],
@@ -34,7 +34,7 @@ _SECONDS = 120.0
 
 # A container's cached files are its parent group's when it has ended; those of the guest's own programs are spared.
 _RECLAIM = """\
-group=/sys/fs/cgroup/docker
+group=/sys/fs/cgroup/$1
 [ -w $group/memory.reclaim ] || exit 0
 read -r size < $group/memory.current
 [ "$size" -lt 4194304 ] || echo "$size" 2> /dev/null > $group/memory.reclaim || true
@@ -65,47 +65,35 @@ class Plan:
 
 
 class TidyService:
-    """Implements `hostvm.agent.service.Service`."""
+    """Implements `hostvm.agent.service.Service`.
+
+    :param group: of all containers, below /sys/fs/cgroup.
+    """
 
     name = "tidy"
     early = False
 
-    def __init__(self, socket: str) -> None:
+    def __init__(self, socket: str, group: str) -> None:
         self._socket = socket
+        self._reclaim = ("sh", "-c", _RECLAIM, "reclaim", group)
         self._stopped = threading.Event()
-        self._events: Stream | None = None
+        self._feed = EventFeed(self.name, socket, _EVENTS)
         self._done: dict[str, str] = {}
 
     def start(self, guest: Guest, host: Host) -> None:
         """See `Service.start`."""
         self._stopped, plan = threading.Event(), Plan(time.monotonic())
-        for job in (self._listen, self._work):
-            threading.Thread(target=job, args=(guest, host, plan, self._stopped), name="tidy", daemon=True).start()
+        threading.Thread(target=self._work, args=(guest, host, plan, self._stopped), name="tidy", daemon=True).start()
+        self._feed.start(guest, host, lambda event: plan.hear(str(event.get("Action")), time.monotonic()), lambda: None)
 
     def stop(self) -> None:
         """See `Service.stop`."""
         self._stopped.set()
-        if self._events is not None:
-            self._events.close()
+        self._feed.stop()
 
     def describe(self) -> dict[str, Any]:
         """When each was done last, UTC."""
         return dict(self._done)
-
-    def _listen(self, guest: Guest, host: Host, plan: Plan, stopped: threading.Event) -> None:
-        def connect() -> Stream:
-            self._events = guest.open_socket(self._socket)
-            return self._events
-
-        while not stopped.is_set():
-            try:
-                with EngineApi(connect, "").open("GET", "/events", query={"filters": json.dumps(_EVENTS)}) as events:
-                    while line := events.readline():
-                        plan.hear(str(json.loads(line).get("Action")), time.monotonic())
-            except (OSError, HostvmError, ValueError, http.client.HTTPException) as fault:
-                if not stopped.is_set():
-                    host.log(f"tidy: {fault}".replace("\n", ": "))
-            stopped.wait(_TICK)
 
     def _work(self, guest: Guest, host: Host, plan: Plan, stopped: threading.Event) -> None:
         while not stopped.wait(_TICK):
@@ -114,7 +102,7 @@ class TidyService:
                 plan.trimmed(time.monotonic())
             if plan.reclaim <= time.monotonic():
                 if not self._any_runs(guest):
-                    self._do("reclaim", guest, host, ("sh", "-c", _RECLAIM))
+                    self._do("reclaim", guest, host, self._reclaim)
                 plan.reclaimed()
 
     def _any_runs(self, guest: Guest) -> bool:

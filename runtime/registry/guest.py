@@ -70,9 +70,13 @@ _DOWN = """\
 rm -rf /etc/docker/certs.d/*/hostvm-registry.crt
 """
 
+# The program fails where it does not find a folder: the first push makes one, its first layer the other.
 _CLEAN = """\
 size() { du -s --block-size=1 "$1" | cut -f1; }
 before=$(size "$3")
+for folder in repositories blobs; do
+	[ -d "$3/docker/registry/v2/$folder" ] || { echo "$before $before 0"; exit 0; }
+done
 s6-svc -wD -T 10000 -d "$2" || exit 42
 docker-registry garbage-collect "$1/config.yml" > /run/hostvm/registry.gc 2>&1
 status=$?
@@ -89,7 +93,7 @@ rm -rf "$1"
 _LOOK = """\
 [ "$(s6-svstat -o up "$1" 2> /dev/null)" = true ] && echo true || echo false
 du -s --block-size=1 "$2" 2> /dev/null | cut -f1 | grep . || echo 0
-df --block-size=1 --output=avail /var | tail -n 1
+{ df --block-size=1 --output=avail "$2" || df --block-size=1 --output=avail /var; } 2> /dev/null | tail -n 1
 cd "$2/docker/registry/v2/repositories" 2> /dev/null || exit 0
 find . -type d -name _manifests | sed 's,^./,,; s,/_manifests$,,'
 """
@@ -102,11 +106,20 @@ grep -E 'panic: |level=(fatal|error)' "$2" | tail -n 1 | cut -d ' ' -f 4-
 
 _SETTINGS = "/run/hostvm/seed/engine/daemon.json"
 _BEFORE = f"{_SETTINGS}.before-mirror"
+# An engine that is not up yet may have read its settings already, and takes no reload before it is: that waits for it,
+# however long, and nobody waits for that.
 _RELOAD = """\
-until [ -f /run/hostvm/marks/engine ]; do usleep 50000; done
 umask 077
 [ -f "$2" ] || cp "$1" "$2"
-cat > "$1.new" && mv "$1.new" "$1" && s6-svc -h /run/service/dockerd
+cat > "$1.new" && mv "$1.new" "$1" || exit
+if [ -f /run/hostvm/marks/engine ]; then
+	s6-svc -h /run/service/dockerd
+else
+	{
+		until [ -f /run/hostvm/marks/engine ]; do usleep 100000; done
+		s6-svc -h /run/service/dockerd
+	} < /dev/null > /dev/null 2>&1 &
+fi
 """
 
 

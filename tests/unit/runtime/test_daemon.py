@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import replace
 from ipaddress import IPv4Network
 
@@ -11,7 +12,9 @@ from hostvm.errors import SpecError
 from hostvm.net.addresses import GuestNetwork
 from hostvm.net.plan import NetworkPlan
 from hostvm.spec import default_spec
-from runtime.docker.daemon import daemon_settings, image_settings
+from runtime.docker.daemon import daemon_settings, image_settings, replaced_settings
+from runtime.docker.engine import DockerEngine
+from runtime.registry.certificate import certify
 
 BASE = {"storage-driver": "overlay2", "log-opts": {"max-size": "10m", "max-file": "3"}}
 GATEWAY = {"host-gateway-ip": "10.0.2.2"}
@@ -34,6 +37,26 @@ def test_registries():
         "registry-mirrors": ["http://m.example"],
         "insecure-registries": ["r.example:5000"],
     }
+
+
+def test_the_default_registry_is_the_first_mirror():
+    registries = {"mirrors": ["http://m.example", "http://d.example"], "default": "http://d.example"}
+    assert settings(registries=registries)["registry-mirrors"] == ["http://d.example", "http://m.example"]
+    with pytest.raises(SpecError):
+        settings(registries={"default": "http://d.example"}, daemon={"registry-mirrors": []})
+
+
+def test_registries_authorities_and_the_shut_off_hub_are_files_of_the_seed(tmp_path):
+    spec = replace(default_spec(), registries={"ca": {"r.example:5000": str(tmp_path / "ca.pem")}})
+    plan = NetworkPlan(GuestNetwork.of("10.0.2.0/24"), (), {}, b"")
+    with pytest.raises(SpecError, match=r"registries\.ca\.r\.example:5000: .* cannot be read"):
+        DockerEngine().seed(spec, plan)
+    (tmp_path / "ca.pem").write_text(certify("x", dt.datetime.now(dt.UTC)).ca)
+    files = DockerEngine().seed(spec, plan)
+    assert files["certs/r.example:5000"].startswith(b"-----BEGIN CERTIFICATE-----")
+    assert "hosts" not in files
+    files = DockerEngine().seed(replace(spec, registries={"default": "http://localhost:5000"}), plan)
+    assert b"registry-1.docker.io" in files["hosts"]
 
 
 def test_the_users_settings_win_and_mappings_are_merged():
@@ -66,3 +89,54 @@ def test_conflicts_are_told_all_at_once():
 
 def test_the_images_settings_can_be_read():
     assert image_settings()["storage-driver"] == "overlay2"
+
+
+def test_containerds_image_store_has_a_driver_of_its_own():
+    store = {"features": {"containerd-snapshotter": True}}
+    assert settings(daemon=store)["storage-driver"] == "overlayfs"
+    assert settings(daemon={"features": {"containerd-snapshotter": False}})["storage-driver"] == "overlay2"
+    with pytest.raises(SpecError) as caught:
+        settings(daemon={**store, "storage-driver": "overlay2"})
+    assert "daemon.storage-driver: overlay2 is no driver of containerd's image store" in caught.value.details
+
+
+def test_another_log_driver_does_not_get_the_limits_of_files():
+    assert "log-opts" not in settings(daemon={"log-driver": "syslog"})
+    assert settings(daemon={"log-driver": "syslog", "log-opts": {"tag": "x"}})["log-opts"] == {"tag": "x"}
+    assert settings(daemon={"log-driver": "local"})["log-opts"] == BASE["log-opts"]
+
+
+def test_a_guest_without_systemd_is_told_of():
+    with pytest.raises(SpecError, match="wrong setting") as caught:
+        settings(daemon={"exec-opts": ["native.cgroupdriver=systemd"]})
+    assert "the guest has no systemd" in caught.value.details
+
+
+@pytest.mark.parametrize("level", ["warn", "warning", "error", "FATAL", "panic"])
+def test_a_log_level_that_leaves_out_what_is_waited_for_is_refused(level):
+    with pytest.raises(SpecError) as caught:
+        settings(daemon={"log-level": level})
+    (line,) = caught.value.details.splitlines()
+    assert line.startswith(f"daemon.log-level: {level} leaves out")
+    assert line.endswith("take info or debug, or leave it out")
+
+
+@pytest.mark.parametrize("level", ["info", "debug", "trace", None])
+def test_a_log_level_that_tells_enough_passes(level):
+    assert settings(daemon={"log-level": level})["log-level"] == level
+
+
+def test_what_replaces_the_images_settings_is_named():
+    own = {
+        "log-opts": {"max-file": "9", "max-size": "10m"},
+        "features": {"containerd-snapshotter": True},
+        "debug": True,
+    }
+    assert replaced_settings(BASE, own) == [
+        'daemon.storage-driver: "overlayfs" instead of hostvm\'s "overlay2"',
+        'daemon.log-opts.max-file: "9" instead of hostvm\'s "3"',
+    ]
+    (line,) = replaced_settings(BASE, {"log-driver": "syslog"})
+    assert line.startswith("daemon.log-opts: hostvm's")
+    assert line.endswith("is left out")
+    assert replaced_settings(BASE, {"live-restore": True}) == []

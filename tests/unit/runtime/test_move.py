@@ -89,6 +89,17 @@ def test_nothing_at_the_target_is_overwritten(there):
     assert not [asked for asked in [*source.asked, *target.asked] if not asked.startswith("GET")]
 
 
+def test_one_that_its_engine_removes_at_its_stop_is_refused_before_that():
+    source, target = Engine(FACTS | {"HostConfig": {"AutoRemove": True}}), Engine()
+    with pytest.raises(HostvmError, match="web was made with --rm") as caught:
+        move_container(source, target, "web", NullProgress())
+    assert "hostvm docker commit web" in caught.value.resolution
+    assert source.asked == ["GET /containers/web/json"]
+    assert target.asked == []
+    source.facts |= {"State": {"Running": False}}
+    assert not move_container(source, target, "web", NullProgress()).running
+
+
 def test_a_container_with_bind_mounts_stays():
     facts = FACTS | {"Mounts": [{"Type": "bind", "Source": "/srv", "Destination": "/srv"}]}
     source = Engine(facts)

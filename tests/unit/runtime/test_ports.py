@@ -235,6 +235,21 @@ def test_a_taken_port_is_told_once_and_tried_again(service, host):
     assert host.open == {tcp("127.0.0.1", 80), tcp("127.0.0.1", 81)}
 
 
+def test_whoever_is_told_of_a_port_may_ask_for_all(service, host):
+    """Telling may take its time, and nobody else may wait for it: not `status` either."""
+    host.refused = {80: errno.EADDRINUSE}
+    found = []
+
+    def tell(text):
+        asking = threading.Thread(target=lambda: found.append(service.describe()), daemon=True)
+        asking.start()
+        asking.join(5)
+
+    host.tell = tell
+    service.want({"web": [tcp("127.0.0.1", 80)]})
+    assert [row["container"] for row in found[0]["failed"]] == ["web"]
+
+
 class OneAnswer:
     """An engine that says the same containers run, whatever it is asked."""
 
@@ -250,13 +265,13 @@ def test_settled_when_every_running_container_is_known(service, host):
     service.want({"a": []})
     late = threading.Timer(0.05, lambda: service.want({"a": [], "b": [tcp("127.0.0.1", 80)]}))
     late.start()
-    service.settle(30)
+    assert service.settle(30)
     assert host.open == {tcp("127.0.0.1", 80)}
 
 
 def test_settling_ends_in_time(service):
     service._api = lambda: OneAnswer("never known")
-    service.settle(0.01)
+    assert not service.settle(0.01)
 
 
 class OneContainer:

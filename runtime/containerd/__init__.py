@@ -1,0 +1,1 @@
+"""containerd in the guest, without another engine over it."""

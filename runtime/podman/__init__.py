@@ -1,0 +1,1 @@
+"""Podman in the guest."""

@@ -1,0 +1,53 @@
+"""Which version a machine's engine has, asked once a connection."""
+
+from __future__ import annotations
+
+import http.client
+import threading
+from typing import TYPE_CHECKING, Any
+
+from hostvm.errors import HostvmError
+from runtime.docker.api import EngineApi
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hostvm.agent.service import Host
+    from hostvm.guest import Guest
+
+
+def api_version(socket: str) -> Callable[[Guest], str]:
+    """Asks an engine's Docker-compatible API."""
+
+    def ask(guest: Guest) -> str:
+        return str(EngineApi(lambda: guest.open_socket(socket), "").call("GET", "/version")["Version"])
+
+    return ask
+
+
+class VersionService:
+    """Implements `hostvm.agent.service.Service`."""
+
+    name = "engine"
+    early = False
+
+    def __init__(self, ask: Callable[[Guest], str]) -> None:
+        self._ask = ask
+        self._version = ""
+
+    def start(self, guest: Guest, host: Host) -> None:
+        """See `Service.start`."""
+        threading.Thread(target=self._look, args=(guest, host), name="version", daemon=True).start()
+
+    def stop(self) -> None:
+        """See `Service.stop`."""
+
+    def describe(self) -> dict[str, Any]:
+        """The version, as soon as it is known."""
+        return {"version": self._version}
+
+    def _look(self, guest: Guest, host: Host) -> None:
+        try:
+            self._version = self._ask(guest)
+        except (OSError, HostvmError, KeyError, ValueError, http.client.HTTPException) as fault:
+            host.log(f"engine: {fault}".replace("\n", ": "))

@@ -1,0 +1,158 @@
+"""`daemon:` in machine.yaml for real: containerd's image store, live-restore, limits. One machine with all of them."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+import yaml
+from machines import folders_of, hostvm, running_machine, succeed, unused_port
+
+pytestmark = pytest.mark.vm
+
+DAEMON = {
+    "features": {"containerd-snapshotter": True},
+    "live-restore": True,
+    "default-ulimits": {"nofile": {"Name": "nofile", "Soft": 4096, "Hard": 8192}},
+    "log-opts": {"max-file": "9"},
+}
+PASSWORD = "correct horse"
+ENDS_LATE = 'trap "sleep 22; echo ended late; exit 0" TERM; echo up; while :; do sleep 0.2; done'
+ENDS_IN_ORDER = 'trap "echo ended in order; exit 0" TERM; echo up; while :; do sleep 0.2; done'
+
+
+@pytest.fixture(scope="module")
+def port():
+    """Of the machine's registry, which is its default one."""
+    return unused_port()
+
+
+RING = """\
+#!/bin/sh
+# Keeps one login, in a file.
+case "$1" in
+store) cat > "$RING" ;;
+get) grep -q "\"$(cat)\"" "$RING" 2> /dev/null && cat "$RING" ||
+	{ echo "credentials not found in native keychain"; exit 1; } ;;
+erase) rm -f "$RING" ;;
+esac
+"""
+
+
+@pytest.fixture(scope="module")
+def ring(tmp_path_factory):
+    """A credential helper of this computer: the file of its key ring, and variables with which it is found."""
+    folder = tmp_path_factory.mktemp("ring")
+    program = folder / "docker-credential-testring"
+    program.write_text(RING.replace("$RING", str(folder / "ring.json")))
+    program.chmod(0o755)
+    (folder / "config.json").write_text('{"credsStore": "testring"}')
+    return folder / "ring.json", {"DOCKER_CONFIG": str(folder), "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+
+
+@pytest.fixture(scope="module")
+def own(names_port, port, ring):
+    name = f"daemon-{os.getpid()}"
+    succeed(hostvm("create", name, "--cpus", "1", "--memory", "1GiB", "--mount", "none", "--names", names_port))
+    file = folders_of(name)[0] / "machine.yaml"
+    wanted = {"daemon": DAEMON, "registries": {"default": f"http://localhost:{port}"}}
+    file.write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), **wanted}))
+    checked = hostvm("config", "check", name)
+    assert 'daemon.log-opts.max-file: "9" instead of hostvm\'s "3"' in checked.both
+    with pytest.MonkeyPatch.context() as patch:
+        for variable, value in ring[1].items():
+            patch.setenv(variable, value)
+        with running_machine(name) as made:
+            made.hostvm("image", "base", "busybox:latest")
+            yield made
+
+
+def test_the_engine_has_them_and_warns_of_nothing(own):
+    facts = own.sdk.info()
+    assert not facts.get("Warnings")
+    assert (facts["Driver"], facts["LiveRestoreEnabled"]) == ("overlayfs", True)
+    assert ["driver-type", "io.containerd.snapshotter.v1"] in facts["DriverStatus"]
+    shown = own.docker("run", "--name", "limits", "busybox", "sh", "-c", "ulimit -Sn; ulimit -Hn")
+    assert shown.split() == ["4096", "8192"]
+    assert own.container("limits")["HostConfig"]["LogConfig"] == {
+        "Type": "json-file",
+        "Config": {"max-file": "9", "max-size": "10m"},
+    }
+
+
+@pytest.fixture(scope="module")
+def pushed(own, port, tmp_path_factory):
+    """The digest of an image that was built, is in the default registry, and is kept as `built:kept` beside it."""
+    folder = tmp_path_factory.mktemp("built")
+    (folder / "Dockerfile").write_text('FROM busybox\nRUN echo built > /built\nCMD ["cat", "/built"]\n')
+    image = f"localhost:{port}/library/built:1"
+    own.docker("build", "-t", image, str(folder))
+    own.hostvm("registry", "start", own.name, "--port", str(port))
+    own.docker("push", "-q", image)
+    (digest,) = own.image(image)["RepoDigests"]
+    assert own.image(image)["Id"] == digest.partition("@")[2], "ids are manifests' digests in this store"
+    own.docker("tag", image, "built:kept")
+    own.docker("rmi", image)
+    return digest
+
+
+def test_containerds_image_store_builds_pushes_pulls_and_runs(own, pushed):
+    own.docker("pull", "-q", pushed)
+    assert own.docker("run", "--rm", pushed) == "built"
+
+
+@pytest.mark.usefixtures("pushed")
+def test_names_without_a_registry_mean_the_default_one_and_the_hub_is_shut_off(own):
+    own.docker("pull", "-q", "built:1")
+    assert own.docker("run", "--rm", "built:1") == "built"
+    missing = own.try_docker("pull", "no-such-thing")
+    assert missing.status == 1
+    assert "127.0.0.1:443: connect: connection refused" in missing.err
+
+
+@pytest.mark.usefixtures("pushed")
+def test_a_login_is_kept_by_this_computers_helper_and_nowhere_in_the_guest(own, port, ring):
+    own.hostvm("registry", "stop", own.name)
+    words = ("registry", "start", own.name, "--auth", "alice", "--password-stdin")
+    succeed(hostvm(*words, stdin=f"{PASSWORD}\n"))
+    there = f"localhost:{port}"
+    refused = own.try_docker("pull", f"{there}/library/built:1")
+    assert "no basic auth credentials" in refused.err
+    said = own.try_docker("login", "-u", "alice", "--password-stdin", there, stdin=PASSWORD)
+    assert said.status == 0, str(said)
+    assert "WARNING" not in said.both
+    assert json.loads(ring[0].read_text()) == {"ServerURL": there, "Username": "alice", "Secret": PASSWORD}
+    own.docker("pull", "-q", f"{there}/library/built:1")
+    kept = json.loads(own.shell("cat", "/var/lib/hostvm/root/.docker/config.json"))
+    assert (kept["auths"], kept["credsStore"]) == ({there: {}}, "hostvm")
+    own.docker("logout", there)
+    assert not ring[0].exists()
+    log = folders_of(own.name)[0] / "agent.log"
+    assert PASSWORD not in said.both + log.read_text()
+
+
+ENGINE_ANEW = """\
+rm -f /run/hostvm/marks/engine
+s6-svc -r /run/service/dockerd
+until [ -f /run/hostvm/marks/engine ]; do busybox usleep 100000; done
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("pushed")
+def test_containers_live_while_the_engine_starts_anew_and_end_in_order_with_the_machine(own):
+    own.docker("run", "-d", "--name", "lives", "--restart", "unless-stopped", "busybox", "sh", "-c", ENDS_IN_ORDER)
+    before = own.container("lives")["State"]["Pid"]
+    own.shell("sh", "-c", ENGINE_ANEW)
+    assert own.container("lives")["State"]["Pid"] == before
+    assert own.docker("logs", "lives") == "up"
+
+    own.docker("run", "-d", "--name", "late", "--stop-timeout", "60", "busybox", "sh", "-c", ENDS_LATE)
+    own.hostvm("restart", own.name)
+    assert own.docker("logs", "late").splitlines() == ["up", "ended late"]
+    logs = own.docker("logs", "lives").splitlines()
+    assert logs[:2] == ["up", "ended in order"]
+    assert own.docker("run", "--rm", "built:kept") == "built"
+    settings = json.loads(own.shell("cat", "/run/hostvm/seed/engine/daemon.json"))
+    assert settings["live-restore"] is True, "the stop took it back for the engine's end alone"
