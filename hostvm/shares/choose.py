@@ -28,14 +28,12 @@ def kind_of(mount: Mount, *, remote: bool = False, platform: str = sys.platform)
 
     :param remote: the hypervisor is on another computer, whose folders are not meant.
     """
-    if remote or platform == "win32":
+    if remote or platform == "win32" or mount.kind == "auto":
         return "sftp"
-    if mount.kind != "auto":
-        if mount.kind == "virtiofs" and platform != "linux":
-            return "sftp"
-        # No virtiofsd of Debian 12 keeps a folder read-only, nor does libvirt before 11 ask one to.
-        return "9p" if mount.kind == "virtiofs" and mount.readonly else mount.kind
-    return "9p" if platform == "linux" else "sftp"
+    if mount.kind == "virtiofs" and platform != "linux":
+        return "sftp"
+    # No virtiofsd of Debian 12 keeps a folder read-only, nor does libvirt before 11 ask one to.
+    return "9p" if mount.kind == "virtiofs" and mount.readonly else mount.kind
 
 
 def device_shares(mounts: Sequence[Mount], run_dir: Path, *, remote: bool = False) -> tuple[DeviceShare, ...]:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SERVICE = "shares"
+_AGAIN_SECONDS = 60.0
 
 
 def share_facts(run_dir: Path | str) -> list[dict[str, Any]]:
@@ -21,6 +22,17 @@ def share_facts(run_dir: Path | str) -> list[dict[str, Any]]:
     services = request(run_dir, "status").get("services", {})
     found: list[dict[str, Any]] = services.get(SERVICE, {}).get("mounts", [])
     return found
+
+
+def missing_shares(run_dir: Path | str) -> list[dict[str, Any]]:
+    """The facts of those that are not in the guest, each tried once more.
+
+    :raises HostvmError: no agent answers.
+    """
+    if all(row["state"] == "mounted" for row in share_facts(run_dir)):
+        return []
+    rows: list[dict[str, Any]] = request(run_dir, SERVICE, timeout=_AGAIN_SECONDS, do="again").get("mounts", [])
+    return [row for row in rows if row["state"] != "mounted"]
 
 
 def shared_mounts(run_dir: Path | str) -> list[Mount]:

@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import xml.etree.ElementTree as ET
+    from collections.abc import Sequence
     from pathlib import Path
+
+
+COVER = "tmpfs hostvm-missing ro,size=4k,mode=0555"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +61,20 @@ def mount_options(share: DeviceShare) -> str:
     return ",".join(("ro" if share.readonly else "rw", *device_kind(share.kind).options))
 
 
-def mount_table(shares: tuple[DeviceShare, ...], *, more: bool) -> str:
+def mount_table(shares: tuple[DeviceShare, ...], later: Sequence[str] = ()) -> str:
     """What the guest's `shares` script reads: a target's line, then `TYPE TAG OPTIONS`.
 
-    :param more: others follow once the agent is connected, and the engine has to wait for them.
+    :param later: targets of those that follow once the agent is connected; the engine has to wait for them. Each gets a
+        cover that nobody can write to, so that a container that is there before its folder, or has none because it
+        cannot be shared today, puts nothing on the guest's own disk, where the folder would hide it later.
     """
     lines: list[str] = []
+    targets = [*later, *(share.target for share in shares)]
+    for target in later:
+        if not any(
+            f"{one}/".startswith(f"{target}/") or f"{target}/".startswith(f"{one}/") for one in targets if one != target
+        ):
+            lines += [target, COVER]
     for share in shares:
         lines += [share.target, f"{device_kind(share.kind).fstype} {share.tag} {mount_options(share)}"]
-    return "".join(f"{line}\n" for line in ["wait" if more else "all", *lines])
+    return "".join(f"{line}\n" for line in ["wait" if later else "all", *lines])

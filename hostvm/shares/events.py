@@ -7,37 +7,48 @@ kind is told in docs/adr/0051-file-events.md.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import posixpath
 import threading
 import time
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from hostvm.shares.known import CHANGED, DELETED, Known
+from hostvm.errors import HostvmError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from hostvm.guest import Guest, GuestProcess
+    from hostvm.guest import Guest
+    from hostvm.shares.known import Known
 
-# Reads "ACT PATH" lines, PATH in printf's octal escapes. unlink and mkdir are single system calls on the very name;
-# `touch -m` sets nothing but the modification time, to what it is, which inotify calls a modification. On shares that
-# others serve that would cut the time to a whole second (9p): there a file is opened for writing and closed
-# (CLOSE_WRITE), and the mode is set to what it is (ATTRIB). By 9p the guest keeps what was read of a file while any
-# program has it open, so that `tail -f` would read zeros where a line was added: that is dropped before all else.
+# Reads "ACT PATH" lines, PATH in printf's octal escapes. Nothing here makes a file: one that is gone by now stays gone.
+# unlink is a single system call on the very name; `touch -m` sets nothing but the modification time, to what it is,
+# which inotify calls a modification. On shares that others serve that would cut the time to a whole second (9p): there
+# a file is opened for writing and closed (CLOSE_WRITE), and the mode is set to what it is (ATTRIB). By 9p the guest
+# keeps what was read of a file while any program has it open, so that `tail -f` would read zeros where a line was
+# added: that is dropped before all else.
+# A line is printed for each D that has been made, so that the server knows how long to play along.
 HELPER = r"""
+exec 3>&1
 while read -r act text; do
 	path=$(printf '%bx' "$text"); path=${path%x}
 	case $act in
-	CF) : 2>/dev/null >> "$path"; touch -m -c -h -r "$path" "$path" ;;
-	CD) mkdir "$path" || touch -m -c -r "$path" "$path" ;;
+	C)
+		[ -f "$path" ] && dd if=/dev/null of="$path" count=0 conv=notrunc,nocreat
+		touch -m -c -h -r "$path" "$path"
+		;;
 	M) touch -m -c -r "$path" "$path" ;;
 	A)
 		[ -f "$path" ] && dd if=/dev/null of="$path" count=0 oflag=nocache conv=notrunc,nocreat
 		chmod --reference="$path" "$path"
 		;;
-	D) unlink "$path" || rmdir "$path" ;;
+	D)
+		unlink "$path" || rmdir "$path"
+		echo >&3
+		;;
 	esac
 done > /dev/null 2>&1
 """
@@ -49,6 +60,13 @@ OTHERS_PER_SECOND = 20
 file of its build once more would keep an emulated guest busy. Beyond it whole folders are told."""
 
 _STEP_MS = 50
+_LIMITS = (
+    ("file watch limit", "fs.inotify.max_user_watches", 1048576),  # one for each folder
+    ("(os error 24)", "fs.inotify.max_user_instances", 1024),
+)
+_LAST_ACTS = 10.0
+"""For so many seconds after the connection broke the guest may still make what it had been told before."""
+_DELETION_SECONDS = 5.0
 _IGNORED = frozenset({".git", ".hg", ".svn"})
 
 
@@ -65,32 +83,33 @@ def act_of(change: str, path: str, inside: str, known: Known, *, served_here: bo
         (QEMU's 9p, virtiofsd) acting out a deletion would have to make the name again on this computer for a moment,
         in the way of whoever uses it next; there the folder that held it is told as changed.
     """
-    known_there = known.has(path)
-    if not known.learn(path):
+    writing = known.writing(path)
+    news = known.hear(path)
+    if news is None:
         return None
-    there = os.path.lexists(path)
     if not served_here:
-        return ("A", inside if there else posixpath.dirname(inside))
-    if not there:
-        known.begin(path, DELETED)
+        return ("A", inside if news.there else posixpath.dirname(inside))
+    if not news.there:
         return ("D", inside)
     # A creation too: hiding the new file for a moment, so that it could be made, would be in the way of its users.
-    known.begin(path, CHANGED)
-    if change != "added" or known_there:
-        return ("M", inside)
-    return ("CD" if os.path.isdir(path) else "CF", inside)  # noqa: PTH112 - text throughout
+    if writing or known.writing(path):
+        return None
+    new = change == "added" and not news.known and not os.path.isdir(path)  # noqa: PTH112 - text throughout
+    return ("C" if new else "M", inside)
 
 
 class Watched(NamedTuple):
     """A folder or file of this computer that a container has.
 
     :param target: where it is in the guest.
+    :param others: where in it other folders are mounted in the guest: what is there is not of `source`.
     """
 
     source: str
     target: str
     known: Known
     served_here: bool
+    others: tuple[str, ...] = ()
 
 
 class Budget:
@@ -112,6 +131,80 @@ class Budget:
             others = list(dict.fromkeys(("A", posixpath.dirname(path)) for _, path in others))[: max(room, 0)]
         self._spent += len(others)
         return [*dict.fromkeys(own), *others]
+
+
+class Helper:
+    """The program in the guest, and which deletions it has been told and has not made yet.
+
+    :raises HostvmError: it could not be started.
+    """
+
+    def __init__(self, guest: Guest) -> None:
+        self._process = guest.stream(["/bin/sh", "-c", HELPER])
+        self._buried: deque[tuple[Known, str]] = deque()
+        self._done = threading.Condition()
+        self._listener = threading.Thread(target=self._listen, name="events-done", daemon=True)
+        self._listener.start()
+
+    def tell(self, acts: Sequence[tuple[str, str, tuple[Known, str] | None]]) -> None:
+        """Have these acted out: kind, path in the guest, and what knows of it under which path of this computer.
+
+        Deletions one after the other: while one is acted out, the guest sees something that is not there.
+
+        :raises OSError: it is gone.
+        """
+        lines: list[str] = []
+        patience = _DELETION_SECONDS  # a guest that stands still is waited for once
+        for kind, inside, here in acts:
+            if here is not None and kind == "D":
+                self._write(lines)
+                known, path = here
+                known.bury(path)
+                self._buried.append(here)
+            elif here is not None and kind != "A":
+                known, path = here
+                known.begin(path)
+            lines.append(f"{kind} {escaped(inside)}\n")
+            if kind == "D":
+                self._write(lines)
+                with self._done:
+                    if not self._done.wait_for(lambda: not self._buried, patience):
+                        patience = 0.0
+        self._write(lines)
+
+    def _write(self, lines: list[str]) -> None:
+        if lines:
+            self._process.write_stdin("".join(lines).encode("ascii"))
+            lines.clear()
+
+    def end(self) -> None:
+        """Let it make what it was told, and wait for that."""
+        with contextlib.suppress(OSError):
+            self._process.close_stdin()
+        self._listener.join()
+        self._process.close()
+        self._settle_all()
+
+    def _listen(self) -> None:
+        try:
+            while done := self._process.read_stdout(4096):
+                for _ in range(done.count(b"\n")):
+                    self._settle()
+            self._process.wait()
+        except (HostvmError, OSError):
+            time.sleep(_LAST_ACTS)
+        finally:
+            self._settle_all()
+
+    def _settle_all(self) -> None:
+        while self._buried:
+            self._settle()
+
+    def _settle(self) -> None:
+        known, path = self._buried.popleft()
+        known.settle(path)
+        with self._done:
+            self._done.notify_all()
 
 
 class EventCarrier:
@@ -146,42 +239,54 @@ class EventCarrier:
         try:
             import watchfiles
 
-            helper = guest.stream(["/bin/sh", "-c", HELPER])
-            for source in {one.source for one in watched}:
-                self._log(f"events: watching {source}")
-            changes = watchfiles.watch(
-                *{one.source for one in watched},
-                watch_filter=None,
-                step=_STEP_MS,
-                stop_event=stop,
-                rust_timeout=1000,
-                ignore_permission_denied=True,
-                raise_interrupt=False,
-            )
-            for batch in changes:
-                self._act(helper, [(change.name, path) for change, path in batch], watched)
+            helper = Helper(guest)
+            try:
+                for source in {one.source for one in watched}:
+                    self._log(f"events: watching {source}")
+                changes = watchfiles.watch(
+                    *{one.source for one in watched},
+                    watch_filter=None,
+                    step=_STEP_MS,
+                    stop_event=stop,
+                    rust_timeout=1000,
+                    ignore_permission_denied=True,
+                    raise_interrupt=False,
+                )
+                for batch in changes:
+                    self._act(helper, [(change.name, path) for change, path in batch], watched)
+            finally:
+                helper.end()
         except Exception as error:  # noqa: BLE001 - without events everything else still works
             if not stop.is_set():
-                self._log(f"events: files are not watched: {type(error).__name__}: {error}")
-        else:
-            helper.close()
+                self._log(f"events: files are not watched: {type(error).__name__}: {error}{_way_out(str(error))}")
+        finally:
+            stop.set()  # the next `carry` begins anew, though it be the same folders
 
-    def _act(self, helper: GuestProcess, batch: list[tuple[str, str]], watched: list[Watched]) -> None:
+    def _act(self, helper: Helper, batch: list[tuple[str, str]], watched: list[Watched]) -> None:
         batch = [one for one in batch if not _IGNORED.intersection(Path(one[1]).parts)]
         # What is gone first, inner before outer; then what is there, outer before inner.
         gone = sorted((one for one in batch if one[0] == "deleted"), key=lambda one: one[1], reverse=True)
         there = sorted((one for one in batch if one[0] != "deleted"), key=lambda one: one[1])
         if len(batch) > MOST:
             self._log(f"events: {len(batch)} changes at once; {MOST} are told")
-        acts: list[tuple[str, str]] = []
+        acts: dict[tuple[str, str], tuple[Known, str]] = {}
         for change, path in [*gone, *there][:MOST]:
             for one in watched:
                 if path == one.source or path.startswith(one.source.rstrip(os.sep) + os.sep):
                     inside = one.target + path[len(one.source) :].replace(os.sep, "/")
+                    if any(f"{inside}/".startswith(f"{other}/") for other in one.others):
+                        break
                     act = act_of(change, path, inside, one.known, served_here=one.served_here)
                     if act is not None:
-                        acts.append(act)
+                        acts[act] = (one.known, path)
                     break
-        lines = [f"{kind} {escaped(path)}\n" for kind, path in self._budget.within(acts)]
-        if lines:
-            helper.write_stdin("".join(lines).encode("ascii"))
+        # What the budget makes of others' acts is told of no path of ours.
+        helper.tell([(*act, acts.get(act)) for act in self._budget.within(list(acts))])
+
+
+def _way_out(said: str) -> str:
+    """How to raise the kernel's limit that is reached, in the words of watchfiles 1.3; "" for another fault."""
+    for words, limit, value in _LIMITS:
+        if words in said:
+            return f"; raise the limit: sudo sysctl {limit}={value}"
+    return ""

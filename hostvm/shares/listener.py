@@ -1,8 +1,8 @@
 """Where the guest's sshfs finds this computer's folders: SFTP on a loopback port.
 
-The guest reaches it at 10.0.2.2, QEMU's name for the computer's own loopback; not through ssh, so that nothing is
-encrypted twice over one machine's memory and a share outlives the agent: sshfs connects again by itself, to the same
-port, as soon as the next agent listens. Whoever else connects sees nothing: every path begins with a secret.
+The guest reaches it at its network's gateway, QEMU's name for the computer's own loopback; not through ssh, so that
+nothing is encrypted twice over one machine's memory and a share outlives the agent: sshfs connects again by itself, to
+the same port, as soon as the next agent listens. Whoever else connects sees nothing: every path begins with a secret.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import random
 import secrets
 import socket
 import threading
+import time
 from typing import TYPE_CHECKING
 
+from hostvm.agent.accept import accept_from
 from hostvm.agent.client import LocalStream
 from hostvm.files import write_atomic
 from hostvm.paths import SHARE_SERVER_JSON
@@ -28,14 +31,22 @@ if TYPE_CHECKING:
     from hostvm.shares.known import Known
     from hostvm.shares.model import Mount
 
-GUEST_VIEW = "10.0.2.2"
 _SECRET_BYTES = 16
+_PORTS = range(20000, 32768)
+"""Below those that systems give to programs' own connections (Linux from 32768, macOS and Windows from 49152): the port
+of a machine that was suspended is free again when it goes on."""
+
+_TRIES = 20
+_PAUSE = 0.1
 
 
 class ShareListener:
     """Serves all sftp shares of one machine. Port and secret are those of the machine's boot, whatever agent runs.
 
-    :raises OSError: the port of this boot is taken by another program.
+    `kept` tells whether it listens where mounts look that the guest may have already; not so where another program
+    has taken that port meanwhile.
+
+    :raises OSError: no port can be had.
     """
 
     def __init__(self, run_dir: Path, log: Callable[[str], None]) -> None:
@@ -44,24 +55,39 @@ class ShareListener:
         self._lock = threading.Lock()
         stored = _stored(run_dir)
         self._secret = stored[1] if stored else secrets.token_hex(_SECRET_BYTES)
-        self._socket = _listen(stored[0] if stored else 0)
+        self._socket = _listen(stored[0] if stored else None)
         self.port: int = self._socket.getsockname()[1]
+        self.kept = stored is not None and stored[0] == self.port
+        if stored is not None and not self.kept:
+            log(f"shares: another program has port {stored[0]}; containers see their folders after `docker restart`")
         facts = {"port": self.port, "secret": self._secret}
         write_atomic(run_dir / SHARE_SERVER_JSON, json.dumps(facts).encode())
-        threading.Thread(target=self._accept, name="shares", daemon=True).start()
+        accept_from(self._socket, self._serve, "shares")
 
     def offer(self, mount: Mount) -> str:
-        """Serve a folder; gives the path by which the guest asks for it.
+        """Serve a folder; gives the path by which the guest asks for it. One that is served goes on undisturbed.
 
         :raises OSError: it cannot be opened.
         """
         name = self._name(mount)
+        with self._lock:
+            there = self._trees.get(name)
+        if there is not None and there.is_current():
+            return f"/{name}"
         tree = Tree(mount.source, readonly=mount.readonly)
         with self._lock:
             before, self._trees[name] = self._trees.get(name), tree
+            if before is not None:
+                tree.known = before.known  # the guest's mount is the same still, and what it was told
         if before is not None:
             before.close()
         return f"/{name}"
+
+    def written(self) -> list[str]:
+        """Files of this computer that the guest has open for writing."""
+        with self._lock:
+            trees = list(self._trees.values())
+        return sorted(path for tree in trees for path in tree.known.written())
 
     def known(self, mount: Mount) -> Known | None:
         """What the guest knows of a folder that is offered."""
@@ -85,14 +111,6 @@ class ShareListener:
         with self._lock:
             return self._trees[name]
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._socket.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(connection,), name="share", daemon=True).start()
-
     def _serve(self, connection: socket.socket) -> None:
         with contextlib.suppress(OSError):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -111,5 +129,12 @@ def _stored(run_dir: Path) -> tuple[int, str] | None:
         return None
 
 
-def _listen(port: int) -> socket.socket:
-    return socket.create_server(("127.0.0.1", port), backlog=64)
+def _listen(port: int | None) -> socket.socket:
+    """At the port of this boot, which may be in use for some moments more; else at another one."""
+    for wanted in [port] * _TRIES if port else random.sample(_PORTS, _TRIES):
+        try:
+            return socket.create_server(("127.0.0.1", wanted), backlog=64)
+        except OSError:
+            if port:
+                time.sleep(_PAUSE)
+    return socket.create_server(("127.0.0.1", 0), backlog=64)

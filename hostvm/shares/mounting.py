@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hostvm.errors import MachineError
 from hostvm.shares.device import device_kind, mount_options
-from hostvm.shares.listener import GUEST_VIEW
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hostvm.guest import Guest
+    from hostvm.guest import Completed, Guest
     from hostvm.shares.device import DeviceShare
     from hostvm.shares.model import Mount
 
 SECONDS = 20.0
+_DATA_SECONDS = 900.0
+"""For the guest's data disk, which may be repaired first."""
+
+_LATER = 75
+"""Status of what waited some seconds for the data disk, and is to be asked again: a cut connection is noticed so."""
 
 _FACT = re.compile(r"/proc/(\d+)/(comm|cgroup):(.*)")
 _CONTAINER = re.compile(r"[0-9a-f]{64}")
@@ -39,17 +44,22 @@ class Holder:
 
 # No word of these is built from a path: all come as arguments.
 _MOUNT = """
-target=$1 round=0; shift
+target=$1 round=0 disks=/run/hostvm/seed/disks late=; shift
 # The data disk and the guest's own folders on it would hide what lay there before (images/files/guest/.../shares).
-case "$target/" in /root/* | /home/* | /opt/* | /var/*)
-    until [ -e /run/hostvm/marks/services ] || [ $((round += 1)) -gt 200 ]; do busybox usleep 50000; done ;;
-esac
+case "$target/" in /root/* | /home/* | /opt/* | /var/*) late=1 ;; esac
+[ ! -f $disks ] || while read -r _ dir; do
+    case "$target/" in "$dir"/*) late=1 ;; esac
+done < $disks
+while [ "$late" ] && [ ! -e /run/hostvm/marks/services ]; do
+    [ $((round += 1)) -le 200 ] || { echo "its data disk is not mounted yet" >&2; exit 75; }
+    busybox usleep 50000
+done
 mkdir -p "$target" && exec "$@" "$target"
 """
+# All that lies there, the cover below a share included (hostvm/shares/device.py).
 _REMOVE = """
-umount "$1" 2> /dev/null && exit 0
-mountpoint -q "$1" || exit 0
-umount -l "$1"
+while umount "$1" 2> /dev/null || umount -l "$1" 2> /dev/null; do :; done
+! mountpoint -q "$1" || { echo "it stays" >&2; exit 1; }
 """
 # The guest mounts its devices by itself while it boots; who looks in the midst of that would mount them once more.
 _TABLE = """
@@ -57,6 +67,7 @@ seed=/run/hostvm/seed/shares marks=/run/hostvm/marks round=0
 while [ -f $seed ] && [ ! -e $marks/share-devices ] && [ $((round += 1)) -le 100 ]; do busybox usleep 100000; done
 cat /proc/mounts
 [ ! -f $marks/shares ] || echo marked
+[ ! -f $seed ] || [ -e $marks/share-devices ] || [ -e $marks/services ] || exit 75
 """
 _MARK = ". /usr/lib/hostvm/lib.sh; [ -f /run/hostvm/marks/shares ] || mark shares"
 
@@ -75,16 +86,21 @@ for target do umount "$target" 2> /dev/null || busy=1; done
 true
 """
 
-# What was learnt of a file serves the few calls of one look at it (stat, open, read), no more. Names may be kept:
-# sshfs goes by paths, so one that is gone is found out by the next question about it.
+# What was learnt of a file or name serves the few calls of one look at it (stat, open, read), no more: one that was
+# removed here could otherwise not be made in the guest, whose kernel would open it without O_CREAT. Folders are read
+# one request after the other, so that the server can tell a folder that is read again (rewinddir) from its end.
 _SSHFS = ",".join(  # noqa: FLY002 - one a line
     (
         "reconnect",
         "allow_other",
         "dir_cache=no",
         "attr_timeout=0.1",
-        "entry_timeout=60",
+        "entry_timeout=0.1",
         "negative_timeout=0",
+        "max_read=65536",
+        "max_write=65536",
+        "sync_readdir",
+        "workaround=renamexdev",
         "no_contain_symlinks",
         "fsname=hostvm",
     )
@@ -94,11 +110,12 @@ _SSHFS = ",".join(  # noqa: FLY002 - one a line
 def mounted(guest: Guest) -> tuple[dict[str, str], bool]:
     """What the guest has mounted: each target with its file system's type, the topmost where there are several.
 
-    Waits for what the guest mounts by itself at its boot, up to 10 s. Tells besides whether `mark_mounted` was done.
+    Waits for what the guest mounts by itself at its boot: for the data disk, then up to 10 s. Tells besides whether
+    `mark_mounted` was done.
 
     :raises HostvmError: the guest does not answer.
     """
-    table = guest.run(["/bin/sh", "-c", _TABLE], timeout=SECONDS).stdout.decode("utf-8", "surrogateescape")
+    table = _after_data(guest, ["/bin/sh", "-c", _TABLE]).stdout.decode("utf-8", "surrogateescape")
     rows = [line.split(" ") for line in table.splitlines()]
     return {_plain(row[1]): row[2] for row in rows if row != ["marked"]}, rows[-1:] == [["marked"]]
 
@@ -119,13 +136,14 @@ def mount_device(guest: Guest, share: DeviceShare) -> None:
     _mount(guest, share.target, ["mount", "-t", fstype, "-o", mount_options(share), share.tag])
 
 
-def mount_sftp(guest: Guest, mount: Mount, port: int, path: str) -> None:
+def mount_sftp(guest: Guest, mount: Mount, server: str, port: int, path: str) -> None:
     """Mount a folder that `ShareListener` offers.
 
+    :param server: this computer's address, seen from the guest.
     :raises HostvmError: the guest's sshfs said no.
     """
     options = f"{_SSHFS},directport={port},{'ro' if mount.readonly else 'rw'}"
-    _mount(guest, mount.target, ["sshfs", "-o", options, f"{GUEST_VIEW}:{path}"])
+    _mount(guest, mount.target, ["sshfs", "-o", options, f"{server}:{path}"])
 
 
 def works(guest: Guest, target: str) -> bool:
@@ -178,8 +196,17 @@ def mark_mounted(guest: Guest) -> None:
     guest.run(["/bin/sh", "-c", _MARK], timeout=SECONDS)
 
 
+def _after_data(guest: Guest, argv: list[str]) -> Completed:
+    """Run it until it has the data disk, or that was waited for long enough."""
+    deadline = time.monotonic() + _DATA_SECONDS
+    while True:
+        done = guest.run(argv, timeout=SECONDS)
+        if done.status != _LATER or time.monotonic() > deadline:
+            return done
+
+
 def _mount(guest: Guest, target: str, argv: list[str]) -> None:
-    done = guest.run(["/bin/sh", "-c", _MOUNT, "mount", target, *argv], timeout=SECONDS)
+    done = _after_data(guest, ["/bin/sh", "-c", _MOUNT, "mount", target, *argv])
     if done.status != 0:
         raise MachineError(
             f"{target} cannot be mounted in the guest",

@@ -24,8 +24,9 @@ class NinepKind:
 
     name = "9p"
     fstype = "9p"
-    # cache=mmap keeps only what is mapped: a change on either side is seen at once.
-    options: tuple[str, ...] = ("trans=virtio", "version=9p2000.L", f"msize={MSIZE}", "cache=mmap")
+    # cache=mmap lets programs map files. Alone it also writes behind, which Linux (6.12) does wrongly: a program that
+    # looks at a file while another writes it loses what was written, or hangs for ever. directio writes at once.
+    options: tuple[str, ...] = ("trans=virtio", "version=9p2000.L", f"msize={MSIZE}", "cache=mmap", "directio")
 
     def qemu_options(self, share: DeviceShare) -> list[str]:
         """See `DeviceKind`."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from hostvm.errors import AgentError, HostvmError, MachineError
 from hostvm.shares import mounting
-from hostvm.shares.choose import load_devices
+from hostvm.shares.choose import load_devices, load_server
 from hostvm.shares.client import SERVICE
 from hostvm.shares.device import DeviceShare, device_kind
 from hostvm.shares.events import EventCarrier, Watched
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from hostvm.guest import Guest
 
 
+_AGAIN_SECONDS = 30.0
+
+
 @dataclass(slots=True)
 class _Share:
     mount: Mount
@@ -36,16 +40,19 @@ class _Share:
 class ShareService:
     """Implements `hostvm.agent.service.Service`.
 
-    :param mounts: what machine.yaml asks for.
+    :param mounts: what machine.yaml asked for when the machine was powered on, outer folders before inner ones.
+    :param gateway: this computer's address, seen from the guest.
     """
 
     name = SERVICE
     early = True
 
-    def __init__(self, mounts: Sequence[Mount], run_dir: Path) -> None:
+    def __init__(self, mounts: Sequence[Mount], run_dir: Path, gateway: str) -> None:
         self._run_dir = run_dir
+        self._gateway = gateway
         self._lock = threading.RLock()
         self._guest: Guest | None = None
+        self._gone = threading.Event()
         self._listener: ShareListener | None = None
         self._log = _ignore
         self._carrier = EventCarrier(self._say)
@@ -53,33 +60,52 @@ class ShareService:
         devices = {(str(one.source), one.target, one.readonly): one for one in load_devices(run_dir)}
         self._shares = [_Share(mount, devices.get((mount.source, mount.target, mount.readonly))) for mount in mounts]
 
+    def begin(self, host: Host) -> None:
+        """See `Begins.begin`. The sshfs of a guest that goes on look for this computer at once."""
+        with self._lock:
+            self._log = host.log
+            for share in self._shares if load_server(self._run_dir) is not None else ():
+                if share.device is None:
+                    with suppress(HostvmError, OSError):
+                        self._offer(share)
+
     def start(self, guest: Guest, host: Host) -> None:
         """See `Service.start`. Mounts that stand already, and work, are left as they are: containers use them."""
         with self._lock:
-            self._guest, self._log = guest, host.log
+            self._guest, self._log, self._gone = guest, host.log, threading.Event()
             there, marked = mounting.mounted(guest) if self._shares else ({}, True)
             for share in self._shares:
-                self._ensure(guest, share, there.get(share.mount.target, ""))
+                self._ensure(guest, share, there)
             if not marked:
                 mounting.mark_mounted(guest)
+            if self._failed():
+                again = threading.Thread(target=self._keep_trying, args=(self._gone,), name="shares", daemon=True)
+                again.start()
 
     def stop(self) -> None:
         """See `Service.stop`. The server goes on: the guest's sshfs do not depend on ssh."""
         self._carrier.end()
         with self._lock:
             self._guest = None
+            self._gone.set()
 
     def describe(self) -> dict[str, Any]:
         """See `Service.describe`."""
         return {"mounts": [_facts(share) for share in list(self._shares)]}
 
     def ask(self, facts: dict[str, Any]) -> dict[str, Any]:
-        """A request of `hostvm mount`: `do` is add or rm; the rest is a mount's. Or of `hostvm suspend`: release.
+        """A request of `hostvm mount`: `do` is add or rm; the rest is a mount's.
+
+        Or of others: `release` before a suspend; `again` tries what could not be shared.
 
         :raises HostvmError: it cannot be done.
         """
         if facts.get("do") == "release":
-            return {"holders": self._release()}
+            return {"holders": self._release(), "written": self._listener.written() if self._listener else []}
+        if facts.get("do") == "again":
+            with self._lock:
+                self._again(self._reached())
+            return self.describe()
         mount = make_mount(str(facts["source"]), str(facts["target"]), readonly=bool(facts.get("readonly")))
         with self._lock:
             if facts.get("do") == "rm":
@@ -97,7 +123,9 @@ class ShareService:
         with self._lock:
             if self._guest is None:
                 return
-            watched = [one for one in map(self._watched, sorted(set(paths))) if one is not None]
+            wanted = set(paths)
+            wanted |= {other for path in wanted for other in self._inside(path)}
+            watched = [one for one in map(self._watched, sorted(wanted)) if one is not None]
             self._carrier.carry(self._guest, watched)
 
     def _say(self, text: str) -> None:
@@ -115,66 +143,137 @@ class ShareService:
                 known = (self._listener.known(share.mount) if self._listener else None) or known
             here = os.path.normpath(share.mount.source + path[len(target) :].replace("/", os.sep))
             writable = share.state == "mounted" and not share.mount.readonly and os.path.exists(here)  # noqa: PTH110
-            return Watched(here, path, known, share.device is None) if writable else None
+            return Watched(here, path, known, share.device is None, self._inside(path)) if writable else None
         return None
 
-    def _add(self, mount: Mount) -> None:
+    def _inside(self, path: str) -> tuple[str, ...]:
+        """Where other shares are mounted inside of a folder of the guest."""
+        return tuple(one.mount.target for one in self._shares if one.mount.target.startswith(f"{path.rstrip('/')}/"))
+
+    def _reached(self) -> Guest:
         if self._guest is None:
             raise AgentError("the guest is not reached at the moment", None, "hostvm status")
+        return self._guest
+
+    def _failed(self) -> list[_Share]:
+        return [share for share in self._shares if share.state != "mounted"]
+
+    def _again(self, guest: Guest) -> None:
+        """Try those that could not be mounted."""
+        if failed := self._failed():
+            there, _ = mounting.mounted(guest)
+            for share in failed:
+                self._ensure(guest, share, there)
+
+    def _keep_trying(self, gone: threading.Event) -> None:
+        """Until the connection is gone: a disk may be plugged in later. Takes the lock by itself."""
+        while not gone.wait(_AGAIN_SECONDS):
+            with self._lock, suppress(HostvmError, OSError):
+                if self._guest is None or gone.is_set():
+                    return
+                if any(check_source(share.mount) is None for share in self._failed()):
+                    self._again(self._guest)
+
+    def _add(self, mount: Mount) -> None:
+        guest = self._reached()
         if why := check_source(mount):
             raise MachineError(f"{mount.source} cannot be shared", why, "hostvm mount add --help")
         share = _Share(mount, None)
-        self._mount(self._guest, share)
-        self._shares.append(share)
+        there = self._clear_inside(guest, mount.target)
+        try:
+            self._mount(guest, share)
+            self._shares.append(share)
+            self._shares.sort(key=lambda one: one.mount.target.split("/"))
+        finally:
+            self._fill(guest, mount.target, there)
 
     def _remove(self, target: str) -> None:
         share = next((one for one in self._shares if one.mount.target == target), None)
         if share is None:
             return
         if self._guest is not None:
-            mounting.unmount(self._guest, target)
+            there = self._clear_inside(self._guest, target)
+            try:
+                mounting.unmount(self._guest, target)
+            finally:
+                self._fill(self._guest, target, there)
         self._shares.remove(share)
         if share.device is None and self._listener is not None:
             self._listener.withdraw(share.mount)
 
+    def _clear_inside(self, guest: Guest, target: str, there: dict[str, str] | None = None) -> dict[str, str]:
+        """Unmount the shares inside of one that is about to be mounted or unmounted.
+
+        They would be hidden, or would go with it. Gives what is mounted then, for `_ensure` of those.
+
+        :param there: what is mounted, if that is known.
+        """
+        inside = self._inside(target)
+        if there is None:
+            there = mounting.mounted(guest)[0] if inside else {}
+        for path in reversed(inside):
+            if there.pop(path, ""):
+                mounting.unmount(guest, path)
+        return there
+
+    def _fill(self, guest: Guest, target: str, there: dict[str, str]) -> None:
+        """Mount again what `_clear_inside` unmounted."""
+        inside = self._inside(target)
+        for share in self._shares:
+            if share.mount.target in inside:
+                self._ensure(guest, share, there)
+
     def _release(self) -> list[dict[str, Any]]:
         """Unmount all that is 9p; all of it is mounted again when somebody uses one."""
         with self._lock:
-            if self._guest is None:
-                raise AgentError("the guest is not reached at the moment", None, "hostvm status")
+            guest = self._reached()
             held = [share for share in self._shares if share.device is not None and share.device.kind == "9p"]
             if not held:
                 return []
             self._carrier.end()
-            holders = mounting.release(self._guest, [share.mount.target for share in held])
+            holders = mounting.release(guest, [share.mount.target for share in held])
             if holders:
-                there, _ = mounting.mounted(self._guest)
+                there, _ = mounting.mounted(guest)
                 for share in held:
-                    self._ensure(self._guest, share, there.get(share.mount.target, ""))
+                    self._ensure(guest, share, there)
             return [asdict(holder) for holder in holders]
 
-    def _ensure(self, guest: Guest, share: _Share, fstype: str) -> None:
-        """Mount one share if it is not; what is wrong is kept for `describe` and must not stop the others."""
+    def _ensure(self, guest: Guest, share: _Share, there: dict[str, str]) -> None:
+        """Mount one share if it is not; what is wrong is kept for `describe` and must not stop the others.
+
+        :param there: each target's type of file system; without those that this has to take away.
+        """
+        target = share.mount.target
         try:
             wanted = "fuse.sshfs" if share.device is None else device_kind(share.device.kind).fstype
             if share.device is None:
                 self._offer(share)
-            if fstype == wanted and (share.device is not None or mounting.works(guest, share.mount.target)):
+            if there.get(target) == wanted and self._stands(guest, share):
                 share.state, share.why = "mounted", ""
                 return
-            if fstype == wanted:
-                mounting.unmount(guest, share.mount.target)
+            self._clear_inside(guest, target, there)
+            if there.pop(target, "") == wanted:
+                mounting.unmount(guest, target)
             self._mount(guest, share)
         except (HostvmError, OSError) as error:
-            share.state, share.why = "failed", getattr(error, "details", None) or str(error)
-            self._log(f"{share.mount.source} is not shared: {share.why}")
+            why = getattr(error, "details", None) or str(error)
+            if share.why != why:
+                self._log(f"{share.mount.source} is not shared: {why}")
+            share.state, share.why = "failed", why
+
+    def _stands(self, guest: Guest, share: _Share) -> bool:
+        """Whether a mount of the right type is ours, and answers."""
+        if share.device is not None:
+            return True
+        ours = share.state == "mounted" or (self._listener is not None and self._listener.kept)
+        return ours and mounting.works(guest, share.mount.target)
 
     def _mount(self, guest: Guest, share: _Share) -> None:
         if share.device is not None:
             mounting.mount_device(guest, share.device)
         else:
             port, path = self._offer(share)
-            mounting.mount_sftp(guest, share.mount, port, path)
+            mounting.mount_sftp(guest, share.mount, self._gateway, port, path)
         share.state, share.why = "mounted", ""
 
     def _offer(self, share: _Share) -> tuple[int, str]:

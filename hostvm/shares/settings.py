@@ -51,7 +51,7 @@ _MAPPING = Keys(
             Text(_read_target, "absolute path"), "where it is in the guest", default="the same path as `source`"
         ),
         "readonly": Key(Bool(), "whether the guest may only read", default="false"),
-        "kind": Key(Choice(KINDS), "how it is shared; `auto` takes the quickest that works here", default="auto"),
+        "kind": Key(Choice(KINDS), "how it is shared; `auto` is sftp", default="auto"),
     },
     make=_mount_of_words,
 )

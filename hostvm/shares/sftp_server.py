@@ -10,46 +10,28 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import sys
+import threading
 from typing import TYPE_CHECKING
 
 from hostvm.shares import sftp_wire as wire
-from hostvm.shares.known import CHANGED, DELETED
+from hostvm.shares.sftp_files import Handle, open_file, read_at, write_all, write_at
 from hostvm.shares.sftp_wire import Attrs, Reader, WireError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hostvm.guest import Stream
-    from hostvm.shares.known import Known
     from hostvm.shares.tree import Tree
 
 _MOST = 1024 * 1024
 _CHUNK = 256 * 1024
-_NAMES = 100
+_NAMES = 500
 _READ_MOST = 256 * 1024
 _NOT_FOUND = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE})
 _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
-
-
-class _Handle:
-    """An open file, or a folder being listed."""
-
-    def __init__(
-        self,
-        path: str,
-        descriptor: int | None,
-        *,
-        append: bool = False,
-        known: Known | None = None,
-        changes: str = "",
-    ) -> None:
-        self.path = path
-        self.known = known
-        self.changes = changes  # the file's name here when it was opened for writing
-        self.descriptor = descriptor
-        self.append = append
-        self.names: list[tuple[str, os.stat_result]] | None = None
+_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENAMETOOLONG})
+_HIDDEN = ".fuse_hidden"
+"""How libfuse begins the name that it gives to a file that is removed while a program has it open."""
 
 
 class SftpServer:
@@ -61,8 +43,9 @@ class SftpServer:
     def __init__(self, stream: Stream, find_tree: Callable[[str], Tree]) -> None:
         self._stream = stream
         self._find_tree = find_tree
-        self._handles: dict[bytes, _Handle] = {}
+        self._handles: dict[bytes, Handle] = {}
         self._count = 0
+        self._sending = threading.Lock()
         self._answers: dict[int, Callable[[int, Reader], bytes]] = {
             wire.OPEN: self._open,
             wire.CLOSE: self._close,
@@ -94,15 +77,19 @@ class SftpServer:
                 answers, used = self._answer_all(memoryview(bytes(waiting)))
                 del waiting[:used]
                 if answers:
-                    self._stream.sendall(b"".join(answers))
+                    self._send(b"".join(answers))
         except (OSError, WireError):
             return
         finally:
             self._stream.close()
             for handle in self._handles.values():
-                if handle.descriptor is not None:
-                    os.close(handle.descriptor)
+                with contextlib.suppress(OSError):
+                    handle.close()
             self._handles.clear()
+
+    def _send(self, data: bytes) -> None:
+        with self._sending:
+            self._stream.sendall(data)
 
     def _answer_all(self, data: memoryview) -> tuple[list[bytes], int]:
         """Answers to all whole packets in `data`, and how many bytes those were."""
@@ -131,6 +118,8 @@ class SftpServer:
             return act(number, reader)
         except OSError as fault:
             return wire.status_packet(number, _code_of(fault), fault.strerror or str(fault))
+        except ValueError as fault:  # a name that this computer's file names cannot hold
+            return wire.status_packet(number, wire.FAILURE, str(fault))
 
     # ---- files
 
@@ -146,24 +135,27 @@ class SftpServer:
         tree, inside = self._place(path)
         mode = 0o666 if attrs.mode is None else attrs.mode & 0o7777
         changes = tree.outside(inside) if wanted & (wire.F_WRITE | wire.F_CREAT) else ""
-        if wanted & wire.F_CREAT:
-            tree.known.foresee(changes, there=True)
+        makes = bool(wanted & wire.F_CREAT)
+        if changes:
+            tree.known.opened(changes)
         try:
-            descriptor = _open_file(tree, inside, wanted, mode)
-        finally:
-            if wanted & wire.F_CREAT:
-                tree.known.learn(changes)
+            with tree.known.acting(changes) if makes else contextlib.nullcontext():
+                descriptor = open_file(tree, inside, wanted, mode)
+        except BaseException:
+            if changes:
+                tree.known.closed(changes, changed=False)
+            raise
         return self._add(
-            number, _Handle(path, descriptor, append=bool(wanted & wire.F_APPEND), known=tree.known, changes=changes)
+            number, Handle(path, descriptor, append=bool(wanted & wire.F_APPEND), known=tree.known, changes=changes)
         )
 
-    def _add(self, number: int, handle: _Handle) -> bytes:
+    def _add(self, number: int, handle: Handle) -> bytes:
         self._count += 1
         name = b"%x" % self._count
         self._handles[name] = handle
         return wire.packet(wire.HANDLE, number, wire.string(name))
 
-    def _handle(self, reader: Reader) -> _Handle:
+    def _handle(self, reader: Reader) -> Handle:
         try:
             return self._handles[bytes(reader.data())]
         except KeyError:
@@ -177,15 +169,13 @@ class SftpServer:
 
     def _close(self, number: int, reader: Reader) -> bytes:
         handle = self._handles.pop(bytes(reader.data()), None)
-        if handle is not None and handle.descriptor is not None:
-            os.close(handle.descriptor)
-            if handle.known is not None and handle.changes:
-                handle.known.learn(handle.changes)
+        if handle is not None:
+            handle.close()
         return wire.status_packet(number, wire.OK)
 
     def _read(self, number: int, reader: Reader) -> bytes:
         descriptor, offset, length = self._file(reader), reader.u64(), reader.u32()
-        data = _pread(descriptor, min(length, _READ_MOST), offset)
+        data = read_at(descriptor, min(length, _READ_MOST), offset)
         if not data:
             return wire.status_packet(number, wire.EOF)
         return wire.packet(wire.DATA, number, wire.u32(len(data)), data)
@@ -197,9 +187,9 @@ class SftpServer:
         if handle is None or handle.descriptor is None:
             raise OSError(errno.EBADF, "no such handle")
         if handle.append:
-            _write_all(handle.descriptor, data)
+            write_all(handle.descriptor, data)
         else:
-            _pwrite_all(handle.descriptor, data, offset)
+            write_at(handle.descriptor, data, offset)
         return wire.status_packet(number, wire.OK)
 
     # ---- attributes
@@ -207,17 +197,20 @@ class SftpServer:
     def _lstat(self, number: int, reader: Reader) -> bytes:
         tree, inside = self._place(reader.text())
         try:
-            found = tree.stat(inside)
-        except FileNotFoundError:
-            if tree.known.acting(tree.outside(inside), DELETED):
-                return wire.packet(wire.ATTRS, number, wire.EMPTY_FILE)
+            found, owner = tree.look(inside)
+        except (FileNotFoundError, NotADirectoryError):
+            if kind := tree.known.buried(tree.outside(inside)):
+                seen = wire.EMPTY_FOLDER if kind == "folder" else wire.EMPTY_FILE
+                return wire.packet(wire.ATTRS, number, seen)
             raise
-        return wire.packet(wire.ATTRS, number, wire.attrs(found, tree.owner(inside)))
+        tree.known.shown(tree.outside(inside), found.st_mtime_ns // 10**9)
+        return wire.packet(wire.ATTRS, number, wire.attrs(found, owner))
 
     def _fstat(self, number: int, reader: Reader) -> bytes:
         handle = self._handle(reader)
         tree, inside = self._place(handle.path)
         found = tree.stat(inside) if handle.descriptor is None else os.fstat(handle.descriptor)
+        tree.known.shown(tree.outside(inside), found.st_mtime_ns // 10**9)
         return wire.packet(wire.ATTRS, number, wire.attrs(found, tree.owner(inside)))
 
     def _setstat(self, number: int, reader: Reader) -> bytes:
@@ -236,40 +229,52 @@ class SftpServer:
 
     def _set(self, path: str, attrs: Attrs) -> None:
         tree, inside = self._place(path)
-        # What is acted out sets times and nothing else; whatever else comes meanwhile is meant.
+        here = tree.outside(inside)
+        # What is acted out sets the time that was found and nothing else; whatever else comes meanwhile is meant.
         only_times = (attrs.size, attrs.owner, attrs.mode) == (None, None, None)
-        if only_times and tree.known.acting(tree.outside(inside), CHANGED, end=True):
+        if only_times and attrs.times is not None and tree.known.retold(here, attrs.times[1]):
             return
-        if attrs.size is not None:
-            tree.truncate(inside, attrs.size)
-        if attrs.owner is not None:
-            tree.chown(inside, attrs.owner)
-        if attrs.mode is not None:
-            tree.chmod(inside, attrs.mode)
-        if attrs.times is not None:
-            tree.utime(inside, attrs.times)
-        tree.known.learn(tree.outside(inside))
+        with tree.known.setting(here):
+            if attrs.size is not None:
+                tree.truncate(inside, attrs.size)
+            if attrs.owner is not None:
+                tree.chown(inside, attrs.owner)
+            if attrs.mode is not None:
+                tree.chmod(inside, attrs.mode)
+            if attrs.times is not None:
+                tree.utime(inside, attrs.times)
 
     # ---- folders and names
 
     def _opendir(self, number: int, reader: Reader) -> bytes:
         path = reader.text()
         tree, inside = self._place(path)
-        handle = _Handle(path, None)
+        handle = Handle(path, None)
         handle.names = tree.entries(inside)
         handle.names.reverse()
         return self._add(number, handle)
 
     def _readdir(self, number: int, reader: Reader) -> bytes:
         handle = self._handle(reader)
+        if handle.names is None:
+            raise OSError(errno.ENOTDIR, "not a folder")
         if not handle.names:
-            return wire.status_packet(number, wire.EOF)
-        tree, inside = self._place(handle.path)
+            if not handle.ended:
+                handle.ended = True
+                return wire.status_packet(number, wire.EOF)
+            # Asked again after its end (rewinddir; sshfs asks one after the other, see hostvm/shares/mounting.py).
+            handle.ended = False
+            tree, inside = self._place(handle.path)
+            handle.names = tree.entries(inside)[::-1]
         parts: list[bytes] = []
         while handle.names and len(parts) < _NAMES:
             name, found = handle.names.pop()
             encoded = wire.string(wire.encode(name))
-            parts.append(encoded + encoded + wire.attrs(found, tree.owner(f"{inside}/{name}")))
+            # sshfs takes nothing but the type from here, so that nobody is asked for each one's owner.
+            parts.append(encoded + wire.string(b"") + wire.attrs(found, (0, 0)))
+        if not parts:
+            handle.ended = True
+            return wire.status_packet(number, wire.EOF)
         return wire.packet(wire.NAME, number, wire.u32(len(parts)), *parts)
 
     def _remove(self, number: int, reader: Reader) -> bytes:
@@ -278,25 +283,18 @@ class SftpServer:
     def _take_away(self, number: int, path: str, act: Callable[[Tree, str], None]) -> bytes:
         tree, inside = self._place(path)
         here = tree.outside(inside)
-        if tree.known.acting(here, DELETED, end=True):
-            # Made again meanwhile: it stays, whoever it was that wanted it gone.
-            return wire.status_packet(number, wire.FAILURE if os.path.lexists(here) else wire.OK)
-        tree.known.foresee(here, there=False)
-        try:
+        if (answer := _swallowed(tree, here)) is not None:
+            return wire.status_packet(number, answer)
+        with tree.known.acting(here, removes=True):
             act(tree, inside)
-        finally:
-            tree.known.learn(here)
         return wire.status_packet(number, wire.OK)
 
     def _mkdir(self, number: int, reader: Reader) -> bytes:
         tree, inside = self._place(reader.text())
         mode = reader.attrs().mode
         here = tree.outside(inside)
-        tree.known.foresee(here, there=True)
-        try:
+        with tree.known.acting(here):
             tree.mkdir(inside, 0o777 if mode is None else mode & 0o7777)
-        finally:
-            tree.known.learn(here)
         return wire.status_packet(number, wire.OK)
 
     def _rmdir(self, number: int, reader: Reader) -> bytes:
@@ -318,13 +316,16 @@ class SftpServer:
     def _replace(self, number: int, old: str, new: str) -> bytes:
         tree, source, target = self._pair(old, new)
         places = tree.outside(source), tree.outside(target)
-        tree.known.foresee(places[0], there=False)
-        tree.known.foresee(places[1], there=True)
+        if target.rpartition("/")[2].startswith(_HIDDEN) and (answer := _swallowed(tree, places[0])) is not None:
+            return wire.status_packet(number, wire.PERMISSION_DENIED if answer == wire.FAILURE else answer)
         try:
-            tree.rename(source, target)
-        finally:
-            for place in places:
-                tree.known.learn(place)
+            with tree.known.acting(places[0], removes=True), tree.known.acting(places[1]):
+                tree.rename(source, target)
+        except OSError as fault:
+            # sshfs makes EXDEV of a failure here (workaround=renamexdev), upon which programs copy.
+            if _code_of(fault) == wire.FAILURE and fault.errno != errno.EXDEV:
+                raise OSError(errno.EACCES, fault.strerror) from fault
+            raise
         return wire.status_packet(number, wire.OK)
 
     def _pair(self, old: str, new: str) -> tuple[Tree, str, str]:
@@ -341,8 +342,9 @@ class SftpServer:
     def _symlink(self, number: int, reader: Reader) -> bytes:
         text, path = reader.text(), reader.text()  # in OpenSSH's order, which is not the draft's
         tree, inside = self._place(path)
-        tree.symlink(text, inside)
-        tree.known.learn(tree.outside(inside))
+        here = tree.outside(inside)
+        with tree.known.acting(here):
+            tree.symlink(text, inside)
         return wire.status_packet(number, wire.OK)
 
     # ---- OpenSSH's extensions
@@ -356,68 +358,42 @@ class SftpServer:
             # (that is what it makes of a failure), programs copy instead.
             return wire.status_packet(number, wire.FAILURE, "no hard links")
         if name == b"fsync@openssh.com":
-            os.fsync(self._file(reader))
-            return wire.status_packet(number, wire.OK)
+            # Answers may come in any order: nobody else waits for the disk meanwhile.
+            words = (number, os.dup(self._file(reader)))
+            threading.Thread(target=self._sync, args=words, name="shares-fsync", daemon=True).start()
+            return b""
         if name in (b"statvfs@openssh.com", b"fstatvfs@openssh.com"):
             path = reader.text() if name.startswith(b"s") else self._handle(reader).path
             tree, inside = self._place(path)
             return wire.packet(wire.EXTENDED_REPLY, number, wire.statvfs(tree.statvfs(inside)))
         return wire.status_packet(number, wire.UNSUPPORTED)
 
-
-def _open_file(tree: Tree, inside: str, wanted: int, mode: int) -> int:
-    """A descriptor. A new file gets the mode asked for, whatever this process's umask is; an old one keeps its own."""
-    flags = _open_flags(wanted)
-    new = bool(wanted & wire.F_CREAT)
-    if new and not wanted & wire.F_EXCL:
+    def _sync(self, number: int, descriptor: int) -> None:
         try:
-            descriptor = tree.open(inside, flags | os.O_EXCL, mode)
-        except FileExistsError:
-            return tree.open(inside, flags & ~os.O_CREAT, mode)
-    else:
-        descriptor = tree.open(inside, flags, mode)
-    if new and hasattr(os, "fchmod"):
-        os.fchmod(descriptor, mode)
-    return descriptor
+            os.fsync(descriptor)
+            code = wire.OK
+        except OSError as fault:
+            code = _code_of(fault)
+        finally:
+            os.close(descriptor)
+        with contextlib.suppress(OSError):  # the client has left
+            self._send(wire.status_packet(number, code))
 
 
-def _open_flags(wanted: int) -> int:
-    """OPEN's flags as those of `os.open`."""
-    both = wire.F_READ | wire.F_WRITE
-    flags = {both: os.O_RDWR, wire.F_WRITE: os.O_WRONLY}.get(wanted & both, os.O_RDONLY)
-    for bit, flag in (
-        (wire.F_APPEND, os.O_APPEND),
-        (wire.F_CREAT, os.O_CREAT),
-        (wire.F_TRUNC, os.O_TRUNC),
-        (wire.F_EXCL, os.O_EXCL),
-    ):
-        flags |= flag if wanted & bit else 0
-    return flags
+def _swallowed(tree: Tree, here: str) -> int | None:
+    """What to answer to a removal that only acts out one that was made here; None for any other.
+
+    What is there was made again meanwhile: it stays, whoever it was that wanted it gone.
+    """
+    there = os.path.lexists(here)
+    if not tree.known.swallows(here, there=there):
+        return None
+    return wire.FAILURE if there else wire.OK
 
 
 def _code_of(fault: OSError) -> int:
     if fault.errno in _NOT_FOUND:
         return wire.NO_SUCH_FILE
+    if fault.errno in _FAULTS:
+        return wire.FAULT
     return wire.PERMISSION_DENIED if fault.errno in _DENIED else wire.FAILURE
-
-
-def _pread(descriptor: int, length: int, offset: int) -> bytes:
-    if sys.platform == "win32":
-        os.lseek(descriptor, offset, os.SEEK_SET)
-        return os.read(descriptor, length)
-    return os.pread(descriptor, length, offset)
-
-
-def _pwrite_all(descriptor: int, data: memoryview, offset: int) -> None:
-    if sys.platform == "win32":
-        os.lseek(descriptor, offset, os.SEEK_SET)
-        _write_all(descriptor, data)
-        return
-    while data:
-        written = os.pwrite(descriptor, data, offset)
-        data, offset = data[written:], offset + written
-
-
-def _write_all(descriptor: int, data: memoryview) -> None:
-    while data:
-        data = data[os.write(descriptor, data) :]

@@ -17,6 +17,8 @@ EXTENDED, EXTENDED_REPLY = 200, 201
 
 OK, EOF, NO_SUCH_FILE, PERMISSION_DENIED, FAILURE, BAD_MESSAGE = range(6)
 UNSUPPORTED = 8
+FAULT = 16
+"""A status that the protocol has not: sshfs makes EIO of it, and of FAILURE EPERM."""
 
 F_READ, F_WRITE, F_APPEND, F_CREAT, F_TRUNC, F_EXCL = 1, 2, 4, 8, 16, 32
 
@@ -128,13 +130,14 @@ def status_packet(number: int, code: int, text: str = "") -> bytes:
 
 def attrs(found: os.stat_result, owner: tuple[int, int]) -> bytes:
     """What is known of a file; times are whole seconds in this version of the protocol."""
-    times = (min(max(int(when), 0), _TIME_MOST) for when in (found.st_atime, found.st_mtime))
+    times = (min(max(when // 10**9, 0), _TIME_MOST) for when in (found.st_atime_ns, found.st_mtime_ns))
     flags = A_SIZE | A_OWNER | A_MODE | A_TIMES
     return _ATTRS.pack(flags, found.st_size, *owner, found.st_mode, *times)
 
 
 EMPTY_FILE = _ATTRS.pack(A_SIZE | A_OWNER | A_MODE | A_TIMES, 0, 0, 0, 0o100644, 0, 0)
-"""Attributes of a file that is not there any more."""
+EMPTY_FOLDER = _ATTRS.pack(A_SIZE | A_OWNER | A_MODE | A_TIMES, 0, 0, 0, 0o40755, 0, 0)
+"""Attributes of what is not there any more."""
 
 
 def u32(value: int) -> bytes:

@@ -14,7 +14,9 @@ import errno
 import os
 import stat
 import sys
+import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hostvm.shares.known import Known
@@ -27,6 +29,8 @@ _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW"
 _ALWAYS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _ALWAYS |= getattr(os, "O_NONBLOCK", 0)  # a named pipe must not hold the server up
 _OWNER = "user.hostvm.owner"
+_SAME = 0xFFFFFFFF
+"""A user or group that chown(2) is to leave as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +55,26 @@ class Tree:
         self.source = source
         self.known = Known()
         self.readonly = readonly
+        self._closing = threading.Lock()
         self._root = os.open(source, _FOLDER & ~getattr(os, "O_NOFOLLOW", 0)) if _POSIX else None
         self._real = os.path.realpath(source)
 
     def close(self) -> None:
         """Let go of the folder. Idempotent."""
-        root, self._root = self._root, None
-        if root is not None:
-            os.close(root)
+        with self._closing:
+            root, self._root = self._root, None
+            if root is not None:
+                os.close(root)
+
+    def is_current(self) -> bool:
+        """Whether it is open, and its path still leads to the same folder."""
+        with self._closing:
+            try:
+                if self._root is not None:
+                    return os.path.samestat(os.fstat(self._root), Path(self.source).stat())
+            except OSError:
+                return False
+            return not _POSIX and os.path.realpath(self.source) == self._real
 
     def outside(self, path: str) -> str:
         """What this computer calls it; for comparing, never for opening."""
@@ -70,6 +86,12 @@ class Tree:
         """Of the thing itself, a link included."""
         with self._place(path) as place:
             return os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
+
+    def look(self, path: str) -> tuple[os.stat_result, tuple[int, int]]:
+        """`stat` and `owner` at once."""
+        with self._place(path) as place:
+            found = os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
+            return found, _owner_of(place)
 
     def entries(self, path: str) -> list[tuple[str, os.stat_result]]:
         """Names with what is known of each; what vanishes meanwhile is left out."""
@@ -114,9 +136,16 @@ class Tree:
     def mkdir(self, path: str, mode: int) -> None:
         """Make a folder."""
         with self._change(path) as place:
-            os.mkdir(place.name, mode, dir_fd=place.folder)
-            if _POSIX:
-                os.chmod(place.name, mode, dir_fd=place.folder)
+            if sys.platform == "win32":
+                Path(place.name).mkdir(mode)
+                return
+            os.mkdir(place.name, 0o700, dir_fd=place.folder)
+            made = os.open(place.name, _FOLDER, dir_fd=place.folder)  # a link that has the name by now is not followed
+            try:
+                with contextlib.suppress(OSError):  # a file system without modes
+                    os.fchmod(made, mode)
+            finally:
+                os.close(made)
 
     def rmdir(self, path: str) -> None:
         """Remove an empty folder."""
@@ -165,8 +194,11 @@ class Tree:
     def chown(self, path: str, owner: tuple[int, int]) -> None:
         """Remember whose the guest wants it to be; see the class."""
         with self._change(path) as place:
-            if not stat.S_ISLNK(os.stat(place.name, dir_fd=place.folder, follow_symlinks=False).st_mode):
-                _set_owner(place, owner)
+            if stat.S_ISLNK(os.stat(place.name, dir_fd=place.folder, follow_symlinks=False).st_mode):
+                return
+            before = _owner_of(place)
+            user, group = (old if new == _SAME else new for old, new in zip(before, owner, strict=True))
+            _set_owner(place, (user, group))
 
     def owner(self, path: str) -> tuple[int, int]:
         """Whose it is in the guest's eyes: what was set there, else root's."""
@@ -174,7 +206,7 @@ class Tree:
             return (0, 0)
         try:
             with self._place(path) as place:
-                return _get_owner(f"/proc/self/fd/{place.folder}/{place.name}")
+                return _owner_of(place)
         except OSError:
             return (0, 0)
 
@@ -195,7 +227,7 @@ class Tree:
         """The folder that holds the last name; the share itself is `.` in itself."""
         names = split(path)
         last = names.pop() if names else "."
-        if self._root is None:
+        if not _POSIX:
             yield Place(None, self._windows_path([*names, last]))
             return
         with self._walk(names) as folder:
@@ -203,7 +235,7 @@ class Tree:
 
     @contextlib.contextmanager
     def _folder(self, path: str) -> Iterator[int | str]:
-        if self._root is None:
+        if not _POSIX:
             yield self._windows_path(split(path))
             return
         with self._walk(split(path)) as folder:
@@ -211,11 +243,12 @@ class Tree:
 
     @contextlib.contextmanager
     def _walk(self, names: list[str]) -> Iterator[int]:
-        if self._root is None:
-            raise OSError(errno.ENODEV, "the share is closed")
-        current = os.dup(self._root) if not names else os.open(names[0], _FOLDER, dir_fd=self._root)
+        with self._closing:  # or the number could be another file's by the time that it is used
+            if self._root is None:
+                raise OSError(errno.ENODEV, "the share is closed")
+            current = os.dup(self._root)
         try:
-            for name in names[1:]:
+            for name in names:
                 inner = os.open(name, _FOLDER, dir_fd=current)
                 os.close(current)
                 current = inner
@@ -268,6 +301,15 @@ def _set_owner(place: Place, owner: tuple[int, int]) -> None:
             os.removexattr(path, _OWNER, follow_symlinks=False)
         else:
             os.setxattr(path, _OWNER, b"%d:%d" % owner, follow_symlinks=False)
+
+
+def _owner_of(place: Place) -> tuple[int, int]:
+    if sys.platform != "linux":
+        return (0, 0)
+    try:
+        return _get_owner(f"/proc/self/fd/{place.folder}/{place.name}")
+    except OSError:
+        return (0, 0)
 
 
 def _get_owner(path: str) -> tuple[int, int]:

@@ -13,13 +13,14 @@ import json
 import mmap
 import os
 import resource
+import signal
 import sqlite3
 import stat
 import subprocess
 import sys
 import traceback
 import unicodedata
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 ODD_NAMES = ["a b", "q'u\"o", "new\nline", "$HOME `x`", "-dash", "back\\slash", "trailing ", "*?[x]", "e" * 255]
@@ -141,6 +142,26 @@ def check_mmap(work: Path) -> None:
     assert data[mmap.PAGESIZE :][:6] == b"second"
 
 
+def check_a_folder_read_twice(work: Path) -> None:
+    for name in ("one", "two"):
+        (work / name).touch()
+    opened = os.open(work, os.O_RDONLY)
+    try:
+        assert [sorted(os.listdir(opened)) for _ in range(3)] == [["one", "two"]] * 3  # noqa: PTH208 - of a descriptor
+    finally:
+        os.close(opened)
+
+
+def check_chown_of_the_user_alone(work: Path) -> None:
+    file = work / "file"
+    file.write_text("one")
+    os.chown(file, 999, -1)
+    with file.open("a") as stream:
+        stream.write(" two")
+    assert file.read_text() == "one two"
+    file.unlink()
+
+
 def check_locks(work: Path) -> None:
     file = work / "locked"
     file.touch()
@@ -199,6 +220,56 @@ def check_big_file(work: Path) -> None:
         assert stream.read() == b"end"
 
 
+@contextmanager
+def looked_at(file: Path):
+    """Inside the block another process asks for the file's attributes, again and again."""
+    looker = os.fork()
+    if looker == 0:
+        while True:
+            with suppress(FileNotFoundError):
+                file.stat()
+    try:
+        yield
+    finally:
+        os.kill(looker, signal.SIGKILL)
+        os.waitpid(looker, 0)
+
+
+def check_written_while_looked_at(work: Path) -> None:
+    file = work / "file"
+    with looked_at(file):
+        for number in range(80):
+            text = f"{number} {number * number}\n" * (1 + number % 3)
+            with file.open("x") as stream:
+                stream.write(text[:2])
+                stream.flush()
+                stream.write(text[2:])
+            assert file.read_text() == text, f"round {number}"
+            file.unlink()
+
+
+def check_appended_while_looked_at(work: Path) -> None:
+    file = work / "log"
+    lines = [f"line {number}\n" for number in range(100)]
+    with looked_at(file), file.open("a") as stream:
+        for line in lines:
+            stream.write(line)
+            stream.flush()
+    assert file.read_text() == "".join(lines)
+
+
+def check_mapped_while_looked_at(work: Path) -> None:
+    file = work / "mapped"
+    with looked_at(file):
+        for number in range(40):
+            with file.open("w+b") as stream:
+                stream.truncate(8192)
+                with mmap.mmap(stream.fileno(), 8192) as mapped:
+                    mapped[:] = bytes([number]) * 8192
+                    mapped.flush()
+            assert file.read_bytes() == bytes([number]) * 8192, f"round {number}"
+
+
 def check_git(work: Path) -> None:
     def git(*words: str) -> str:
         settings = ["-c", "user.name=n", "-c", "user.email=e@x", "-c", "safe.directory=*"]
@@ -211,9 +282,11 @@ def check_git(work: Path) -> None:
     git("-C", str(origin), "add", ".")
     git("-C", str(origin), "commit", "-qm", "all")
     git("clone", "-q", str(origin), str(work / "clone"))
-    assert git("-C", str(work / "clone"), "status", "--porcelain") == ""
+    said = git("-C", str(work / "clone"), "status", "--porcelain")
+    assert said == "", said
     (work / "clone" / "f3").write_text("three")
-    assert git("-C", str(work / "clone"), "status", "--porcelain").split() == ["M", "f3"]
+    said = git("-C", str(work / "clone"), "status", "--porcelain")
+    assert said.split() == ["M", "f3"], said
 
 
 def check_statfs(work: Path) -> None:

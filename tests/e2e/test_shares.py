@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from machines import HOSTVM, Machine, eventually, hostvm
+from machines import HOSTVM, Machine, eventually, hostvm, running_machine
 
 CHECKS = Path(__file__).with_name("share_checks.py")
 KINDS = ("9p", "virtiofs", "sftp")
@@ -21,6 +21,9 @@ NAMES = [
     line.split("(")[0].removeprefix("def check_") for line in CHECKS.read_text().splitlines() if "def check_" in line
 ]
 
+# What Linux's 9p client does wrongly, whoever serves it: docs/limitations.md.
+NOT_BY_9P = {"appended_while_looked_at", "mapped_while_looked_at"}
+
 # What another user than root is asked to do as well; the rest does not depend on who asks. Root does everything.
 OF_USERS = ("create_append_truncate", "rename_over", "symlink", "modes", "mtime", "chown", "sqlite")
 ASKED: dict[int, tuple[str, ...]] = {0: (), 1000: OF_USERS}
@@ -29,9 +32,19 @@ pytestmark = pytest.mark.vm
 
 
 @pytest.fixture(scope="module")
+def machine(shared_folders, names_port):
+    """Of these tests alone: they take as long as all others of the machine that most share."""
+    options = ("--cpus", "2", "--memory", "2GiB", "--mount", "none", "--names", names_port)
+    with running_machine(f"e2e-{os.getpid()}-f", *options, shares=shared_folders) as made:
+        made.hostvm("image", "base", "busybox:latest")
+        yield made
+
+
+@pytest.fixture(scope="module")
 def tools(machine: Machine) -> str:
-    """An image with python3 and git in it."""
-    machine.hostvm("image", "base", "debian:trixie", "--package", "python3", "--package", "git", "--tag", TOOLS)
+    """An image with python3, git and a shell; without dpkg, whose configuring takes minutes under emulation."""
+    packages = [word for name in ("coreutils", "dash", "git") for word in ("--package", name)]
+    machine.hostvm("image", "base", "distroless-python:trixie", *packages, "--tag", TOOLS)
     return TOOLS
 
 
@@ -44,7 +57,7 @@ def share(request, machine: Machine, shared_folders, tools):
     (folder / "checks").mkdir()
     for script in SCRIPTS:
         shutil.copy(CHECKS.with_name(script), folder / "checks")
-    machine.docker("run", "-d", "--name", name, "-v", f"{folder}:/w", tools, "sleep", "3600")
+    machine.docker("run", "-d", "--name", name, "--entrypoint", "sleep", "-v", f"{folder}:/w", tools, "3600")
     yield Share(machine, kind, folder, name)
     machine.docker("rm", "-f", name)
 
@@ -63,7 +76,13 @@ def results(share: Share):
     # As on Linux, 9p and virtiofs show who owns a folder here; by sftp everybody in the guest has the user's rights.
     share.folder.chmod(0o755 if share.kind == "sftp" else 0o777)
     script = ("exec", share.container, "python3", "/w/checks/share_checks.py", "/w")
-    said = {user: share.machine.docker(*script, str(user), "check_", *names) for user, names in ASKED.items()}
+    left_out = NOT_BY_9P if share.kind == "9p" else set()
+    said = {
+        user: share.machine.docker(
+            *script, str(user), "check_", *(name for name in names or NAMES if name not in left_out)
+        )
+        for user, names in ASKED.items()
+    }
     return share, {user: json.loads(answer) for user, answer in said.items()}
 
 
@@ -71,12 +90,18 @@ def test_the_kind_is_what_the_guest_mounted(share: Share):
     types = {"9p": "9p", "virtiofs": "virtiofs", "sftp": "fuse.sshfs"}
     assert share.machine.shell("stat", "-f", "-c", "%n", str(share.folder)) == str(share.folder)
     rows = [line.split() for line in share.machine.shell("cat", "/proc/mounts").splitlines()]
-    assert [row[2] for row in rows if row[1] == str(share.folder)] == [types[share.kind]]
+    # One that comes after the engine could be there has a cover below it, which nobody can write to.
+    covers = ["tmpfs"] if share.kind == "sftp" else []
+    assert [row[2] for row in rows if row[1] == str(share.folder)] == [*covers, types[share.kind]]
 
 
 @pytest.mark.parametrize(("user", "name"), [(user, name) for user, names in ASKED.items() for name in names or NAMES])
 def test_from_inside_a_container(results, user, name):
-    assert results[1][user][name] == ""
+    share, said = results
+    if share.kind == "9p" and name in NOT_BY_9P:
+        assert name not in said[user]
+    else:
+        assert said[user][name] == ""
 
 
 @pytest.mark.parametrize("user", [0, 1000])
@@ -133,11 +158,7 @@ def test_what_happens_here_is_seen_at_once(share: Share, look):
             rewrite(folder / "written", text)
             assert look("written") == expected
             rewrite(folder / "held", text)
-            expected["held"] = text
-            if share.kind == "9p":  # what is open there is known anew with the file's event: docs/limitations.md
-                eventually(lambda expected=expected: look("held") == expected, f"{expected} is seen")
-            else:
-                assert look("held") == expected
+            assert look("held") == expected | {"held": text}
         first, second, spare = folder / f"first-{number}", folder / f"second-{number}", folder / "spare"
         first.write_text("one")
         assert look(first.name)["text"] == "one"
@@ -167,6 +188,15 @@ def test_what_a_container_writes_is_seen_at_once(share: Share):
     assert not file.exists()
 
 
+def test_what_is_removed_here_is_made_again_there(share: Share):
+    for number in range(3):
+        (share.folder / "again").write_text(f"here {number}")
+        assert share.run("cat /w/again") == f"here {number}"
+        (share.folder / "again").unlink()
+        share.run(f"printf 'there {number}' > /w/again")
+        assert (share.folder / "again").read_text() == f"there {number}"
+
+
 def test_links_do_not_lead_out(share: Share, tmp_path):
     secret = tmp_path / "secret"
     secret.write_text("not for the guest")
@@ -179,8 +209,8 @@ def test_links_do_not_lead_out(share: Share, tmp_path):
 def test_a_read_only_mount_is_read_only(share: Share):
     (share.folder / "kept").write_text("kept")
     said = share.machine.try_docker(
-        "run", "--rm", "-v", f"{share.folder}:/r:ro", "-v", f"{share.folder}/kept:/one", TOOLS,
-        "sh", "-c", "cat /r/kept /one; echo x > /r/kept; echo y > /one; rm /r/kept; touch /r/new",
+        "run", "--rm", "--entrypoint", "sh", "-v", f"{share.folder}:/r:ro", "-v", f"{share.folder}/kept:/one", TOOLS,
+        "-c", "cat /r/kept /one; echo x > /r/kept; echo y > /one; rm /r/kept; touch /r/new",
     )  # fmt: skip
     assert said.out == "keptkept", str(said)
     assert said.err.lower().count("read-only file system") == 3, str(said)
@@ -195,7 +225,7 @@ def test_changes_here_raise_events_there(share: Share, tools):
     name = f"watcher-{share.kind}"
     share.machine.docker(
         "run", "-d", "--name", name, "-v", f"{folder}:/w", "-v", f"{share.folder}/checks:/checks:ro",
-        tools, "python3", "/checks/inotify_watch.py", "/w",
+        tools, "/checks/inotify_watch.py", "/w",
     )  # fmt: skip
 
     def told() -> list[str]:
@@ -279,7 +309,7 @@ def alive(pid: int) -> bool:
 
 
 def test_a_share_outlives_its_agent(machine: Machine, shared_folders):
-    """The agent is killed while a container has a file of an sftp share open; nobody restarts anything."""
+    """The agent is killed while a container has an sftp share; nobody restarts anything."""
     folder = shared_folders["sftp"]
     machine.docker("run", "-d", "--name", "outlives", "-v", f"{folder}:/w", "busybox:latest", "sleep", "3600")
     (folder / "before").write_text("before")

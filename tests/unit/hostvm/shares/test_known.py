@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+import threading
+from pathlib import Path
 
 import pytest
 
-from hostvm.shares.events import Budget, act_of, escaped
-from hostvm.shares.known import CHANGED, DELETED, Known
+from hostvm.shares.events import Budget, EventCarrier, Watched, act_of, escaped
+from hostvm.shares.known import Known
+from hostvm.shares.model import Mount
+from hostvm.shares.service import ShareService
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="these are POSIX paths")
 
@@ -16,6 +21,13 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="these are POSIX
 @pytest.fixture
 def known():
     return Known()
+
+
+def had(known, path):
+    """A file that the guest knows of, and that is gone here."""
+    with known.acting(path):
+        Path(path).touch()
+    Path(path).unlink()
 
 
 @pytest.mark.parametrize("served_here", [True, False])
@@ -33,33 +45,136 @@ def test_a_change_is_told_once(known, tmp_path, served_here):
     file.unlink()
     told += [act_of(change, str(file), "/w/file", known, served_here=served_here) for change in ("deleted", "added")]
     if served_here:
-        assert told == [("D", "/w/file"), ("CF", "/w/file"), None, None, ("M", "/w/file"), ("D", "/w/file"), None]
+        assert told == [("D", "/w/file"), ("C", "/w/file"), None, None, ("M", "/w/file"), ("D", "/w/file"), None]
     else:
         assert told == [("A", "/w"), ("A", "/w/file"), None, None, ("A", "/w/file"), ("A", "/w"), None]
 
 
 def test_what_the_guest_did_itself_is_not_told(known, tmp_path):
-    (tmp_path / "made").write_text("by the guest")
-    known.learn(str(tmp_path / "made"))
+    with known.acting(str(tmp_path / "made")):
+        (tmp_path / "made").write_text("by the guest")
     assert act_of("added", str(tmp_path / "made"), "/w/made", known, served_here=True) is None
 
 
 def test_files_in_a_folder_do_not_make_it_new(known, tmp_path):
-    assert act_of("added", str(tmp_path), "/w", known, served_here=True) == ("CD", "/w")
+    assert act_of("added", str(tmp_path), "/w", known, served_here=True) == ("M", "/w")
     (tmp_path / "file").touch()
     assert act_of("modified", str(tmp_path), "/w", known, served_here=True) is None
 
 
-def test_an_act_has_its_moment(known, monkeypatch):
-    known.begin("/a", CHANGED)
-    assert not known.acting("/a", DELETED)
-    assert known.acting("/a", CHANGED)
-    assert known.acting("/a", CHANGED, end=True)
-    assert not known.acting("/a", CHANGED)
-    known.begin("/a", CHANGED)
-    later = __import__("time").monotonic() + 2
+def test_a_change_has_its_moment(known, monkeypatch, tmp_path):
+    path = str(tmp_path / "a")
+    (tmp_path / "a").touch()
+    os.utime(path, (5, 7))
+    known.begin(path)
+    known.begin(path)
+    assert not known.retold(path, 8)
+    os.utime(path, (5, 8))
+    known.shown(path, 8)
+    assert known.retold(path, 7)
+    assert known.retold(path, 8)
+    assert not known.retold(path, 8), "each has one"
+    known.begin(path)
+    later = __import__("time").monotonic() + 20
     monkeypatch.setattr("hostvm.shares.known.time.monotonic", lambda: later)
-    assert not known.acting("/a", CHANGED), "an act that the guest never made must not hide a file for ever"
+    assert not known.retold(path, 8)
+
+
+def test_what_the_guest_is_writing_is_not_told(known, tmp_path):
+    file = tmp_path / "file"
+    file.write_text("before")
+    told = []
+
+    def tell(change="modified"):
+        told.append(act_of(change, str(file), "/w/file", known, served_here=True))
+
+    known.opened(str(file))
+    known.opened(str(file))
+    for text in ("one", "and two"):
+        file.write_text(text)
+        tell()
+        known.closed(str(file))
+        tell()
+    assert told == [None] * 4
+    file.write_text("this computer's")
+    tell()
+    known.opened(str(file))
+    file.unlink()
+    tell("deleted")
+    assert told[4:] == [("M", "/w/file"), ("D", "/w/file")]
+
+
+def test_a_deletion_lasts_until_the_guest_has_made_it(known, monkeypatch):
+    """However long that takes, and whatever else is told of the path."""
+    known.bury("/a")
+    known.begin("/a")
+    later = __import__("time").monotonic() + 3600
+    monkeypatch.setattr("hostvm.shares.known.time.monotonic", lambda: later)
+    assert known.buried("/a")
+    assert known.swallows("/a", there=True)
+    assert not known.buried("/a"), "it is seen no longer than until it is taken away"
+    assert known.swallows("/a", there=True), "another program's removal may have come first"
+    assert not known.swallows("/a", there=False)
+    known.settle("/a")
+    assert not known.swallows("/a", there=True)
+    known.settle("/a")
+
+
+def test_folders_above_a_deletion_are_seen_as_folders(known, tmp_path):
+    """`rm -r a`: the helper reaches a/b/c through folders that are not there any more."""
+    folder = tmp_path / "a"
+    folder.mkdir()
+    assert known.hear(str(folder)).there
+    folder.rmdir()
+    assert known.hear(str(folder)) == (True, False)
+    inner = str(folder / "b" / "c")
+    known.bury(inner)
+    assert [known.buried(path) for path in (inner, str(folder / "b"), str(folder))] == ["file", "folder", "folder"]
+    known.settle(inner)
+    assert known.buried(str(folder)) == ""
+    known.bury(str(folder))
+    assert known.buried(str(folder)) == "folder"
+
+
+def test_what_was_changed_here_beside_a_containers_own_act_is_still_told(known, tmp_path):
+    file = tmp_path / "f"
+    file.write_text("one")
+    assert known.hear(str(file))
+    file.write_text("longer")
+    with known.setting(str(file)):
+        file.chmod(0o600)
+    assert known.hear(str(file)) == (True, True), "it was saved here before a container's chmod"
+    with known.setting(str(file)):
+        os.utime(file, (1, 1))
+    assert known.hear(str(file)) is None
+    file.unlink()
+    with contextlib.suppress(FileNotFoundError), known.acting(str(file), removes=True):
+        file.unlink()
+    assert known.hear(str(file)) == (True, False), "the container's rm came too late"
+    file.write_text("again")
+    with known.acting(str(file), removes=True):
+        file.unlink()
+        file.write_text("made here, at once")
+    assert known.hear(str(file)) == (False, True)
+
+
+def test_what_the_guests_kernel_was_shown_last_is_no_time_of_its_own(known, tmp_path):
+    """It keeps attributes for a moment: acting out a change may set the time of before."""
+    path = str(tmp_path / "f")
+    (tmp_path / "f").touch()
+    known.shown(path, 100)
+    os.utime(path, (900, 900))
+    known.begin(path)
+    assert known.retold(path, 100)
+
+
+def test_a_deletion_that_the_guest_never_got_to_is_over_with_its_turn(known):
+    known.bury("/a")
+    known.bury("/a")
+    known.settle("/a")
+    assert known.buried("/a")
+    known.settle("/a")
+    assert not known.buried("/a")
 
 
 def test_any_path_fits_into_a_line_of_the_helper():
@@ -86,10 +201,90 @@ def test_a_containers_build_is_not_acted_out_file_by_file():
 def test_what_the_guest_is_making_is_never_hidden_from_it(tmp_path):
     """The watcher may be quicker than the server that makes the file, or see it while it is still being written."""
     known, path = Known(), str(tmp_path / "file")
-    known.foresee(path, there=True)
-    (tmp_path / "file").write_text("half")
-    assert act_of("added", path, "/w/file", known, served_here=True) == ("M", "/w/file")
-    known.foresee(path, there=False)
-    (tmp_path / "file").unlink()
+    with known.acting(path):
+        (tmp_path / "file").write_text("half")
+        assert act_of("added", path, "/w/file", known, served_here=True) is None
+    assert act_of("added", path, "/w/file", known, served_here=True) is None
+    with known.acting(path):
+        assert act_of("modified", path, "/w/file", known, served_here=True) is None
+        (tmp_path / "file").unlink()
+        assert act_of("deleted", path, "/w/file", known, served_here=True) is None
     assert act_of("deleted", path, "/w/file", known, served_here=True) is None
-    assert not known.acting(path, DELETED)
+    assert not known.buried(path)
+
+
+def test_a_name_that_the_guest_makes_and_removes_all_the_time_is_never_called_deleted_here(tmp_path):
+    """A lock file; however the watcher's looks fall between."""
+    known, file, told, stop = Known(), tmp_path / "lock", [], threading.Event()
+
+    def watch():
+        while not stop.is_set():
+            told.append(act_of("deleted", str(file), "/w/lock", known, served_here=True))
+
+    watcher = threading.Thread(target=watch)
+    for number in range(300):
+        with known.acting(str(file)):
+            file.touch()
+        with known.acting(str(file)):
+            file.unlink()
+        if number == 0:
+            watcher.start()
+    stop.set()
+    watcher.join()
+    assert set(told) == {None}
+
+
+def test_only_a_deletion_that_is_told_is_played(known, tmp_path):
+    """Those beyond the first 500 of a batch are not."""
+    told: list[str] = []
+
+    class Told:
+        def tell(self, acts):
+            told.extend(path for _, path, _ in acts)
+
+    watched = [Watched(str(tmp_path), "/w", known, True)]
+    names = [str(tmp_path / f"{number:03}") for number in range(600)]
+    for name in names:
+        had(known, name)
+    EventCarrier(lambda _: None)._act(Told(), [("deleted", name) for name in names], watched)
+    assert len(told) == 500
+    assert not any(known.buried(name) for name in names)
+
+
+def test_what_another_share_covers_is_not_acted_out_on_that_share(known, tmp_path):
+    """Deleted here below /a/sub, which in the guest is another folder: the file of that name there is not this one."""
+    told: list[tuple[str, str]] = []
+
+    class Told:
+        def tell(self, acts):
+            told.extend(act[:2] for act in acts)
+
+    class Carrier:
+        def carry(self, guest, watched):
+            self.watched = watched
+
+    outer, other, inner = (tmp_path / name for name in ("outer", "other", "outer/inner"))
+    for folder in (outer / "sub", other, inner):
+        folder.mkdir(parents=True)
+    service = ShareService(
+        [Mount(str(outer), "/a", False), Mount(str(other), "/a/sub", False), Mount(str(inner), "/a/inner", False)],
+        tmp_path,
+        "10.0.2.2",
+    )
+    service._guest, service._carrier = object(), Carrier()
+    for share in service._shares:
+        share.state = "mounted"
+    service.watch(["/a"])
+    watched = sorted(service._carrier.watched, key=lambda one: -len(one.source))
+    assert [one.target for one in watched] == ["/a/inner", "/a", "/a/sub"]
+    paths = [str(folder / "f") for folder in (outer / "sub", other, inner, outer)]
+    for one in watched:
+        for path in paths:
+            had(one.known, path)
+    EventCarrier(lambda _: None)._act(Told(), [("deleted", path) for path in paths], watched)
+    assert sorted(told) == [("D", "/a/f"), ("D", "/a/inner/f"), ("D", "/a/sub/f")]
+    told.clear()
+    for one in watched:
+        had(one.known, paths[0])
+    EventCarrier(lambda _: None)._act(Told(), [("deleted", paths[0])], watched)
+    assert told == []

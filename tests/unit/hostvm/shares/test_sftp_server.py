@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import sys
@@ -9,61 +10,9 @@ import sys
 import pytest
 
 from hostvm.shares import sftp_wire as wire
-from hostvm.shares.known import CHANGED, DELETED
-from hostvm.shares.sftp_server import SftpServer
 from hostvm.shares.tree import Tree
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="modes and links of POSIX")
-
-
-class Client:
-    """Speaks to a server without a stream between."""
-
-    def __init__(self, tree: Tree) -> None:
-        self.server = SftpServer(None, {"tok": tree}.__getitem__)
-
-    def ask(self, kind: int, *fields: bytes | str | int) -> tuple[int, bytes]:
-        body = b"".join(
-            field
-            if isinstance(field, bytes)
-            else struct.pack(">I", field)
-            if isinstance(field, int)
-            else wire.string(os.fsencode(field))
-            for field in fields
-        )
-        answer = self.server.answer(memoryview(bytes([kind]) + struct.pack(">I", 7) + body))
-        length, answered, number = struct.unpack_from(">IBI", answer)
-        assert (length, number) == (len(answer) - 4, 7)
-        return answered, answer[9:]
-
-    def status(self, kind: int, *fields: bytes | str | int) -> int:
-        answered, body = self.ask(kind, *fields)
-        assert answered == wire.STATUS, (answered, body)
-        return struct.unpack_from(">I", body)[0]
-
-    def open(self, path: str, flags: int, mode: int = 0o644) -> bytes:
-        answered, body = self.ask(wire.OPEN, path, flags, wire.A_MODE, mode)
-        assert answered == wire.HANDLE, body
-        return body
-
-    def mode(self, path: str) -> int:
-        answered, body = self.ask(wire.LSTAT, path)
-        assert answered == wire.ATTRS, body
-        return struct.unpack_from(">IQIII", body)[4]
-
-
-@pytest.fixture
-def folder(tmp_path):
-    (tmp_path / "share").mkdir()
-    (tmp_path / "secret").write_text("secret")
-    return tmp_path / "share"
-
-
-@pytest.fixture
-def client(folder):
-    tree = Tree(str(folder))
-    yield Client(tree)
-    tree.close()
 
 
 def test_write_read_close(client, folder):
@@ -156,9 +105,9 @@ def test_rename_replaces_only_when_asked(client, folder):
     assert (folder / "b").read_text() == "a"
 
 
-def test_read_only_refuses_every_change(folder):
+def test_read_only_refuses_every_change(folder, client_of):
     (folder / "file").write_text("kept")
-    client = Client(Tree(str(folder), readonly=True))
+    client = client_of(Tree(str(folder), readonly=True))
     for kind, fields in (
         (wire.REMOVE, ("/tok/file",)),
         (wire.MKDIR, ("/tok/d", 0)),
@@ -179,22 +128,130 @@ def test_what_is_no_string_ends_the_connection(client, data):
         client.server.answer(memoryview(bytes([wire.LSTAT]) + struct.pack(">I", 1) + data))
 
 
-def test_a_deletion_is_acted_out_without_touching_anything(client, folder):
-    known = client.server._find_tree("tok").known
-    known.begin(str(folder / "gone"), DELETED)
-    assert client.mode("/tok/gone") == 0o100644
-    assert client.status(wire.REMOVE, "/tok/gone") == wire.OK
-    assert client.status(wire.REMOVE, "/tok/gone") == wire.NO_SUCH_FILE
-    (folder / "again").write_text("made again meanwhile")
-    known.begin(str(folder / "again"), DELETED)
-    assert client.status(wire.REMOVE, "/tok/again") == wire.FAILURE
-    assert (folder / "again").exists()
+def names_told(client, handle):
+    """Of one reading of a folder, up to its end."""
+    found = []
+    while (answer := client.ask(wire.READDIR, handle))[0] == wire.NAME:
+        at = 4
+        for _ in range(struct.unpack_from(">I", answer[1])[0]):
+            length = struct.unpack_from(">I", answer[1], at)[0]
+            found.append(answer[1][at + 4 : at + 4 + length].decode())
+            at += 4 + length + 4 + 32
+    assert answer == (wire.STATUS, struct.pack(">I", wire.EOF) + bytes(8))
+    return sorted(found)
 
 
-def test_a_new_file_is_there_for_everybody_while_it_is_told(client, folder):
-    known = client.server._find_tree("tok").known
-    (folder / "new").write_text("content")
-    known.begin(str(folder / "new"), CHANGED)
-    assert client.ask(wire.LSTAT, "/tok/new")[0] == wire.ATTRS
-    client.open("/tok/new", wire.F_CREAT | wire.F_WRITE | wire.F_TRUNC)
-    assert (folder / "new").read_text() == ""
+def test_a_folder_is_read_again_from_its_beginning(client, folder):
+    """rewinddir(3): sshfs asks the same handle again."""
+    handle = client.ask(wire.OPENDIR, "/tok")[1]
+    assert names_told(client, handle) == []
+    (folder / "a").touch()
+    (folder / "b").mkdir()
+    assert names_told(client, handle) == ["a", "b"]
+    assert names_told(client, handle) == ["a", "b"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="owners are kept on Linux")
+def test_half_an_owner_leaves_the_other_half(client, folder):
+    (folder / "f").touch()
+
+    def owner():
+        return struct.unpack_from(">IQII", client.ask(wire.LSTAT, "/tok/f")[1])[2:]
+
+    same = 0xFFFFFFFF
+    for wanted, seen in (((999, same), (999, 0)), ((same, 50), (999, 50)), ((same, same), (999, 50))):
+        assert client.status(wire.SETSTAT, "/tok/f", wire.A_OWNER, *wanted) == wire.OK
+        assert owner() == seen
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        (errno.ENOSPC, wire.FAULT),
+        (errno.EEXIST, wire.FAILURE),
+        (errno.EROFS, wire.PERMISSION_DENIED),
+        (errno.ENOENT, wire.NO_SUCH_FILE),
+    ],
+)
+def test_a_fault_has_the_code_of_which_sshfs_makes_the_right_error(client, monkeypatch, fault, code):
+    def refuse(*words):
+        raise OSError(fault, os.strerror(fault))
+
+    monkeypatch.setattr(Tree, "mkdir", refuse)
+    assert client.status(wire.MKDIR, "/tok/f", 0) == code
+
+
+@pytest.mark.parametrize(("fault", "code"), [(errno.EXDEV, wire.FAILURE), (errno.ENOTEMPTY, wire.PERMISSION_DENIED)])
+def test_only_another_file_system_is_a_failure_of_a_rename(client, monkeypatch, fault, code):
+    """sshfs makes EXDEV of a failure, and programs copy then."""
+
+    def refuse(*words):
+        raise OSError(fault, os.strerror(fault))
+
+    monkeypatch.setattr(Tree, "rename", refuse)
+    assert client.status(wire.EXTENDED, "posix-rename@openssh.com", "/tok/a", "/tok/b") == code
+
+
+@pytest.mark.parametrize("mode", [0o751, 0o300, 0o000, 0o1777])
+def test_a_new_folder_has_the_mode_asked_for(client, folder, mode):
+    assert client.status(wire.MKDIR, "/tok/d", wire.A_MODE, mode) == wire.OK
+    assert (folder / "d").stat().st_mode & 0o7777 == mode
+
+
+def test_a_new_folder_swapped_for_a_link_gives_its_mode_to_nothing(client, folder, monkeypatch):
+    """The race itself: right after the folder is made it becomes a link to outside."""
+    (folder.parent / "outside").mkdir(0o700)
+    real_mkdir = os.mkdir
+
+    def swapping(path, *more, **named):
+        real_mkdir(path, *more, **named)
+        (folder / "d").rmdir()
+        (folder / "d").symlink_to("../outside")
+
+    monkeypatch.setattr(os, "mkdir", swapping)
+    assert client.status(wire.MKDIR, "/tok/d", wire.A_MODE, 0o777) != wire.OK
+    assert (folder.parent / "outside").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_share_that_was_closed_reaches_nothing(folder, monkeypatch):
+    (folder.parent / "cwd").mkdir()
+    (folder.parent / "cwd" / "f").touch()
+    (folder / "f").touch()
+    monkeypatch.chdir(folder.parent / "cwd")
+    tree = Tree(str(folder))
+    tree.close()
+    tree.close()
+    for act in (
+        lambda: tree.stat("f"),
+        lambda: tree.stat(""),
+        lambda: tree.entries(""),
+        lambda: tree.unlink("f"),
+        lambda: tree.rename("f", "g"),
+        lambda: tree.open("new", os.O_CREAT | os.O_WRONLY),
+        lambda: tree.statvfs("f"),
+    ):
+        with pytest.raises(OSError, match="closed"):
+            act()
+    assert [(folder / "f").exists(), (folder.parent / "cwd" / "f").exists()] == [True, True]
+
+
+def test_a_share_closed_in_the_midst_of_a_request_reaches_nothing_else(folder, monkeypatch):
+    """Between the look at the folder and its use it is closed."""
+    (folder.parent / "cwd").mkdir()
+    monkeypatch.chdir(folder.parent / "cwd")
+    (folder.parent / "cwd" / "f").touch()
+    tree = Tree(str(folder))
+
+    class Closing:
+        """Closes the tree when it is about to be used."""
+
+        def __enter__(self):
+            tree._root = None
+
+        def __exit__(self, *what):
+            pass
+
+    tree._closing = Closing()
+    with pytest.raises(OSError, match="closed"):
+        tree.unlink("f")
+    assert (folder.parent / "cwd" / "f").exists()

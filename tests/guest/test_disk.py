@@ -1,0 +1,98 @@
+"""How the guest mounts a disk: real file systems in files, without the mount."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+
+import pytest
+
+MIB = 1 << 20
+PRELUDE = """\
+disk=$root/disk
+mark() { echo "mark $*"; }
+fail() { echo "fail $*"; }
+mount() { echo "mount"; }
+"""
+PLACES = {'[ -b "$disk" ]': '[ -f "$disk" ]', "/dev/console": "$root/console"}
+MADE = ("-q", "-t", "ext4", "-m", "1", "-E", "assume_storage_prezeroed=1,nodiscard")  # as disk.sh has it
+
+
+@pytest.fixture
+def disk(tmp_path):
+    if not shutil.which("/usr/sbin/mke2fs") or not shutil.which("hexdump"):
+        pytest.skip("e2fsprogs or hexdump is missing")
+    return tmp_path / "disk"
+
+
+@pytest.fixture
+def mount(run_script, disk):
+    """What the guest says when it mounts the disk."""
+
+    def run(size=0, label="hostvm-data"):
+        if size:
+            disk.touch()
+            os.truncate(disk, size)
+        end = f"grow() {{ :; }}\nmount_disk data {label} /var"
+        return run_script("guest/usr/lib/hostvm/disk.sh", PRELUDE, {}, PLACES, end=end)
+
+    return run
+
+
+def make(disk, size, label="hostvm-data"):
+    disk.touch()
+    os.truncate(disk, size)
+    subprocess.run(["/usr/sbin/mke2fs", *MADE, "-L", label, disk], check=True, capture_output=True)
+
+
+def erase(disk, size, begin=0):
+    with disk.open("r+b") as file:
+        file.seek(begin)
+        file.write(bytes(size))
+
+
+def is_sound(disk):
+    return subprocess.run(["/usr/sbin/e2fsck", "-f", "-n", disk], capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("size", [64 * MIB, 3072 * MIB])
+def test_a_blank_disk_gets_a_file_system(mount, disk, size):
+    assert mount(size) == ["mark data-made", "mount", "mark data"]
+    assert mount() == ["mount", "mark data"]
+    assert is_sound(disk)
+
+
+@pytest.mark.parametrize("size", [64 * MIB, 256 * MIB, 3072 * MIB, 60 << 30])
+def test_what_a_power_cut_left_half_made_is_completed(mount, disk, size):
+    make(disk, size)
+    erase(disk, 4096)
+    assert mount() == ["mark data-completed", "mount", "mark data"]
+    assert is_sound(disk)
+    assert mount() == ["mount", "mark data"]
+
+
+def test_also_when_its_root_folder_was_not_written(mount, disk):
+    make(disk, 3072 * MIB, "a-name-of-20-letters")
+    told = subprocess.run(["/usr/sbin/debugfs", "-R", "imap <2>", disk], capture_output=True, text=True, check=True)
+    table = int(told.stdout.partition("located at block ")[2].split(",")[0])
+    erase(disk, 4096)
+    erase(disk, 4096, table * 4096)
+    assert mount(label="a-name-of-20-letters") == ["mark data-completed", "mount", "mark data"]
+    assert is_sound(disk)
+
+
+@pytest.mark.parametrize("why", ["another's label", "something at its begin", "no copy"])
+def test_all_else_is_left_alone(mount, disk, why):
+    make(disk, 3072 * MIB, "backup" if why == "another's label" else "hostvm-data")
+    erase(disk, 4096)
+    if why == "something at its begin":
+        with disk.open("r+b") as file:
+            file.write(b"XFSB")
+    if why == "no copy":
+        erase(disk, 4096, 32768 * 4096)
+    said = mount()
+    assert len(said) == 1
+    assert said[0].endswith("holds something that is not ext4; it was left alone")
+    with disk.open("rb") as file:
+        assert file.read(4096).strip(b"XFSB") == bytes(4096 if why != "something at its begin" else 4092)

@@ -1,0 +1,70 @@
+"""How the guest's engine is told of a registry that is a mirror, with the words that run there."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from hostvm.guest import Completed
+from runtime.registry import guest as inside
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the guest is Linux")
+URL = "http://localhost:5000"
+
+
+class Here:
+    """Runs a guest's program on this computer; the guest's folders are below `root`."""
+
+    def __init__(self, root):
+        self.root = root
+        for name in ("marks", "seed/engine"):
+            (root / name).mkdir(parents=True)
+        for name, text in (("s6-svc", f'echo "$*" >> {root}/told'), ("usleep", "sleep 0.02")):
+            (root / name).write_text(f"#!/bin/sh\n{text}\n")
+            (root / name).chmod(0o755)
+        self.settings = root / "seed/engine/daemon.json"
+        self.up = root / "marks/engine"
+
+    def run(self, argv, *, timeout=60.0, stdin=b""):
+        env = {**os.environ, "PATH": f"{self.root}:{os.environ['PATH']}"}
+        words = [word.replace("/run/hostvm", str(self.root)) for word in argv]
+        done = subprocess.run(words, input=stdin, capture_output=True, env=env, timeout=min(timeout, 5.0), check=False)
+        return Completed(done.returncode, done.stdout, done.stderr)
+
+    def told(self):
+        file = self.root / "told"
+        return file.read_text().splitlines() if file.exists() else []
+
+
+@pytest.fixture
+def here(tmp_path):
+    made = Here(tmp_path)
+    made.settings.write_text('{"debug": true}')
+    yield made
+    made.up.touch()  # whoever waits for it ends
+
+
+def test_an_engine_that_is_up_reads_its_settings_anew(here):
+    here.up.touch()
+    inside._set_mirror(here, URL)
+    assert json.loads(here.settings.read_text()) == {"debug": True, "registry-mirrors": [URL]}
+    assert here.told() == ["-h /run/service/dockerd"]
+    inside._set_mirror(here, "")
+    assert json.loads(here.settings.read_text()) == {"debug": True, "registry-mirrors": []}
+    assert len(here.told()) == 2
+
+
+def test_one_that_is_not_up_yet_is_waited_for_by_nobody(here):
+    inside._set_mirror(here, URL)
+    assert json.loads(here.settings.read_text())["registry-mirrors"] == [URL]
+    assert here.told() == []
+    here.up.touch()
+    deadline = time.monotonic() + 10
+    while not here.told() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert here.told() == ["-h /run/service/dockerd"]

@@ -1,0 +1,117 @@
+"""Shared folders and the data disk that would hide them: what runs in the guest, run here with stand-ins."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from hostvm.errors import MachineError
+from hostvm.guest import Completed
+from hostvm.shares import mounting
+from hostvm.shares.device import DeviceShare
+
+PROGRAMS = {"mount": 'echo "mount $*"', "mkdir": "", "busybox": ""}
+PLACES = {"/run/hostvm/marks": "$root/marks", ". /usr/lib/hostvm/lib.sh": ""}
+# Functions, which no applet of busybox goes before. The data disk comes after 2000 rounds of waiting.
+PRELUDE = """\
+seed=$root/seed rounds=0
+usleep() { [ $((rounds += 1)) -lt 2000 ] || : > $root/marks/services; }
+mark() { echo "mark $*"; }
+mount() { echo "mount $*"; }
+mkdir() { :; }
+"""
+
+
+class Here:
+    """Runs a guest's program on this computer; the data disk comes with the last of some calls."""
+
+    def __init__(self, root, calls):
+        self.root = root
+        self.calls = calls
+        (root / "marks").mkdir()
+        (root / "seed").mkdir()
+        for name, text in PROGRAMS.items():
+            (root / name).write_text(f"#!/bin/sh\n{text}\n")
+            (root / name).chmod(0o755)
+
+    def run(self, argv, *, timeout):
+        self.calls -= 1
+        if self.calls == 0:
+            (self.root / "marks/services").touch()
+        env = {**os.environ, "PATH": f"{self.root}:{os.environ['PATH']}"}
+        words = [word.replace("/run/hostvm", str(self.root)) for word in argv]
+        done = subprocess.run(words, capture_output=True, env=env, timeout=timeout, check=False)
+        return Completed(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def here(tmp_path):
+    if sys.platform != "linux":
+        pytest.skip("the guest is Linux")
+    return lambda calls: Here(tmp_path, calls)
+
+
+def share(target):
+    return DeviceShare("9p", "share0", "/here", target, False)
+
+
+def test_the_guests_own_wait_has_no_limit(run_script, tmp_path):
+    (tmp_path / "marks").mkdir()
+    (tmp_path / "seed").mkdir()
+    (tmp_path / "seed/shares").write_text("all\n/mnt/a\n9p share0 ro\n/home/me\n9p share1 rw\n")
+    said = run_script("guest/usr/lib/hostvm/shares", PRELUDE, {}, PLACES, end='echo "$rounds rounds"')
+    assert said == [
+        "mount -t 9p -o ro share0 /mnt/a",
+        "mount -t 9p -o rw share1 /home/me",
+        "mark share-devices",
+        "mark shares",
+        "2000 rounds",
+    ]
+
+
+def test_a_folder_below_home_is_mounted_after_the_data_disk(here):
+    guest = here(calls=3)
+    mounting.mount_device(guest, share("/home/me"))
+    assert guest.calls == 0
+
+
+def test_a_folder_on_a_disk_is_mounted_after_it(run_script, here, tmp_path):
+    guest = here(calls=2)
+    (tmp_path / "seed/disks").write_text("a /mnt/b\nb /srv/x\n")
+    mounting.mount_device(guest, share("/srv/x/y"))
+    assert guest.calls == 0
+    guest.calls = 9
+    (tmp_path / "marks/services").unlink()
+    mounting.mount_device(guest, share("/srv/xy"))
+    assert guest.calls == 8
+    (tmp_path / "seed/shares").write_text("wait\n/srv/xy\n9p share0 ro\n/srv/x\n9p share1 rw\n")
+    said = run_script("guest/usr/lib/hostvm/shares", PRELUDE, {}, PLACES, end='echo "$rounds rounds"')
+    assert [line.split()[-1] for line in said[:2]] == ["/srv/xy", "/srv/x"]
+    assert said[2:] == ["mark share-devices", "2000 rounds"]
+
+
+def test_others_wait_for_nothing(here):
+    guest = here(calls=9)
+    mounting.mount_device(guest, share("/mnt/a"))
+    assert guest.calls == 8
+
+
+def test_a_data_disk_that_never_comes_is_told(here, monkeypatch):
+    monkeypatch.setattr(mounting, "_DATA_SECONDS", 0.0)
+    with pytest.raises(MachineError) as caught:
+        mounting.mount_device(here(calls=9), share("/home/me"))
+    assert caught.value.details == "its data disk is not mounted yet"
+
+
+def test_the_table_is_read_when_the_guest_has_mounted_its_own(here, monkeypatch):
+    guest = here(calls=3)
+    (guest.root / "seed/shares").touch()
+    there, marked = mounting.mounted(guest)
+    assert there["/proc"] == "proc"
+    assert (marked, guest.calls) == (False, 0)
+    monkeypatch.setattr(mounting, "_DATA_SECONDS", 0.0)
+    (guest.root / "marks/services").unlink()
+    assert mounting.mounted(guest)[0]["/proc"] == "proc"

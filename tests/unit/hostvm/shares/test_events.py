@@ -1,0 +1,134 @@
+"""Watching that fails: nothing of it stays in the guest, it is tried again, and the log says what to do."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import watchfiles
+
+from hostvm.errors import SshError
+from hostvm.shares.events import EventCarrier, Watched
+from hostvm.shares.known import Known
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="these are POSIX paths")
+
+# What watchfiles 1.3.0 says with /proc/sys/user/max_inotify_watches at 1, and with max_inotify_instances at 0.
+WATCHES = OSError('OS file watch limit reached. about ["/w/c"] (Error { kind: MaxFilesWatch, paths: ["/w/c"] })')
+INSTANCES = RuntimeError("Error creating recommended watcher: Too many open files (os error 24)")
+
+
+class Helper:
+    def __init__(self):
+        self.lines, self.ended, self.closed = b"", threading.Event(), threading.Event()
+
+    def write_stdin(self, data):
+        self.lines += data
+
+    def close_stdin(self):
+        self.ended.set()
+
+    def read_stdout(self, size):
+        self.ended.wait()
+        return b""
+
+    def wait(self):
+        return 0
+
+    def close(self):
+        self.ended.set()
+        self.closed.set()
+
+
+class Guest:
+    def __init__(self):
+        self.helpers, self.fault = [], None
+
+    def stream(self, argv):
+        if self.fault:
+            raise self.fault
+        self.helpers.append(Helper())
+        return self.helpers[-1]
+
+
+@pytest.fixture
+def log():
+    return []
+
+
+@pytest.fixture
+def carrier(log):
+    made = EventCarrier(log.append)
+    yield made
+    made.end()
+
+
+def until(condition, seconds=10.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"still not after {seconds} s"
+        time.sleep(0.01)
+
+
+def no_worker():
+    return "events" not in [thread.name for thread in threading.enumerate()]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return Watched(str(tmp_path), "/w", Known(), served_here=True)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (WATCHES, "sudo sysctl fs.inotify.max_user_watches=1048576"),
+        (INSTANCES, "sudo sysctl fs.inotify.max_user_instances=1024"),
+        (OSError("another fault"), "another fault"),
+    ],
+)
+def test_a_watcher_that_fails(carrier, log, folder, monkeypatch, error, told):
+    guest, real = Guest(), watchfiles.watch
+
+    def fail(*paths, **options):
+        raise error
+
+    monkeypatch.setattr(watchfiles, "watch", fail)
+    carrier.carry(guest, [folder])
+    until(no_worker)
+    assert log[-1].endswith(told)
+    assert guest.helpers[0].closed.is_set()
+    monkeypatch.setattr(watchfiles, "watch", real)
+    carrier.carry(guest, [folder])
+    until(lambda: len(guest.helpers) == 2)
+
+    def change():
+        Path(folder.source, f"file{time.monotonic()}").touch()
+        return guest.helpers[1].lines
+
+    until(change)
+
+
+def test_a_guest_that_starts_no_helper(carrier, log, folder):
+    guest = Guest()
+    guest.fault = SshError("the guest did not start a program", None, None)
+    carrier.carry(guest, [folder])
+    until(no_worker)
+    assert "did not start a program" in log[-1]
+    guest.fault = None
+    carrier.carry(guest, [folder])
+    until(lambda: guest.helpers)
+
+
+def test_what_is_watched_already_is_left_as_it_is(carrier, folder):
+    guest = Guest()
+    carrier.carry(guest, [folder])
+    until(lambda: guest.helpers)
+    carrier.carry(guest, [folder])
+    carrier.end()
+    until(no_worker)
+    assert guest.helpers[0].closed.is_set()
+    assert len(guest.helpers) == 1
