@@ -64,22 +64,27 @@ def compose(config: AgentConfig) -> Parts:
     from hostvm.agent.provision import Provisioner
     from hostvm.agent.spawn import spawn_in_background
     from hostvm.clock.service import ClockService
+    from hostvm.machines.change import booted_spec
     from hostvm.names.service import NamesService
     from hostvm.net.addresses import GuestNetwork
     from hostvm.net.auth_agent import AuthAgentService
     from hostvm.net.dns_service import DnsService
+    from hostvm.paths import MachinePaths
     from hostvm.shares.service import ShareService
     from hostvm.spec import load_spec
     from runtime.engine import find_engine
     from runtime.registry.service import RegistryService
 
     spec = load_spec(Path(config.home) / MACHINE_YAML)
-    shares = ShareService(spec.mounts, Path(config.run_dir))
+    network = GuestNetwork.of(config.subnet)
+    # As of its boot: what machine.yaml says since then counts from the next one on.
+    booted = booted_spec(MachinePaths.of(config.name)) or spec
+    shares = ShareService(booted.mounts, Path(config.run_dir), network.gateway)
     clock = ClockService()
     idle = IdleService(
         Path(config.home) / MACHINE_YAML, lambda: spawn_in_background("sleep", config.name, Path(config.log))
     )
-    services: list[Service] = [clock, shares, DnsService(GuestNetwork.of(config.subnet)), idle]
+    services: list[Service] = [clock, shares, DnsService(network), idle]
     awaited = (clock.wait_right,) if config.woken else ()
     parts = Parts(services, preparations=awaited, operations={shares.name: shares.ask}, find_folder=shares.guest_folder)
     if config.provision and not config.woken:

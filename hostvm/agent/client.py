@@ -9,8 +9,9 @@ import os
 import sys
 
 from hostvm.agent import protocol
+from hostvm.engines import ENGINES, WITHOUT_DOCKER_API
 from hostvm.errors import AgentError, ForwardError, HostvmError, MachineError, SshError
-from hostvm.paths import AGENT_SOCK, DOCKER_SOCK, docker_pipe
+from hostvm.paths import AGENT_JSON, AGENT_SOCK, DOCKER_SOCK, docker_pipe
 from hostvm.platform.quick import connect_quick
 
 TYPE_CHECKING = False  # a type checker takes it for typing's, which takes 8 ms to import
@@ -280,20 +281,35 @@ class LocalStream:
 
 
 def open_engine(run_dir: Path) -> LocalStream:
-    """A connection to the machine's engine, through its agent.
+    """A connection to the API that docker clients speak with the machine's engine, through its agent.
 
+    :raises ForwardError: its engine has none.
     :raises OSError: no agent listens.
     """
+    refuse_docker(os.path.basename(run_dir), engine_of(run_dir))  # noqa: PTH119 - as above
     from hostvm.platform.local import connect_local
 
     return LocalStream(connect_local(os.path.join(run_dir, DOCKER_SOCK)))  # noqa: PTH118 - as above
 
 
+def engine_of(run_dir: Path | str) -> str:
+    """The engine of a machine that has been started; "" where that is not known. No json for this."""
+    try:
+        with open(os.path.join(run_dir, AGENT_JSON), "rb") as file:  # noqa: PTH118, PTH123 - as above
+            told = file.read()
+    except OSError:
+        return ""
+    # An agent.json without it is an older hostvm's, which had one engine.
+    return next((name for name in ENGINES if b'"engine": "%s"' % name.encode() in told), ENGINES[0])
+
+
 def docker_host(run_dir: Path | str) -> str:
     """The value of DOCKER_HOST that leads docker clients of this computer to the machine's engine.
 
-    :raises ForwardError: on Windows, where the machine runs but the pipe of that name is another program's.
+    :raises ForwardError: its engine is none for them; or on Windows, where the machine runs but the pipe of that name
+        is another program's.
     """
+    refuse_docker(os.path.basename(run_dir), engine_of(run_dir))  # noqa: PTH119 - as above
     if sys.platform == "win32":
         # Pipes' names are the whole computer's: a client must not be sent to somebody else's.
         facts = agent_status(run_dir)
@@ -304,6 +320,19 @@ def docker_host(run_dir: Path | str) -> str:
                 "give the machine another name, or use the guest's own client: set HOSTVM_CLIENT=guest",
             )
     return docker_address(run_dir)
+
+
+def refuse_docker(name: str, engine: str) -> None:
+    """Say so when docker clients cannot talk to a machine's engine.
+
+    :raises ForwardError: they cannot.
+    """
+    if engine in WITHOUT_DOCKER_API:
+        raise ForwardError(
+            f"machine {name} has no Docker API",
+            f"its engine is {engine}, which docker clients cannot talk to",
+            f"its own client: hostvm -m {name} ctr images ls\nor another machine: hostvm start NAME --engine docker",
+        )
 
 
 def docker_address(run_dir: Path | str) -> str:

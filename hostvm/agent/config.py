@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
+from hostvm.engines import WITHOUT_DOCKER_API
 from hostvm.errors import AgentError
 from hostvm.files import private_folder, write_atomic
 from hostvm.net.addresses import DEFAULT_SUBNET
@@ -26,6 +27,7 @@ class AgentConfig:
     :param client_key: path of the private key.
     :param host_public_key: `ssh-ed25519 BASE64`, the only one accepted.
     :param engine_socket: the engine's socket in the guest; "" when the machine has no engine.
+    :param engine: its name.
     :param console: the guest's console log.
     :param boot_seconds: from the agent's start until the machine must be ready.
     :param user: the guest's account.
@@ -54,6 +56,12 @@ class AgentConfig:
     woken: bool = False
     provision: bool = False
     owner: list[float] | None = None
+    engine: str = "docker"
+
+    @property
+    def docker_api(self) -> bool:
+        """Whether docker clients can talk to the engine."""
+        return bool(self.engine_socket) and self.engine not in WITHOUT_DOCKER_API
 
     @property
     def agent_sock(self) -> str:

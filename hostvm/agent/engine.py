@@ -1,4 +1,4 @@
-"""Waiting for a container engine's API, Docker's `GET /_ping`, which Podman answers too."""
+"""Waiting for a container engine: Docker's `GET /_ping`, which Podman answers too, or a socket that listens."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from hostvm.engines import LOGS, WITHOUT_DOCKER_API
 from hostvm.errors import MachineError
-from hostvm.guest import ENGINE_LOG
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +28,7 @@ def wait_engine(
     stop: threading.Event,
     announced: Callable[[], bool] | None = None,
     trouble: Callable[[], str] = str,
+    engine: str = "docker",
 ) -> None:
     """Return as soon as the engine answers.
 
@@ -38,6 +39,7 @@ def wait_engine(
     :param announced: whether the engine has said that it listens; it is not asked before, since each question makes
         an emulated guest that is busy starting it slower.
     :param trouble: why the engine will not come up, in the guest's own words; "" as long as it may.
+    :param engine: its name.
     :raises MachineError: it did not answer in time, or ends again and again.
     """
     last = "nothing listens"
@@ -48,7 +50,9 @@ def wait_engine(
         stop.wait(_PAUSE_ANNOUNCED)
     while not stop.is_set():
         if why := trouble():
-            raise MachineError("the container engine does not start", why + _last_words(guest), _MORE_WORDS)
+            raise MachineError(
+                "the container engine does not start", why + _last_words(guest, LOGS[engine]), _MORE_WORDS
+            )
         if time.monotonic() >= deadline:
             raise MachineError(
                 "the container engine did not answer in time", f"{socket_path} in the guest: {last}", _MORE_WORDS
@@ -62,14 +66,17 @@ def wait_engine(
             raise MachineError(
                 "the connection was lost while the engine started", str(error), "hostvm logs --console"
             ) from error
+        if engine in WITHOUT_DOCKER_API:
+            stream.close()
+            return  # its listener is there once its plugins are; the engine's own checks ask further
         last = _ask(stream, deadline)
         if last == "":
             return
         stop.wait(_PAUSE)
 
 
-def _last_words(guest: Guest) -> str:
-    said = guest.run(["tail", "-n", "8", ENGINE_LOG], timeout=10.0).stdout.decode(errors="replace").strip()
+def _last_words(guest: Guest, log: str) -> str:
+    said = guest.run(["tail", "-n", "8", log], timeout=10.0).stdout.decode(errors="replace").strip()
     return f"\nits log ends with:\n{said}" if said else ""
 
 

@@ -6,6 +6,7 @@ What is done then (`idle.action` in machine.yaml) is another process's work, sin
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from hostvm.errors import HostvmError
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 _TICK_LEAST, _TICK_MOST = 0.25, 5.0
 _AGAIN_LEAST = 60.0
-"""Seconds until what failed, or was in the way, is tried again."""
+"""Seconds until what failed, or was in the way, is tried again; what machine.yaml says anew is tried at once."""
 
 
 class IdleService:
@@ -58,15 +59,18 @@ class IdleService:
 
     def _watch(self, host: Host, stopped: threading.Event) -> None:
         wait = _TICK_LEAST
+        tried: tuple[IdleSettings | None, float] = (None, 0.0)
         while not stopped.wait(wait):
             settings = self._settings(host)
             wait = max(_TICK_LEAST, min(settings.after / 4, _TICK_MOST))
             # Asked also when nothing is to be done: it tells for how long use that only services know of is over.
             if host.idle() < settings.after or settings.action == "none":
                 continue
+            if settings is tried[0] and time.monotonic() < tried[1]:
+                continue
             host.log(f"idle: nothing used the machine for {settings.after} s: {settings.action}")
             self._sleep()
-            wait = max(float(settings.after), _AGAIN_LEAST)
+            tried = (settings, time.monotonic() + max(float(settings.after), _AGAIN_LEAST))
 
     def _settings(self, host: Host) -> IdleSettings:
         try:

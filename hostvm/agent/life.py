@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hostvm.agent.client import AgentNotReady
 from hostvm.agent.engine import wait_engine
-from hostvm.agent.service import Settles
+from hostvm.agent.service import Begins, Settles
 from hostvm.checks import run_checks
 from hostvm.console import DATA_MARK, ENGINE_MARK, SSH_MARK, ConsoleMark, EngineTrouble
 from hostvm.errors import HostvmError, SshError
@@ -36,14 +36,17 @@ _APPEARS_WITHIN = 30.0
 _STALL_EVERY = 5.0
 _PING_EVERY = 5.0
 _PING_WAITS = 5.0
+_OTHERS_WAIT = 3.0  # sshd's fork alone takes a busy emulated guest more than one
 _ANOTHER_WAITS = 1.0
+_MUCH = 64 * 1024
+_MUCH_WAITS = 10.0
 _OFTEN_SECONDS = 60.0
 _SELDOM = 15.0
 _SILENT_MOST = 540.0
 _CONSOLE_LINES = 20
 _SETTLE_SECONDS = 1.0
 _PAUSE_DATA = 0.05
-_DATA_SECONDS = 30.0
+_DATA_SECONDS = 900.0  # it may be repaired first
 
 
 class MachineOffError(Exception):
@@ -92,6 +95,9 @@ class Life:
 
     def run(self) -> None:
         """Serve until the machine is off or `stop` is called."""
+        for service in self._services:
+            if isinstance(service, Begins):
+                service.begin(self._host)
         attempt = 0
         try:
             while True:
@@ -99,11 +105,14 @@ class Life:
                     connection = self._reach()
                     attempt = 0
                     self._serve(connection)
-                except HostvmError as error:
+                except (HostvmError, OSError, RuntimeError) as error:
                     self._failed(error)
                 finally:
                     self._drop()
-                self._pause(min(0.1 * 2 ** min(attempt, 5), _PAUSE_MOST))
+                try:
+                    self._pause(min(0.1 * 2 ** min(attempt, 5), _PAUSE_MOST))
+                except (HostvmError, OSError, RuntimeError) as error:
+                    self._failed(error)
                 attempt += 1
         except MachineOffError:
             self._host.log("the machine is off")
@@ -167,14 +176,15 @@ class Life:
             if self._stop.is_set():
                 raise self._not_ready()
 
-    def settle(self) -> None:
-        """Wait a moment until the services have caught up with the guest."""
-        for service in self._services:
-            if isinstance(service, Settles):
-                service.settle(_SETTLE_SECONDS)
+    def settle(self) -> bool:
+        """Wait a moment until the services have caught up with the guest; False when they have not."""
+        settled = [service.settle(_SETTLE_SECONDS) for service in self._services if isinstance(service, Settles)]
+        return all(settled)
 
     def describe(self) -> dict[str, Any]:
         """Facts for `status`. Times are seconds since the agent began."""
+        # Before the lock: a service may take its time, and nobody else should wait for it.
+        services = {service.name: service.describe() for service in self._services}
         with self._changed:
             return {
                 "state": self._state,
@@ -183,7 +193,7 @@ class Life:
                 "doing": self._lines[-1] if self._lines else "",
                 "warnings": list(self._warnings),
                 "error": None if self._error is None else str(self._error),
-                "services": {service.name: service.describe() for service in self._services},
+                "services": services,
             }
 
     # ---- one connection's life
@@ -238,8 +248,11 @@ class Life:
         data = ConsoleMark(Path(self._config.console), DATA_MARK)
         begun = time.monotonic()
         while self._preparations and connection.alive and not data.seen():
-            if self._stop.wait(_PAUSE_DATA) or time.monotonic() - begun > _DATA_SECONDS:
+            if self._stop.wait(_PAUSE_DATA):
                 return
+            if time.monotonic() - begun > _DATA_SECONDS:
+                self._host.log(f"warning: the data disk is not mounted after {_DATA_SECONDS:.0f} s")
+                break
         for prepare in self._preparations:
             try:
                 prepare(connection)
@@ -254,7 +267,8 @@ class Life:
             self._say("waiting for the container engine")
             console = Path(self._config.console)
             announced, trouble = ConsoleMark(console, ENGINE_MARK), EngineTrouble(console)
-            wait_engine(connection, self._config.engine_socket, deadline, self._stop, announced.seen, trouble)
+            place, name = self._config.engine_socket, self._config.engine
+            wait_engine(connection, place, deadline, self._stop, announced.seen, trouble, name)
             self._mark("engine")
         if self._stop.is_set():
             raise MachineOffError
@@ -302,7 +316,7 @@ class Life:
     def _hold(self, connection: Connection) -> None:
         """Until the connection ends."""
         while not connection.wait_closed(_PING_EVERY):
-            if not connection.ping(_PING_WAITS):
+            if not connection.hears(_PING_WAITS):
                 self._host.log("the guest does not answer")
                 self._wait_answer(connection)
         self._host.log("the connection to the guest was lost")
@@ -312,19 +326,21 @@ class Life:
 
         A guest that answers nobody is paused, and given up after minutes only. One whose sshd speaks to others while
         this connection stays mute was cut off from it (a firewall, an address that changed): TCP would try again later
-        and later, so a new connection is the quicker one. A paused guest gets all of these when it goes on, each at the
-        cost of a process, so that they become rare.
+        and later, so a new connection is the quicker one. Not while much is on its way: QEMU's network asks a guest
+        that had no room only 5 s later, or later still, whether there is some again (libslirp's persist timer). A
+        paused guest gets all of these when it goes on, each at the cost of a process, so that they become rare.
         """
         begun = time.monotonic()
         while connection.alive:
             if self._waits_for_room(connection):
                 begun = time.monotonic()
-            others = speaks(self._config.ssh_port, _ANOTHER_WAITS)
+            others = speaks(self._config.ssh_port, _OTHERS_WAIT)
             silent = time.monotonic() - begun
-            if connection.ping(_ANOTHER_WAITS if silent < _OFTEN_SECONDS else _SELDOM):
+            if connection.hears(_ANOTHER_WAITS if silent < _OFTEN_SECONDS else _SELDOM):
                 self._host.log("the guest answers again")
                 return
-            if others or silent > _SILENT_MOST:
+            stuck = connection.sent_since_heard() > _MUCH and silent < _MUCH_WAITS
+            if (others and not stuck) or silent > _SILENT_MOST:
                 connection.close()
 
     def _waits_for_room(self, connection: Connection) -> bool:
@@ -355,9 +371,12 @@ class Life:
                 self._host.log(f"service {service.name} did not stop: {type(error).__name__}: {error}")
         connection.close()
 
-    def _failed(self, error: HostvmError) -> None:
+    def _failed(self, error: HostvmError | OSError | RuntimeError) -> None:
         if self._stop.is_set():
             return
+        if not isinstance(error, HostvmError):  # no descriptors or threads left, say
+            said = f"{type(error).__name__}: {error}"
+            error = SshError("the guest cannot be reached", said, f"hostvm logs --agent {self._config.name}")
         self._host.log(f"not ready: {error}")
         if self._state == BOOTING and time.monotonic() - self._begun < self._config.boot_seconds:
             # A fault of the moment: sshd is restarting, say. Whoever waits goes on waiting.

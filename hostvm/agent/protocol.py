@@ -146,7 +146,7 @@ def parse(payload: bytes) -> dict[str, Any]:
 
     try:
         facts = json.loads(payload)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ProtocolError("a control frame that is not JSON") from error
     if not isinstance(facts, dict):
         raise ProtocolError("a control frame that is not an object")

@@ -46,8 +46,8 @@ def relay(sock: LocalEnd, stream: GuestStream, traffic: Traffic | None = None) -
     """
     traffic = traffic or Traffic()
     upward = threading.Thread(target=_carry_up, args=(sock, stream, traffic), name="relay-up", daemon=True)
-    upward.start()
     try:
+        upward.start()
         _carry_down(stream, sock, traffic)
         upward.join()
     finally:

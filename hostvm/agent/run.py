@@ -131,7 +131,7 @@ def _serve(
 
         def listen() -> None:
             """Again, too: whoever connected before stays connected."""
-            if config.engine_socket:
+            if config.docker_api:
                 forward(LocalListener(config.engine_sock))
 
         def forward(listener: Listener) -> None:
@@ -141,7 +141,7 @@ def _serve(
         undo.callback(server.close)
         host.clients = server.tell
         listen()
-        if config.engine_socket:
+        if config.docker_api:
             pipes = _pipe(config.name, log)
             for pipe in pipes:
                 forward(pipe)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _HELLO_SECONDS = 5.0
 _WAIT = 30.0
+_NOTICE_MOST = 1000
 
 
 class Server:
@@ -68,12 +69,11 @@ class Server:
         self._listener.close()
 
     def tell(self, text: str) -> None:
-        """A line on standard error of each command that asked for notices."""
+        """A line on standard error of each command that asked for notices. Never blocks, whatever a client does."""
         with self._lock:
             told = list(self._told.items())
         for client, end in told:
-            with contextlib.suppress(OSError):
-                client.send(protocol.frame(protocol.STDERR, f"hostvm: {text}{end}".encode()))
+            client.notify(protocol.frame(protocol.STDERR, f"hostvm: {text[:_NOTICE_MOST]}{end}".encode()))
 
     def _serve(self, sock: socket.socket) -> None:
         with contextlib.closing(sock), protocol.reader(sock) as frames:
@@ -206,8 +206,8 @@ class Server:
 
     def _leave(self, client: Client, hello: dict[str, Any]) -> None:
         """End, unless the machine is in use or was so within the last `after` seconds."""
-        self._life.settle()  # a container may have started a moment ago
-        left = self._activity.leave(float(hello["after"]))
+        known = self._life.settle()  # a container may have started a moment ago
+        left = self._activity.leaving or (known and self._activity.leave(float(hello["after"])))
         client.send(protocol.control(protocol.OK, {"left": left}))
         if left and not hello.get("stays"):
             self._life.stop()

@@ -110,11 +110,21 @@ class Service(Protocol):
 
 
 @runtime_checkable
+class Begins(Protocol):
+    """What a service may be able to do besides."""
+
+    def begin(self, host: Host) -> None:
+        """Once, before there is a connection: what a guest that runs already may be waiting for."""
+
+
+@runtime_checkable
 class Settles(Protocol):
     """What a service may be able to do besides."""
 
-    def settle(self, timeout: float) -> None:
+    def settle(self, timeout: float) -> bool:
         """Return when what happened in the guest before this call has taken effect here, or `timeout` seconds passed.
+
+        False in the latter case.
 
         Asked before a command that started containers ends, so that their ports are open when it has.
         """

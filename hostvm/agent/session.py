@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import select
+import sys
 import threading
+from collections import deque
 from typing import TYPE_CHECKING
 
 from hostvm.agent import protocol
-from hostvm.errors import HostvmError, SshError
+from hostvm.errors import AgentError, HostvmError, SshError
 
 if TYPE_CHECKING:
     import socket
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 
 _CHUNK = 256 * 1024
 _GRACE = 2.0
+_NOTICES_MOST = 50
 _SIGNALS = frozenset({"HUP", "INT", "KILL", "QUIT", "TERM", "USR1", "USR2"})
 
 
@@ -28,15 +32,38 @@ class Client:
     def __init__(self, sock: socket.socket, frames: BufferedReader) -> None:
         self._socket = sock
         self._lock = threading.Lock()
+        self._notices: deque[bytes] = deque(maxlen=_NOTICES_MOST)
         self.frames = frames
 
     def send(self, data: bytes) -> None:
-        """Send one whole frame.
+        """Send one whole frame, after the notices that wait. Blocks while the client does not read.
 
         :raises OSError: the client is gone.
         """
         with self._lock:
+            while self._notices:
+                self._socket.sendall(self._notices.popleft())
             self._socket.sendall(data)
+        self._pass_notices()  # one that came meanwhile found the lock taken
+
+    def notify(self, data: bytes) -> None:
+        """Send a short frame, now or before the next one. Never blocks, never raises.
+
+        Of a client that does not read, the latest are kept.
+        """
+        self._notices.append(data)
+        self._pass_notices()
+
+    def _pass_notices(self) -> None:
+        while self._notices and self._lock.acquire(blocking=False):
+            try:
+                if not _takes(self._socket):
+                    return
+                self._socket.sendall(self._notices.popleft())
+            except (OSError, ValueError, IndexError):
+                return  # the client is gone, or another thread was quicker
+            finally:
+                self._lock.release()
 
     def fail(self, error: HostvmError) -> None:
         """Send an ERROR; a client that is gone is no matter."""
@@ -61,7 +88,7 @@ class ExecSession:
         self,
         client: Client,
         process: GuestProcess,
-        settle: Callable[[], None] = lambda: None,
+        settle: Callable[[], object] = lambda: None,
         *,
         has_pty: bool = False,
     ) -> None:
@@ -78,9 +105,9 @@ class ExecSession:
     def run(self) -> None:
         """Serve until the end. Blocks; never raises for a client or program that is gone."""
         jobs: list[Callable[[], None]] = [self._write_input, self._finish]
-        for job in jobs:
-            threading.Thread(target=job, name=f"exec{job.__name__}", daemon=True).start()
         try:
+            for job in jobs:
+                threading.Thread(target=job, name=f"exec{job.__name__}", daemon=True).start()
             self._obey()
         finally:
             self._input.put(None)
@@ -128,23 +155,32 @@ class ExecSession:
         self._quietly(self._process.close_stdin)
 
     def _finish(self) -> None:
-        """Carry both outputs, then the status."""
+        """Carry both outputs, then the status, or why there is none: the client waits for one of them."""
+        try:
+            last = protocol.number(protocol.EXIT, self._carry_outputs())
+        except HostvmError as error:
+            self._finished.set()
+            self._client.fail(error)
+            return
+        except Exception as error:  # noqa: BLE001 - the client would wait for ever
+            self._finished.set()
+            self._client.fail(AgentError("the agent failed", f"{type(error).__name__}: {error}", "hostvm logs --agent"))
+            return
+        self._finished.set()
+        with contextlib.suppress(Exception):  # ports that come late are no reason to lose the status
+            self._settle()
+        with contextlib.suppress(OSError):
+            self._client.send(last)
+
+    def _carry_outputs(self) -> int:
+        """Until both end; gives the program's status."""
         errors = threading.Thread(
             target=self._carry, args=(self._process.read_stderr, protocol.STDERR), name="exec-err", daemon=True
         )
         errors.start()
         self._carry(self._process.read_stdout, protocol.STDOUT)
         errors.join()
-        try:
-            last = protocol.number(protocol.EXIT, self._process.wait())
-        except SshError as error:
-            self._finished.set()
-            self._client.fail(error)
-            return
-        self._finished.set()
-        self._settle()
-        with contextlib.suppress(OSError):
-            self._client.send(last)
+        return self._process.wait()
 
     def _carry(self, read: Callable[[int], bytes], kind: int) -> None:
         listening = True
@@ -172,3 +208,12 @@ class ExecSession:
     def _quietly(act: Callable[..., None], *words: object) -> None:
         with contextlib.suppress(OSError, SshError):
             act(*words)
+
+
+def _takes(sock: socket.socket) -> bool:
+    """Whether a socket takes some hundred bytes at once; more than a quarter of its buffer is free then, on Linux."""
+    if sys.platform == "win32":
+        return bool(select.select([], [sock], [], 0)[1])
+    poller = select.poll()  # select() knows no numbers from 1024 on
+    poller.register(sock, select.POLLOUT)
+    return bool(poller.poll(0))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hostvm import process
 from hostvm.agent import config as settings
 from hostvm.agent.client import Agent, request
+from hostvm.credential_helpers import helper_environment
 from hostvm.errors import AgentError, HostvmError
 from hostvm.files import tail
 from hostvm.paths import SLEEPER_SOCK
@@ -39,7 +40,7 @@ def spawn_agent(config: AgentConfig) -> None:
     except HostvmError:
         settings.store(config, run_dir)
         argv = [sys.executable, "-m", _MODULE, config.run_dir]
-        agent = process.spawn_detached(argv, Path(config.log))
+        agent = process.spawn_detached(argv, Path(config.log), env=helper_environment())
         settings.store(config, run_dir, (agent.pid, agent.started))
 
 

@@ -9,6 +9,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
+from hostvm.agent.accept import NO_DESCRIPTORS_SECONDS
 from hostvm.agent.listeners import is_for, listen
 from hostvm.agent.loop import READ, WRITE
 from hostvm.agent.pair import Pair
@@ -27,7 +28,6 @@ _UNHEARD_MOST = 2
 _UNHEARD_SECONDS = 0.005
 _CONNECT_SECONDS = 0.15
 _DRAIN_SECONDS = 3.0
-_NO_DESCRIPTORS_SECONDS = 0.2
 _IN_PROGRESS = (errno.EINPROGRESS, errno.EWOULDBLOCK, getattr(errno, "WSAEWOULDBLOCK", -1))
 
 
@@ -114,7 +114,7 @@ class TcpPort:
             return
         except OSError:  # no descriptors left: those who wait get their turn when others end
             self._busy = True
-            self._loop.later(_NO_DESCRIPTORS_SECONDS, self._free)
+            self._loop.later(NO_DESCRIPTORS_SECONDS, self._free)
             self._gate()
             return
         if not is_for(self._forward.host, client):
@@ -143,15 +143,21 @@ class TcpPort:
 
     def _with_rule(self, client: socket.socket, port: int | None) -> None:
         self._busy = False
-        if port is None:
-            self._by_ssh(client)
-        else:
-            self._by_hypervisor(client, port)
-        self._gate()
+        try:
+            if port is None:
+                self._by_ssh(client)
+            else:
+                self._by_hypervisor(client, port)
+        finally:
+            self._gate()
 
     def _by_hypervisor(self, client: socket.socket, port: int) -> None:
         client.settimeout(0.0)
-        guest = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            guest = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        except OSError:  # no descriptors left
+            reset(client)
+            return
         guest.settimeout(0.0)
         guest.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         status = guest.connect_ex(("127.0.0.1", port))
@@ -169,15 +175,17 @@ class TcpPort:
             if not waiting:
                 return
             waiting.clear()
-            self._loop.watch(guest, 0, settle)
-            if events and guest.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0:
-                self._join(client, guest)
-            else:
-                self._instead(client, guest, refused=bool(events))
-            self._free()
+            try:
+                self._loop.watch(guest, 0, settle)
+                if events and guest.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0:
+                    self._join(client, guest)
+                else:
+                    self._instead(client, guest, refused=bool(events))
+            finally:
+                self._free()
 
+        self._loop.later(_CONNECT_SECONDS, lambda: settle(0))  # first: it comes though the watch should fail
         self._loop.watch(guest, WRITE, settle)
-        self._loop.later(_CONNECT_SECONDS, lambda: settle(0))
 
     def _join(self, client: socket.socket, guest: socket.socket) -> None:
         pair = Pair(self._loop, client, guest, self.traffic, answered=self._heard, done=self._pairs.discard)
@@ -201,7 +209,12 @@ class TcpPort:
         client.settimeout(None)
         with self._lock:
             self._relayed.add(client)
-        threading.Thread(target=self._serve, args=(client,), name="port-relay", daemon=True).start()
+        try:
+            threading.Thread(target=self._serve, args=(client,), name="port-relay", daemon=True).start()
+        except RuntimeError:  # no thread can be had
+            with self._lock:
+                self._relayed.discard(client)
+            reset(client)
 
     def _serve(self, client: socket.socket) -> None:
         try:

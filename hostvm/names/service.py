@@ -11,8 +11,10 @@ import json
 import socket
 import sys
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from hostvm.agent.accept import accept_each, accept_from
 from hostvm.agent.relay import relay
 from hostvm.names.http import DOMAIN, HEAD_MOST, BadRequestError, Head, RequestWatch, labels_of, parse_head
 from hostvm.names.route import REQUEST_MOST, LocalStream
@@ -57,7 +59,8 @@ class NamesService:
         """Answer for this machine, and hold the port unless another agent does."""
         self._guest, self._stopped = guest, threading.Event()
         self._local = LocalListener(str(self._run_dir / NAMES_SOCK))
-        threading.Thread(target=self._serve_agents, args=(self._local,), name="names-agents", daemon=True).start()
+        local = self._local
+        accept_each(local.accept, lambda: local.closed, partial(self._serve_agent, local), "names-agents")
         threading.Thread(target=self._hold, args=(host, self._stopped), name="names", daemon=True).start()
 
     def stop(self) -> None:
@@ -95,16 +98,8 @@ class NamesService:
             except OSError:
                 return False
             for listener in self._held:
-                threading.Thread(target=self._accept, args=(listener,), name="names-port", daemon=True).start()
+                accept_from(listener, self._serve, "names-port")
             return True
-
-    def _accept(self, listener: socket.socket) -> None:
-        while True:
-            try:
-                sock, _ = listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(sock,), name="names-client", daemon=True).start()
 
     def _serve(self, sock: socket.socket) -> None:
         try:
@@ -176,17 +171,10 @@ class NamesService:
 
     # ---- this machine's part
 
-    def _serve_agents(self, listener: LocalListener) -> None:
-        while True:
-            try:
-                sock = listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve_agent, args=(listener, sock), name="names-agent", daemon=True).start()
-
     def _serve_agent(self, listener: LocalListener, sock: socket.socket) -> None:
         guest = self._guest
         assert guest is not None, "started before it listens"
+        stream: GuestStream | None = None
         try:
             if not listener.admit(sock):
                 sock.close()
@@ -200,10 +188,12 @@ class NamesService:
             try:
                 stream, answer = self._own([str(label) for label in asked["labels"]]), {}
             except BadRequestError as error:
-                stream, answer = None, {"status": error.status, "why": str(error)}
+                answer = {"status": error.status, "why": str(error)}
             sock.sendall(json.dumps({"found": stream is not None, **answer}).encode() + b"\n")
             sock.settimeout(None)
         except (OSError, ValueError):
+            if stream is not None:
+                stream.close()  # the asker has gone meanwhile
             sock.close()
             return
         if stream is None:
@@ -213,20 +203,25 @@ class NamesService:
 
 
 class _WatchedSocket:
-    """A client's socket whose further requests must stay with its first one's host."""
+    """A client's socket whose further requests must stay with its first one's host.
+
+    :param first: what was read of it already: the head that `watch` was made of, and what came with it.
+    """
 
     def __init__(self, sock: socket.socket, watch: RequestWatch, first: bytes) -> None:
         self._socket = sock
         self._watch = watch
-        self._first = first
-        self._over = False
+        beyond = first[first.index(b"\r\n\r\n") + 4 :]
+        passed = watch.feed(beyond)
+        self._first = first[: len(first) - len(beyond) + passed]
+        self._over = passed < len(beyond)
 
     def recv(self, size: int) -> bytes:
-        if self._over:
-            return b""
         if self._first:
             data, self._first = self._first, b""
             return data
+        if self._over:
+            return b""
         data = self._socket.recv(size)
         passed = self._watch.feed(data)
         self._over = passed < len(data)

@@ -140,6 +140,14 @@ class Connection:
         """Whether the guest's sshd answers within `timeout` seconds."""
         return self._transport.ping(timeout)
 
+    def hears(self, timeout: float) -> bool:
+        """Whether the guest sends anything within `timeout` seconds, an answer to a ping or what else is on its way."""
+        return self._transport.hears(timeout)
+
+    def sent_since_heard(self) -> int:
+        """Bytes on their way to the guest, at most: those since it last sent anything."""
+        return self._transport.sent_since_heard()
+
     def wait_closed(self, timeout: float | None = None) -> bool:
         """Wait up to `timeout` seconds for the end of the connection; True when it ended."""
         self._transport.join(timeout)
@@ -220,16 +228,16 @@ class Connection:
             return SshProcess(waiting, has_pty=False, when_closed=self._shell.prepare)
         try:
             channel = self._transport.open_guest_channel("session")
+            # The requests are sent without waiting for their answers: a refusal closes the channel.
+            if pty is not None:
+                channel.request("pty-req", pty.term, pty.columns, pty.rows, 0, 0, b"\0", reply=True)
+            channel.request("exec", text, reply=True)
         except OSError as error:
             raise SshError(
                 "the guest did not start a program",
                 str(error),
                 "hostvm status   # shows whether the machine is reached",
             ) from error
-        # The requests are sent without waiting for their answers: a refusal closes the channel.
-        if pty is not None:
-            channel.request("pty-req", pty.term, pty.columns, pty.rows, 0, 0, b"\0", reply=True)
-        channel.request("exec", text, reply=True)
         self._shell.prepare()
         return SshProcess(channel, has_pty=pty is not None)
 

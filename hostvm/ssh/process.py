@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from hostvm.errors import SshError
@@ -86,12 +87,12 @@ class SshProcess(_ChannelWriter):
 
     def signal(self, name: str) -> None:
         """See `GuestProcess.signal`. sshd passes it to the program's process group."""
-        self._channel.request("signal", name)
+        self._tell("signal", name)
 
     def resize(self, rows: int, columns: int) -> None:
         """See `GuestProcess.resize`."""
         if self._has_pty:
-            self._channel.request("window-change", columns, rows, 0, 0)
+            self._tell("window-change", columns, rows, 0, 0)
 
     def wait(self) -> int:
         """See `GuestProcess.wait`."""
@@ -127,3 +128,7 @@ class SshProcess(_ChannelWriter):
             self.signal("HUP")
         self._channel.close()
         self._when_closed()
+
+    def _tell(self, kind: str, *fields: str | int) -> None:
+        with contextlib.suppress(ConnectionError):  # `wait` tells of it
+            self._channel.request(kind, *fields)

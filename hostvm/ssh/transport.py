@@ -17,9 +17,12 @@ import paramiko
 from paramiko import common
 from paramiko.channel import Channel
 from paramiko.message import Message
+from paramiko.packet import Packetizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from typing_extensions import Buffer
 
 # A library never writes to standard error; the agent says what matters in its own words.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
@@ -28,6 +31,9 @@ logging.getLogger("paramiko").propagate = False
 WINDOW = 2 * 1024 * 1024
 PACKET = 32 * 1024
 _SLICE = 0.1
+_WAKES, _ENDS = 1.0, 10.0
+
+_UNAWAITED = (common.cMSG_CHANNEL_WINDOW_ADJUST, common.cMSG_CHANNEL_EOF, common.cMSG_CHANNEL_CLOSE)
 
 _SIGNALS = {
     "HUP": 1,
@@ -88,7 +94,10 @@ class GuestChannel(Channel):
             self._handle_request(message)  # type: ignore[attr-defined]
 
     def request(self, kind: str, *fields: bytes | str | int | bool, reply: bool = False) -> None:
-        """Send a CHANNEL_REQUEST; a refusal with `reply` closes the channel, nobody waits for it."""
+        """Send a CHANNEL_REQUEST; a refusal with `reply` closes the channel, nobody waits for it.
+
+        :raises ConnectionError: the connection is gone.
+        """
         message = _message(common.cMSG_CHANNEL_REQUEST, self.remote_chanid, kind, reply, *fields)
         if not self.closed and self.transport is not None:
             self.transport._send_user_message(message)  # type: ignore[attr-defined]  # noqa: SLF001
@@ -99,6 +108,9 @@ class _Outlet:
 
     paramiko makes a message under the channel's lock and sends it after letting go of that, so another thread's
     CLOSE may overtake it; sshd ends the whole connection for a message on a channel that is gone.
+
+    A connection that ends meanwhile is a ConnectionError, where paramiko's own would be an EOFError; but not for what
+    nobody waits for: a reader's room for more, and ends, which are sent by `recv`, `close` and the like.
     """
 
     def __init__(self, transport: GuestTransport) -> None:
@@ -112,14 +124,40 @@ class _Outlet:
     def _send_user_message(self, message: Message) -> None:
         if self._transport.put_off(message, self._send_user_message):
             return
+        kind = message.asbytes()[:1]
         with self._sending:
-            if not self._closed:
-                self._closed = message.asbytes()[:1] == common.cMSG_CHANNEL_CLOSE
-                self._transport._send_user_message(message)  # type: ignore[attr-defined]  # noqa: SLF001
+            if self._closed:
+                return
+            self._closed = kind == common.cMSG_CHANNEL_CLOSE
+            try:
+                self._transport.send_user(message)
+            except ConnectionError:
+                if kind not in _UNAWAITED:
+                    raise
+
+
+class _Packetizer(Packetizer):
+    """Knows when the last message came, and how many bytes were sent since."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(sock)
+        self.heard = time.monotonic()
+        self.sent_since = 0
+
+    def read_message(self) -> tuple[int, Message]:
+        kind, message = super().read_message()
+        self.heard, self.sent_since = time.monotonic(), 0
+        return kind, message
+
+    def write_all(self, out: Buffer) -> None:
+        self.sent_since += memoryview(out).nbytes
+        super().write_all(out)
 
 
 class GuestTransport(paramiko.Transport):
     """One ssh connection to a guest over a connected socket."""
+
+    packetizer: _Packetizer
 
     # AES-GCM is 1.4 times as fast here as paramiko's first choice; x25519 is the cheapest exchange for a guest
     # under emulation, and the connection never leaves the host's loopback.
@@ -136,7 +174,7 @@ class GuestTransport(paramiko.Transport):
     }
 
     def __init__(self, sock: socket.socket) -> None:
-        super().__init__(sock, default_window_size=WINDOW, default_max_packet_size=PACKET)
+        super().__init__(sock, default_window_size=WINDOW, default_max_packet_size=PACKET, packetizer_class=_Packetizer)
         self._socket = sock
         # paramiko holds channels weakly; these keep one alive until the guest has closed it too, so that its
         # last messages always find it and its number can be forgotten afterwards.
@@ -235,15 +273,36 @@ class GuestTransport(paramiko.Transport):
     def ping(self, timeout: float) -> bool:
         """Whether sshd answers within `timeout` seconds; any answer counts, OpenSSH's is a refusal."""
         self._pong.clear()
-        if self._pinging is None or not self._pinging.is_alive():
-            # In a thread: where nothing gets through any more, and much is on its way, sending waits for ever.
-            self._pinging = threading.Thread(target=self._send_ping, name="ping", daemon=True)
-            self._pinging.start()
+        self._begin_ping()
         deadline = time.monotonic() + timeout
         while self.is_active() and (left := deadline - time.monotonic()) > 0:
             if self._pong.wait(min(left, _SLICE)):
                 return True
         return False
+
+    def hears(self, timeout: float) -> bool:
+        """Whether anything comes from sshd within `timeout` seconds; it is asked for an answer.
+
+        An answer queues behind what else is on its way, which may be megabytes for a slow guest: one that takes
+        them says so all the while.
+        """
+        begun = time.monotonic()
+        self._begin_ping()
+        while self.is_active() and time.monotonic() - begun < timeout:
+            if self.packetizer.heard > begun:
+                return True
+            time.sleep(_SLICE)
+        return self.packetizer.heard > begun
+
+    def sent_since_heard(self) -> int:
+        """Bytes that were sent, or are about to be, since anything came from sshd."""
+        return self.packetizer.sent_since
+
+    def _begin_ping(self) -> None:
+        if self._pinging is None or not self._pinging.is_alive():
+            # In a thread: where nothing gets through any more, and much is on its way, sending waits for ever.
+            self._pinging = threading.Thread(target=self._send_ping, name="ping", daemon=True)
+            self._pinging.start()
 
     def _send_ping(self) -> None:
         want_reply = True
@@ -255,13 +314,19 @@ class GuestTransport(paramiko.Transport):
         self.active = False  # a reader that wakes must not report an error
         with contextlib.suppress(OSError):  # already gone
             self._socket.shutdown(socket.SHUT_RDWR)
+        # Not closed under the reader's hands: poll(2) looks its number up again when it wakes, and would wait on
+        # whatever socket another thread has opened with that number since. Windows may not tell of the shutdown.
+        self._await_reader(_WAKES)
         self.packetizer.close()
-        if threading.current_thread() is not self and self.is_alive():
-            self.join(10)
+        self._await_reader(_ENDS)
         for channel in list(self._open.values()):
             channel._unlink()  # type: ignore[attr-defined]  # noqa: SLF001
         for event in list(self.channel_events.values()):
             event.set()
+
+    def _await_reader(self, seconds: float) -> None:
+        if threading.current_thread() is not self and self.is_alive():
+            self.join(seconds)
 
     def _open_succeeded(self, message: Message) -> None:
         start = message.packet.tell()
@@ -307,7 +372,10 @@ class GuestTransport(paramiko.Transport):
         channel.transport._send_user_message(  # type: ignore[union-attr]  # noqa: SLF001
             _message(common.cMSG_CHANNEL_OPEN_SUCCESS, theirs, number, WINDOW, PACKET)
         )
-        threading.Thread(target=serve, args=(channel,), name="from-guest", daemon=True).start()
+        try:
+            threading.Thread(target=serve, args=(channel,), name="from-guest", daemon=True).start()
+        except RuntimeError:  # no thread can be had: that must not end the reader, and with it all channels
+            channel.close()
 
     def _keys_exchanged(self, message: Message) -> None:
         self._parse_newkeys(message)  # type: ignore[attr-defined]

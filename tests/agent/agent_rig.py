@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
+
 if TYPE_CHECKING:
     import socket
 
@@ -25,6 +27,14 @@ def until(condition, seconds=10.0):
         assert time.monotonic() < deadline, f"still not after {seconds} s"
         time.sleep(0.02)
     return value
+
+
+def has_ended(process: psutil.Process) -> bool:
+    """Whether it runs no more; nobody need have waited for it."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def read_all(sock: socket.socket) -> bytes:
@@ -110,10 +120,11 @@ def connect_to(sshd, **changes):
     from hostvm.ssh.connection import connect
 
     options = {
+        "port": sshd.port,
         "client_key": sshd.keys.client_key,
         "host_public_key": sshd.keys.host_public,
         "deadline": time.monotonic() + 10,
         "user": sshd.user,
         **changes,
     }
-    return connect(sshd.port, **options)
+    return connect(**options)

@@ -145,7 +145,8 @@ def test_reconnects_when_ssh_is_lost(own_agent, sshd):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    for name, seconds in {"_PING_EVERY": 0.2, "_PING_WAITS": 0.3, "_ANOTHER_WAITS": 0.5}.items():
+    times = {"_PING_EVERY": 0.2, "_PING_WAITS": 0.3, "_ANOTHER_WAITS": 0.5, "_MUCH_WAITS": 2.0}
+    for name, seconds in times.items():
         monkeypatch.setattr(f"hostvm.agent.life.{name}", seconds)
 
 
@@ -179,6 +180,24 @@ def test_a_connection_that_is_cut_off_is_replaced(own_agent, sshd):
             assert run_in_guest(own_agent.run_dir, ["echo", "back"], timeout=10).stdout == b"back\n"
         filler.join(10)
         sshd.cut(connection)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_connection_that_stands_still_with_much_on_its_way_is_kept(own_agent, sshd):
+    """QEMU's network lets a guest wait for seconds that had no room for more, and then goes on."""
+    with agent_in_this_process(own_agent.config, [], [], lambda: True):
+        wait_ready(own_agent.run_dir, time.monotonic() + 10, NullProgress())
+        connection = sshd.connections()[-1]
+        counting = own_agent.popen("wc", "-c", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        until(lambda: agent_status(own_agent.run_dir)["sessions"] == 1)
+        with frozen([connection, *connection.children(recursive=True)]):
+            filler = threading.Thread(target=lambda: counting.stdin.write(bytes(1 << 20)), daemon=True)
+            filler.start()
+            until(lambda: "does not answer" in own_agent.log.read_text())
+        filler.join(10)
+        counting.stdin.close()
+        assert counting.stdout.read() == b"1048576\n"
+        assert counting.wait(10) == 0
 
 
 def fill(pipe) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -333,6 +334,68 @@ def test_ping_and_end_of_the_connection(sshd):
         process.wait()
     with pytest.raises(SshError):
         connection.run(["true"])
+
+
+class SlowLine:
+    """Carries one connection to sshd, what goes there at 400 kB/s, what comes back at once."""
+
+    def __init__(self, port):
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self._carry, args=(port,), daemon=True).start()
+
+    def _carry(self, port):
+        near = self.listener.accept()[0]
+        far = socket.create_connection(("127.0.0.1", port))
+        near.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        threading.Thread(target=self._pump, args=(far, near, 65536, 0), daemon=True).start()
+        self._pump(near, far, 8192, 0.02)
+
+    @staticmethod
+    def _pump(source, target, size, pause):
+        with source, target, contextlib.suppress(OSError):
+            while data := source.recv(size):
+                target.sendall(data)
+                time.sleep(pause)
+
+
+def test_a_slow_guest_that_is_sent_much_is_heard_though_it_answers_late(sshd):
+    line = SlowLine(sshd.port)
+    with line.listener:
+        guest = connect_to(sshd, port=line.port)
+        taking = guest.stream(["sh", "-c", "cat > /dev/null"])
+
+        def send():
+            with contextlib.suppress(OSError):  # it is cut off at the end
+                taking.write_stdin(bytes(4 << 20))
+
+        threading.Thread(target=send, daemon=True).start()
+        time.sleep(1)
+        assert not guest.ping(1)
+        assert guest.hears(1)
+        guest.close()
+
+
+def test_the_socket_is_closed_when_its_reader_has_ended(sshd, monkeypatch):
+    """Closed under it, its number may be another socket's by the time it wakes, and it waits on that one."""
+    transport = connect_to(sshd)._transport
+    reading: list[bool] = []
+    close = transport.packetizer.close
+    monkeypatch.setattr(transport.packetizer, "close", lambda: (reading.append(transport.is_alive()), close()))
+    transport.close()
+    assert reading == [False]
+
+
+def test_a_channel_of_a_connection_that_was_lost_says_so(sshd):
+    connection = connect_to(sshd)
+    process = connection.stream(["cat"])
+    process.write_stdin(b"one\n")
+    assert process.read_stdout(4) == b"one\n"
+    # What paramiko has not heard of yet, as of a guest that was suspended a moment ago.
+    connection._transport._socket.shutdown(socket.SHUT_WR)
+    with pytest.raises(ConnectionError):
+        process.write_stdin(b"two\n")
+    connection.close()
 
 
 def test_checks_hold_in_their_order(guest, tmp_path):

@@ -7,7 +7,7 @@ import time
 import pexpect
 import psutil
 import pytest
-from agent_rig import ENVIRONMENT, until
+from agent_rig import ENVIRONMENT, has_ended, until
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_restored_when_the_client_is_killed(agent, spawn):
     shell.expect_exact("shell> ")
     assert_restored(shell)
     psutil.wait_procs(watchers, timeout=5)
-    assert not any(watcher.is_running() and watcher.status() != "zombie" for watcher in watchers)
+    assert all(map(has_ended, watchers))
     until(lambda: agent.status()["sessions"] == 0)
 
 
@@ -164,6 +164,6 @@ def test_a_lost_terminal_ends_what_ignores_its_hangup(agent, spawn):
     program = psutil.Process(int(shell.match[1]))
     client = client_of(shell)
     client.send_signal(signal.SIGHUP)
-    until(lambda: not client.is_running() or client.status() == psutil.STATUS_ZOMBIE)
-    until(lambda: not program.is_running() or program.status() == psutil.STATUS_ZOMBIE)
+    until(lambda: has_ended(client))
+    until(lambda: has_ended(program))
     until(lambda: agent.status()["sessions"] == 0)

@@ -7,7 +7,7 @@ import http.server
 import json
 import ssl
 import threading
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 import yaml
@@ -16,9 +16,6 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from machines import folders_of, hostvm, running_machine, succeed
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
 
@@ -62,9 +59,9 @@ def serve(context: ssl.SSLContext | None = None) -> http.server.ThreadingHTTPSer
     return server
 
 
-def make_authority(folder: Path, name: str) -> tuple[Path, ssl.SSLContext]:
-    """A certificate authority's PEM file, and a server's context with a certificate of it for HOST."""
-    now = dt.datetime.now(dt.UTC)
+def make_authority(folder: Path, name: str, *, days_ago: int = 0) -> tuple[Path, ssl.SSLContext]:
+    """A certificate authority's PEM file, and a server's context with a certificate of it for HOST, for two days."""
+    now = dt.datetime.now(dt.UTC) - dt.timedelta(days=days_ago)
 
     def certificate(subject: str, issuer: str, key, signer, *extensions) -> bytes:
         builder = x509.CertificateBuilder(
@@ -108,11 +105,16 @@ def proxy():
 
 @pytest.fixture(scope="module")
 def registries(tmp_path_factory):
-    """Two TLS registries on this computer: one of the authority that the machine is told of, one of another."""
+    """TLS registries on this computer, each of an authority of its own: their PEM files and ports.
+
+    The machine is told of corp's; of single's and expired's for their registries alone, of stranger's not at all.
+    """
     folder = tmp_path_factory.mktemp("authorities")
-    made = {name: make_authority(folder, name) for name in ("corp", "stranger")}
+    made = {name: make_authority(folder, name) for name in ("corp", "single", "stranger")}
+    made["expired"] = make_authority(folder, "expired", days_ago=30)
     servers = {name: serve(context) for name, (_, context) in made.items()}
-    yield made["corp"][0], {name: server.server_address[1] for name, server in servers.items()}
+    files = {name: authority for name, (authority, _) in made.items()}
+    yield files, {name: server.server_address[1] for name, server in servers.items()}
     for server in servers.values():
         server.shutdown()
         server.server_close()
@@ -122,12 +124,15 @@ def registries(tmp_path_factory):
 def configured(proxy, registries):
     with pytest.MonkeyPatch.context() as patch:
         name = f"net-{proxy.server_address[1]}"
-        succeed(hostvm("create", name, "--cpus", "2", "--memory", "1GiB", "--names", "off"))
+        succeed(hostvm("create", name, "--cpus", "1", "--memory", "1GiB", "--names", "off"))
         set_up(
             name,
-            ca=str(registries[0]),
+            ca=str(registries[0]["corp"]),
             network={"subnet": "192.168.231.0/24"},
-            registries={"insecure": [REGISTRY]},
+            registries={
+                "insecure": [REGISTRY],
+                "ca": {f"{HOST}:{registries[1][one]}": str(registries[0][one]) for one in ("single", "expired")},
+            },
             daemon={"log-opts": {"max-file": "9"}},
         )
         patch.setenv("HTTP_PROXY", f"http://localhost:{proxy.server_address[1]}")
@@ -137,6 +142,12 @@ def configured(proxy, registries):
                 patch.delenv(variable)
             made.hostvm("image", "base", "busybox:latest")
             yield made
+
+
+def test_folders_are_shared_in_another_subnet(configured):
+    rows = json.loads(configured.hostvm("mount", "ls", "--json"))
+    assert [(row["kind"], row["state"]) for row in rows] == [("sftp", "mounted")]
+    assert f" {Path.home()} fuse.sshfs " in configured.shell("cat", "/proc/mounts")
 
 
 def test_subnet_and_daemon_settings_are_the_wanted_ones(configured):
@@ -170,9 +181,11 @@ def test_the_engine_uses_the_proxy_and_knows_insecure_registries(configured, pro
 
 
 def test_a_registry_of_an_own_authority_is_believed_and_a_strangers_is_not(configured, registries):
-    corp, stranger = (configured.try_docker("pull", f"{HOST}:{registries[1][name]}/x") for name in ("corp", "stranger"))
-    assert "manifest unknown" in corp.both, "it was asked for the image"
-    assert "certificate signed by unknown authority" in stranger.both
+    said = {name: configured.try_docker("pull", f"{HOST}:{port}/x").both for name, port in registries[1].items()}
+    assert "manifest unknown" in said["corp"], "it was asked for the image"
+    assert "manifest unknown" in said["single"], "its authority is that of this one registry"
+    assert "certificate signed by unknown authority" in said["stranger"]
+    assert "certificate has expired" in said["expired"]
 
 
 @pytest.mark.parametrize(

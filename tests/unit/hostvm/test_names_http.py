@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hostvm.names.http import BadRequestError, RequestWatch, labels_of, parse_head
+from hostvm.names.service import _WatchedSocket
 
 WEB = "web.hostvm.localhost"
 
@@ -107,3 +108,35 @@ def test_after_an_upgrade_anything_passes():
     watch = RequestWatch(parse_head(head("Upgrade: websocket")))
     assert watch.feed(head(host="other.hostvm.localhost")) == len(head(host="other.hostvm.localhost"))
     assert watch.feed(b"\x81\x05hello") == 7
+
+
+class Sending:
+    """A socket that gives these, one after another."""
+
+    def __init__(self, *sent: bytes) -> None:
+        self._sent = list(sent)
+
+    def recv(self, size: int) -> bytes:
+        return self._sent.pop(0) if self._sent else b""
+
+
+def received(first: bytes, *further: bytes) -> list[bytes]:
+    """What the container gets of a client that sends these."""
+    watch = RequestWatch(parse_head(first[: first.index(b"\r\n\r\n") + 4]))
+    watched = _WatchedSocket(Sending(*further), watch, first)
+    return [watched.recv(65536) for _ in range(2 + len(further))]
+
+
+@pytest.mark.parametrize("body", BODIES[1:])
+@pytest.mark.parametrize("taken", [0, 3])
+def test_a_body_that_comes_with_the_first_head_is_not_taken_for_the_next_ones(body, taken):
+    """Whether the first segment ends with the body or within it."""
+    sent = body[: len(body) - taken]
+    rest = body[len(sent) :] + head()
+    assert received(sent, rest, head()) == [sent, rest, head(), b""]
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_another_hosts_request_that_comes_with_the_first_does_not_pass(body):
+    other = head(host="other.hostvm.localhost")
+    assert received(body + other, head()) == [body, b"", b""]

@@ -73,3 +73,18 @@ def test_a_disk_that_fails_for_another_reason_is_told_as_such(paths, free):
     told = watcher(paths, driver)()
     assert "its disk cannot be written" in told.brief
     assert "io-error" in told.details
+
+
+@pytest.mark.parametrize(
+    "error",
+    [DriverError("QEMU does not answer", "its monitor is silent", "hostvm status"), ConnectionRefusedError("refused")],
+)
+def test_a_hypervisor_that_does_not_answer_says_nothing_of_the_disk(paths, free, error):
+    driver = Driver()
+
+    def silent():
+        raise error
+
+    driver.state = silent
+    free(0)
+    assert watcher(paths, driver)() is None

@@ -1,0 +1,121 @@
+"""The agent's main thread: nothing but the machine's end, or a word to it, ends it."""
+
+from __future__ import annotations
+
+import errno
+import threading
+import time
+
+import pytest
+
+from hostvm.agent import life as module
+from hostvm.agent.config import AgentConfig
+from hostvm.agent.life import BOOTING, FAILED, LOST, Life
+from hostvm.agent.parts import Parts
+from hostvm.errors import MachineError, SshError
+
+NO_ROOM = MachineError("machine m stands still: this computer's disk is full", "0 B are free", "df -h")
+
+
+class Host:
+    def __init__(self):
+        self.lines = []
+
+    def log(self, text):
+        self.lines.append(text)
+
+    tell = log
+
+
+class Guest:
+    """Nobody can log in; what tests put in `faults` is raised before that is said."""
+
+    def __init__(self):
+        self.tried, self.faults = 0, []
+
+    def handshake(self, sock, **options):
+        self.tried += 1
+        raise self.faults.pop(0) if self.faults else SshError("no answer", "it is booting", None)
+
+
+@pytest.fixture
+def guest(monkeypatch):
+    made = Guest()
+    monkeypatch.setattr(module, "wait_banner", lambda *_, **__: object())
+    monkeypatch.setattr(module, "handshake", made.handshake)
+    monkeypatch.setattr(module, "_PAUSE_MOST", 0.01)
+    monkeypatch.setattr(module, "_LOOK_EVERY", 0.0)
+    monkeypatch.setattr(module, "_STALL_EVERY", 0.0)
+    return made
+
+
+@pytest.fixture
+def live(tmp_path):
+    running = []
+
+    def begin(stalled=lambda: None, is_running=lambda: True):
+        place = str(tmp_path)
+        config = AgentConfig("m", place, place, f"{place}/log", 1, "key", "host", "", f"{place}/console")
+        life = Life(config, Parts(), is_running, host := Host(), stalled)
+        thread = threading.Thread(target=life.run, daemon=True)
+        thread.start()
+        running.append((life, thread))
+        return life, host, thread
+
+    yield begin
+    for life, thread in running:
+        life.stop()
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def until(condition, seconds=10.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"still not after {seconds} s"
+        time.sleep(0.01)
+
+
+def test_a_machine_that_stands_still_while_nothing_is_connected(guest, live):
+    """It is told of in the pause between two tries, too; when there is room, the agent goes on."""
+    why, asked = [NO_ROOM], []
+
+    def stalled():
+        asked.append(True)
+        return why[0]
+
+    life, _, _ = live(stalled)
+    until(lambda: len(asked) > 4)
+    assert life.describe()["state"] == FAILED
+    assert "disk is full" in life.describe()["error"]
+    why[0] = None
+    tried = guest.tried
+    until(lambda: guest.tried > tried)
+
+
+@pytest.mark.parametrize("error", [NO_ROOM, OSError(errno.EMFILE, "Too many open files")])
+def test_an_error_between_two_tries(guest, live, error):
+    """In the pause: the first try has failed, and the look at the machine fails."""
+    raised = []
+
+    def look():
+        if guest.tried and not raised:
+            raised.append(True)
+            raise error
+        return True
+
+    _, host, _ = live(is_running=look)
+    until(lambda: guest.tried >= 2)
+    assert raised
+    assert any(str(error).split(":")[0] in line for line in host.lines)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EMFILE, "Too many open files"), RuntimeError("can't start new thread")]
+)
+def test_an_error_of_this_computer_is_no_end_and_whoever_waits_goes_on_waiting(guest, live, error):
+    guest.faults = [error]
+    life, host, _ = live()
+    until(lambda: guest.tried >= 2)
+    assert life.describe()["state"] in (BOOTING, LOST)
+    assert any(str(error) in line for line in host.lines)

@@ -1,0 +1,36 @@
+"""What the agent does beside the engine's start; whole lives of it are in tests/agent."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from hostvm.agent import life
+from hostvm.agent.parts import Parts
+
+
+@pytest.fixture
+def prepare(tmp_path, monkeypatch):
+    """Prepares with a console of this text; gives what was prepared and what was logged."""
+    monkeypatch.setattr(life, "_DATA_SECONDS", 0.2)
+
+    def run(text):
+        console = tmp_path / "console.log"
+        console.write_text(text)
+        done, logged = [], []
+        parts = Parts(preparations=(done.append,), services=(), checks=(), provision=lambda *_: None)
+        config = SimpleNamespace(console=str(console))
+        connection = SimpleNamespace(alive=True, warm_up=lambda: None)
+        life.Life(config, parts, lambda: True, SimpleNamespace(log=logged.append))._prepare(connection)
+        return done == [connection], logged
+
+    return run
+
+
+def test_preparations_follow_the_data_disk(prepare):
+    assert prepare("hostvm-guest: mark services 3.1\n") == (True, [])
+
+
+def test_a_data_disk_that_never_comes_is_told_and_they_are_done_all_the_same(prepare):
+    assert prepare("hostvm-guest: mark root 0.1\n") == (True, ["warning: the data disk is not mounted after 0 s"])
