@@ -17,6 +17,10 @@ DATA_MARK = b"mark services"
 ENGINE_GAVE_UP = b"hostvm-guest: fail engine "
 PANIC_MARK = "Kernel panic - not syncing"
 FAULT_MARK = "hostvm-guest: fail "
+# The guest's own: the first words of a boot, and a stop before and after its engine's part.
+BOOT_MARK = b"hostvm-guest: mark root "
+STOPPING_MARK = b"hostvm-guest: mark stopping "
+ENGINE_STOPPED_MARK = b"hostvm-guest: mark engine-stopped "
 
 MARKS = (SSH_MARK, ENGINE_MARK, DATA_MARK)
 
@@ -67,6 +71,36 @@ class EngineTrouble:
             return ""
         lines = self._console.read_bytes().decode(errors="replace").splitlines()
         return "\n".join(line.removeprefix(FAULT_MARK) for line in lines if line.startswith(FAULT_MARK))
+
+
+class WayDown:
+    """How far a guest's stop is. Where there is no console to read, nothing is known of it."""
+
+    def __init__(self, console: Path) -> None:
+        self._console = console
+        self._begun, self._stopping, self._stopped = (
+            LastPlace(console, mark) for mark in (BOOT_MARK, STOPPING_MARK, ENGINE_STOPPED_MARK)
+        )
+        self._told = len(self._faults())
+
+    def engine_stops(self) -> bool:
+        """Look again: whether the engine still lets its containers end. A stop that a panic broke off is over."""
+        return self._stopping.look() > max(self._begun.look(), self._stopped.look())
+
+    def faults(self) -> list[str]:
+        """What went wrong since this began, as `engine: what`; each is told once."""
+        found = self._faults()
+        new, self._told = found[self._told :], len(found)
+        return [line.replace(" ", ": ", 1) for line in new]
+
+    def _faults(self) -> list[str]:
+        try:
+            text = self._console.read_bytes().decode(errors="replace")
+        except OSError:
+            return []
+        whole = text.rpartition("\n")[0].splitlines()
+        begin = f"{FAULT_MARK}stop-"
+        return [line.removeprefix(begin).strip() for line in whole if line.startswith(begin)]
 
 
 def panics(console: Path) -> list[str]:

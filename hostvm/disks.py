@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import struct
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from hostvm import paths as places
 from hostvm import process
 from hostvm.errors import HostvmError, MachineError
 from hostvm.files import move
 from hostvm.qemu_binary import find_qemu_img
 from hostvm.sizes import format_size, human_size
+
+_LOCKED = (b'"write" lock', b"used by another process")
+"""What qemu-img says of a disk that another process has open: on Linux, on Windows."""
+
+_ENDING_SECONDS = 2.0
+_PAUSE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +103,43 @@ def holds_nothing(overlay: Path) -> bool:
         entries, place = struct.unpack(">IQ", file.read(48)[36:])
         file.seek(place)
         return not any(file.read(entries * 8))
+
+
+def require_unused(path: Path) -> None:
+    """Make sure that no hypervisor has a machine's disk open, also one that this command cannot see.
+
+    A machine is looked for in its run folder, which is another one where HOSTVM_RUN or XDG_RUNTIME_DIR differs. QEMU
+    locks its disks on Linux, and Windows does. Where it cannot be told (macOS, no qemu-img, a disk that is damaged or
+    missing) nothing is said. One that is about to end, as QEMU does when a guest powered itself off, is waited for.
+
+    :raises MachineError: one has.
+    """
+    deadline = time.monotonic() + _ENDING_SECONDS
+    while True:
+        try:
+            argv = (str(find_qemu_img()), "info", "-f", "qcow2", str(path))
+            result = process.run(argv, timeout=120, check=False)
+        except HostvmError:
+            return
+        if not _is_locked(result):
+            return
+        if time.monotonic() >= deadline:
+            raise _in_use(path, result)
+        time.sleep(_PAUSE)
+
+
+def _is_locked(result: process.Result) -> bool:
+    return result.status != 0 and any(words in result.stderr for words in _LOCKED)
+
+
+def _in_use(path: Path, result: process.Result) -> MachineError:
+    return MachineError(
+        f"the disk of machine {path.parent.name} is in use by another process",
+        f"{result.stderr.decode('utf-8', 'replace').strip()}\n"
+        f"the machine may run under another HOSTVM_RUN or XDG_RUNTIME_DIR; here its run folder is in {places.run()}",
+        f"find the process: fuser -v {shlex.quote(str(path))}\n"
+        "if that is QEMU, the folder above that of its -pidfile (ps -o args -p PID) is it: export HOSTVM_RUN=FOLDER",
+    )
 
 
 def grow_disk(path: Path, size: int) -> None:
@@ -186,13 +232,16 @@ def check_disk(path: Path, *, in_use: bool = False) -> int:
     """Look for damage in a disk's tables; gives the number of leaked clusters, which waste room and nothing else.
 
     :param in_use: a guest has it open: then only its header is looked at, and 0 given.
-    :raises MachineError: it is missing, no qcow2 file, or its tables are damaged. Nothing is repaired.
+    :raises MachineError: it is missing, no qcow2 file, its tables are damaged, or another process has it open.
+        Nothing is repaired.
     """
     if in_use:
         disk_info(path)
         return 0
     argv = (str(find_qemu_img()), "check", "-f", "qcow2", "--output=json", str(path))
     result = process.run(argv, timeout=600, check=False)
+    if _is_locked(result):
+        raise _in_use(path, result)
     try:
         told = json.loads(result.stdout)
     except ValueError:

@@ -12,10 +12,6 @@ GUEST_HOME = "/var/lib/hostvm/root"
 """Home of the guest's root; at /root, which shows the same, a folder of this computer may be mounted."""
 
 
-ENGINE_LOG = "/var/log/dockerd/current"
-"""What the engine says."""
-
-
 @dataclass(frozen=True, slots=True)
 class Completed:
     """A finished guest command; `status` is 128+n when signal n ended it."""
@@ -62,7 +58,10 @@ class GuestStream(Stream, Protocol):
 
 
 class GuestProcess(Protocol):
-    """A program running in the guest, its streams binary-safe and apart (with a pty: all in stdout)."""
+    """A program running in the guest, its streams binary-safe and apart (with a pty: all in stdout).
+
+    With a lost connection both outputs end, and `wait` tells; only `write_stdin` raises besides.
+    """
 
     def write_stdin(self, data: bytes) -> None:
         """Blocks while the guest program does not read. OSError when it is gone."""
@@ -117,7 +116,10 @@ class Guest(Protocol):
         cwd: str | None = None,
         pty: Pty | None = None,
     ) -> GuestProcess:
-        """Start one argv; a `cwd` that does not exist in the guest falls back to the home folder."""
+        """Start one argv; a `cwd` that does not exist in the guest falls back to the home folder.
+
+        :raises SshError: the connection is gone.
+        """
 
     def open_socket(self, path: str) -> Stream:
         """Connect to a Unix socket in the guest.

@@ -13,6 +13,7 @@ from hostvm.errors import MachineError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from hostvm.paths import MachinePaths
 
@@ -31,15 +32,23 @@ def machine_lock(paths: MachinePaths, timeout: float = LOCK_TIMEOUT) -> Iterator
     holder = paths.lock.with_suffix(".holder")
     try:
         with FileLock(paths.lock, timeout=timeout, mode=0o600):
-            holder.write_text(f"process {os.getpid()}: {' '.join(sys.argv[1:])[:200] or 'hostvm'}\n", encoding="utf-8")
+            words = " ".join(sys.argv[1:])[:200] or "hostvm"
+            # A name of a file need not be UTF-8.
+            holder.write_text(f"process {os.getpid()}: {words}\n", encoding="utf-8", errors="backslashreplace")
             try:
                 yield
             finally:
                 holder.unlink(missing_ok=True)
     except Timeout as fault:
-        who = holder.read_text(encoding="utf-8").strip() if holder.exists() else "another process"
         raise MachineError(
             f"machine {paths.name} is busy",
-            f"{who} has held it for {timeout:.0f} s",
+            f"{_who(holder)} has held it for {timeout:.0f} s",
             f"look with: hostvm status {paths.name}",
         ) from fault
+
+
+def _who(holder: Path) -> str:
+    try:
+        return holder.read_text(encoding="utf-8", errors="replace").strip() or "another process"
+    except OSError:
+        return "another process"  # gone a moment ago, or not written yet

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from pathlib import Path
 
+    from hostvm.shares.model import Mount
+
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,19}")  # a virtio disk's serial has 20 bytes
 _TAKEN = ("root", "data")
 _LEAST = 64 * MIB
@@ -103,6 +105,27 @@ def disk_file(folder: Path, name: str) -> Path:
 def more_files(folder: Path) -> list[Path]:
     """Files of a machine's further disks, those included that machine.yaml has no more."""
     return sorted(folder.glob("disk-*.qcow2"))
+
+
+def check_places(disks: Sequence[Disk], mounts: Sequence[Mount]) -> None:
+    """Whether every disk can be seen. Shares are mounted after the disks; one may lie on a disk, not the other way.
+
+    :raises SpecError: each disk that a share would hide, a line each.
+    """
+    faults = [
+        f"disks[{number}].mount: {one.mount} would be hidden by the shared folder {mount.source}, which the guest has "
+        f"at {mount.target}"
+        for number, one in enumerate(disks)
+        for mount in mounts
+        if f"{one.mount}/".startswith(f"{mount.target}/")
+    ]
+    if faults:
+        raise SpecError(
+            f"{len(faults)} disk{'s' if len(faults) > 1 else ''} could not be seen in the guest",
+            "\n".join(faults),
+            "choose another mount: in disks:, or another target: in mounts: of the machine's machine.yaml   "
+            "# its folder: hostvm inspect",
+        )
 
 
 def check_disks(folder: Path, disks: Sequence[Disk], made: Collection[str]) -> None:

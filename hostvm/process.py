@@ -318,7 +318,7 @@ def _popen(words: tuple[str, ...], *, env: Mapping[str, str] | None = None, **op
         # A session of its own: the terminal's Ctrl-C reaches us alone, and a kill reaches all it started.
         options["start_new_session"] = True
     _show(words, env, options.get("cwd"))
-    with _signals_held() as arrived:
+    with signals_held() as arrived:
         try:
             child = subprocess.Popen(words, env=scrubbed_env(env), **options)
         except OSError as error:
@@ -330,9 +330,11 @@ def _popen(words: tuple[str, ...], *, env: Mapping[str, str] | None = None, **op
 
 
 @contextmanager
-def _signals_held() -> Iterator[list[int]]:
-    """Put off Ctrl-C and a handled SIGTERM while a program starts: an exception between its birth and Popen's
-    return would leave it running, known to nobody. What arrived is raised at the end.
+def signals_held() -> Iterator[list[int]]:
+    """Put off Ctrl-C and a handled SIGTERM until the block is left, then let them come; gives what has arrived.
+
+    For two steps between which an exception would lose something: a program's birth and Popen's return, after which
+    it would run on, known to nobody. After another exception in the block they do not come any more.
     """
     arrived: list[int] = []
     held: dict[int, Any] = {}

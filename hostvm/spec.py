@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import asdict, dataclass, field, fields, replace
 from enum import Enum
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -29,6 +30,9 @@ from hostvm.config.kinds import (
     format_time,
     spell,
 )
+from hostvm.emulate import AUTO as EMULATE_AUTO
+from hostvm.emulate import EMULATE, render_emulate
+from hostvm.engines import ENGINES
 from hostvm.errors import SpecError
 from hostvm.more_disks import Disk, Disks, render_disks
 from hostvm.net import settings as net
@@ -45,7 +49,6 @@ if TYPE_CHECKING:
 
 MEMORY_MIN = 512 * MIB
 DISK_MIN = 2 * GIB
-ENGINES = ("docker",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,7 @@ class MachineSpec:
     driver: str = "auto"
     libvirt_uri: str = ""
     accel: str = "auto"
+    arch: str = "auto"
     engine: str = "docker"
     image: str = "docker"
     autostart: bool = True
@@ -94,8 +98,9 @@ class MachineSpec:
     ca: str = net.HOST
     ssh_agent: bool = True
     names: int = net.NAMES_PORT
+    emulate: tuple[str, ...] = EMULATE_AUTO
     network: Mapping[str, str] = field(default_factory=lambda: {"subnet": net.AUTO})
-    registries: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    registries: Mapping[str, Any] = field(default_factory=dict)
     daemon: Mapping[str, Any] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
     disks: tuple[Disk, ...] = ()
@@ -176,6 +181,13 @@ SETTINGS = (
     Setting("driver", "NAME", "auto, qemu or libvirt", Choice(_DRIVERS), effect=Effect.MADE),
     Setting("libvirt_uri", "URI", "libvirt connection, for example qemu:///session", Text()),
     Setting("accel", "NAME", "auto, kvm, hvf, whpx or tcg", Choice(_ACCELS)),
+    Setting(
+        "arch",
+        "NAME",
+        "auto (the image's own, or this computer's), amd64 or arm64; a foreign one is emulated, which is slow",
+        Choice(("auto", "amd64", "arm64")),
+        effect=Effect.MADE,
+    ),
     Setting("engine", "NAME", "container engine: " + ", ".join(ENGINES), Choice(ENGINES), effect=Effect.MADE),
     Setting(
         "image",
@@ -215,9 +227,24 @@ SETTINGS = (
     Setting("ca", "FILE", "authorities to trust: host, none, or a PEM file", net.CA, option=False),
     Setting("ssh_agent", "BOOL", "show this computer's ssh agent in the guest", Bool(), option=False),
     Setting("names", "PORT", "port of this computer where container names answer, or off", net.NAMES, net.render_names),
+    Setting(
+        "emulate",
+        "LIST",
+        "containers' other architectures; `auto`: the other of amd64 and arm64, fetched when a command first names it",
+        EMULATE,
+        render_emulate,
+        option=False,
+    ),
     Setting("network", "MAP", "the guest's network", net.NETWORK, dict, option=False),
     Setting("registries", "MAP", "registries of container images", net.REGISTRIES, dict, option=False),
-    Setting("daemon", "MAP", "settings for the engine's daemon.json", net.DAEMON, dict, option=False),
+    Setting(
+        "daemon",
+        "MAP",
+        "the engine's own settings: of daemon.json, with podman of containers.conf",
+        net.DAEMON,
+        dict,
+        option=False,
+    ),
     Setting(
         "env",
         "MAP",
@@ -234,6 +261,11 @@ BY_KEY = {setting.key: setting for setting in SETTINGS}
 
 def host_memory() -> int:
     """This computer's memory in bytes, whole MiB."""
+    return _host_memory()
+
+
+@cache
+def _host_memory() -> int:
     import psutil
 
     return int(psutil.virtual_memory().total) // MIB * MIB
@@ -243,6 +275,11 @@ def default_spec() -> MachineSpec:
     """A machine that fits this computer: up to 4 processors, up to 4 GiB but at most half of the memory."""
     memory = max(min(4 * GIB, host_memory() // 2 // MIB * MIB), MEMORY_MIN)
     return MachineSpec(cpus=min(4, os.cpu_count() or 1), memory=memory, disk=60 * GIB)
+
+
+def with_own_image(spec: MachineSpec) -> MachineSpec:
+    """A new machine's settings: where no image was chosen, it is the engine's own, which has its name."""
+    return replace(spec, image=spec.engine) if spec.image == ENGINES[0] else spec
 
 
 def parse_settings(values: Mapping[str, object], base: MachineSpec, origin: str) -> MachineSpec:

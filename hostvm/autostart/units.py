@@ -14,8 +14,8 @@ from xml.etree import ElementTree as ET
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-# The machine's way down takes up to 40 s (hostvm.machines.halt), then the power is cut.
-STOP_SECONDS = 60
+# The machine's way down takes up to 40 s, and its containers' up to 6 minutes (hostvm.machines.halt).
+STOP_SECONDS = 420
 _TASKS = "http://schemas.microsoft.com/windows/2004/02/mit/task"
 
 

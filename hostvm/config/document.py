@@ -59,7 +59,7 @@ def read_document(text: str) -> Document:
     if len(text) > _TEXT_MOST:
         raise DocumentError("it is longer than 1 MiB")
     try:
-        root = yaml.compose(text, yaml.SafeLoader)
+        root = _compose(text)
     except yaml.MarkedYAMLError as fault:
         mark = fault.problem_mark or fault.context_mark
         why = ", ".join(word for word in (fault.context, fault.problem) if word)
@@ -75,6 +75,14 @@ def read_document(text: str) -> Document:
         except RecursionError:
             raise DocumentError("it is nested too deeply") from None
     return document
+
+
+def _compose(text: str) -> yaml.Node | None:
+    """The text's nodes: by libyaml, 20 times as fast and with the same marks; by PyYAML where its words are needed."""
+    try:
+        return yaml.compose(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (yaml.YAMLError, UnicodeError):
+        return yaml.compose(text, yaml.SafeLoader)
 
 
 class _Reader:

@@ -347,6 +347,41 @@ class Free:
         return {"type": "object"}
 
 
+def _read_pairs(
+    value: object, words: str, read_name: Callable[[object], str], read_item: Callable[[object], str]
+) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise WrongValueError.of(value, f"must be a {words}")
+    found, faults = {}, []
+    for name, item in value.items():
+        try:
+            found[read_name(name)] = read_item(item)
+        except WrongValueError as wrong:
+            faults += wrong.below(str(name))
+    if faults:
+        raise WrongValueError(*faults)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class MapOf:
+    """A mapping of names to texts, both of some form."""
+
+    name: Text
+    item: Text
+    things: str
+
+    @property
+    def words(self) -> str:
+        return f"mapping of {self.name.words} to {self.things}"
+
+    def read(self, value: object) -> dict[str, str]:
+        return _read_pairs(value, self.words, self.name.read, self.item.read)
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "object", "additionalProperties": self.item.schema()}
+
+
 _VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
 
 
@@ -357,23 +392,16 @@ class Variables:
     words = "mapping of names to texts"
 
     def read(self, value: object) -> dict[str, str]:
-        if not isinstance(value, dict):
-            raise WrongValueError.of(value, "must be a mapping of names to texts")
-        found, faults = {}, []
-        for name, text in value.items():
-            if not re.fullmatch(_VARIABLE, str(name)):
-                faults.append(Fault((str(name),), "is no name of a variable"))
-                continue
-            try:
-                found[str(name)] = VARIABLE.read(text)
-            except WrongValueError as wrong:
-                faults += wrong.below(str(name))
-        if faults:
-            raise WrongValueError(*faults)
-        return found
+        return _read_pairs(value, self.words, _variable_name, VARIABLE.read)
 
     def schema(self) -> dict[str, Any]:
         return {"type": "object", "propertyNames": {"pattern": _VARIABLE}, "additionalProperties": VARIABLE.schema()}
+
+
+def _variable_name(name: object) -> str:
+    if not re.fullmatch(_VARIABLE, str(name)):
+        raise WrongValueError(Fault((), "is no name of a variable"))
+    return str(name)
 
 
 def _no_line_end(text: str) -> str:

@@ -9,10 +9,10 @@ import time
 from typing import TYPE_CHECKING
 
 from hostvm.agent.client import run_in_guest
-from hostvm.doctor.redact import redact
+from hostvm.doctor.redact import redact, redact_facts
+from hostvm.engines import LOGS
 from hostvm.errors import HostvmError, UsageError
 from hostvm.files import tail
-from hostvm.guest import ENGINE_LOG
 from hostvm.machines.observe import observe_all
 from hostvm.paths import AGENT_LOG, CONSOLE_LOG, CONSOLE_LOG_BEFORE, MACHINE_YAML, PROVISION_LOG, STATE_JSON
 
@@ -29,7 +29,7 @@ by their names and shapes. A secret that has neither may still be in a log: look
 """
 _LINES, _BYTES = 5000, 4 * 1024 * 1024
 _GUEST_SECONDS = 15.0
-_GUEST_FILES = (ENGINE_LOG, "/var/log/containerd/current", "/run/log/sshd/current")
+_GUEST_FILES = (*LOGS.values(), "/run/log/sshd/current")
 _GUEST_COMMANDS = {"dmesg": ["dmesg"], "df": ["df", "-k"], "memory": ["cat", "/proc/meminfo"], "ps": ["ps", "-ef"]}
 
 
@@ -39,16 +39,16 @@ def write_bundle(path: Path, findings: Sequence[Finding]) -> list[str]:
     :raises UsageError: the file exists.
     :raises OSError: it cannot be written.
     """
-    parts = {"README": README, "doctor.json": json.dumps([finding.facts() for finding in findings], indent=2)}
+    parts = {"README": README, "doctor.json": _json([finding.facts() for finding in findings])}
     seen = observe_all()
-    parts["machines.json"] = json.dumps([one.facts() for one in seen], indent=2)
+    parts["machines.json"] = _json([one.facts() for one in seen])
     for one in seen:
         parts.update({f"{one.name}/{name}": text for name, text in _machine(one)})
     try:
         with path.open("xb") as file, tarfile.open(fileobj=file, mode="w:gz") as tar:
             path.chmod(0o600)
             for name, text in parts.items():
-                _add(tar, name, redact(text))
+                _add(tar, name, text)
     except FileExistsError as error:
         raise UsageError(f"{path} exists", "it is never overwritten", "name another file: --bundle FILE") from error
     return list(parts)
@@ -57,9 +57,10 @@ def write_bundle(path: Path, findings: Sequence[Finding]) -> list[str]:
 def _machine(seen: Observation) -> Iterator[tuple[str, str]]:
     for name in (MACHINE_YAML, STATE_JSON, CONSOLE_LOG, CONSOLE_LOG_BEFORE, AGENT_LOG, f"{AGENT_LOG}.1", PROVISION_LOG):
         if (seen.paths.folder / name).is_file():
-            yield name, tail(seen.paths.folder / name, _LINES, _BYTES)
+            text = tail(seen.paths.folder / name, _LINES, _BYTES)
+            yield name, _redacted_json(text) if name == STATE_JSON else redact(text)
     if (seen.paths.run_dir / "qemu.log").is_file():
-        yield "qemu.log", tail(seen.paths.run_dir / "qemu.log", _LINES, _BYTES)
+        yield "qemu.log", redact(tail(seen.paths.run_dir / "qemu.log", _LINES, _BYTES))
     if not seen.agent:
         return
     for file in _GUEST_FILES:
@@ -72,8 +73,19 @@ def _in_guest(seen: Observation, argv: list[str]) -> str:
     try:
         done = run_in_guest(seen.paths.run_dir, argv, timeout=_GUEST_SECONDS)
     except HostvmError as error:
-        return f"could not be had: {error.brief}"
-    return (done.stdout + done.stderr).decode("utf-8", "replace")
+        return redact(f"could not be had: {error.brief}")
+    return redact((done.stdout + done.stderr).decode("utf-8", "replace"))
+
+
+def _json(facts: object) -> str:
+    return json.dumps(redact_facts(facts), indent=2)
+
+
+def _redacted_json(text: str) -> str:
+    try:
+        return _json(json.loads(text))
+    except ValueError:
+        return redact(text)
 
 
 def _add(tar: tarfile.TarFile, name: str, text: str) -> None:

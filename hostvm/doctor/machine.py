@@ -8,6 +8,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
+from hostvm.accel import crashes_guests, host_arch
 from hostvm.agent.client import run_in_guest
 from hostvm.console import panics
 from hostvm.disks import check_disk
@@ -17,6 +18,7 @@ from hostvm.machines.identity import port_is_free
 from hostvm.machines.observe import Observation, observe
 from hostvm.machines.saved import check_files, load_saved
 from hostvm.more_disks import more_files
+from hostvm.qemu_binary import find_qemu
 from hostvm.sizes import human_size
 from images.store import verify_image
 
@@ -46,6 +48,8 @@ def look_at_machine(paths: MachinePaths) -> Iterator[Finding]:
     if seen.state is not None:
         state = seen.state
         yield from looked_at(paths.name, "image", lambda: _image(paths.name, state))
+        if state.arch != host_arch():
+            yield from looked_at(paths.name, "emulator", lambda: _emulator(paths.name, state.arch))
         for path in (paths.data_disk, *more_files(paths.folder)):
             name = "disk" if path == paths.data_disk else path.stem
             yield from looked_at(paths.name, name, partial(_disk, paths.name, name, path, seen.status != "stopped"))
@@ -72,6 +76,16 @@ def _image(name: str, state: MachineState) -> Iterator[Finding]:
     image = stored_image(state.image)
     verify_image(image)
     yield Finding(name, "image", OK, f"{image.name} {image.digest[:12]}, every byte as it was made")
+
+
+def _emulator(machine: str, arch: str) -> Iterator[Finding]:
+    """Of a machine of a foreign architecture."""
+    qemu = find_qemu(arch)
+    found = f"{qemu.path}, version {qemu.version_text}, emulates {arch}"
+    if crashes_guests(qemu):
+        yield Finding(machine, "emulator", FAIL, f"{found} and crashes its guests", "install QEMU 9.0.4 or newer")
+    else:
+        yield Finding(machine, "emulator", OK, f"{found}, which is slow")
 
 
 def _disk(machine: str, name: str, path: Path, running: bool) -> Iterator[Finding]:  # noqa: FBT001

@@ -1,21 +1,61 @@
-"""Taking secrets out of text that somebody is about to send to somebody else."""
+"""Taking secrets out of text that somebody is about to send to somebody else.
+
+What has no clear end is masked to the end of its line: too much is better than too little.
+"""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 MASK = "[redacted]"
 
-_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
-_USER_IN_URL = re.compile(r"(?P<front>\b[a-z][a-z0-9+.-]*://)[^/\s@\"']+@", re.IGNORECASE)
-_HEADER = re.compile(r"(?P<front>\b(?:proxy-)?authorization\b\s*[:=]\s*)[^\r\n]+", re.IGNORECASE)
-# NAME=value, "name": "value", --name value; the name holds one of these words.
-_NAMED = re.compile(
-    r"(?P<front>[\w.-]*(?:passw(?:or)?d|passphrase|secret|token|api[_-]?key|credential|identitytoken|\bauth)[\w.-]*"
-    r"[\"']?\s*(?:[:=]|\s(?=[^\s=:]))\s*)(?P<value>\"[^\"\n]*\"|'[^'\n]*'|[^\s,;}\"']+)",
+# A name that holds one of these is a secret's. The weak ones are also words of prose: they need a `:` or `=`, or to be
+# an option's name.
+_STRONG = re.compile(
+    r"passw(?:or)?d|passphrase|(?:require|pg|auth)pass|secret|token|credential"
+    r"|(?:api|access|private|signing|encryption)[_-]?key",
     re.IGNORECASE,
 )
+_WEAK = re.compile(
+    r"(?<![a-z])(?:pass|auth)(?![a-z])|(?-i:(?<=[a-z0-9])Pass(?![a-z]))|(?<=[_.-])(?:pwd|pat)(?![a-z])|^pwd$",
+    re.IGNORECASE,
+)
+_FOLDER = re.compile(r"\s*[\"']?[/~]")  # PWD is the shell's folder, too
+
+_QUOTE = r"\\*[\"']"
+_QUOTED = (
+    r"(?:\"(?:\\.|[^\"\\\n])*\"(?=[\s,;}\])]|$)"
+    r"|'(?:''|[^'\n])*'(?=[\s,;}\])]|$)"
+    # In JSON that is text in JSON: ends with the same quote, which has no backslash more.
+    r"|(?P<escaped>\\+[\"'])(?:(?!(?<!\\)(?P=escaped))[^\n])*(?<!\\)(?P=escaped)(?=[\s,;}\])\\]|$))"
+)
+
+_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
+_URL = re.compile(r"\b[a-z][a-z0-9+.-]{0,30}://(?P<rest>\S{0,4096}+)", re.IGNORECASE)
+_DIGEST = re.compile(r"sha\d+:|v\d")
+_HEADER = re.compile(
+    rf"(?P<front>\b(?:(?:proxy-)?authorization|(?:set-)?cookie)(?:{_QUOTE})?\s*[:=]\s*|\bbearer\s+)[^\r\n]+",
+    re.IGNORECASE,
+)
+_WORD = r"(?<![\w.-])(?P<name>[\w.-]++)"
+_LINE = re.compile(r"(?P<indent>[ \t]*(?:-[ \t]+|export[ \t]+)*)[\"']?(?P<name>[\w.-]++)[\"']?[ \t]*[:=]")
+_OPTION = re.compile(
+    rf"(?<![\w.-])(?P<name>--?[\w.-]++)(?:=|[ \t]+|\n[ \t]*-[ \t]+|(?:{_QUOTE})[ \t]*,\s*(?=\\*[\"']))"
+)
+_NAMED = re.compile(rf"{_WORD}(?:{_QUOTE}|\])?[ \t]*[:=][ \t]*")
+_SPACED = re.compile(rf"{_WORD}(?:{_QUOTE})?[ \t]+(?=[^\s=:])")
+
+_TO_NEXT_OPTION = re.compile(rf"{_QUOTED}|[^\n]+?(?=\s-{{1,2}}[a-z]|$)", re.IGNORECASE | re.MULTILINE)
+_TO_LINE_END = re.compile(rf"{_QUOTED}|[^\n]+", re.MULTILINE)
+_TO_BLANK = re.compile(rf"{_QUOTED}|\S+", re.MULTILINE)
+
+_SHAPE = re.compile(
+    r"(?<![A-Za-z0-9])(?:gh[pousr]_\w{16,}|github_pat_\w{16,}|gl[a-z]{2,6}-[\w-]{16,}|dckr_pat_[\w-]{16,}"
+    r"|npm_[A-Za-z0-9]{30,}|xox[a-z]-[\w-]{10,}|A[KS]IA[0-9A-Z]{16}|eyJ[\w-]{6,}(?:\.[\w-]*){2,4})"
+)
+_SHARE = re.compile(r"(?<=:/)[0-9a-f]{64}(?![0-9a-f])")  # how the guest's sshfs proves that it may be here
 
 
 def redact(text: str) -> str:
@@ -24,7 +64,87 @@ def redact(text: str) -> str:
     Goes by names and shapes: a secret without either stays, which the bundle's README says.
     """
     text = _KEY.sub(MASK, text)
-    text = _USER_IN_URL.sub(rf"\g<front>{MASK}@", text)
+    text = _redact_lines(text)
+    text = _redact_urls(text)
     text = _HEADER.sub(rf"\g<front>{MASK}", text)
-    text = _NAMED.sub(rf"\g<front>{MASK}", text)
+    text = _redact_values(text, _OPTION, _TO_NEXT_OPTION)
+    text = _redact_values(text, _NAMED, _TO_LINE_END)
+    text = _redact_values(text, _SPACED, _TO_BLANK, weak=False)
+    text = _SHARE.sub(MASK, _SHAPE.sub(MASK, text))
     return text.replace(str(Path.home()), "~") if str(Path.home()) != Path.home().anchor else text
+
+
+def redact_facts(facts: Any) -> Any:
+    """The same for what is to become JSON: there a text's own quotes can still be told from JSON's."""
+    if isinstance(facts, str):
+        return redact(facts)
+    if isinstance(facts, dict):
+        return {key: MASK if _is_secret(key, one) else redact_facts(one) for key, one in facts.items()}
+    return [redact_facts(one) for one in facts] if isinstance(facts, (list, tuple)) else facts
+
+
+def _is_secret(key: object, value: object) -> bool:
+    return value not in (None, "") and not isinstance(value, bool) and _is_name(str(key), str(value))
+
+
+def _is_name(name: str, value: str, *, weak: bool = True) -> bool:
+    """Whether what has this name is a secret."""
+    if _STRONG.search(name):
+        return True
+    return weak and _WEAK.search(name) is not None and not (name.lower() == "pwd" and _FOLDER.match(value))
+
+
+def _redact_values(text: str, front: re.Pattern[str], value: re.Pattern[str], *, weak: bool = True) -> str:
+    """Mask what `value` finds right behind `front`, where that names a secret."""
+    parts: list[str] = []
+    at = 0
+    while found := front.search(text, at):
+        end = found.end()
+        parts.append(text[at:end])
+        masked = value.match(text, end) if _is_name(found["name"], text[end : end + 3], weak=weak) else None
+        if masked:
+            parts.append(MASK)
+        at = masked.end() if masked else end
+    return "".join([*parts, text[at:]])
+
+
+def _redact_lines(text: str) -> str:
+    """Settings that have a line of their own, with the lines below that are indented more: YAML's long texts."""
+    lines = text.split("\n")
+    column: int | None = None
+    for number, line in enumerate(lines):
+        if column is not None and (not line.strip() or _indent(line) > column):
+            lines[number] = line[: _indent(line)] + MASK if line.strip() else line
+        elif (found := _LINE.match(line)) and _is_name(found["name"], line[found.end() :]):
+            column = len(found["indent"])
+            lines[number] = f"{found[0]} {MASK}" if line[found.end() :].strip() else line
+        else:
+            column = None
+    return "\n".join(lines)
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip(" \t"))
+
+
+def _redact_urls(text: str) -> str:
+    """URLs without their users. A password may hold `@` and `/`; a path with an `@` behind the host is none."""
+    parts: list[str] = []
+    at = 0
+    while found := _URL.search(text, at):
+        user, sign, host = found["rest"].rpartition("@")
+        parts.append(text[at : found.start("rest")])
+        at = found.start("rest")
+        if sign and not _is_path(user, host):
+            parts.append(f"{MASK}@")
+            at += len(user) + 1
+    return "".join([*parts, text[at:]])
+
+
+def _is_path(before: str, after: str) -> bool:
+    """Whether what is before a URL's last `@` is a host with a path."""
+    authority = re.split("[/?#]", before, maxsplit=1)[0]
+    if authority == before or "@" in authority:
+        return False
+    _, colon, port = authority.partition(":")
+    return not colon or authority.startswith("[") or (port.isdigit() and _DIGEST.match(after) is not None)

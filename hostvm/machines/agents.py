@@ -58,4 +58,5 @@ def agent_config(
         woken=woken,
         provision=provision,
         owner=state.owner,
+        engine=spec.engine,
     )

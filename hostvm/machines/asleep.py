@@ -30,7 +30,7 @@ def hand_over(paths: MachinePaths, after: float | None = None, *, stays: bool = 
     :raises InUseError: it has not; all is as it was.
     :raises HostvmError: no sleeper can be started; all is as it was.
     """
-    wakes = load_spec(paths.spec).autostart and load_config(paths.run_dir).engine_socket
+    wakes = load_spec(paths.spec).autostart and load_config(paths.run_dir).docker_api
     try:
         if wakes:
             spawn_sleeper(paths.run_dir, paths.agent_log)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,6 +14,7 @@ from hostvm.agent.spawn import spawn_agent, take_back
 from hostvm.disks import check_disk, grow_disk, growth
 from hostvm.drivers.base import DomainState
 from hostvm.drivers.consoles import rotate_console
+from hostvm.emulate import AUTO, seed_emulators
 from hostvm.errors import DriverError, HostvmError, MachineError, PortTaken
 from hostvm.machines.agents import START_SECONDS, agent_config
 from hostvm.machines.change import note_booted
@@ -22,9 +23,11 @@ from hostvm.machines.identity import free_port, port_is_free
 from hostvm.machines.open import machine_driver
 from hostvm.machines.saved import drop_saved
 from hostvm.machines.wake import wake_machine
-from hostvm.more_disks import check_disks, disk_table, prepare_disks
+from hostvm.more_disks import check_disks, check_places, disk_table, prepare_disks
 from hostvm.net.plan import plan_network
+from hostvm.paths import cache
 from hostvm.provision import SECONDS_MOST, seed_scripts
+from hostvm.shares.client import missing_shares
 from hostvm.spec import load_spec
 from hostvm.state import load_state, save_state
 
@@ -74,11 +77,13 @@ def start_machine(
     driver = machine_driver(paths, state, spec)
     if agent_is_ready(paths.run_dir) and driver.state() is DomainState.RUNNING:
         take_back(paths.run_dir)
+        _see_shares(paths, progress)
         return None
     if discard_state:
         discard_saved(paths, driver)
     if wake_machine(paths, driver, progress):
         take_back(paths.run_dir)
+        _see_shares(paths, progress)
         return time.monotonic() - began
     power = driver.state()
     if power is DomainState.CRASHED:
@@ -105,8 +110,20 @@ def start_machine(
                 raise _stays_on(paths, fault) from fault
         save_state(paths, replace(state, wanted_off=False))
         undo.pop_all()
+    if power is DomainState.OFF and (spec.emulate != AUTO or (cache() / "emulators").is_dir()):
+        from hostvm.emulators import start_emulators  # the archive's modules: not for every start
+
+        start_emulators(paths, spec.emulate, state.arch, cache(), progress)
     take_back(paths.run_dir)
+    _see_shares(paths, progress)
     return time.monotonic() - began
+
+
+def _see_shares(paths: MachinePaths, progress: Progress) -> None:
+    """Folders that are not in the guest are tried once more; one that cannot be shared is told, and is no failure."""
+    with suppress(HostvmError):
+        for row in missing_shares(paths.run_dir):
+            progress.note(f"{row['source']} is not shared with the machine: {row['why'] or row['state']}")
 
 
 def is_reachable(run_dir: Path) -> bool:
@@ -131,6 +148,7 @@ def _power_on(
 ) -> MachineState:
     plan = plan_network(spec, os.environ)
     files = {**plan.seed(), **engine.seed(spec, plan), **seed_scripts(spec.provision)}
+    files |= seed_emulators(spec.emulate, state.arch)
     env = {**plan.proxies, **spec.env}
     for note in plan.notes:
         progress.note(note)
@@ -173,6 +191,7 @@ def _power_on(
 
 
 def _prepare_disks(paths: MachinePaths, spec: MachineSpec, state: MachineState) -> MachineState:
+    check_places(spec.disks, spec.mounts)
     check_disks(paths.folder, spec.disks, state.disks)
     prepare_disks(paths.folder, spec.disks)
     made = sorted({*state.disks, *(one.name for one in spec.disks)})
@@ -202,6 +221,7 @@ def check_startable(paths: MachinePaths, spec: MachineSpec, engine: BootEngine) 
     """
     engine.seed(spec, plan_network(spec, os.environ))
     seed_scripts(spec.provision)
+    check_places(spec.disks, spec.mounts)
     check_disks(paths.folder, spec.disks, load_state(paths).disks)
     growth(paths.data_disk, spec.disk)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from hostvm.agent.client import run_in_guest
 from hostvm.disks import disk_size, grow_disk
 from hostvm.drivers.base import DomainState
+from hostvm.engines import WITHOUT_DOCKER_API
 from hostvm.errors import HostvmError
 from hostvm.files import write_atomic
 from hostvm.machines.open import machine_driver
@@ -65,6 +66,8 @@ def check_change(before: MachineSpec, after: MachineSpec, *, disk: int, running:
         if setting.key in changed and setting.effect is Effect.MADE:
             there = setting.render(getattr(before, setting.key))
             faults.append(f"{setting.key}: is decided when a machine is made; this one has {there}")
+    if "engine" in changed:
+        helps.insert(0, other_engine(before.engine, after.engine))
     if "image" in changed:
         faults.append(f"image: changes by an upgrade, which may fail; this one has {before.image}")
         helps.insert(0, f"hostvm upgrade NAME --image {shlex.quote(after.image)}")
@@ -80,6 +83,16 @@ def check_change(before: MachineSpec, after: MachineSpec, *, disk: int, running:
         helps.insert(0, "stop it, then try again: hostvm stop NAME")
     if faults:
         raise wrong_settings(faults, "of a machine that exists", "\n".join(helps))
+
+
+def other_engine(engine: str, wanted: str) -> str:
+    """How one comes from an engine to another: a machine keeps the one it was made with."""
+    out = "ctr images export - IMAGE" if engine in WITHOUT_DOCKER_API else "docker save IMAGE"
+    back = "ctr images import -" if wanted in WITHOUT_DOCKER_API else "docker load"
+    return (
+        f"make a machine with the other engine: hostvm start NEW --engine {wanted}\n"
+        f"then bring images over: hostvm -m NAME {out} | hostvm -m NEW {back}"
+    )
 
 
 def apply_change(paths: MachinePaths, text: str, after: MachineSpec, before: MachineSpec | None) -> Outcome:

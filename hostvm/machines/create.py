@@ -11,6 +11,7 @@ from hostvm.disks import create_disk
 from hostvm.drivers.registry import pick_driver
 from hostvm.errors import MachineError
 from hostvm.files import move, private_folder, write_atomic
+from hostvm.guest_images import require_engine
 from hostvm.machines.identity import free_port, mac_of, new_uuid
 from hostvm.paths import KEYS, MachinePaths
 from hostvm.spec import render_spec
@@ -29,10 +30,12 @@ def create_machine(paths: MachinePaths, spec: MachineSpec, image: Image) -> Mach
     or not at all.
 
     :raises MachineError: it exists already.
+    :raises ImageError: the image is another engine's.
     :raises DriverError: no hypervisor is to be had.
     """
     if paths.folder.exists():
         raise MachineError(f"machine {paths.name} exists already", None, f"start it with: hostvm start {paths.name}")
+    require_engine(image, spec.engine)
     paths.check_socket_length()
     kind = pick_driver(spec.driver, spec.libvirt_uri)
     private_folder(paths.folder.parent)

@@ -51,7 +51,8 @@ def make_domain(
     shares = device_shares(spec.mounts, paths.run_dir, remote=remote)
     store_devices(shares, paths.run_dir)
     if spec.mounts:
-        table = mount_table(shares, more=len(shares) < len(spec.mounts))
+        devices = {share.target for share in shares}
+        table = mount_table(shares, [mount.target for mount in spec.mounts if mount.target not in devices])
         files = {**files, "shares": table.encode("utf-8", "surrogateescape")}
     seed = seed_entries(paths, str(uuid.uuid4()), state.uuid, files)
     write_atomic(paths.initramfs, boot_initramfs(image.initramfs.read_bytes(), seed))

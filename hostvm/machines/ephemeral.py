@@ -22,7 +22,7 @@ from hostvm.files import move, private_folder, write_atomic
 from hostvm.locks import machine_lock
 from hostvm.machines.domain import domain_facts, domain_of
 from hostvm.machines.identity import free_port, new_uuid
-from hostvm.machines.layers import layers_lock, link
+from hostvm.machines.layers import collect_layers, layers_lock, link, sweep_removed
 from hostvm.machines.open import machine_driver
 from hostvm.machines.remove import remove_machine
 from hostvm.machines.saved import Saved, stamped, store_saved, unusable
@@ -34,6 +34,8 @@ from hostvm.state import load_state, save_state
 from images.progress import NullProgress
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from hostvm.machines.snapshots import Snapshot
     from hostvm.state import MachineState
     from images.progress import Progress
@@ -79,7 +81,7 @@ def remove_ephemeral(target: MachinePaths, progress: Progress) -> None:
 
 
 def sweep() -> None:
-    """Remove what owners left whose machine's agent was killed as well."""
+    """Remove what owners left whose machine's agent was killed as well, whole or half made or half removed."""
     for name in machine_names():
         if not name.startswith(PREFIX):
             continue
@@ -89,15 +91,31 @@ def sweep() -> None:
             if owner and not process.is_alive(ProcessId(int(owner[0]), owner[1])):
                 remove_ephemeral(paths, NullProgress())
     own = PREFIX + "[0-9a-f]" * _DIGITS
+    if any((home() / "machines").glob(f".{own}.removed")):
+        with layers_lock() as folder:
+            sweep_removed(folder)
+            collect_layers(folder)
     for rest in (*(home() / "machines").glob(f".{own}.new"), *(home() / "locks").glob(f"{own}.lock")):
         with suppress(OSError):
             there = MachinePaths.of(rest.stem.lstrip(".")).folder.exists()
-            if there or time.time() - rest.stat().st_mtime < _STALE_SECONDS:
+            if there or not _is_left(rest):
                 continue
             if rest.is_dir():
                 shutil.rmtree(rest)
             else:
                 rest.unlink()
+
+
+def _is_left(rest: Path) -> bool:
+    """Whether who made it is gone; what does not tell is left when it is old."""
+    name = rest.stem.lstrip(".")
+    try:
+        owner = load_state(MachinePaths(name, rest, MachinePaths.of(name).run_dir)).owner
+    except HostvmError:
+        owner = None
+    if owner:
+        return not process.is_alive(ProcessId(int(owner[0]), owner[1]))
+    return time.time() - rest.stat().st_mtime >= _STALE_SECONDS
 
 
 def _make(target: MachinePaths, source: MachinePaths, found: Snapshot, state: MachineState) -> None:

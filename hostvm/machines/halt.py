@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hostvm.agent.client import end_agent, run_in_guest
 from hostvm.agent.spawn import end_sleeper
+from hostvm.console import WayDown
 from hostvm.drivers.base import DomainState
 from hostvm.errors import HostvmError
-from hostvm.machines.open import machine_driver
+from hostvm.machines.open import machine_driver, require_disks_unused
 from hostvm.machines.saved import drop_saved
 from hostvm.machines.wake import wake_machine
 from hostvm.spec import load_spec
@@ -21,9 +23,12 @@ if TYPE_CHECKING:
     from hostvm.paths import MachinePaths
     from images.progress import Progress
 
-# Containers have 10 s to end by docker's rule, then dockerd and the file systems need a moment.
+# Until the guest says that it stops, and again from when its engine has stopped to its end.
 GUEST_SECONDS = 25.0
 ACPI_SECONDS = 15.0
+# Containers have their own stop times; the guest itself ends them after 5 minutes (images/files/*/.../engine-stop).
+ENGINE_SECONDS = 360.0
+_LOOK_EVERY = 1.0
 POWEROFF = ("hostvm-poweroff",)
 
 
@@ -35,12 +40,16 @@ def stop_machine(paths: MachinePaths, progress: Progress, *, force: bool = False
 
     :param asleep: nobody wants it off: the next command starts it, as does a docker client where a sleeper listens.
     :raises DriverError: it cannot be stopped even by cutting the power.
-    :raises MachineError: its saved state cannot be used, and `force` was not given.
+    :raises MachineError: its saved state cannot be used, and `force` was not given; or it seems to be off and another
+        process has its disk open: it was started with another HOSTVM_RUN.
     """
     driver = machine_driver(paths, load_state(paths), None if force else load_spec(paths.spec))
     if not force:
         wake_machine(paths, driver, progress)
-    was_on = driver.state() is not DomainState.OFF or paths.suspended.exists()
+    is_off = driver.state() is DomainState.OFF
+    if is_off:
+        require_disks_unused(paths)
+    was_on = not is_off or paths.suspended.exists()
     if was_on and not force:
         with progress.step(f"stop {paths.name}"):
             _ask(paths, driver, progress)
@@ -53,11 +62,50 @@ def stop_machine(paths: MachinePaths, progress: Progress, *, force: bool = False
     return was_on
 
 
+class _Descent:
+    """Waits for a machine to be off, and longer while its guest says that containers end."""
+
+    def __init__(self, paths: MachinePaths, driver: Driver, progress: Progress) -> None:
+        self._name = paths.name
+        self._driver = driver
+        self._progress = progress
+        self._way = WayDown(paths.console)
+        self._begun = time.monotonic()
+        self._patient = False
+
+    def ended(self, seconds: float) -> bool:
+        """Whether it is off, `seconds` after nothing more is known of containers that end."""
+        deadline = time.monotonic() + seconds
+        while True:
+            off = self._driver.wait_off(min(_LOOK_EVERY, max(0.0, deadline - time.monotonic())))
+            for fault in self._way.faults():
+                self._progress.note(f"machine {self._name} stops: {fault}")
+            if off:
+                return True
+            now = time.monotonic()
+            if now - self._begun < ENGINE_SECONDS and self._way.engine_stops():
+                deadline = now + seconds
+                self._be_patient(now)
+            elif now >= deadline:
+                return False
+
+    def _be_patient(self, now: float) -> None:
+        if self._patient or now - self._begun < GUEST_SECONDS:
+            return
+        self._patient = True
+        self._progress.note(
+            f"machine {self._name} waits for containers that have a longer stop time; to cut its power instead, press "
+            f"Ctrl-C, then: hostvm stop --force {self._name}"
+        )
+
+
 def _ask(paths: MachinePaths, driver: Driver, progress: Progress) -> None:
+    descent = _Descent(paths, driver, progress)
     with suppress(HostvmError, OSError):  # no agent, no ssh: the next way is tried
         run_in_guest(paths.run_dir, POWEROFF, timeout=10.0)
-        if driver.wait_off(GUEST_SECONDS):
+        if descent.ended(GUEST_SECONDS):
             return
-    driver.powerdown()
-    if not driver.wait_off(ACPI_SECONDS):
+    with suppress(HostvmError, OSError):  # it does not answer: it may have heard, and its power can still be cut
+        driver.powerdown()
+    if not descent.ended(ACPI_SECONDS):
         progress.note(f"machine {paths.name} does not power itself off; cutting its power")

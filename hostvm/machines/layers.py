@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import struct
 import uuid
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 
 from hostvm import paths as places
-from hostvm.disks import backing_of, create_overlay, holds_nothing
+from hostvm.disks import backing_of, create_overlay, holds_nothing, require_unused
 from hostvm.errors import MachineError
 from hostvm.files import private_folder
 from hostvm.machines.saved import check_disk_is, load_saved, stamped, store_saved
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 
 _LOCK_SECONDS = 120.0
 _QCOW2 = "*.qcow2"
+
+REMOVED = ".*.removed"
+"""Names, as `glob` reads them, of folders that are being deleted."""
 
 
 @contextmanager
@@ -56,11 +61,13 @@ def freeze_disk(paths: MachinePaths, folder: Path, disk: Path) -> Path:
     """Make a layer of a disk of a machine that is off, which goes on in an overlay; gives the layer.
 
     Both locks must be held. The disk gets a second name, then the first one becomes the overlay's: whenever this is
-    killed, the machine has its disk. A suspended machine stays suspended.
+    killed, the machine has its disk. A suspended machine stays suspended, see `check_disk_is`.
 
     :param folder: of `layers_lock`.
-    :raises MachineError: a suspended machine's disk was changed, or the host's disk is full; nothing was changed.
+    :raises MachineError: a suspended machine's disk was changed, another process has it open, or the host's disk is
+        full; nothing was changed.
     """
+    require_unused(disk)
     saved = load_saved(paths) if paths.suspended.exists() else None
     if saved is not None:
         check_disk_is(paths, saved)
@@ -72,7 +79,8 @@ def freeze_disk(paths: MachinePaths, folder: Path, disk: Path) -> Path:
     try:
         create_overlay(disk, layer, replacing=True)
     except BaseException:
-        layer.unlink()
+        if _is_not_on(disk, layer):
+            layer.unlink()
         raise
     layer.chmod(0o400)
     if saved is not None:
@@ -80,22 +88,54 @@ def freeze_disk(paths: MachinePaths, folder: Path, disk: Path) -> Path:
     return layer
 
 
+def _is_not_on(disk: Path, layer: Path) -> bool:
+    """Whether the disk surely stands on something else. Once its overlay has its name, the layer is all of its data."""
+    try:
+        return backing_of(disk) != layer
+    except (MachineError, OSError, struct.error):
+        return False  # `collect_layers` frees it when nothing stands on it
+
+
 def link(source: Path, target: Path) -> None:
-    """Give a file that nobody writes to another name; a copy where the file system has no such links.
+    """Give a file that nobody writes to another name; a copy of the same age where the file system has no such links.
 
     :raises OSError: it cannot be done; nothing lies at `target`.
     """
     try:
         os.link(source, target)
     except OSError:
-        import shutil
-
         try:
-            shutil.copyfile(source, target)
+            shutil.copy2(source, target)  # a suspended machine knows its disk by the time of its last change
             target.chmod(0o600)
         except BaseException:
             target.unlink(missing_ok=True)
             raise
+
+
+def sweep_removed(folder: Path) -> None:
+    """Delete machines and snapshots whose removal was broken off. The lock of the layers must be held.
+
+    They have a name that no command looks for, and whatever has one was to be deleted. Whoever removes holds the lock
+    until all is gone, so nothing is deleted by two at once.
+    """
+    machines = folder.parent
+    for rest in (*machines.glob(REMOVED), *machines.glob(f"*/{places.SNAPSHOTS}/{REMOVED}")):
+        shutil.rmtree(rest, ignore_errors=True)
+
+
+def delete_folder(folder: Path, doomed: Path) -> None:
+    """Delete the folder of a machine or a snapshot, and what it alone stood on. The lock of the layers must be held.
+
+    It is renamed first, so that one that is killed leaves nothing half: `sweep_removed` deletes the rest.
+
+    :param folder: of `layers_lock`.
+    :raises OSError: it cannot be deleted.
+    """
+    sweep_removed(folder)
+    rest = doomed.with_name(f".{doomed.name}.removed")
+    doomed.rename(rest)
+    shutil.rmtree(rest)
+    collect_layers(folder)
 
 
 def collect_layers(folder: Path) -> list[Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from hostvm.agent.client import agent_status, docker_host
+from hostvm.agent.client import agent_status, docker_host, refuse_docker
 from hostvm.agent.spawn import sleeper_status
 from hostvm.console import panics
 from hostvm.drivers.base import DomainState
@@ -54,8 +54,10 @@ class Observation:
 
     @property
     def docker_host(self) -> str:
-        """The value of DOCKER_HOST that reaches its engine; "" where docker clients cannot (Windows)."""
+        """The value of DOCKER_HOST that reaches its engine; "" where docker clients cannot (containerd, Windows)."""
         try:
+            if self.spec:
+                refuse_docker(self.name, self.spec.engine)
             return docker_host(self.paths.run_dir)
         except ForwardError:
             return ""
@@ -109,7 +111,7 @@ class Observation:
                 ("disk", f"{human_size(self._disk_used())} used of up to {format_size(self.spec.disk)}"),
                 ("driver", self.state.driver + (f", {self.agent['accel']}" if self.agent.get("accel") else "")),
                 ("ssh", f"127.0.0.1:{self.state.ssh_port}"),
-                ("engine", f"{self.spec.engine} at {self.docker_host}"),
+                ("engine", self._engine(self.spec.engine)),
             ]
         if self.sleeper:
             rows.append(("listening", f"{self.sleeper['listens']}: the first client wakes the machine"))
@@ -127,6 +129,12 @@ class Observation:
                 for row in service.get("failed", [])
             ]
         return rows + [("fault", fault) for fault in self.faults]
+
+    def _engine(self, name: str) -> str:
+        version = self.agent.get("services", {}).get("engine", {}).get("version", "")
+        return " ".join(
+            filter(None, (name, version, f"at {self.docker_host}" if self.docker_host else "(no Docker API)"))
+        )
 
     def _disk_used(self) -> int:
         try:

@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hostvm.disks import require_unused
 from hostvm.drivers.base import DomainState
 from hostvm.drivers.registry import open_driver
 from hostvm.errors import MachineError
+from hostvm.more_disks import more_files
 
 if TYPE_CHECKING:
     from hostvm.drivers.base import Driver
@@ -25,6 +27,13 @@ def is_others(paths: MachinePaths) -> bool:
         return disk.exists() and not (paths.data_disk.exists() and disk.samefile(paths.data_disk))
     except (OSError, ValueError, KeyError, TypeError):
         return False
+
+
+def require_disks_unused(paths: MachinePaths) -> None:
+    """:raises MachineError: a machine that seems to be off runs all the same, see `hostvm.disks.require_unused`."""
+    for disk in (paths.data_disk, *more_files(paths.folder)):
+        if disk.exists():
+            require_unused(disk)
 
 
 def machine_driver(paths: MachinePaths, state: MachineState, spec: MachineSpec | None) -> Driver:

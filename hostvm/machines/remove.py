@@ -6,29 +6,38 @@ import shutil
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from hostvm import paths as places
 from hostvm.agent.client import end_agent
 from hostvm.agent.spawn import end_sleeper
 from hostvm.drivers.base import DomainState
 from hostvm.errors import HostvmError, MachineError
 from hostvm.machines.clone import children
 from hostvm.machines.halt import stop_machine
-from hostvm.machines.layers import collect_layers, layers_lock
-from hostvm.machines.open import is_others, machine_driver
+from hostvm.machines.layers import delete_folder, layers_lock
+from hostvm.machines.open import is_others, machine_driver, require_disks_unused
 from hostvm.state import load_state
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hostvm.paths import MachinePaths
     from images.progress import Progress
 
 
-def remove_machine(paths: MachinePaths, progress: Progress, *, force: bool = False) -> None:
+def _nothing() -> None:
+    pass
+
+
+def remove_machine(
+    paths: MachinePaths, progress: Progress, *, force: bool = False, before: Callable[[], None] = _nothing
+) -> None:
     """Delete its folder and run-time files; the machine's lock must be held.
 
-    The folder is renamed first, so that a killed `rm` leaves no half a machine. What clones of it stand on stays, and
+    A killed `rm` leaves no half a machine, and the next one deletes the rest. What clones of it stand on stays, and
     what runs under its name from another HOSTVM_HOME is left alone.
 
-    :raises MachineError: it runs, has clones, or is damaged, and `force` was not given.
+    :param before: is called when nothing hinders it any more, right before the deletion.
+    :raises MachineError: it runs, has clones, or is damaged, and `force` was not given; or it has, and another process
+        has its disk open, which this one cannot end: it was started with another HOSTVM_RUN.
     """
     others = is_others(paths)
     if force and not others:
@@ -48,16 +57,13 @@ def remove_machine(paths: MachinePaths, progress: Progress, *, force: bool = Fal
             "deleting it would end its containers",
             f"stop it first: hostvm stop {paths.name}\nor do both: hostvm rm --force {paths.name}",
         )
+    require_disks_unused(paths)
     end_sleeper(paths.run_dir)
-    doomed = paths.folder.parent / f".{paths.name}.removed"
-    shutil.rmtree(doomed, ignore_errors=True)
-    paths.folder.rename(doomed)
-    shutil.rmtree(doomed)
+    before()
+    with layers_lock() as folder:
+        delete_folder(folder, paths.folder)
     if not others:
         shutil.rmtree(paths.run_dir, ignore_errors=True)
-    if places.layers().is_dir():
-        with layers_lock() as folder:
-            collect_layers(folder)
 
 
 def _is_running(paths: MachinePaths) -> bool:

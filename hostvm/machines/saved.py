@@ -10,19 +10,24 @@ import errno
 import hashlib
 import json
 import os
+import struct
+import zlib
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from hostvm.disks import backing_of, holds_nothing
 from hostvm.errors import MachineError
 from hostvm.files import remove_for_good, write_atomic
 from hostvm.paths import DATA_DISK
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from hostvm.paths import MachinePaths
 
-VERSION = 1
+VERSION = 2
+"""2: the state's `sum`; 1 had a sha256 of it, which took longer than QEMU takes to load it."""
 
 _BLOCK = 1 << 20
 
@@ -36,7 +41,7 @@ class Saved:
     :param board: the words of `Driver.board`.
     :param disk: `stamp` of the data disk.
     :param disks: `stamp` of each further disk, by the name of its file.
-    :param ram: size in bytes and `digest` of the state.
+    :param ram: `size` in bytes and `digest` of the state, called `sum`; `sha256` in version 1.
     :param domain: what the machine was powered on with, see `hostvm.machines.domain`.
     :param engine_socket: of the machine's engine, in the guest.
     :param env: variables of programs in the guest.
@@ -90,7 +95,7 @@ def check_files(paths: MachinePaths, saved: Saved) -> None:
     :raises MachineError: it cannot be used.
     """
     check_disk_is(paths, saved)
-    check_digest(paths, saved, digest_or_why(paths.suspended_ram))
+    check_digest(paths, saved, digest_or_why(paths.suspended_ram, saved))
 
 
 def check_disk_is(paths: MachinePaths, saved: Saved) -> None:
@@ -104,7 +109,7 @@ def _check_disk_is(paths: MachinePaths, saved: Saved, disk: Path, then: list[int
         now = stamp(disk)
     except OSError as fault:
         raise unusable(paths, str(fault)) from fault
-    if now != then:
+    if now != then and not _is_beneath(disk, then):
         raise unusable(
             paths,
             f"{disk} was changed after the machine was suspended at {saved.suspended}; "
@@ -112,18 +117,31 @@ def _check_disk_is(paths: MachinePaths, saved: Saved, disk: Path, then: list[int
         )
 
 
+def _is_beneath(disk: Path, then: list[int]) -> bool:
+    """Whether the disk of then is a layer now, and what stands on it is empty: its freezing was broken off."""
+    try:
+        layer = backing_of(disk)
+        return layer is not None and stamp(layer) == then and holds_nothing(disk)
+    except (MachineError, OSError, struct.error):
+        return False
+
+
 def check_digest(paths: MachinePaths, saved: Saved, found: str) -> None:
     """:raises MachineError: the state is not what was written."""
-    if found != saved.ram["sha256"]:
+    if found != (saved.ram["sha256"] if _is_sha(saved) else saved.ram["sum"]):
         raise unusable(paths, f"{paths.suspended_ram} is damaged: its contents are not what was written")
 
 
-def digest_or_why(path: Path) -> str:
-    """`digest`, or why there is none, which is no digest."""
+def digest_or_why(path: Path, saved: Saved) -> str:
+    """`digest` of the kind that was written down, or why there is none, which is no digest."""
     try:
-        return digest(path)
+        return digest(path, _whole if _is_sha(saved) else _checksum)
     except OSError as fault:
         return str(fault)
+
+
+def _is_sha(saved: Saved) -> bool:
+    return "sum" not in saved.ram
 
 
 def stamp(disk: Path) -> list[int]:
@@ -137,22 +155,34 @@ def stamped(saved: Saved, folder: Path) -> Saved:
     return replace(saved, disk=stamp(folder / DATA_DISK), disks={name: stamp(folder / name) for name in saved.disks})
 
 
-def digest(path: Path) -> str:
-    """The sha256 of a file's contents; blocks of zeros, which a sparse file may or may not hold, do not count.
+def _checksum(block: bytearray) -> bytes:
+    """Tells a damaged block from a sound one. It need not withstand people: who can write states can write disks."""
+    return zlib.crc32(block).to_bytes(4, "little")
+
+
+def _whole(block: bytearray) -> bytearray:
+    return block
+
+
+def digest(path: Path, fold: Callable[[bytearray], bytes | bytearray] = _checksum) -> str:
+    """What a file's contents are known by; blocks of zeros, which a sparse file may or may not hold, do not count.
+
+    The sha256 of all blocks, folded, and of their places.
 
     :raises OSError: it cannot be read.
     """
     whole = hashlib.sha256()
-    zeros = bytes(_BLOCK)
+    zeros, room = bytes(_BLOCK), bytearray(_BLOCK)
     with path.open("rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
         place = 0
         while (place := _next_data(file.fileno(), place, size)) < size:
             file.seek(place)
-            block = file.read(_BLOCK)
-            if block != zeros[: len(block)]:
+            count = file.readinto(room)
+            block = room if count == _BLOCK else room[:count]
+            if block != zeros[:count]:
                 whole.update(place.to_bytes(8, "little"))
-                whole.update(block)
+                whole.update(fold(block))
             place += _BLOCK
     whole.update(size.to_bytes(8, "little"))
     return whole.hexdigest()

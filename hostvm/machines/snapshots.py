@@ -18,13 +18,14 @@ from hostvm.disks import create_overlay
 from hostvm.drivers.base import DomainState
 from hostvm.errors import HostvmError, MachineError, SpecError
 from hostvm.files import move, private_folder, write_atomic
-from hostvm.machines.layers import collect_layers, freeze_disks, layers_lock, link
-from hostvm.machines.open import machine_driver
+from hostvm.machines.layers import collect_layers, delete_folder, freeze_disks, layers_lock, link
+from hostvm.machines.open import machine_driver, require_disks_unused
 from hostvm.machines.saved import Saved, drop_saved, load_saved, stamped, store_saved
 from hostvm.machines.suspend import suspend_machine
 from hostvm.machines.wake import wake_machine
 from hostvm.spec import load_spec
 from hostvm.state import load_state, save_state
+from images.store import images_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,9 +85,9 @@ def create_snapshot(
     power = machine_driver(paths, load_state(paths), load_spec(paths.spec)).state()
     if power not in (DomainState.OFF, DomainState.RUNNING):
         raise MachineError(f"machine {paths.name} is {power.value}", None, f"let it go on: hostvm start {paths.name}")
-    if power is DomainState.RUNNING:
-        suspend_machine(paths, progress, container_name)
     try:
+        if power is DomainState.RUNNING:
+            suspend_machine(paths, progress, container_name)
         return _record(paths, name, target)
     finally:
         if power is DomainState.RUNNING:
@@ -120,13 +121,16 @@ def restore_snapshot(paths: MachinePaths, name: str, progress: Progress) -> bool
     stopped machine with disks of before or of then; the same command again puts that right. A further disk that was
     made since stays as it is.
 
-    :raises MachineError: there is no such snapshot, or it cannot be used; nothing was changed.
+    :raises MachineError: there is no such snapshot, it cannot be used, or another process has the machine's disk open;
+        nothing was changed.
     :raises HostvmError: it cannot be resumed; then it is suspended, as it was in the snapshot.
     """
     found = load_snapshot(paths, name)
     state, spec = load_state(paths), load_spec(paths.spec)
     check_snapshot(paths, found, state.image)
     driver = machine_driver(paths, state, spec)
+    if driver.state() is DomainState.OFF:
+        require_disks_unused(paths)
     with progress.step(f"restore {paths.name}"):
         end_agent(paths.run_dir)
         driver.kill()
@@ -151,7 +155,7 @@ def put_disk_and_memory(paths: MachinePaths, found: Snapshot, source: Path) -> N
 
 
 def resume(paths: MachinePaths, progress: Progress) -> None:
-    """Let a machine go on that is suspended now.
+    """Let a machine go on that is suspended or paused now; nothing happens to one that runs.
 
     :raises HostvmError: as `wake_machine`.
     """
@@ -166,12 +170,8 @@ def remove_snapshot(paths: MachinePaths, name: str) -> None:
     folder = snapshot_folder(paths, name)
     if not folder.is_dir():
         raise _unknown(paths, name)
-    doomed = folder.with_name(f".{name}.removed")
-    shutil.rmtree(doomed, ignore_errors=True)
-    folder.rename(doomed)
-    shutil.rmtree(doomed)
     with layers_lock() as layers:
-        collect_layers(layers)
+        delete_folder(layers, folder)
 
 
 def snapshot_names(paths: MachinePaths) -> list[str]:
@@ -247,8 +247,15 @@ def check_snapshot(paths: MachinePaths, found: Snapshot, image: str) -> None:
     if found.saved is not None and (not ram.is_file() or ram.stat().st_size != found.memory):
         raise _unusable(paths, found.name, f"its memory is gone or damaged: {ram}")
     if found.saved is not None and found.image != image:
+        digest = found.image.removeprefix("sha256:")
+        stored = (images_folder(places.cache()) / digest).is_dir()
         raise _unusable(
-            paths, found.name, f"its memory belongs to the guest image {found.image}; the machine has {image} now"
+            paths,
+            found.name,
+            f"its memory belongs to the guest image {found.image}; the machine has {image} now",
+            f"give the machine that image, then restore: hostvm upgrade {paths.name} --image {digest[:12]}\n"
+            if stored
+            else "",
         )
 
 
@@ -262,11 +269,12 @@ def _unknown(paths: MachinePaths, name: str) -> MachineError:
     )
 
 
-def _unusable(paths: MachinePaths, name: str, why: str) -> MachineError:
+def _unusable(paths: MachinePaths, name: str, why: str, way: str = "") -> MachineError:
+    """:param way: to use it all the same, a line."""
     return MachineError(
         f"snapshot {name} of machine {paths.name} cannot be used",
         why,
-        f"remove it: hostvm snapshot rm -m {paths.name} {name}",
+        f"{way}{'or ' if way else ''}remove it: hostvm snapshot rm -m {paths.name} {name}",
     )
 
 

@@ -53,6 +53,9 @@ def watcher(paths: MachinePaths, driver: Driver) -> Callable[[], MachineError | 
         try:
             if driver.state() is not DomainState.STALLED:
                 return None
+        except (HostvmError, OSError):
+            return None  # a hypervisor that does not answer says nothing of the disk
+        try:
             let_go_on(paths, driver)
         except MachineError as error:
             return error

@@ -11,7 +11,7 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from hostvm.agent.client import agent_is_ready, request, run_in_guest
+from hostvm.agent.client import agent_is_ready, end_agent, request, run_in_guest
 from hostvm.agent.config import load as load_config
 from hostvm.agent.spawn import end_sleeper, spawn_agent, take_back
 from hostvm.drivers.base import DomainState
@@ -25,10 +25,12 @@ from hostvm.shares.choose import load_server
 from hostvm.shares.client import SERVICE as SHARES
 from hostvm.spec import load_spec
 from hostvm.state import load_state
+from images.progress import NullProgress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from hostvm.agent.config import AgentConfig
     from hostvm.drivers.base import DomainSpec, Driver
     from hostvm.paths import MachinePaths
     from images.progress import Progress
@@ -42,7 +44,8 @@ def suspend_machine(
     """Save the machine's memory and end its hypervisor; the machine's lock must be held.
 
     Gives the seconds that it took; None when it was suspended already. When it fails the machine runs on, unless its
-    hypervisor ended: then it is stopped, as after a power cut, and no state is left.
+    hypervisor ended: then it is stopped, as after a power cut, and no state is left. Broken off when its memory was
+    saved whole, it is suspended.
 
     Docker clients wake it, see `hand_over`.
 
@@ -66,7 +69,7 @@ def suspend_machine(
         raise _cannot(paths, f"shared by virtiofs, whose daemon has state of its own: {', '.join(held)}")
     with progress.step(f"suspend {paths.name}"):
         drop_saved(paths)
-        _release(paths, container_name)
+        _release(paths, container_name, progress)
         _save(paths, driver, domain, progress, after)
     return time.monotonic() - began
 
@@ -82,8 +85,14 @@ def pause_machine(paths: MachinePaths, *, after: float | None = None) -> bool:
     if power is DomainState.PAUSED:
         return False
     _require_running(paths, power)
-    hand_over(paths, after)  # with an agent, commands would wait for a guest that does not answer
-    driver.pause()
+    config = load_config(paths.run_dir)
+    try:
+        hand_over(paths, after)  # with an agent, commands would wait for a guest that does not answer
+        driver.pause()
+    except BaseException:
+        if driver.state() is DomainState.RUNNING:
+            _bring_agent_back(paths, config, NullProgress())
+        raise
     return True
 
 
@@ -99,7 +108,7 @@ def _save(paths: MachinePaths, driver: Driver, domain: DomainSpec, progress: Pro
                 board=driver.board(domain),
                 disk=stamp(paths.data_disk),
                 disks={disk.path.name: stamp(disk.path) for disk in domain.disks},
-                ram={"size": paths.suspended_ram.stat().st_size, "sha256": digest(paths.suspended_ram)},
+                ram={"size": paths.suspended_ram.stat().st_size, "sum": digest(paths.suspended_ram)},
                 domain=json.loads(paths.domain.read_text(encoding="utf-8")),
                 engine_socket=config.engine_socket,
                 env=config.env,
@@ -107,25 +116,37 @@ def _save(paths: MachinePaths, driver: Driver, domain: DomainSpec, progress: Pro
             ),
         )
 
-    hand_over(paths, after)
     try:
+        hand_over(paths, after)
         driver.save(paths.suspended_ram, commit)
     except BaseException:
-        drop_saved(paths)
         if driver.state() is DomainState.RUNNING:
-            spawn_agent(config)
-            wait_awake(paths, progress)
-            take_back(paths.run_dir)
-        else:
+            drop_saved(paths)
+            _bring_agent_back(paths, config, progress)
+        elif not (paths.suspended.exists() and paths.suspended_ram.exists()):
+            drop_saved(paths)
             end_sleeper(paths.run_dir)
-        raise
+        raise  # with both, it is suspended, and its memory is nowhere else
 
 
-def _release(paths: MachinePaths, container_name: Callable[[str], str]) -> None:
+def _bring_agent_back(paths: MachinePaths, config: AgentConfig, progress: Progress) -> None:
+    """Of a machine that runs on after all. One that still serves, because `hand_over` itself failed, is left alone."""
+    if not agent_is_ready(paths.run_dir):
+        end_agent(paths.run_dir)  # it may be about to end
+        spawn_agent(config)
+        wait_awake(paths, progress)
+    take_back(paths.run_dir)
+
+
+def _release(paths: MachinePaths, container_name: Callable[[str], str], progress: Progress) -> None:
     """Whatever was written is on the data disk, and no 9p folder is mounted, which would keep QEMU from saving."""
     run_in_guest(paths.run_dir, ["sync"], timeout=_SYNC_SECONDS)
-    holders = request(paths.run_dir, SHARES, do="release", timeout=_SYNC_SECONDS).get("holders", [])
+    answer = request(paths.run_dir, SHARES, do="release", timeout=_SYNC_SECONDS)
+    holders = answer.get("holders", [])
     if not holders:
+        # sshfs lets no file outlive its connection, which ends with the agent.
+        for path in answer.get("written", []):
+            progress.note(f"{path} is being written in a container, which has to open it anew when the machine goes on")
         return
     lines, containers = [], []
     for holder in holders:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from hostvm.agent.client import agent_is_ready
 from hostvm.config.rewrite import set_value
 from hostvm.drivers.base import DomainState
 from hostvm.errors import HostvmError, MachineError
 from hostvm.files import write_atomic
-from hostvm.guest_images import stored_image
+from hostvm.guest_images import require_engine, stored_image
 from hostvm.machines.boot import check_startable, start_machine
 from hostvm.machines.halt import stop_machine
 from hostvm.machines.open import machine_driver
@@ -22,25 +22,10 @@ from images.store import verify_image
 if TYPE_CHECKING:
     from hostvm.machines.boot import BootEngine
     from hostvm.paths import MachinePaths
+    from hostvm.residents import Residents
     from hostvm.state import MachineState
     from images.progress import Progress
     from images.store import Image
-
-
-class Residents(Protocol):
-    """Containers that are to come back by themselves."""
-
-    def note(self) -> None:
-        """Remember those that run now.
-
-        :raises HostvmError: the engine does not answer.
-        """
-
-    def missing(self) -> list[str]:
-        """Names of those that do not run again, which are waited for.
-
-        :raises HostvmError: the engine does not answer.
-        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +79,10 @@ def upgrade_machine(
             raise
         raise _roll_back(paths, state, fault, progress, engine, was_on=was_on) from fault
     except BaseException:
-        stop_machine(paths, progress, force=True)
-        save_state(paths, state)
+        try:
+            stop_machine(paths, progress, force=True)
+        finally:
+            save_state(paths, state)
         raise
     _write_word(paths, word)
     if not was_on:
@@ -111,6 +98,7 @@ def _check_fits(paths: MachinePaths, state: MachineState, image: Image) -> None:
             f"it is of {image.arch}, the machine of {state.arch}",
             "see the images: hostvm image ls",
         )
+    require_engine(image, load_spec(paths.spec).engine)
     verify_image(image)
 
 
@@ -146,10 +134,14 @@ def _roll_back(
     """Put the former image back; gives the error that tells of both."""
     tried = load_state(paths).image
     progress.note(f"image {_short(tried)} failed; back to {_short(state.image)}")
-    stop_machine(paths, progress)
-    save_state(paths, state)
-    now, way = "is off, as before", f"see what it booted with: less {paths.console}"
-    if was_on:
+    now, way, is_off = "is off, as before", f"see what it booted with: less {paths.console}", True
+    try:
+        stop_machine(paths, progress)
+    except HostvmError as second:
+        now, way, is_off = f"cannot be stopped: {second}", f"hostvm restart {paths.name}", False
+    finally:
+        save_state(paths, state)
+    if was_on and is_off:
         now, way = "runs again", f"see that boot's console: less {paths.folder / CONSOLE_LOG_BEFORE}"
         try:
             start_machine(paths, progress, engine)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from hostvm.agent import config as settings
 from hostvm.agent.client import end_agent, wait_ready
-from hostvm.agent.spawn import spawn_agent
+from hostvm.agent.spawn import may_appear, spawn_agent
 from hostvm.drivers.base import DomainState
 from hostvm.errors import AgentError, DriverError, HostvmError, MachineError, PortTaken
 from hostvm.files import remove_for_good
@@ -113,7 +113,10 @@ def _resume(paths: MachinePaths, driver: Driver, saved: Saved, progress: Progres
             except PortTaken:
                 continue
             undo.pop_all()
-        spawn_agent(config)  # one that waited too long has left
+        if not may_appear(paths.run_dir):
+            # The one that waited too long has left. Beside one that is still loading, a second would wait for its
+            # place, and begin when the machine is to be suspended again.
+            spawn_agent(config)
         return
     raise DriverError(
         f"machine {paths.name} finds no free port for ssh",
@@ -126,7 +129,7 @@ def _restore(paths: MachinePaths, driver: Driver, domain: DomainSpec, saved: Sav
     """Load the state while it is checked; the guest runs only when both went well."""
     found: list[str] = []
     checker = threading.Thread(
-        target=lambda: found.append(digest_or_why(paths.suspended_ram)), name="digest", daemon=True
+        target=lambda: found.append(digest_or_why(paths.suspended_ram, saved)), name="digest", daemon=True
     )
     checker.start()
 

@@ -56,7 +56,7 @@ def ensure_warm(spec: MachineSpec, engine: BootEngine, progress: Progress) -> Ma
 
     :raises HostvmError: it cannot be made; nothing is left of it.
     """
-    image = ensure_image(spec.image, progress)
+    image = ensure_image(spec.image, progress, spec.arch)
     qemu = complete_qemu(image.arch, places.cache(), progress)
     settings = _digest(render_spec(spec))
     paths = warm_paths(f"{_PREFIX}{settings}-{_digest(image.digest, str(qemu.path), qemu.version_text)}")

@@ -15,6 +15,7 @@ import sys
 _TOKEN_BYTES = 32
 _TOKEN_SECONDS = 2.0
 _BACKLOG = 256
+_CUT = 5
 
 
 class LocalListener:
@@ -37,8 +38,7 @@ class LocalListener:
             with open(path, "wb", opener=_open_private) as file:
                 file.write(b"%d %s" % (port, self._token))
         else:
-            beside = f"{path[:-1]}+"  # no longer than `path`, whose length the system limits
-            _unlink(beside)
+            beside = _beside(path)
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             try:
                 self._socket.bind(beside)
@@ -132,6 +132,16 @@ def close_listener(listener: socket.socket, path: str | None = None) -> None:
                 waker.settimeout(0.2)
                 waker.connect(address)
     listener.close()
+
+
+def _beside(path: str) -> str:
+    """A new name in the same folder, no longer than `path`, whose length the system limits.
+
+    Of each listener its own: of two that came at the same moment, one replaced `path` by what the other had just bound
+    and did not listen at yet, and that one removed its socket when it found its name gone.
+    """
+    cut = min(_CUT, len(os.path.basename(path)))  # noqa: PTH119 - no pathlib on the forwarding path
+    return path[:-cut] + os.urandom(_CUT).hex()[:cut]
 
 
 def _identity(path: str) -> tuple[int, int] | None:

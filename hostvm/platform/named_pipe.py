@@ -51,7 +51,8 @@ class PipeListener:
     def accept(self) -> PipeConnection:
         """The next connection.
 
-        :raises OSError: the listener was closed.
+        :raises OSError: the listener was closed, or Windows makes no further instance now: the client that came is
+            kept for the next call.
         """
         while True:
             connected = self._connected()

@@ -19,6 +19,23 @@ from hostvm.spec import MachineSpec, PortSettings, render_spec
 SPEC = MachineSpec(cpus=1, memory=GIB, disk=10 * GIB, mounts=())
 
 
+@pytest.mark.parametrize(
+    ("engine", "wanted", "words"),
+    [
+        ("docker", "podman", "hostvm -m NAME docker save IMAGE | hostvm -m NEW docker load"),
+        ("podman", "containerd", "hostvm -m NAME docker save IMAGE | hostvm -m NEW ctr images import -"),
+        ("containerd", "docker", "hostvm -m NAME ctr images export - IMAGE | hostvm -m NEW docker load"),
+    ],
+)
+def test_an_engine_stays_and_its_images_can_be_moved(engine, wanted, words):
+    with pytest.raises(SpecError) as caught:
+        check_change(replace(SPEC, engine=engine), replace(SPEC, engine=wanted), disk=10 * GIB, running=True)
+    assert caught.value.details == f"engine: is decided when a machine is made; this one has {engine}"
+    ways = caught.value.resolution.splitlines()
+    assert ways[0] == f"make a machine with the other engine: hostvm start NEW --engine {wanted}"
+    assert ways[1] == f"then bring images over: {words}"
+
+
 def test_what_is_decided_when_a_machine_is_made_stays():
     after = replace(SPEC, image="other", driver="qemu", disk=5 * GIB, libvirt_uri="x:///", cpus=2)
     with pytest.raises(SpecError) as caught:

@@ -121,6 +121,62 @@ def test_info_also_while_a_guest_has_it_open(calls, tmp_path):
     assert calls == [("info", "-U", "-f", "qcow2", "--output=json", str(tmp_path / "d"))]
 
 
+def told_by(monkeypatch, status, said=b""):
+    """Let qemu-img end so."""
+    asked = []
+
+    def run(argv, **_):
+        asked.append(tuple(argv)[1:])
+        return process.Result(tuple(argv), status, b"", said)
+
+    monkeypatch.setattr(process, "run", run)
+    return asked
+
+
+LOCKED = [
+    b"qemu-img: Could not open 'd': Failed to get shared \"write\" lock\nIs another process using the image [d]?\n",
+    b"qemu-img: Could not open 'd': The process cannot access the file because it is being used by another process.\n",
+]
+
+
+@pytest.mark.parametrize("said", LOCKED)
+def test_a_disk_that_another_process_has_open_is_refused_with_what_tells_which(calls, tmp_path, monkeypatch, said):
+    asked = told_by(monkeypatch, 1, said)
+    monkeypatch.setattr(disks, "_ENDING_SECONDS", 0.0)
+    disk = tmp_path / "box" / "data.qcow2"
+    with pytest.raises(MachineError, match="the disk of machine box is in use by another process") as caught:
+        disks.require_unused(disk)
+    assert asked == [("info", "-f", "qcow2", str(disk))], "without -U, which asks for no lock"
+    assert "HOSTVM_RUN or XDG_RUNTIME_DIR" in caught.value.details
+    assert f"fuser -v {disk}" in caught.value.resolution
+
+
+def test_a_hypervisor_that_is_about_to_end_is_waited_for(calls, tmp_path, monkeypatch):
+    asked = told_by(monkeypatch, 1, LOCKED[0])
+    monkeypatch.setattr(disks.time, "sleep", lambda _: told_by(monkeypatch, 0))
+    disks.require_unused(tmp_path / "d")
+    assert len(asked) == 1
+
+
+def test_a_disk_of_which_it_cannot_be_told_passes(calls, tmp_path, monkeypatch):
+    disks.require_unused(tmp_path / "free")
+    told_by(monkeypatch, 1, b"qemu-img: Could not open 'd': Image is not in qcow2 format\n")
+    disks.require_unused(tmp_path / "damaged")
+
+    def missing():
+        raise HostvmError("qemu-img was not found")
+
+    monkeypatch.setattr(disks, "find_qemu_img", missing)
+    disks.require_unused(tmp_path / "d")
+
+
+@pytest.mark.parametrize("said", LOCKED)
+def test_a_disk_that_cannot_be_looked_at_for_its_lock_is_not_called_damaged(calls, tmp_path, monkeypatch, said):
+    told_by(monkeypatch, 1, said)
+    with pytest.raises(MachineError, match="in use by another process"):
+        disks.check_disk(tmp_path / "d")
+
+
 def qcow2(path: Path, *, size: int = GIB, beneath: str = "", table: bytes = bytes(16)) -> Path:
     """A header as far as these functions read it, the name of the disk beneath, the first table."""
     name = beneath.encode()

@@ -12,6 +12,7 @@ import hostvm
 from cli.api import EphemeralMachine, Machine
 from cli.manage import build_parser
 from hostvm import paths as places
+from hostvm import process
 from hostvm.errors import MachineError, SpecError, UsageError
 from hostvm.machines.ephemeral import start_ephemeral, sweep
 from hostvm.machines.snapshots import snapshot_folder
@@ -105,6 +106,37 @@ def test_one_that_has_not_begun_is_no_machine_of_the_users():
     assert mine.state.exists()
 
 
+@pytest.mark.timeout(20)  # it waited 120 s for its own lock
+def test_a_clone_with_its_own_name_is_refused_at_once():
+    paths = MachinePaths.of("box")
+    paths.folder.mkdir(parents=True)
+    save_state(paths, STATE)
+    with pytest.raises(MachineError, match="machine box exists already"):
+        Machine("box").clone("box")
+    with pytest.raises(MachineError, match="there is no machine called none"):
+        Machine("none").clone("none")
+
+
+def test_one_object_has_one_machine_at_a_time(monkeypatch):
+    snapshot("qemu", SAVED)
+    events = []
+
+    def start(source, name, progress):
+        events.append("made")
+        return MachinePaths.of(f"tmp-{len(events)}")
+
+    monkeypatch.setattr("cli.api.start_ephemeral", start)
+    monkeypatch.setattr("cli.api.remove_ephemeral", lambda paths, _: events.append(f"removed {paths.name}"))
+    machine = Machine.ephemeral(of="box")
+    with machine:
+        machine.open()
+        assert machine.name == "tmp-1"
+    machine.close()
+    machine.open()
+    machine.close()
+    assert events == ["made", "removed tmp-1", "made", "removed tmp-3"]
+
+
 def test_settings_are_checked_before_anything_is_made():
     with pytest.raises(SpecError, match="2 wrong settings"):
         Machine.create("box", cpus=0, colour="red")
@@ -143,3 +175,17 @@ def test_what_owners_left_is_swept_once_it_is_old():
         os.utime(path, (0, 0))
     sweep()
     assert [path.exists() for path in (old, new, lock, held)] == [False, True, False, True]
+
+
+def test_what_dead_owners_left_half_made_or_half_removed_is_swept_at_once():
+    me = process.identify(os.getpid())
+    machines = places.home() / "machines"
+    dead, mine, rest = (
+        machines / f".tmp-{letter * 12}{end}" for letter, end in (("a", ".new"), ("b", ".new"), ("c", ".removed"))
+    )
+    for folder, owner in ((dead, [float(me.pid), me.started - 1]), (mine, [float(me.pid), me.started]), (rest, None)):
+        folder.mkdir(parents=True)
+        save_state(MachinePaths(folder.stem[1:], folder, folder), replace(STATE, owner=owner))
+    os.utime(mine, (0, 0))
+    sweep()
+    assert [path.exists() for path in (dead, mine, rest)] == [False, True, False]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -11,9 +12,12 @@ import pytest
 from hostvm import paths as places
 from hostvm.errors import MachineError
 from hostvm.machines import layers
+from hostvm.machines import open as opened
 from hostvm.machines.clone import children, require_free
 from hostvm.machines.layers import collect_layers, freeze_disk, layers_lock
 from hostvm.machines.remove import remove_machine
+from hostvm.machines.saved import Saved, check_disk_is, load_saved, stamp, store_saved
+from hostvm.machines.snapshots import remove_snapshot
 from hostvm.paths import MachinePaths
 from hostvm.state import MachineState, save_state
 from images.progress import NullProgress
@@ -45,7 +49,17 @@ def overlays(monkeypatch):
 
 
 @pytest.fixture
-def box():
+def box(monkeypatch):
+    """A machine that is off. Disks in the list `in_use` are open in another process."""
+    in_use: list[Path] = []
+
+    def require(disk):
+        if disk in in_use:
+            raise MachineError("the disk of machine box is in use by another process")
+
+    monkeypatch.setattr(layers, "require_unused", require)
+    monkeypatch.setattr(opened, "require_unused", require)
+    monkeypatch.setattr(MachinePaths, "in_use", in_use, raising=False)
     paths = MachinePaths.of("box")
     qcow2(paths.data_disk)
     save_state(paths, STATE)
@@ -75,6 +89,74 @@ def test_a_failed_freeze_leaves_the_disk_alone(box, monkeypatch):
     assert list(places.layers().iterdir()) == []
 
 
+def test_a_disk_that_another_process_has_open_is_not_frozen(box, overlays):
+    before = box.data_disk.read_bytes()
+    box.in_use.append(box.data_disk)
+    with layers_lock() as folder, pytest.raises(MachineError, match="in use by another process"):
+        freeze_disk(box, folder, box.data_disk)
+    assert box.data_disk.read_bytes() == before
+    assert list(places.layers().iterdir()) == []
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("name", ["data.qcow2", "disk-more.qcow2"])
+def test_a_machine_that_runs_unseen_is_not_removed(box, name, force):
+    disk = qcow2(box.folder / name)
+    box.in_use.append(disk)
+    with pytest.raises(MachineError, match="in use by another process"):
+        remove_machine(box, NullProgress(), force=force)
+    assert disk.exists()
+    box.in_use.clear()
+    remove_machine(box, NullProgress(), force=force)
+    assert not box.folder.exists()
+
+
+def test_ctrl_c_once_the_overlay_is_in_its_place_keeps_the_layer(box, overlays, monkeypatch):
+    whole = layers.create_overlay
+
+    def interrupted(path, base, *, replacing=False):
+        whole(path, base, replacing=replacing)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(layers, "create_overlay", interrupted)
+    before = box.data_disk.read_bytes()
+    with layers_lock() as folder:
+        with pytest.raises(KeyboardInterrupt):
+            freeze_disk(box, folder, box.data_disk)
+        layer = layers.backing_of(box.data_disk)
+        assert layer.read_bytes() == before
+        assert collect_layers(folder) == []
+
+
+def test_a_suspended_machine_whose_disk_was_being_frozen_goes_on(box, overlays, monkeypatch):
+    saved = Saved("now", "QEMU 7.2.22", [], stamp(box.data_disk), {"size": 0}, {}, "")
+    store_saved(box, saved)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(layers, "store_saved", interrupted)
+    with layers_lock() as folder, pytest.raises(KeyboardInterrupt):
+        freeze_disk(box, folder, box.data_disk)
+    assert stamp(box.data_disk) != saved.disk
+    check_disk_is(box, load_saved(box))
+    qcow2(box.data_disk, f"../.layers/{layers.backing_of(box.data_disk).name}")
+    with pytest.raises(MachineError, match="cannot be resumed"):
+        check_disk_is(box, load_saved(box))
+
+
+def test_a_copy_is_as_old_as_what_it_is_of(tmp_path, monkeypatch):
+    def no_links(*_):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(layers.os, "link", no_links)
+    source = qcow2(tmp_path / "data.qcow2")
+    os.utime(source, ns=(1_000_000_000, 1_500_000_000))
+    layers.link(source, tmp_path / "copy.qcow2")
+    assert stamp(tmp_path / "copy.qcow2") == stamp(source)
+    assert (tmp_path / "copy.qcow2").stat().st_mode & 0o777 == 0o600
+
+
 def test_only_layers_that_nothing_stands_on_are_collected(box):
     with layers_lock() as folder:
         low = qcow2(folder / "low.qcow2")
@@ -99,6 +181,34 @@ def test_nothing_is_collected_while_a_disk_or_a_record_cannot_be_read(box):
         assert collect_layers(folder) == []
         record.unlink()
         assert collect_layers(folder) == [layer]
+
+
+def test_what_a_removal_left_is_taken_along_by_the_next(box):
+    machines = box.folder.parent
+    kept = qcow2(places.layers() / "kept.qcow2")
+    alone = qcow2(places.layers() / "alone.qcow2")
+    qcow2(box.data_disk, "../.layers/kept.qcow2")
+    rest = qcow2(machines / ".gone.removed" / "data.qcow2", "../.layers/alone.qcow2").parent
+    half = box.snapshots / ".old.removed"
+    half.mkdir(parents=True)
+    (box.snapshots / "new").mkdir()
+    remove_snapshot(box, "new")
+    assert [path.exists() for path in (kept, alone, rest, half, box.data_disk)] == [True, False, False, False, True]
+    rest.mkdir()
+    remove_machine(box, NullProgress())
+    assert sorted(path.name for path in machines.iterdir()) == [".layers"]
+    assert list(places.layers().iterdir()) == []
+
+
+def test_a_removal_that_is_refused_says_so_before_anything_is_undone(box):
+    before = []
+    box.in_use.append(box.data_disk)
+    with pytest.raises(MachineError):
+        remove_machine(box, NullProgress(), before=lambda: before.append("dropped"))
+    assert before == []
+    box.in_use.clear()
+    remove_machine(box, NullProgress(), before=lambda: before.append(box.data_disk.exists()))
+    assert before == [True]
 
 
 def test_a_machine_with_clones_is_not_removed_by_itself(box):

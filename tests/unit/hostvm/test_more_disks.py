@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from hostvm import more_disks
 from hostvm.errors import MachineError, SpecError
-from hostvm.more_disks import Disk, check_disks, disk_file, disk_table, prepare_disks
+from hostvm.machines import boot
+from hostvm.more_disks import Disk, check_disks, check_places, disk_file, disk_table, prepare_disks
+from hostvm.shares.model import Mount
 from hostvm.sizes import GIB
 from hostvm.spec import parse_text, render_spec
 
@@ -70,3 +74,29 @@ def test_what_is_missing_is_made_and_what_is_there_grows(tmp_path, monkeypatch):
     disk_file(tmp_path, "b").write_bytes(header(GIB))
     prepare_disks(tmp_path, [Disk("a", GIB, "/a"), Disk("b", 3 * GIB, "/b")])
     assert done == [("make", "disk-a.qcow2", GIB), ("grow", "disk-b.qcow2", 3 * GIB)]
+
+
+@pytest.mark.parametrize(
+    ("mount", "refused"),
+    [("/mnt/a", True), ("/mnt/a/b", True), ("/mnt", False), ("/mnt/ab", False), ("/srv", False)],
+)
+def test_a_disk_that_a_share_would_hide_is_refused_with_both_places(mount, refused):
+    shares, disks = (Mount("/here", "/mnt/a"),), [Disk("z", GIB, "/z"), Disk("a", GIB, mount)]
+    if not refused:
+        check_places(disks, shares)
+        return
+    with pytest.raises(SpecError) as caught:
+        check_places(disks, shares)
+    told = f"disks[1].mount: {mount} would be hidden by the shared folder /here, which the guest has at /mnt/a"
+    assert caught.value.details == told
+
+
+def test_a_start_looks_at_the_places(tmp_path, monkeypatch):
+    spec = parse_text("{mounts: ['/here:/mnt/a'], disks: [{name: a, size: 1GiB}]}", "x")
+    paths, engine = SimpleNamespace(folder=tmp_path), SimpleNamespace(seed=lambda *_: {})
+    with pytest.raises(SpecError, match="could not be seen"):
+        boot._prepare_disks(paths, spec, SimpleNamespace(disks=[]))
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(boot, "plan_network", lambda *_: None)
+    with pytest.raises(SpecError, match="could not be seen"):
+        boot.check_startable(paths, spec, engine)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
+from contextlib import nullcontext
 
 import pytest
 
@@ -31,7 +33,7 @@ def saved(paths):
         hypervisor="QEMU 7.2.22",
         board=["-m", "2048M"],
         disk=stamp(paths.data_disk),
-        ram={"size": 3, "sha256": digest(paths.suspended_ram)},
+        ram={"size": 3, "sum": digest(paths.suspended_ram)},
         domain={"name": "box"},
         engine_socket="/run/docker.sock",
         env={"A": "b"},
@@ -58,6 +60,15 @@ def test_a_flipped_bit_is_found(paths, saved):
     with pytest.raises(MachineError) as caught:
         check_files(paths, saved)
     assert "damaged" in caught.value.details
+
+
+@pytest.mark.parametrize(("content", "sound"), [(b"ram", True), (b"rcm", False)])
+def test_a_state_of_a_former_hostvm_is_checked_by_its_sha256(paths, saved, content, sound):
+    ram = {"size": 3, "sha256": hashlib.sha256(bytes(8) + b"ram" + (3).to_bytes(8, "little")).hexdigest()}
+    store_saved(paths, dataclasses.replace(saved, ram=ram, version=1))
+    paths.suspended_ram.write_bytes(content)
+    with nullcontext() if sound else pytest.raises(MachineError):
+        check_files(paths, load_saved(paths))
 
 
 def test_a_state_that_is_gone_is_refused(paths, saved):

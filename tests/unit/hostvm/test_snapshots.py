@@ -9,6 +9,7 @@ import pytest
 
 from cli.completion import answer_for
 from hostvm.errors import MachineError, SpecError
+from hostvm.machines import open as opened
 from hostvm.machines import snapshots
 from hostvm.machines.layers import collect_layers, layers_lock
 from hostvm.machines.snapshots import (
@@ -20,10 +21,11 @@ from hostvm.machines.snapshots import (
     restore_snapshot,
     snapshot_folder,
 )
-from hostvm.paths import MachinePaths, layers
+from hostvm.paths import MachinePaths, cache, layers
 from hostvm.spec import MachineSpec, render_spec
 from hostvm.state import MachineState, save_state
 from images.progress import NullProgress
+from images.store import images_folder
 
 STATE = MachineState("uuid-a", "52:54:00:00:00:01", "amd64", 1, "qemu", "sha256:0", "2026-11-24T18:00:00Z")
 DISK = struct.pack(">4sIQIIQIIQ", b"QFI\xfb", 3, 0, 0, 16, 2**30, 0, 1, 1024).ljust(1024, b"\0")
@@ -32,7 +34,7 @@ SAVED = {
     "hypervisor": "QEMU 7.2.22",
     "board": [],
     "disk": [1, 2],
-    "ram": {"size": 3, "sha256": ""},
+    "ram": {"size": 3, "sum": ""},
     "domain": {},
     "engine_socket": "",
 }
@@ -123,11 +125,29 @@ def test_a_damaged_one_is_refused_before_anything_changes(box, kept, spoil, why)
     assert why in caught.value.details
 
 
+def test_a_machine_that_runs_unseen_is_not_restored(box, kept, monkeypatch):
+    def in_use(disk):
+        raise MachineError(f"{disk} is in use by another process")
+
+    monkeypatch.setattr(opened, "require_unused", in_use)
+    box.data_disk.write_bytes(DISK)
+    box.suspended.write_text("{}")
+    with pytest.raises(MachineError, match=r"data\.qcow2 is in use"):
+        restore_snapshot(box, "kept", NullProgress())
+    assert box.suspended.exists()
+    assert box.data_disk.read_bytes() == DISK
+
+
 def test_memory_of_another_image_is_refused(box, kept):
     save_state(box, MachineState(**{**{name: getattr(STATE, name) for name in STATE.__slots__}, "image": "sha256:1"}))
     with pytest.raises(MachineError) as caught:
         restore_snapshot(box, "kept", NullProgress())
     assert "belongs to the guest image sha256:0; the machine has sha256:1 now" in caught.value.details
+    assert caught.value.resolution == "remove it: hostvm snapshot rm -m box kept", "there is no such image any more"
+    (images_folder(cache()) / "0").mkdir(parents=True)
+    with pytest.raises(MachineError) as caught:
+        restore_snapshot(box, "kept", NullProgress())
+    assert "hostvm upgrade box --image 0\n" in caught.value.resolution
 
 
 def test_a_full_disk_leaves_no_half_a_snapshot(box, monkeypatch):

@@ -38,7 +38,9 @@ def world(monkeypatch):
     paths.folder.mkdir(parents=True)
     paths.spec.write_text(render_spec(MachineSpec(cpus=1, memory=GIB, disk=10 * GIB, mounts=())))
     save_state(paths, MachineState("u", "m", "amd64", 1, "qemu", OLD, "now", wanted_off=False))
-    told = argparse.Namespace(paths=paths, power=DomainState.RUNNING, done=[], faults={}, residents=Residents())
+    told = argparse.Namespace(
+        paths=paths, power=DomainState.RUNNING, done=[], faults={}, stuck=[], residents=Residents()
+    )
 
     def start(_paths, *_):
         image = load_state(paths).image
@@ -50,7 +52,10 @@ def world(monkeypatch):
     monkeypatch.setattr(upgrade, "start_machine", start)
 
     def stop(_paths, *_, **__):
-        told.done.append(("stop", load_state(paths).image[7]))
+        image = load_state(paths).image
+        told.done.append(("stop", image[7]))
+        if image in told.stuck:
+            raise MachineError("QEMU cannot be killed", None, "ps")
 
     monkeypatch.setattr(upgrade, "stop_machine", stop)
     monkeypatch.setattr(upgrade, "machine_driver", lambda *_: argparse.Namespace(state=lambda: told.power))
@@ -118,6 +123,18 @@ def test_ctrl_c_leaves_the_former_image(world):
     assert world.done[-1] == ("stop", "b")
     assert load_state(world.paths).image == OLD
     assert load_state(world.paths).wanted_off is False, "the next command starts it"
+
+
+@pytest.mark.parametrize("fault", [MachineError("no engine"), KeyboardInterrupt()])
+def test_the_former_image_is_written_back_though_the_new_ones_guest_cannot_be_stopped(world, fault):
+    world.faults[NEW], world.stuck = fault, [NEW]
+    with pytest.raises(MachineError) as caught:
+        world.run()
+    assert load_state(world.paths).image == OLD
+    assert world.done[-1] == ("stop", "b"), "it is not started a second time"
+    if isinstance(fault, MachineError):
+        assert "no engine" in caught.value.details
+        assert "cannot be stopped: QEMU cannot be killed" in caught.value.details
 
 
 def test_an_image_of_another_architecture_is_refused_before_anything_stops(world):

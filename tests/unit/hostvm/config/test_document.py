@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +19,35 @@ mounts:
     target: /c
 ports: {expose: lan}
 """
+
+
+ODD = "a: é\nb: [1, {c: ü}]\nd: |\n  x\n\n  y\ne: 'q'  # why\n\"f g\": &one {h: ~}\ni: *one\n"
+
+
+@pytest.mark.parametrize("text", [TEXT, ODD, "", "# nothing\n", "a: b: c", "a: [1", "a: *x", "\tx: 1"])
+def test_with_and_without_libyaml_it_is_the_same(text, monkeypatch):
+    """Marks, too: edits cut the text at them."""
+
+    def look():
+        try:
+            document = read_document(text)
+        except DocumentError as error:
+            return str(error)
+        return document.values, document.lines, document.faults, list(marks(document.root))
+
+    with_it = look()
+    monkeypatch.delattr(yaml, "CSafeLoader", raising=False)
+    assert look() == with_it
+
+
+def marks(node):
+    if node is None:
+        return
+    yield node.tag, *((mark.line, mark.column, mark.index) for mark in (node.start_mark, node.end_mark))
+    inner = node.value if isinstance(node.value, list) else []
+    for one in inner:
+        for part in one if isinstance(one, tuple) else (one,):
+            yield from marks(part)
 
 
 def test_every_value_knows_its_line():

@@ -102,9 +102,16 @@ SPECS = st.builds(
     ca=st.sampled_from(["host", "none", "/a b.pem"]),
     ssh_agent=st.booleans(),
     names=st.integers(0, 65535),
+    emulate=st.sampled_from([("auto",), (), ("arm", "riscv64")]),
     network=st.sampled_from(["auto", "10.9.0.0/24"]).map(lambda subnet: {"subnet": subnet}),
     registries=st.fixed_dictionaries(
-        {}, optional={"mirrors": st.just(["https://m.example"]), "insecure": st.just(["r:5000"])}
+        {},
+        optional={
+            "mirrors": st.just(["https://m.example"]),
+            "insecure": st.just(["r:5000"]),
+            "ca": st.just({"r:5000": "/ca.pem"}),
+            "default": st.just("http://localhost:5000"),
+        },
     ),
     daemon=st.dictionaries(WORDS, JSON, max_size=3),
     env=st.dictionaries(st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,5}", fullmatch=True), WORDS, max_size=3),

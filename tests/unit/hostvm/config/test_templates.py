@@ -13,7 +13,14 @@ from hostvm.spec import default_spec
 
 
 def test_all_that_come_with_hostvm_are_sound_and_say_what_they_are_for():
-    assert [template.name for template in bundled()] == ["ci", "default", "low-memory"]
+    assert [template.name for template in bundled()] == [
+        "ci",
+        "containerd",
+        "default",
+        "docker",
+        "low-memory",
+        "podman",
+    ]
     for template in bundled():
         assert len(template.about) > 20
         assert replace(default_spec(), **template_settings(template.name))
@@ -35,7 +42,7 @@ def test_a_file_of_ones_own(tmp_path, monkeypatch):
 def test_what_cannot_be_used(tmp_path):
     with pytest.raises(SpecError) as caught:
         template_settings("nix")
-    assert "ci, default, low-memory" in caught.value.details
+    assert "ci, containerd, default, docker" in caught.value.details
     with pytest.raises(SpecError, match="cannot be read"):
         template_settings(str(tmp_path / "missing.yaml"))
     (tmp_path / "wrong.yaml").write_text("cpus: 1\ncolour: red\n")

@@ -2,18 +2,16 @@ from __future__ import annotations
 
 import shutil
 import tarfile
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from cli.main import main
-from hostvm.doctor import computer
+from hostvm.doctor import computer, machine
 from hostvm.doctor.bundle import write_bundle
 from hostvm.doctor.finding import FAIL, OK, WARN, Finding, looked_at
 from hostvm.errors import MachineError, UsageError
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from hostvm.qemu_binary import QemuBinary
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +52,14 @@ def test_room_is_looked_for_where_the_folder_will_be(folders, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: asked.append(path) or real(path))
     list(computer.look_at_computer())
     assert asked == [folders, folders]
+
+
+@pytest.mark.parametrize(("version", "level"), [((7, 2, 22), FAIL), ((10, 0, 0), OK)])
+def test_what_emulates_a_foreign_machine_is_looked_at(monkeypatch, version, level):
+    monkeypatch.setattr(machine, "find_qemu", lambda arch: QemuBinary(Path("/usr/bin/q"), arch, version))
+    (found,) = machine._emulator("box", "arm64")
+    assert (found.level, bool(found.fix)) == (level, level == FAIL)
+    assert "emulates arm64" in found.found
 
 
 def test_a_bundle_is_private_masked_and_never_overwrites(folders):

@@ -1,0 +1,126 @@
+"""How long a stop waits: what the guest says on its console decides. A real file, and a clock of the tests' own."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from hostvm.console import WayDown
+from hostvm.drivers.base import DomainState
+from hostvm.machines import halt
+from hostvm.paths import MachinePaths
+from hostvm.spec import default_spec, render_spec
+from hostvm.state import MachineState, load_state, save_state
+from images.progress import NullProgress
+
+BOOT, STOPPING, STOPPED = (f"hostvm-guest: mark {name} 1.5\r\n" for name in ("root", "stopping", "engine-stopped"))
+
+
+class Guest(NullProgress):
+    """A driver whose guest says something at given seconds after it was asked to stop, and notes what it is told.
+
+    :param off: when it is off by itself.
+    """
+
+    def __init__(self, console, off, says=()):
+        self.console, self.off_at, self.says = console, off, list(says)
+        self.done, self.notes = [], []
+        self.now = 0.0
+
+    def note(self, text):
+        self.notes.append(text)
+
+    def state(self):
+        return DomainState.RUNNING
+
+    def wait_off(self, timeout):
+        self.now += max(0.01, min(timeout, self.off_at - self.now))
+        while self.says and self.says[0][0] <= self.now:
+            with self.console.open("a", encoding="utf-8", newline="") as file:
+                file.write(self.says.pop(0)[1])
+        return self.now >= self.off_at
+
+    def powerdown(self):
+        self.done.append("acpi")
+
+    def kill(self):
+        self.done.append("kill")
+
+
+@pytest.fixture
+def stop(monkeypatch):
+    """Stops a machine whose guest does this; gives the guest and the seconds that it took."""
+    monkeypatch.setattr(halt, "run_in_guest", lambda *_, **__: None)
+    monkeypatch.setattr(halt, "wake_machine", lambda *_: None)
+    paths = MachinePaths.of("ci")
+    paths.folder.mkdir(parents=True)
+    paths.spec.write_text(render_spec(default_spec()))
+    save_state(paths, MachineState("u", "m", "amd64", 1, "qemu", "sha256:a", "now", wanted_off=False))
+
+    def run(off, says=(), console="", **options):
+        paths.console.write_text(console)
+        guest = Guest(paths.console, off, says)
+        monkeypatch.setattr(halt, "machine_driver", lambda *_: guest)
+        monkeypatch.setattr(halt, "time", SimpleNamespace(monotonic=lambda: guest.now))
+        assert halt.stop_machine(paths, guest, **options)
+        return guest, guest.now
+
+    return run
+
+
+def test_containers_get_their_own_time(stop):
+    guest, took = stop(70, [(2, BOOT + STOPPING), (65, STOPPED)])
+    assert guest.done == ["kill"]  # which is nothing for one that is off
+    assert took == 70
+    (told,) = guest.notes
+    assert told.endswith("hostvm stop --force ci")
+    assert load_state(MachinePaths.of("ci")).wanted_off
+
+
+def test_one_that_is_off_soon_is_not_waited_for(stop):
+    guest, took = stop(3, [(1, STOPPING), (2, STOPPED)])
+    assert (guest.done, guest.notes) == (["kill"], [])
+    assert took == 3
+
+
+def test_a_second_stop_goes_on_waiting(stop):
+    guest, _ = stop(70, [(60, STOPPED)], console=BOOT + STOPPING)
+    assert guest.done == ["kill"]
+
+
+def test_one_that_never_says_that_it_stops_is_given_up_as_ever(stop):
+    guest, took = stop(900, console=BOOT)
+    assert guest.done == ["acpi", "kill"]
+    assert took == pytest.approx(halt.GUEST_SECONDS + halt.ACPI_SECONDS, abs=1)
+    assert guest.notes == ["machine ci does not power itself off; cutting its power"]
+
+
+@pytest.mark.parametrize("last", [STOPPED, BOOT], ids=["engine stopped", "panicked and booted anew"])
+def test_what_is_over_is_not_waited_for(stop, last):
+    guest, took = stop(900, console=BOOT + STOPPING + last)
+    assert guest.done == ["acpi", "kill"]
+    assert took == pytest.approx(halt.GUEST_SECONDS + halt.ACPI_SECONDS, abs=1)
+
+
+def test_an_engine_that_never_stops_is_waited_for_once(stop):
+    guest, took = stop(900, [(2, STOPPING)])
+    assert guest.done == ["acpi", "kill"]
+    assert halt.ENGINE_SECONDS < took < halt.ENGINE_SECONDS + halt.GUEST_SECONDS + halt.ACPI_SECONDS + 2
+
+
+def test_what_goes_wrong_is_told(stop):
+    fault = "hostvm-guest: fail stop-dockerd it and its containers were killed after 5 minutes\r\n"
+    before = "hostvm-guest: fail stop-x before\n"
+    guest, _ = stop(9, [(1, STOPPING), (4, fault[:30]), (6, fault[30:] + STOPPED)], console=before)
+    assert guest.notes == ["machine ci stops: dockerd: it and its containers were killed after 5 minutes"]
+
+
+def test_force_asks_nobody(stop):
+    guest, took = stop(900, console=BOOT + STOPPING, force=True)
+    assert (guest.done, took) == (["kill"], 0)
+
+
+def test_without_a_console_nothing_is_known(tmp_path):
+    way = WayDown(tmp_path / "none")
+    assert (way.engine_stops(), way.faults()) == (False, [])

@@ -1,0 +1,194 @@
+"""What becomes of a machine whose suspend or pause is broken off; real guests: tests/e2e/test_suspend.py."""
+
+from __future__ import annotations
+
+import argparse
+
+import pytest
+
+from hostvm.agent.config import AgentConfig
+from hostvm.drivers.base import DomainState
+from hostvm.errors import DriverError
+from hostvm.machines import snapshots, suspend
+from hostvm.machines.asleep import InUseError
+from hostvm.machines.snapshots import create_snapshot
+from hostvm.machines.suspend import pause_machine, suspend_machine
+from hostvm.paths import MachinePaths
+from hostvm.sizes import GIB
+from hostvm.spec import MachineSpec, render_spec
+from hostvm.state import MachineState, save_state
+from images.progress import NullProgress
+
+AGENT = AgentConfig("box", "/r", "/h", "/l", 1, "/k", "key", "/run/docker.sock", "/c", 1.0)
+
+
+class Driver:
+    """One whose `save` and `pause` end as `ending` says."""
+
+    features = argparse.Namespace(name="qemu", saves_state=True, remote=False)
+
+    def __init__(self):
+        self.power, self.ending = DomainState.RUNNING, lambda: None
+
+    def state(self):
+        return self.power
+
+    def board(self, _):
+        return []
+
+    def save(self, target, commit):
+        target.write_bytes(b"ram")
+        self.commit = lambda: commit("QEMU 7.2.22")
+        self.ending()
+
+    def pause(self):
+        self.ending()
+
+
+@pytest.fixture
+def world(monkeypatch):
+    """A machine that runs; what is done to its agent and its sleeper is written down."""
+    paths = MachinePaths.of("box")
+    paths.folder.mkdir(parents=True)
+    paths.make_run_dir()
+    paths.spec.write_text(render_spec(MachineSpec(cpus=1, memory=GIB, disk=10 * GIB, mounts=())))
+    paths.data_disk.write_bytes(b"disk")
+    paths.domain.write_text("{}")
+    save_state(paths, MachineState("u", "m", "amd64", 1, "qemu", "sha256:0", "now", wanted_off=False))
+    told = argparse.Namespace(paths=paths, driver=Driver(), agent=True, sleeper=False, woken=[])
+
+    def hand_over(*_, **__):
+        told.agent, told.sleeper = False, True
+
+    def spawn(config):
+        assert config is AGENT
+        told.agent = True
+
+    def end_sleeper(*_, **__):
+        told.sleeper = False
+
+    for name, does in {
+        "machine_driver": lambda *_: told.driver,
+        "_domain": lambda _: argparse.Namespace(shares=(), disks=()),
+        "_release": lambda *_: None,
+        "agent_is_ready": lambda _: told.agent,
+        "load_config": lambda _: AGENT,
+        "load_server": lambda _: None,
+        "hand_over": hand_over,
+        "end_agent": lambda _: None,
+        "spawn_agent": spawn,
+        "wait_awake": lambda *_: None,
+        "take_back": end_sleeper,
+        "end_sleeper": end_sleeper,
+    }.items():
+        monkeypatch.setattr(suspend, name, does)
+    return told
+
+
+def interrupted():
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("power", [DomainState.OFF, DomainState.PAUSED])
+def test_ctrl_c_after_the_memory_was_saved_keeps_it(world, power):
+    def ending():
+        world.driver.commit()
+        world.driver.power = power
+        raise KeyboardInterrupt
+
+    world.driver.ending = ending
+    with pytest.raises(KeyboardInterrupt):
+        suspend_machine(world.paths, NullProgress(), str)
+    assert world.paths.suspended.exists()
+    assert world.paths.suspended_ram.read_bytes() == b"ram"
+    assert (world.agent, world.sleeper) == (False, True)
+
+
+def test_a_machine_that_runs_on_drops_what_was_saved(world):
+    def ending():
+        world.driver.commit()
+        raise KeyboardInterrupt
+
+    world.driver.ending = ending
+    with pytest.raises(KeyboardInterrupt):
+        suspend_machine(world.paths, NullProgress(), str)
+    assert not world.paths.suspended.exists()
+    assert not world.paths.suspended_ram.exists()
+    assert (world.agent, world.sleeper) == (True, False)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_half_a_state_of_a_machine_that_ended_goes(world, whole):
+    def ending():
+        world.driver.power = DomainState.OFF
+        if whole:  # QEMU's driver removes it when the save is undone
+            world.driver.commit()
+            world.paths.suspended_ram.unlink()
+        raise DriverError("QEMU has ended")
+
+    world.driver.ending = ending
+    with pytest.raises(DriverError):
+        suspend_machine(world.paths, NullProgress(), str)
+    assert not world.paths.suspended.exists()
+    assert not world.paths.suspended_ram.exists()
+    assert (world.agent, world.sleeper) == (False, False)
+
+
+@pytest.mark.parametrize("fault", [DriverError("QEMU does not answer"), KeyboardInterrupt()])
+def test_a_machine_that_is_not_paused_after_all_has_its_agent_back(world, fault):
+    def ending():
+        raise fault
+
+    world.driver.ending = ending
+    with pytest.raises(type(fault)):
+        pause_machine(world.paths)
+    assert (world.agent, world.sleeper) == (True, False)
+
+
+def test_one_that_was_paused_when_ctrl_c_came_is_paused(world):
+    def ending():
+        world.driver.power = DomainState.PAUSED
+        raise KeyboardInterrupt
+
+    world.driver.ending = ending
+    with pytest.raises(KeyboardInterrupt):
+        pause_machine(world.paths)
+    assert (world.agent, world.sleeper) == (False, True)
+
+
+@pytest.mark.parametrize("act", [pause_machine, lambda paths: suspend_machine(paths, NullProgress(), str)])
+def test_ctrl_c_while_the_agent_ends_brings_it_back(world, monkeypatch, act):
+    def hand_over(*_, **__):
+        world.agent, world.sleeper = False, True
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(suspend, "hand_over", hand_over)
+    with pytest.raises(KeyboardInterrupt):
+        act(world.paths)
+    assert (world.agent, world.sleeper) == (True, False)
+
+
+def test_one_in_use_keeps_its_agent(world, monkeypatch):
+    def in_use(*_, **__):
+        raise InUseError("machine box is in use")
+
+    monkeypatch.setattr(suspend, "hand_over", in_use)
+    monkeypatch.setattr(suspend, "spawn_agent", lambda _: pytest.fail("started another agent"))
+    with pytest.raises(InUseError):
+        suspend_machine(world.paths, NullProgress(), str, after=1.0)
+
+
+def test_a_snapshot_lets_the_machine_go_on_though_ctrl_c_came_when_it_was_suspended(world, monkeypatch):
+    def suspended(*_):
+        world.driver.power = DomainState.OFF
+        raise KeyboardInterrupt
+
+    def wake(_paths, driver, _progress):
+        driver.power = DomainState.RUNNING
+
+    monkeypatch.setattr(snapshots, "machine_driver", lambda *_: world.driver)
+    monkeypatch.setattr(snapshots, "suspend_machine", suspended)
+    monkeypatch.setattr(snapshots, "wake_machine", wake)
+    with pytest.raises(KeyboardInterrupt):
+        create_snapshot(world.paths, "now", NullProgress(), str)
+    assert world.driver.power is DomainState.RUNNING
