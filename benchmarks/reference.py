@@ -93,7 +93,7 @@ def fresh_disk(guest: ReferenceGuest, path: Path) -> Path:
 def argv(guest: ReferenceGuest, disk: Path, port: int, console: Path, host: Host) -> list[str]:
     """QEMU's whole command line."""
     serial = "ttyAMA0" if host.arch == "arm64" else "ttyS0"
-    cmdline = hardware.with_parameters(CMDLINE.format(console=serial), host.arch, host.accel)
+    cmdline = hardware.with_parameters(CMDLINE.format(console=serial), host.arch, host.accel, host.version)
     seed = f"driver=vvfat,node-name=seed,read-only=on,label=cidata,dir={hardware.escape(guest.seed)}"
     root = f"qcow2,node-name=root,discard=unmap,file.driver=file,file.filename={hardware.escape(disk)}"
     # fmt: off
