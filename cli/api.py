@@ -15,7 +15,7 @@ from hostvm.errors import HostvmError, MachineError
 from hostvm.guest_images import ensure_image
 from hostvm.locks import machine_lock
 from hostvm.machines.boot import start_machine
-from hostvm.machines.clone import clone_machine
+from hostvm.machines.clone import clone_machine, require_free
 from hostvm.machines.create import create_machine
 from hostvm.machines.ephemeral import remove_ephemeral, start_ephemeral
 from hostvm.machines.halt import stop_machine
@@ -31,7 +31,7 @@ from hostvm.machines.snapshots import (
 from hostvm.machines.suspend import suspend_machine
 from hostvm.machines.warm import SNAPSHOT, discard_warm, ensure_warm, warm_paths, warm_spec
 from hostvm.paths import DEFAULT_MACHINE, MachinePaths, machine_names
-from hostvm.spec import default_spec, load_spec, parse_settings
+from hostvm.spec import default_spec, load_spec, parse_settings, with_own_image
 from images.progress import NullProgress
 from runtime.engine import find_engine
 
@@ -75,8 +75,8 @@ class Machine:
         """
         machine = cls(name, progress=progress)
         with machine_lock(machine._paths):
-            spec = _spec(default_spec(), template, settings)
-            create_machine(machine._paths, spec, ensure_image(spec.image, machine._progress))
+            spec = with_own_image(_spec(default_spec(), template, settings))
+            create_machine(machine._paths, spec, ensure_image(spec.image, machine._progress, spec.arch))
         return machine
 
     @classmethod
@@ -185,7 +185,9 @@ class Machine:
         :raises MachineError: it runs, or there is a machine of that name.
         """
         made = Machine(name, progress=self._progress)
-        first, second = sorted((self._there(), made._paths), key=lambda paths: paths.name)
+        source = self._there()
+        require_free(made._paths)  # before the locks: its own name's would be waited for
+        first, second = sorted((source, made._paths), key=lambda paths: paths.name)
         with machine_lock(first), machine_lock(second):
             clone_machine(self._paths, made._paths)
         return made
@@ -275,16 +277,18 @@ class EphemeralMachine(Machine):
         self.close()
 
     def open(self) -> None:
-        """Begin, for callers without a `with` block.
+        """Begin, for callers without a `with` block. Idempotent until `close`.
 
         :raises HostvmError: it does not become ready; nothing is left.
         """
+        if self._begun:
+            return
         of, snapshot, template, settings = self._begin
         if of:
             source = require_machine(MachinePaths.of(of))
             self._paths = start_ephemeral(source, snapshot or newest_snapshot(source).name, self._progress)
         else:
-            self._paths = self._from_warm(_spec(warm_spec(), template, settings))
+            self._paths = self._from_warm(with_own_image(_spec(warm_spec(), template, settings)))
         self._begun = True
 
     def _from_warm(self, spec: MachineSpec) -> MachinePaths:
@@ -299,9 +303,10 @@ class EphemeralMachine(Machine):
             return start_ephemeral(ensure_warm(spec, engine, self._progress), SNAPSHOT, self._progress)
 
     def close(self) -> None:
-        """Remove it. Idempotent; nothing to do before `open`."""
+        """Remove it. Idempotent; nothing to do before `open`; `open` afterwards makes another one."""
         if self._begun:
             remove_ephemeral(self._paths, self._progress)
+            self._begun = False
 
 
 def _spec(base: MachineSpec, template: str, settings: dict[str, Any]) -> MachineSpec:

@@ -41,9 +41,9 @@ def wake(paths: MachinePaths) -> None:
     from images.progress import NullProgress
     from runtime.engine import find_engine
 
-    require_machine(paths)
     progress = NullProgress()
     with machine_lock(paths):
+        require_machine(paths)
         require_startable(paths)
         start_machine(paths, progress, find_engine(load_spec(paths.spec).engine))
         keep_context(paths, progress)

@@ -6,11 +6,14 @@ standard input, is unpacked in the guest, built there, and deleted.
 
 from __future__ import annotations
 
+import io
 import os
 import tarfile
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from hostvm.errors import ForwardError
 
@@ -20,12 +23,16 @@ BUILD_SWITCHES = {
 }
 _FILE_OPTIONS = ("-o", "--output", "--iidfile", "--metadata-file", "--secret", "--ssh", "--build-context")
 
+# Last, beside the context: a stream that ends early between two members is a sound archive to every tar.
+_LAST = "complete"
+
 # Runs in the guest; "$@" is the docker command. busybox' tar does.
-_SCRIPT = """
+_SCRIPT = f"""
 set -e
 work=$(mktemp -d /var/tmp/hostvm-build.XXXXXX)
 trap 'rm -rf "$work"' EXIT
 tar -x -f - -C "$work"
+[ -e "$work/{_LAST}" ] || exit 125
 cd "$work/context"
 status=0
 "$@" </dev/null || status=$?
@@ -132,21 +139,53 @@ def guest_argv(prefix: tuple[str, ...], build: Build) -> list[str]:
     return ["/bin/sh", "-c", _SCRIPT, "hostvm-build", *prefix, *build.words]
 
 
-def open_context(build: Build) -> int:
-    """A descriptor from which the tar stream is read while a thread writes it; owners and modes are kept plain."""
-    reader, writer = os.pipe()
-    threading.Thread(target=_write_tar, args=(build, writer), daemon=True).start()
-    return reader
+class ContextStream:
+    """The tar stream of a build, written by a thread; owners and modes are kept plain.
 
+    :ivar descriptor: to read it from.
+    """
 
-def _write_tar(build: Build, writer: int) -> None:
-    try:
-        with os.fdopen(writer, "wb") as pipe, tarfile.open(fileobj=pipe, mode="w|", format=tarfile.PAX_FORMAT) as tar:
-            tar.add(build.context, arcname="context", filter=_plain)
-            if build.dockerfile is not None:
-                tar.add(build.dockerfile, arcname="Dockerfile", filter=_plain)
-    except BrokenPipeError:
-        return  # the build ended early; its own message says why
+    def __init__(self, build: Build) -> None:
+        self._build = build
+        self._place = str(build.context)
+        self._fault: Exception | None = None
+        self.descriptor, writer = os.pipe()
+        threading.Thread(target=self._write, args=(writer,), name="context", daemon=True).start()
+
+    def check(self) -> None:
+        """Call it when the guest has had the stream.
+
+        :raises ForwardError: it ended early, so that nothing was built.
+        """
+        if self._fault is not None:
+            raise ForwardError(
+                f"{self._place} cannot be read, so nothing was built",
+                getattr(self._fault, "strerror", None) or str(self._fault),
+                "make it readable, or move it out of the folder; all of it is read, also what .dockerignore lists",
+            ) from self._fault
+
+    def _write(self, writer: int) -> None:
+        # A broken pipe: the build ended early, and its own message says why.
+        with suppress(BrokenPipeError), os.fdopen(writer, "wb") as pipe:
+            try:
+                self._fill(pipe)
+            except BrokenPipeError:
+                raise
+            except Exception as fault:  # noqa: BLE001 - carried to the main thread, before the reader sees the end
+                self._place = getattr(fault, "filename", None) or self._place
+                self._fault = fault
+
+    def _fill(self, pipe: IO[bytes]) -> None:
+        with tarfile.open(fileobj=pipe, mode="w|", format=tarfile.PAX_FORMAT) as tar:
+            tar.add(self._build.context, arcname="context", filter=self._member)
+            if self._build.dockerfile is not None:
+                self._place = str(self._build.dockerfile)
+                tar.add(self._build.dockerfile, arcname="Dockerfile", filter=_plain)
+            tar.addfile(tarfile.TarInfo(_LAST), io.BytesIO())
+
+    def _member(self, member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+        self._place = str(self._build.context / Path(member.name).relative_to("context"))
+        return _plain(member)
 
 
 def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo | None:

@@ -7,9 +7,10 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from cli.bundle_options import add_bundle_verbs
 from cli.config_options import add_config_verbs
 from cli.copy_options import add_copy_verbs
-from cli.image_options import add_artefact_verbs, add_build_options
+from cli.image_options import add_image_verbs
 from cli.registry_options import add_registry_verbs
 from hostvm.errors import UsageError
 from hostvm.shares.model import KINDS
@@ -98,7 +99,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_doctor(verbs)
     _add_space_verbs(verbs)
     _add_port_verbs(verbs)
-    _add_image_verbs(verbs)
+    add_image_verbs(verbs, _verb)
+    add_bundle_verbs(verbs, _verb)
     _add_client_verbs(verbs)
     _add_mount_verbs(verbs)
     add_registry_verbs(verbs, _verb)
@@ -106,6 +108,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_completion_verb(verbs)
     verbs.add_parser("docker", help="forward a docker command line to the machine", add_help=False)
     verbs.add_parser("compose", help="forward a docker compose command line to the machine", add_help=False)
+    verbs.add_parser("podman", help="forward a podman command line to a machine of that engine", add_help=False)
+    verbs.add_parser("ctr", help="forward a command line of containerd's client, likewise", add_help=False)
     return parser
 
 
@@ -329,47 +333,6 @@ def _add_port_verbs(verbs: Verbs) -> None:
     )
 
 
-def _add_image_verbs(verbs: Verbs) -> None:
-    image = verbs.add_parser("image", help="guest images, and container base images made offline")
-    parts = image.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
-    build = _verb(
-        parts,
-        "build",
-        "image:build",
-        "build a guest image from Debian's signed packages",
-        "hostvm image build",
-        "hostvm image build --arch arm64 --mirror http://mirror.example/debian",
-        named=False,
-    )
-    base = _verb(
-        parts,
-        "base",
-        "image:base",
-        "make a container base image from Debian's packages, without a registry",
-        "hostvm image base debian:trixie",
-        "hostvm image base busybox:latest -o busybox.tar",
-        "hostvm image base debian:trixie --package python3-minimal --tag python:slim",
-        named=False,
-    )
-    base.add_argument("image", metavar="IMAGE", help="debian:trixie or busybox:latest")
-    base.add_argument("-o", "--output", metavar="FILE", help="write a tar (docker load reads it) instead of loading it")
-    base.add_argument("--package", action="append", default=[], metavar="NAME", help="add a package; repeatable")
-    base.add_argument("--tag", metavar="REF", help="name it otherwise")
-    for verb in (build, base):
-        verb.add_argument("--arch", choices=("amd64", "arm64"), help="default: this computer's")
-        verb.add_argument("--mirror", metavar="URL", help="Debian mirror (default: http://deb.debian.org/debian)")
-        verb.add_argument("--suite", metavar="NAME", help="Debian suite (default: the recipe's, trixie)")
-    build.add_argument("recipe", nargs="?", metavar="RECIPE", help="one of hostvm's own (default: docker)")
-    add_build_options(build)
-    _verb(parts, "ls", "image:ls", "list guest images", "hostvm image ls", named=False)
-    for name, text in (("inspect", "a guest image's manifest, as JSON"), ("rm", "delete a guest image")):
-        verb = _verb(parts, name, f"image:{name}", text, f"hostvm image {name} docker", named=False)
-        verb.add_argument("reference", metavar="REF", help="a recipe's name, or a digest or its beginning")
-        if name == "inspect":
-            verb.add_argument("--sbom", choices=("spdx", "cyclonedx"), help="its package list in that form instead")
-    add_artefact_verbs(parts, _verb)
-
-
 def _add_client_verbs(verbs: Verbs) -> None:
     context = verbs.add_parser("context", help="docker contexts that lead to machines")
     parts = context.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
@@ -413,7 +376,8 @@ def _add_mount_verbs(verbs: Verbs) -> None:
         "share a folder with the machine, at once when it runs; containers started afterwards can use it",
         "hostvm mount add /data/photos",
         "hostvm mount add ~/src:/src",
-        "hostvm mount add --kind sftp /Volumes/usb:ro",
+        "hostvm mount add /Volumes/usb:ro",
+        "hostvm mount add --kind virtiofs ~/src",
         named=False,
     )
     add.add_argument(

@@ -5,7 +5,7 @@ pytest loads this in every run of an environment that has hostvm, so nothing is 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,27 +15,45 @@ if TYPE_CHECKING:
     from cli.api import EphemeralMachine
 
 _SNAPSHOT = "clean"
+_OTHER_ENGINE = ("DOCKER_CONTEXT", "DOCKER_TLS_VERIFY", "DOCKER_TLS", "DOCKER_CERT_PATH")
+"""Variables that lead docker's clients elsewhere, or make them speak TLS to a socket that has none."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The settings in pytest's own configuration file."""
     parser.addini("hostvm_of", "NAME or NAME/SNAPSHOT of a machine that the run's begins from", default="")
-    parser.addini("hostvm_settings", "settings of the run's machine, KEY=VALUE a line", type="linelist", default=[])
+    parser.addini(
+        "hostvm_settings",
+        "settings of the run's machine, KEY=VALUE a line, as for `hostvm set`",
+        type="linelist",
+        default=[],
+    )
 
 
 @pytest.fixture(scope="session")
 def hostvm_machine(pytestconfig: pytest.Config) -> Iterator[EphemeralMachine]:
     """A machine for this run: ready within seconds, gone with it, even when it is killed."""
+    yield from _machine(pytestconfig)
+
+
+def _machine(config: pytest.Config) -> Iterator[EphemeralMachine]:
+    from cli.set_words import words_settings
     from hostvm import Machine
 
-    of, _, snapshot = str(pytestconfig.getini("hostvm_of")).partition("/")
-    words = [str(line).partition("=") for line in pytestconfig.getini("hostvm_settings")]
-    settings: dict[str, Any] = {key.strip(): value.strip() for key, _, value in words}
+    of, _, snapshot = str(config.getini("hostvm_of")).partition("/")
+    words = [_word(str(line)) for line in config.getini("hostvm_settings")]
+    settings = words_settings(words, "hostvm_settings of pytest's configuration")
     with Machine.ephemeral(of=of, snapshot=snapshot, **settings) as machine, pytest.MonkeyPatch.context() as patch:
         for name, value in machine.env.items():
             patch.setenv(name, value)
-        patch.delenv("DOCKER_CONTEXT", raising=False)
+        for name in _OTHER_ENGINE:
+            patch.delenv(name, raising=False)
         yield machine
+
+
+def _word(line: str) -> str:
+    key, equals, value = line.partition("=")
+    return f"{key.strip()}{equals}{value.strip()}"
 
 
 @pytest.fixture(scope="session")

@@ -29,8 +29,12 @@ def ensure_ready(paths: MachinePaths) -> None:
     from runtime.engine import find_engine
 
     require_machine(paths)
-    require_startable(paths)
+    require_startable(paths)  # told at once; whoever has the lock may change it
     with machine_lock(paths):
+        if agent_is_ready(paths.run_dir):
+            return
+        require_machine(paths)
+        require_startable(paths)
         progress = make_progress(quiet=False)
         start_machine(paths, progress, find_engine(load_spec(paths.spec).engine))
         keep_context(paths, progress)

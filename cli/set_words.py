@@ -24,9 +24,19 @@ def split_words(words: Sequence[str]) -> tuple[str | None, list[str]]:
     return None, list(words)
 
 
-def assign(text: str, words: Sequence[str]) -> str:
+def words_settings(words: Sequence[str], origin: str) -> dict[str, Any]:
+    """What `hostvm set` would make of the words, as keys of machine.yaml with their values.
+
+    :param origin: names where the words came from, for the message.
+    :raises SpecError: every word that is wrong.
+    """
+    return read_document(assign("", words, origin)).values or {}
+
+
+def assign(text: str, words: Sequence[str], origin: str = "command line") -> str:
     """machine.yaml's text with the settings; `KEY=` gives a key its default back.
 
+    :param origin: as for `words_settings`.
     :raises SpecError: every word that is wrong.
     """
     faults: list[Fault] = []
@@ -46,7 +56,7 @@ def assign(text: str, words: Sequence[str]) -> str:
                 faults.append(Fault(tuple(path), f"{value} cannot be read: {fault.why}"))
     faults += _faults_of(text, {word.partition("=")[0].split(".")[0] for word in words})
     if faults:
-        raise wrong_settings([f"{spell(fault.path)}: {fault.why}" for fault in faults], "command line", _HELP)
+        raise wrong_settings([f"{spell(fault.path)}: {fault.why}" for fault in faults], origin, _HELP)
     return text
 
 

@@ -24,7 +24,7 @@ _LOOK = 256
 
 def programs_of(engine: str) -> list[str]:
     """The programs that a machine with that engine answers to."""
-    return [program for program, word in PROGRAMS.items() if FORWARDED.get(word, ("",))[0] == engine]
+    return [program for program, word in PROGRAMS.items() if engine in FORWARDED[word][0]]
 
 
 def launcher(program: str, command: Sequence[str], machine: str, platform: str = sys.platform) -> tuple[str, bytes]:

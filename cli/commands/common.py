@@ -74,9 +74,27 @@ def on_terminal() -> bool:
 
 
 def confirm(question: str) -> bool:
-    """Ask on a terminal; without one nobody can answer and the command's words are taken as meant."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    """Ask on a terminal; without one nobody can answer and the command's words are taken as meant.
+
+    :raises UsageError: a person sits there who would not see the question.
+    """
+    if not sys.stdin.isatty():
         return True
+    if not sys.stderr.isatty():
+        raise UsageError(
+            f"nobody would see the question: {question}",
+            "standard error is no terminal",
+            "to go on unasked: add --force",
+        )
+    return _ask(question)
+
+
+def offer(question: str) -> bool:
+    """Ask on a terminal; without one the answer is no."""
+    return sys.stdin.isatty() and sys.stderr.isatty() and _ask(question)
+
+
+def _ask(question: str) -> bool:
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -15,6 +15,7 @@ from hostvm.errors import MachineError, SpecError
 from hostvm.guest_images import ensure_image
 from hostvm.locks import machine_lock
 from hostvm.machines.boot import check_startable, start_machine
+from hostvm.machines.change import other_engine
 from hostvm.machines.clone import clone_machine, require_free
 from hostvm.machines.create import create_machine
 from hostvm.machines.halt import stop_machine
@@ -24,8 +25,9 @@ from hostvm.machines.snapshots import restore_snapshot
 from hostvm.paths import MachinePaths
 from hostvm.shares.model import option_mounts
 from hostvm.sizes import human_size
-from hostvm.spec import SETTINGS, default_spec, load_spec, parse_settings
+from hostvm.spec import SETTINGS, default_spec, load_spec, parse_settings, with_own_image
 from runtime.engine import find_engine
+from runtime.words import FIRST
 
 if TYPE_CHECKING:
     import argparse
@@ -58,7 +60,7 @@ def _over(base: MachineSpec, options: argparse.Namespace) -> MachineSpec:
 
 
 def _new_spec(options: argparse.Namespace) -> MachineSpec:
-    return _over(default_spec(), options)
+    return with_own_image(_over(default_spec(), options))
 
 
 def create(options: argparse.Namespace) -> int:
@@ -80,7 +82,7 @@ def create(options: argparse.Namespace) -> int:
 
 def _create(paths: MachinePaths, spec: MachineSpec, progress: Progress) -> None:
     paths.check_socket_length()
-    create_machine(paths, spec, ensure_image(spec.image, progress))
+    create_machine(paths, spec, ensure_image(spec.image, progress, spec.arch))
 
 
 def start(options: argparse.Namespace) -> int:
@@ -101,7 +103,7 @@ def start(options: argparse.Namespace) -> int:
         return print_json(observe(paths).facts())
     suffix = "" if paths.name == "default" else f" -m {paths.name}"
     state = "was running already" if seconds is None else f"is ready after {seconds:.1f} s"
-    say(options, f"machine {paths.name} {state}. Try: hostvm{suffix} docker run --rm IMAGE")
+    say(options, f"machine {paths.name} {state}. Try: hostvm{suffix} {FIRST[load_spec(paths.spec).engine]}")
     return 0
 
 
@@ -118,9 +120,17 @@ def _refuse_other(paths: MachinePaths, options: argparse.Namespace) -> None:
                 f"given was {setting.render(getattr(wanted, setting.key))}"
                 for setting in differing
             ),
-            f"start it as it is: hostvm start {paths.name}\nor change it: hostvm set --restart {paths.name} "
-            + " ".join(f"{setting.key}={_spelled(setting, wanted)}" for setting in differing),
+            "\n".join([f"start it as it is: hostvm start {paths.name}", *_ways(paths.name, there, wanted, differing)]),
         )
+
+
+def _ways(name: str, there: MachineSpec, wanted: MachineSpec, differing: list[Setting]) -> list[str]:
+    settable = [setting for setting in differing if setting.key != "engine"]
+    ways = [other_engine(there.engine, wanted.engine)] if len(settable) < len(differing) else []
+    if settable:
+        words = " ".join(f"{setting.key}={_spelled(setting, wanted)}" for setting in settable)
+        ways.insert(0, f"or change it: hostvm set --restart {name} {words}")
+    return ways
 
 
 def _spelled(setting: Setting, spec: MachineSpec) -> str:
@@ -189,7 +199,7 @@ def remove(options: argparse.Namespace) -> int:
         return 1
     progress = make_progress(quiet=options.quiet)
     with machine_lock(paths):
-        remove_machine(paths, progress, force=options.force)
-        drop_context(paths, progress)
+        # Broken off afterwards, nobody would look for the context any more.
+        remove_machine(paths, progress, force=options.force, before=lambda: drop_context(paths, progress))
     say(options, f"machine {paths.name} is deleted")
     return 0

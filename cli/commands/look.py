@@ -8,12 +8,13 @@ import time
 from typing import TYPE_CHECKING
 
 from cli.commands.common import existing_paths, print_json, print_table
-from hostvm.agent.client import docker_host
+from hostvm.agent.client import docker_host, refuse_docker
+from hostvm.engines import LOGS
 from hostvm.errors import UsageError
 from hostvm.files import tail
-from hostvm.guest import ENGINE_LOG
 from hostvm.machines.observe import look_closely, observe, observe_all
 from hostvm.sizes import format_size
+from hostvm.spec import load_spec
 
 if TYPE_CHECKING:
     import argparse
@@ -95,7 +96,7 @@ def logs(options: argparse.Namespace) -> int:
 def _engine_log(paths: MachinePaths, options: argparse.Namespace) -> int:
     from cli.forward import forward
 
-    words = ["tail", "-n", str(options.lines), *(["-F"] if options.follow else []), ENGINE_LOG]
+    words = ["tail", "-n", str(options.lines), *(["-F"] if options.follow else []), LOGS[load_spec(paths.spec).engine]]
     return forward(paths.run_dir, words, stdin=None, ready=False, wait=_ENGINE_SECONDS)
 
 
@@ -126,12 +127,14 @@ def env(options: argparse.Namespace) -> int:
     """What `eval` needs so that docker clients find the machine's engine."""
     paths = existing_paths(options)
     seen = observe(paths)
+    if options.unset:
+        sys.stdout.writelines(_UNSET[options.shell].format(key) + "\n" for key in ("DOCKER_HOST", "HOSTVM_MACHINE"))
+        return 0
+    if seen.spec:
+        refuse_docker(paths.name, seen.spec.engine)
     values = {"DOCKER_HOST": docker_host(paths.run_dir), "HOSTVM_MACHINE": paths.name}
     if options.json:
         return print_json(values)
-    if options.unset:
-        sys.stdout.writelines(_UNSET[options.shell].format(key) + "\n" for key in values)
-        return 0
     for key, value in values.items():
         quoted = "'" + value.replace("'", "''") + "'" if options.shell == "powershell" else shlex.quote(value)
         sys.stdout.write(_SET[options.shell].format(key, quoted) + "\n")

@@ -14,8 +14,9 @@ from hostvm.errors import HostvmError, MachineError, SpecError
 from hostvm.files import write_atomic
 from hostvm.locks import machine_lock
 from hostvm.machines.change import booted_spec, note_booted
+from hostvm.more_disks import check_places
 from hostvm.shares.choose import kind_of
-from hostvm.shares.client import SERVICE, share_facts
+from hostvm.shares.client import SERVICE, missing_shares, share_facts
 from hostvm.shares.model import Mount, check_mounts, check_source, guest_path, make_mount, parse_mount
 from hostvm.shares.settings import render_mounts
 from hostvm.spec import load_spec
@@ -38,16 +39,29 @@ def add(options: argparse.Namespace) -> int:
     if why := check_source(mount):
         raise SpecError(f"{mount.source} cannot be shared", why, "name a folder that you can read")
     with machine_lock(paths):
-        mounts = load_spec(paths.spec).mounts
+        spec = load_spec(paths.spec)
+        mounts = spec.mounts
         if guest_path(mounts, mount.source) == mount.target and not mount.readonly:
+            _see(paths, mount)
             say(options, f"{mount.source} is in the guest already, at {mount.target}")
             return _tell(options, paths)
         wanted = _with(mounts, mount)
+        check_places(spec.disks, (mount,))
         running = _ask(paths, "add", mount)
         _write(paths, wanted, running=running)
     when = "" if running else " from the machine's next start on"
     say(options, f"{mount.source} is {mount.target} in the guest{when}")
     return _tell(options, paths)
+
+
+def _see(paths: MachinePaths, mount: Mount) -> None:
+    """One that could not be shared when the machine started is tried once more; still not is a failure."""
+    with suppress(AgentAbsent):
+        for row in missing_shares(paths.run_dir):
+            if guest_path([Mount(row["source"], row["target"])], mount.source) == mount.target:
+                raise MachineError(
+                    f"{row['source']} is not in the guest", row["why"] or row["state"], "hostvm mount ls"
+                )
 
 
 def _with(mounts: tuple[Mount, ...], mount: Mount) -> tuple[Mount, ...]:
@@ -64,7 +78,7 @@ def _with(mounts: tuple[Mount, ...], mount: Mount) -> tuple[Mount, ...]:
 
 
 def remove(options: argparse.Namespace) -> int:
-    """Share a folder no more. Containers that use it keep it until they end."""
+    """Share a folder no more. Containers that have it find nothing there from then on."""
     paths = existing_paths(options)
     with machine_lock(paths):
         mounts = load_spec(paths.spec).mounts

@@ -17,6 +17,7 @@ from hostvm.errors import MachineError, UsageError
 from hostvm.locks import machine_lock
 from hostvm.paths import REGISTRY_CA, REGISTRY_JSON
 from hostvm.sizes import MIB, human_size
+from hostvm.spec import load_spec
 from runtime.registry.certificate import certify, expires_soon
 from runtime.registry.service import SERVICE
 from runtime.registry.wanted import load_wanted, save_wanted
@@ -66,14 +67,16 @@ def start(options: argparse.Namespace) -> int:
         say(options, f"it is shown this once; log in with: hostvm docker login -u {wanted.user} {wanted.address}")
     if facts["ca"]:
         say(options, f"its certificate authority, for programs of this computer: {facts['ca']}")
-    say(options, _next_step(wanted))
+    say(options, _next_step(wanted, load_spec(paths.spec).engine))
     _warn(facts)
     return 0
 
 
-def _next_step(wanted: Wanted) -> str:
-    if wanted.mirror:
+def _next_step(wanted: Wanted, engine: str) -> str:
+    if wanted.mirror and engine == "docker":
         return f"the engine asks it before {wanted.mirror}; pull as ever"
+    if wanted.mirror:
+        return f"{engine} does not ask it by itself; pull from it by name: {wanted.address}/NAME"
     return f"Try: hostvm docker push {wanted.address}/IMAGE"
 
 

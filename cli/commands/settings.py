@@ -8,7 +8,7 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cli.commands.common import confirm, existing_paths, on_terminal, print_json, say
+from cli.commands.common import existing_paths, offer, on_terminal, print_json, say
 from cli.commands.life import restart_machine
 from cli.edit import find_editor
 from cli.printer import print_failure
@@ -101,7 +101,7 @@ def edit(options: argparse.Namespace) -> int:
             break
         except HostvmError as fault:
             print_failure(_kept(fault, paths), forwarded=False, verbose=0)
-        if not confirm("Edit it again?"):
+        if not offer("Edit it again?"):
             return 1
     draft.unlink(missing_ok=True)
     return _tell(paths, outcome, options)

@@ -10,7 +10,8 @@ from cli.commands.common import confirm, existing_paths, print_json, print_table
 from cli.progress import make_progress
 from cli.ready import ensure_ready
 from hostvm import paths as places
-from hostvm.agent.client import agent_is_ready, open_engine
+from hostvm.agent.client import agent_is_ready, engine_of, open_engine
+from hostvm.engines import WITHOUT_DOCKER_API
 from hostvm.locks import machine_lock
 from hostvm.machines.trim import allocated, guest_disk, host_bytes, trim_machine
 from hostvm.sizes import human_size
@@ -38,11 +39,18 @@ def df(options: argparse.Namespace) -> int:
     facts: dict[str, Any] = {"name": paths.name, "guest": None, "engine": None, "host": _host(paths)}
     if agent_is_ready(paths.run_dir):
         facts["guest"] = guest_disk(paths)
-        facts["engine"] = {kind: asdict(use) for kind, use in engine_use(_api(paths)).items()}
+        facts["engine"] = _engine_use(paths)
     if options.json:
         return print_json(facts)
     _print_df(facts)
     return 0
+
+
+def _engine_use(paths: MachinePaths) -> dict[str, Any]:
+    """Nothing where Docker's API is not there to be asked."""
+    if engine_of(paths.run_dir) in WITHOUT_DOCKER_API:
+        return {}
+    return {kind: asdict(use) for kind, use in engine_use(_api(paths)).items()}
 
 
 def _host(paths: MachinePaths) -> dict[str, int]:
@@ -68,8 +76,9 @@ def _print_df(facts: dict[str, Any]) -> None:
             )
             for kind, use in facts["engine"].items()
         ]
-        print_table(("ENGINE", "COUNT", "ACTIVE", "SIZE", "RECLAIMABLE"), rows)
-        sys.stdout.write("\n")
+        if rows:
+            print_table(("ENGINE", "COUNT", "ACTIVE", "SIZE", "RECLAIMABLE"), rows)
+            sys.stdout.write("\n")
     host = facts["host"]
     print_table(
         ("ON THIS COMPUTER", "SIZE"),

@@ -17,7 +17,6 @@ from hostvm.paths import MachinePaths, machine_names
 from hostvm.spec import load_spec
 from hostvm.state import load_state
 from runtime.docker.api import EngineApi
-from runtime.docker.residents import ContainerResidents
 from runtime.engine import find_engine
 
 if TYPE_CHECKING:
@@ -52,8 +51,8 @@ def upgrade(options: argparse.Namespace) -> int:
 
 def _upgrade(paths: MachinePaths, options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
     spec = load_spec(paths.spec)
-    image = _wanted(options.image, spec.image, progress)
-    residents = ContainerResidents(EngineApi(lambda: open_engine(paths.run_dir), paths.name))
+    image = _wanted(options.image, spec.image, load_state(paths).arch, progress)
+    residents = find_engine(spec.engine).residents(EngineApi(lambda: open_engine(paths.run_dir), paths.name))
     with machine_lock(paths):
         before = load_state(paths).image
         done = upgrade_machine(paths, image, progress, find_engine(spec.engine), residents, options.image or "")
@@ -63,13 +62,14 @@ def _upgrade(paths: MachinePaths, options: argparse.Namespace, progress: Progres
     return {"status": "upgraded", "before": done.before, "after": done.after, "seconds": round(done.seconds, 1)}
 
 
-def _wanted(word: str | None, usual: str, progress: Progress) -> Image:
-    return ensure_image(word, progress) if word else newest_image(usual, progress)
+def _wanted(word: str | None, usual: str, arch: str, progress: Progress) -> Image:
+    return ensure_image(word, progress, arch) if word else newest_image(usual, progress, arch)
 
 
 def _check(paths: MachinePaths, options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
-    before = load_state(paths).image
-    image = newest_stored(options.image or load_spec(paths.spec).image)
+    state = load_state(paths)
+    before = state.image
+    image = newest_stored(options.image or load_spec(paths.spec).image, state.arch)
     after = f"sha256:{image.digest}" if image else before
     newer, security = news(image, progress) if image and not options.image else (0, 0)
     status = "available" if after != before or newer else "current"

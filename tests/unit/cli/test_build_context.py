@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import io
 import os
 import tarfile
 
 import pytest
 
-from cli.build_context import find_build, guest_argv, named_paths, open_context
+from cli.build_context import Build, ContextStream, find_build, guest_argv, named_paths
 from hostvm.errors import ForwardError
 
 
@@ -68,7 +69,7 @@ def test_the_stream_holds_the_folder_and_an_outer_dockerfile(folder):
     (folder / "link").symlink_to("Dockerfile")
     os.mkfifo(folder / "pipe")
     build = find_build(["build", "-f", "Outside", "app"])
-    with os.fdopen(open_context(build), "rb") as pipe, tarfile.open(fileobj=pipe, mode="r|") as tar:
+    with os.fdopen(ContextStream(build).descriptor, "rb") as pipe, tarfile.open(fileobj=pipe, mode="r|") as tar:
         members = {member.name: member for member in tar}
     assert set(members) == {
         "context",
@@ -76,7 +77,7 @@ def test_the_stream_holds_the_folder_and_an_outer_dockerfile(folder):
         "context/docker",
         "context/docker/Other",
         "context/link",
-    } | {"Dockerfile"}
+    } | {"Dockerfile", "complete"}
     assert all((member.uid, member.gid) == (0, 0) for member in members.values())
 
 
@@ -94,3 +95,38 @@ def test_paths_that_a_build_names(tmp_path, monkeypatch):
     assert named_paths(["buildx", "build", "-f", "app/D", "."]) == [here, f"{here}/app/D"]
     assert named_paths(["build", "-f", "-", "."]) == [here]
     assert named_paths(["build", "-"]) == named_paths(["ps"]) == named_paths(["build", "https://x/y.git"]) == []
+
+
+def _members(descriptor, *start):
+    with os.fdopen(descriptor, "rb") as stream:
+        whole = io.BytesIO(b"".join(start) + stream.read())
+    with tarfile.open(fileobj=whole, mode="r|") as tar:
+        return [member.name for member in tar]
+
+
+def test_a_part_of_the_folder_is_no_whole_stream(folder):
+    (folder / "a-large").write_bytes(bytes(1 << 20))
+    (folder / "z").write_text("gone before it is read, after it was listed")
+    stream = ContextStream(Build((), folder, None))
+    first = os.read(stream.descriptor, 1)
+    (folder / "z").unlink()
+    assert "complete" not in _members(stream.descriptor, first)
+    with pytest.raises(ForwardError) as caught:
+        stream.check()
+    assert str(folder / "z") in caught.value.brief
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads everything")
+def test_a_file_that_may_not_be_read_is_named(folder):
+    (folder / "secret").touch(mode=0)
+    stream = ContextStream(Build((), folder, None))
+    assert "complete" not in _members(stream.descriptor)
+    with pytest.raises(ForwardError, match="secret") as caught:
+        stream.check()
+    assert caught.value.details == "Permission denied"
+
+
+def test_a_whole_stream_is_no_fault(folder):
+    stream = ContextStream(Build((), folder, None))
+    assert _members(stream.descriptor)[-1] == "complete"
+    stream.check()

@@ -4,9 +4,13 @@ import sys
 
 import pytest
 
+from cli.commands import life
 from cli.contexts import drop_context, keep_context, machine_context
+from cli.manage import build_parser
 from hostvm.errors import HostvmError
+from hostvm.machines import remove
 from hostvm.paths import MachinePaths
+from hostvm.state import MachineState, save_state
 from images.progress import NullProgress
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no docker client of Windows can follow one yet")
@@ -64,3 +68,17 @@ def test_a_variable_that_goes_before_contexts_is_named(paths, monkeypatch, capsy
     monkeypatch.setenv("DOCKER_HOST", "tcp://elsewhere")
     keep_context(paths, Notes(), use=True)
     assert "unset DOCKER_HOST" in capsys.readouterr().err
+
+
+def test_it_is_gone_though_the_machines_removal_is_broken_off(paths, monkeypatch):
+    paths.folder.mkdir(parents=True)
+    save_state(paths, MachineState("u", "m", "amd64", 1, "qemu", "sha256:0", "now"))
+    keep_context(paths, Notes())
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(remove, "delete_folder", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        life.remove(build_parser().parse_args(["rm", "--force", "default"]))
+    assert machine_context(paths).describe()["state"] == "missing"

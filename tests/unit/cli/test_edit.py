@@ -68,7 +68,8 @@ def edit(paths, monkeypatch):
 
         monkeypatch.setattr(settings.process, "run_attached", editor)
         monkeypatch.setattr(settings, "apply_change", save)
-        monkeypatch.setattr(settings, "confirm", lambda _: answer)
+        if answer is not None:
+            monkeypatch.setattr(settings, "offer", lambda _: answer)
         options = argparse.Namespace(name="ci", machine="", quiet=True, json=False, restart=False)
         return settings.edit(options), saved
 
@@ -98,6 +99,11 @@ def test_a_wrong_text_is_kept_and_its_place_told(edit, paths, capsys):
 
 def test_it_may_be_mended_at_once(edit):
     assert edit("colour: red\n", "cpus: 1\n", answer=True) == (0, ["cpus: 1\n"])
+
+
+def test_where_nobody_sees_the_question_it_is_not_edited_again(edit, paths):
+    assert edit("colour: red\n", answer=None) == (1, [])
+    assert paths.spec_draft.exists()
 
 
 def test_an_editor_that_fails_saves_nothing(edit, paths):

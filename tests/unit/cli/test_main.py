@@ -4,6 +4,7 @@ import pytest
 
 from cli.main import main, split_globals
 from cli.manage import build_parser, split_command
+from runtime.words import FORWARDED
 
 
 @pytest.mark.parametrize(
@@ -56,7 +57,7 @@ def test_every_command_has_help_and_examples():
     parser = build_parser()
     verbs = next(action for action in parser._actions if hasattr(action, "choices") and action.choices).choices
     for name, verb in verbs.items():
-        if name in ("docker", "compose") or isinstance(verb._actions[-1].choices, dict):
+        if name in FORWARDED or isinstance(verb._actions[-1].choices, dict):
             continue  # the engines' own, and those that only hold others
         assert verb.description, name
         assert f"hostvm {name}" in verb.epilog or "hostvm " in verb.epilog, name

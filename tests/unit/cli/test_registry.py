@@ -54,6 +54,14 @@ def test_tls_comes_stays_and_goes():
     assert wanted("--no-tls", before=first)[0].certificate == ""
 
 
+def test_only_docker_asks_a_mirror_by_itself():
+    mirror = Wanted(port=5003, mirror=HUB)
+    assert registry._next_step(mirror, "docker") == f"the engine asks it before {HUB}; pull as ever"
+    for engine in ("podman", "containerd"):
+        told = f"{engine} does not ask it by itself; pull from it by name: localhost:5003/NAME"
+        assert registry._next_step(mirror, engine) == told
+
+
 def test_a_mirror_is_of_docker_hub_unless_named():
     assert wanted("--mirror", "--no-auth")[0].mirror == HUB
     found, _ = wanted("--mirror", "http://mirror.example:5000/", "--no-auth")

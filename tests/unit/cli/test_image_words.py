@@ -1,0 +1,184 @@
+"""`hostvm image` as typed, on small images; nothing is built."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import sys
+import tarfile
+import threading
+
+import pytest
+
+from cli.commands import bundle as bundles
+from cli.commands import image as commands
+from cli.main import main
+from hostvm.errors import UsageError
+from hostvm.machines.snapshots import snapshot_folder
+from hostvm.paths import MachinePaths, cache
+from hostvm.state import MachineState, save_state
+from images.archive import DEFAULT_MIRROR
+from images.artefact.bundle import load_bundle
+from images.artefact.trust import KeyRing
+from images.disk import work_lock
+from images.errors import MirrorError
+from images.progress import NullProgress
+from images.store import describe_parts, images_folder, list_images, store_image
+
+
+@pytest.fixture
+def make_image(tmp_path):
+    """Stores an image that did not come just now; each date another one."""
+
+    def make(date=1):
+        folder = tmp_path / "new"
+        folder.mkdir()
+        for part in ("vmlinuz", "initramfs", "root.erofs"):
+            (folder / part).write_bytes(part.encode())
+        manifest = {"format": 1, "name": "docker", "arch": "amd64", "suite": "trixie", "date": date, "recipe": "x"}
+        found = store_image(folder, manifest | {"files": describe_parts(folder)}, cache())
+        shutil.rmtree(folder, ignore_errors=True)
+        os.utime(found.path, (1, 1))
+        return found
+
+    return make
+
+
+def machine(image):
+    paths = MachinePaths.of("box")
+    paths.folder.mkdir(parents=True)
+    save_state(paths, MachineState("u", "m", "amd64", 1, "qemu", f"sha256:{image.digest}", "now"))
+    return paths
+
+
+def snapshot(paths, name, image, saved):
+    folder = snapshot_folder(paths, name)
+    folder.mkdir(parents=True)
+    facts = {"name": name, "created": "now", "layers": {}, "image": f"sha256:{image.digest}", "saved": saved}
+    (folder / "snapshot.json").write_text(json.dumps({**facts, "version": 1}))
+
+
+def test_prune_leaves_what_a_snapshots_memory_needs(make_image):
+    cold, warm, now = make_image(1), make_image(2), make_image(3)
+    box = machine(now)
+    snapshot(box, "warm", warm, {"ram": {"size": 1}})
+    snapshot(box, "cold", cold, None)
+    assert main(["image", "prune", "--all"]) == 0
+    assert {image.digest for image in list_images(cache())} == {warm.digest, now.digest}
+
+
+def test_prune_asks_what_is_needed_when_nobody_works_there_any_more(make_image, monkeypatch):
+    image, waits = make_image(), threading.Event()
+
+    class Telling(NullProgress):
+        def note(self, text):
+            waits.set()
+
+    monkeypatch.setattr(commands, "make_progress", lambda **_: Telling())
+    with work_lock(cache() / "images", NullProgress()):
+        pruning = threading.Thread(target=main, args=(["-q", "image", "prune", "--all"],))
+        pruning.start()
+        assert waits.wait(10)
+        machine(image)
+    pruning.join()
+    assert [one.digest for one in list_images(cache())] == [image.digest]
+
+
+@pytest.mark.parametrize("spoil", ["manifest.json", "root.erofs"])
+def test_a_damaged_image_is_removed_as_its_message_says(spoil, make_image, capsys):
+    image = make_image()
+    machine(image)
+    (image.path / spoil).write_bytes(b"")
+    assert main(["image", "ls"]) == 0
+    command = capsys.readouterr().err.partition("remove it with: hostvm ")[2].split()
+    assert main(command) == 0
+    assert not image.path.exists()
+    assert "box need it or another one" in capsys.readouterr().err
+    assert main(command) == 1
+
+
+def test_a_beginning_of_a_sound_and_a_damaged_image_is_neither(make_image, capsys):
+    sound = make_image()
+    damaged = images_folder(cache()) / (sound.digest[:12] + "0" * 52)
+    damaged.mkdir()
+    assert main(["image", "rm", sound.digest[:12]]) == 1
+    assert "beginning of several images" in capsys.readouterr().err
+    assert sound.path.exists()
+    assert damaged.exists()
+    assert main(["image", "rm", "docker"]) == 0, "the name is that of the sound one"
+    assert not sound.path.exists()
+    assert main(["image", "rm", f"sha256:{damaged.name}"]) == 0
+    assert not damaged.exists()
+
+
+def never(*_, **__):
+    pytest.fail("minutes of work, for nothing")
+
+
+@pytest.fixture
+def nothing_is_made(monkeypatch):
+    monkeypatch.setattr(commands, "build_base", never)
+    monkeypatch.setattr(bundles, "ensure_image", never)
+
+
+OUTPUTS = (["image", "base", "debian"], ["bundle", "create"], ["image", "export", "docker"])
+
+
+@pytest.mark.parametrize("words", OUTPUTS)
+def test_a_folder_is_refused_before_anything_is_made(words, nothing_is_made, make_image, tmp_path, capsys):
+    make_image()
+    assert main([*words, "-o", str(tmp_path)]) == UsageError.exit_status
+    assert f"{tmp_path} is a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", OUTPUTS)
+def test_so_is_a_terminal(words, nothing_is_made, make_image, monkeypatch, capsys):
+    make_image()
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert main([*words, "-o", "-"]) == UsageError.exit_status
+    assert "is not for a terminal" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["docker", "oci"])
+def test_a_base_image_on_standard_output(form, tmp_path, monkeypatch, capsysbinary):
+    made = tmp_path / "image.tar"
+    with tarfile.open(made, "w") as tar:
+        for name in ("index.json", "manifest.json"):
+            tar.addfile(tarfile.TarInfo(name), io.BytesIO())
+    monkeypatch.setattr(commands, "build_base", lambda *_, **__: made)
+    monkeypatch.chdir(tmp_path)
+    assert main(["image", "base", "debian", "-o", "-", "--format", form]) == 0
+    told = capsysbinary.readouterr()
+    assert told.err.endswith(b"debian is written to standard output\n")
+    with tarfile.open(fileobj=io.BytesIO(told.out)) as tar:
+        assert ("manifest.json" in tar.getnames()) is (form == "docker")
+    assert not (tmp_path / "-").exists()
+
+
+def test_a_bundle_on_standard_output(make_image, monkeypatch, capsysbinary, tmp_path):
+    image = make_image()
+    monkeypatch.setattr(bundles, "ensure_image", lambda *_: image)
+    monkeypatch.chdir(tmp_path)
+    assert main(["bundle", "create", "--no-wheels", "-o", "-"]) == 0
+    told = capsysbinary.readouterr()
+    assert b"1 guest image are written to standard output" in told.err
+    assert load_bundle(
+        io.BytesIO(told.out), "it", tmp_path / "other", KeyRing(tmp_path), NullProgress(), allow_unsigned=True
+    )
+    assert [one.digest for one in list_images(tmp_path / "other")] == [image.digest]
+
+
+def test_a_bundle_takes_no_base_image_of_a_mirror_that_was_not_named(monkeypatch, make_image, tmp_path):
+    asked = []
+
+    def build(*request, **_):
+        asked.append(request[4])
+        raise MirrorError("no network")
+
+    monkeypatch.setattr(bundles, "ensure_image", lambda *_: make_image())
+    monkeypatch.setattr(bundles, "find_base", lambda *request: asked.append(request[4]))
+    monkeypatch.setattr(bundles, "build_base", build)
+    assert main(["bundle", "create", "--no-wheels", "--base", "debian", "-o", str(tmp_path / "out")]) == 1
+    assert asked == [DEFAULT_MIRROR] * 2

@@ -1,0 +1,79 @@
+"""What a command that is to be forwarded finds when it had to wait for another one."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+
+from cli import background, ready
+from hostvm import locks
+from hostvm.errors import MachineError
+from hostvm.machines import boot
+from hostvm.paths import MachinePaths
+from hostvm.sizes import GIB
+from hostvm.spec import MachineSpec, render_spec
+from hostvm.state import MachineState, load_state, save_state
+
+
+@pytest.fixture
+def world(monkeypatch):
+    """A machine that went down by itself; `meanwhile` is what the holder of its lock does to it."""
+    paths = MachinePaths.of("box")
+    paths.folder.mkdir(parents=True)
+    paths.spec.write_text(render_spec(MachineSpec(cpus=1, memory=GIB, disk=10 * GIB, mounts=())))
+    save_state(paths, MachineState("u", "m", "amd64", 1, "qemu", "sha256:0", "now", wanted_off=False))
+    told = argparse.Namespace(paths=paths, ready=False, started=0, meanwhile=lambda: None)
+
+    @contextmanager
+    def lock(_):
+        told.meanwhile()
+        yield
+
+    def start(*_):
+        told.started += 1
+
+    monkeypatch.setattr(locks, "machine_lock", lock)
+    monkeypatch.setattr(background, "machine_lock", lock)
+    monkeypatch.setattr(boot, "start_machine", start)
+    monkeypatch.setattr(ready, "agent_is_ready", lambda _: told.ready)
+    return told
+
+
+@pytest.fixture(params=[ready.ensure_ready, background.wake])
+def begin(request):
+    return request.param
+
+
+def test_a_machine_that_went_down_is_started(world, begin):
+    begin(world.paths)
+    assert world.started == 1
+
+
+def test_one_that_was_stopped_meanwhile_stays_stopped(world, begin):
+    def stop():
+        save_state(world.paths, replace(load_state(world.paths), wanted_off=True))
+
+    world.meanwhile = stop
+    with pytest.raises(MachineError, match="machine box is stopped"):
+        begin(world.paths)
+    assert world.started == 0
+
+
+def test_one_that_was_removed_meanwhile_is_told_as_such(world, begin):
+    world.meanwhile = lambda: shutil.rmtree(world.paths.folder)
+    with pytest.raises(MachineError, match="there is no machine called box"):
+        begin(world.paths)
+
+
+def test_one_that_was_started_meanwhile_is_used_though_none_may_start_it(world):
+    def start():
+        world.paths.spec.write_text(world.paths.spec.read_text() + "autostart: false\n")
+        world.ready = True
+
+    world.meanwhile = start
+    ready.ensure_ready(world.paths)
+    assert world.started == 0
