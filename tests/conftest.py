@@ -19,10 +19,13 @@ from platformdirs import user_cache_path, user_data_path, user_runtime_path
 _SCRATCH = pytest.StashKey[Path]()
 _TOOLS_OWN = {".git", ".venv", ".tools", "build", "__pycache__", ".hypothesis"}
 _TOOLS_OWN |= {".pytest_cache", ".mypy_cache", ".ruff_cache", ".import_linter_cache"}
-_SECONDS = {"unit": 60, "agent": 120, "registry": 120, "vm": 900, "e2e": 900, "faults": 1800, "wine": 600}
+_SECONDS = {"unit": 60, "guest": 60, "agent": 120, "registry": 120, "vm": 900, "e2e": 900, "faults": 1800, "wine": 600}
 """Of one test with its fixtures; the first test with a guest also builds the image, on a slow machine emulated."""
 
 _ORDER = list(_SECONDS)
+_TOGETHER = {"agent", "registry", "vm", "faults"}
+"""Folders whose tests share a fixture of the whole run."""
+
 _GRACE = 5.0
 """Seconds for processes that were told to end at the very end of the run."""
 
@@ -44,6 +47,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_SCRATCH] = scratch = Path(tempfile.mkdtemp(prefix="hv-", dir="/tmp" if os.name == "posix" else None))
     os.environ.setdefault("HOSTVM_HOME", str(scratch / "home"))
     os.environ.setdefault("HOSTVM_RUN", str(scratch / "run"))
+    if worker := os.environ.get("PYTEST_XDIST_WORKER"):  # machines of its own, so that each sees what it left itself
+        for name in ("HOSTVM_HOME", "HOSTVM_RUN"):
+            os.environ[name] = str(Path(os.environ[name], worker))
     os.environ.setdefault("HOSTVM_CACHE", str(config.rootpath / "build" / "test-cache"))
     os.environ["DOCKER_CONFIG"] = str(scratch / "docker")  # starts write contexts there
     for name in ("HOSTVM_MACHINE", "HOSTVM_CLIENT", "DOCKER_HOST", "DOCKER_CONTEXT"):
@@ -62,16 +68,38 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     shutil.rmtree(config.stash[_SCRATCH], ignore_errors=True)
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Quick tests first, whatever order the folders were named in; each kind with its time limit."""
+    """Quick tests first, whatever order the folders were named in; each kind with its time limit, and its worker.
+
+    Tests that share a machine, a server or a user of this computer run one after the other in one worker, by
+    pytest-xdist's groups; else those of a file do.
+    """
 
     def folder(item: pytest.Item) -> str:
         return item.path.relative_to(item.config.rootpath / "tests").parts[0]
 
-    items.sort(key=lambda item: _ORDER.index(folder(item)))  # stable: within a folder the order stays
+    # Of those with guests, the machine that most share first: it takes longest. Else the order of a folder stays.
+    items.sort(key=lambda item: (_ORDER.index(folder(item)), _group(item, folder(item)) != "machine"))
     for item in items:
         if item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(_SECONDS[folder(item)]))
+        item.add_marker(pytest.mark.xdist_group(_group(item, folder(item))))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Nobody runs two workers that share what must not be shared, unnoticed."""
+    if getattr(session.config.option, "loadgroup", False) and any("@" not in item.nodeid for item in session.items):
+        raise pytest.UsageError("pytest-xdist has not seen the groups of tests; run them with: scripts/test.sh -n 0")
+
+
+def _group(item: pytest.Item, folder: str) -> str:
+    if folder in _TOGETHER:
+        return folder
+    fixtures = getattr(item, "fixturenames", ()) if folder == "e2e" else ()
+    if "machine" in fixtures and hasattr(item.module, "machine"):  # one of the module's own
+        return str(item.path)
+    return next((name for name in ("machine", "_spare_made") if name in fixtures), str(item.path))
 
 
 def _processes() -> dict[int, str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,6 +23,7 @@ from machines import (  # a helper beside this file
     running_machine,
     small_machine,
     succeed,
+    unused_port,
 )
 
 ROOT = Path(__file__).parent.parent.parent
@@ -51,9 +51,7 @@ def shared_folders(tmp_path_factory):
 @pytest.fixture(scope="session")
 def names_port():
     """Where container names answer; not the usual port, which a developer's own machines hold."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
+    return str(unused_port())
 
 
 @pytest.fixture(scope="session")
@@ -157,9 +155,7 @@ def host_web():
 @pytest.fixture
 def free_port():
     """A port of this computer that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    return unused_port()
 
 
 @pytest.fixture(scope="session")

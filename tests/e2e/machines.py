@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shlex
+import socket
 import subprocess
 import sys
 import tarfile
@@ -50,6 +51,13 @@ def run(*words: str, stdin: str | bytes | None = None, env: dict[str, str] | Non
         words, capture_output=True, check=False, timeout=limit, env={**os.environ, **(env or {})}, **source
     )
     return Done(words, done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+
+
+def unused_port() -> int:
+    """One of this computer that nobody listened on a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def hostvm(*words: str, stdin: str | bytes | None = None, env: dict[str, str] | None = None) -> Done:
@@ -162,7 +170,7 @@ class Machine:
 @contextlib.contextmanager
 def small_machine(name: str, *options: str):
     """A running machine of 1 GiB with busybox, without folders of this computer."""
-    with running_machine(name, "--cpus", "2", "--memory", "1GiB", "--mount", "none", *options) as made:
+    with running_machine(name, "--cpus", "1", "--memory", "1GiB", "--mount", "none", *options) as made:
         made.hostvm("image", "base", "busybox:latest")
         yield made
 

@@ -137,7 +137,7 @@ def test_buildx_with_cache_secret_and_ssh(box, current_client, ssh_agent, tmp_pa
 
 def test_files_through_docker_cp(box, current_client, residents, tmp_path):
     docker, env = current_client
-    data = os.urandom(1 << 20) * 64
+    data = os.urandom(1 << 20) * 24
     (tmp_path / "sent").write_bytes(data)
     (tmp_path / "sent").chmod(0o750)
     there = residents["busybox"]

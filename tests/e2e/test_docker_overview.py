@@ -331,12 +331,12 @@ def test_container_is_defined_by_its_image_and_options(box, unique):
     limits = ("--memory", "64m", "--cpus", "0.5", "--restart", "on-failure:3")
     looks = ("-e", "COLOUR=blue", "--label", "kind=test", "--hostname", "inside", "-w", "/tmp", "-u", "65534")
     box.docker("create", "--name", name, *limits, *looks, "-p", "127.0.0.1::80", "busybox", "echo", "two words")
-    found = box.inspect(name)
+    found, image = box.inspect(name), box.image("busybox")
     config, host = found["Config"], found["HostConfig"]
-    assert found["Image"] == box.image("busybox")["Id"]
+    assert found["Image"] == image["Id"]
     assert (config["Image"], config["Cmd"]) == ("busybox", ["echo", "two words"])
     assert "COLOUR=blue" in config["Env"]
-    assert (config["Labels"], config["Hostname"]) == ({"kind": "test"}, "inside")
+    assert (config["Labels"], config["Hostname"]) == ({**image["Config"]["Labels"], "kind": "test"}, "inside")
     assert (config["WorkingDir"], config["User"]) == ("/tmp", "65534")
     assert (host["Memory"], host["NanoCpus"]) == (64 << 20, 500_000_000)
     assert host["RestartPolicy"] == {"Name": "on-failure", "MaximumRetryCount": 3}

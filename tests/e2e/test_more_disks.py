@@ -29,6 +29,7 @@ def size_of(machine, place: str) -> int:
     return int(machine.shell("cat", f"/sys/class/block/{device.removeprefix('/dev/')}/size")) // 2048
 
 
+@pytest.mark.slow
 def test_further_disks_are_made_kept_grown_and_never_reformatted(spare, settings):
     folder = folders_of(spare.name)[0]
     settings(DISKS)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import socket
+from concurrent.futures import ThreadPoolExecutor
 
+import docker
 import pytest
 import requests
-from machines import eventually, hostvm, small_machine, succeed
+from layers import archive
+from machines import eventually, hostvm, small_machine, succeed, unused_port
 
 pytestmark = pytest.mark.vm
 
@@ -21,9 +25,7 @@ PASSWORD = "correct horse"
 
 @pytest.fixture(scope="module")
 def port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    return unused_port()
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +43,11 @@ def url(own, port):
 
 def status(machine) -> dict:
     return json.loads(hostvm("registry", "status", machine.name, "--json").out)
+
+
+def load(machine, images: bytes) -> None:
+    for line in machine.sdk.api.load_image(images):
+        assert "error" not in line, line
 
 
 def digest_of(url: str, name: str, tag: str) -> str:
@@ -62,6 +69,78 @@ def test_push_in_the_guest_and_look_from_this_computer(own, url, port):
     refused = hostvm("registry", "start", own.name, "--tls")
     assert refused.status == 1
     assert f"hostvm registry stop {own.name}" in refused.err
+
+
+@pytest.mark.slow
+def test_twenty_images_go_and_come_four_at_a_time(own, url, port):
+    """All have one layer in common, which the first four send at once."""
+    names = [f"localhost:{port}/many/{number}:1" for number in range(20)]
+    load(own, archive(names, common=256 << 10, own=16 << 10))
+    ids = {name: own.image(name)["Id"] for name in names}
+
+    def move(way: str, reference: str) -> None:
+        client = docker.DockerClient(base_url=own.docker_host, timeout=120)
+        with contextlib.closing(client):
+            for line in getattr(client.api, way)(reference, stream=True, decode=True):
+                assert "error" not in line, line
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda name: move("push", name), names))
+    found = requests.get(f"{url}/v2/_catalog", timeout=10).json()["repositories"]
+    assert len([name for name in found if name.startswith("many/")]) == len(names)
+    digests = {name: own.image(name)["RepoDigests"][0] for name in names}
+    for name in names:
+        own.sdk.api.remove_image(name)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda name: move("pull", digests[name]), names))
+    assert {name: own.image(digests[name])["Id"] for name in names} == ids, "by their digests"
+
+
+def test_bytes_that_are_not_what_their_digest_says_are_refused(own, url, port):
+    wrong = "sha256:" + "0" * 64
+    begun = requests.post(f"{url}/v2/layered/blobs/uploads/", timeout=10)
+    refused = requests.put(begun.headers["Location"], params={"digest": wrong}, data=PART, timeout=10)
+    assert refused.status_code == 400
+    assert refused.json()["errors"][0]["code"] == "DIGEST_INVALID"
+
+    name = f"localhost:{port}/layered"
+    load(own, archive([f"{name}:1"], common=256 << 10, own=16 << 10))
+    own.docker("push", "-q", f"{name}:1")
+    manifest = requests.get(f"{url}/v2/layered/manifests/1", headers={"Accept": MANIFEST}, timeout=10).json()
+    layer = manifest["layers"][1]["digest"].removeprefix("sha256:")
+    blob = f"/var/lib/hostvm/registry/data/docker/registry/v2/blobs/sha256/{layer[:2]}/{layer}/data"
+    for image in own.sdk.api.images(name):
+        own.sdk.api.remove_image(image["Id"], force=True)
+    own.shell("sh", "-c", f"cp {blob} /var/tmp/whole && printf damaged | dd of={blob} seek=100 bs=1 conv=notrunc")
+    failed = own.try_docker("pull", f"{name}:1")
+    assert failed.status == 1
+    assert "verification failed" in failed.err
+    assert own.sdk.api.images(name) == [], "nothing of it was kept"
+    own.shell("mv", "/var/tmp/whole", blob)
+    own.docker("pull", "-q", f"{name}:1")
+
+
+def test_a_full_registry_says_so_and_takes_more_when_there_is_room(own, url):
+    """Its folder is a file system of 2 MiB for a while; that of the images that it had lies below."""
+    own.hostvm("registry", "stop", own.name)
+    own.shell("mount", "-t", "tmpfs", "-o", "size=2m", "small", "/var/lib/hostvm/registry/data")
+    own.hostvm("registry", "start", own.name)
+    data = os.urandom(4 << 20)
+    begun = requests.post(f"{url}/v2/large/blobs/uploads/", timeout=10)
+    full = requests.patch(begun.headers["Location"], data=data, timeout=60)
+    assert full.status_code == 500
+    look = hostvm("registry", "status", own.name)
+    assert "the data disk is nearly full" in look.err
+    assert f"hostvm registry gc {own.name}" in look.err
+
+    own.hostvm("registry", "stop", own.name)
+    own.shell("umount", "/var/lib/hostvm/registry/data")
+    own.hostvm("registry", "start", own.name)
+    begun = requests.post(f"{url}/v2/large/blobs/uploads/", timeout=10)
+    digest = "sha256:" + hashlib.sha256(data).hexdigest()
+    assert requests.put(begun.headers["Location"], params={"digest": digest}, data=data, timeout=60).status_code == 201
+    assert requests.delete(f"{url}/v2/large/blobs/{digest}", timeout=10).status_code == 202
+    own.hostvm("registry", "gc", own.name)
 
 
 def test_an_upload_goes_on_after_the_machine_was_off(own, url, port):

@@ -60,6 +60,7 @@ def test_a_change_of_a_running_machine(own):
     assert (folders_of(own.name)[0] / "machine.yaml").read_text().endswith("# mine\n")
 
 
+@pytest.mark.slow
 def test_a_machine_kept_in_the_foreground(own):
     """It grew while it was off; the keeper starts it, ends it in order when told, and a command may start it again."""
     own.hostvm("stop", own.name)

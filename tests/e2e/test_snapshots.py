@@ -38,7 +38,7 @@ def origin(names_port, tmp_path_factory):
     """Runs when a test gets it, with busybox and a container that only exists."""
     template = tmp_path_factory.mktemp("template") / "more.yaml"
     template.write_text("disks:\n- {name: more, size: 64MiB, mount: /srv/more}\n")
-    words = f"--cpus 2 --memory 1GiB --mount none --driver qemu --names {names_port} --template {template}"
+    words = f"--cpus 1 --memory 1GiB --mount none --driver qemu --names {names_port} --template {template}"
     with running_machine(NAME, *words.split()) as made:
         made.hostvm("image", "base", "busybox:latest")
         made.docker("create", "--name", "kept", "busybox", "true")
