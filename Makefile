@@ -1,6 +1,6 @@
 # Everything a checkout needs; each target does its own set-up first. Windows: scripts/setup.ps1.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-faults test-unit test-wine lint bench clean
+.PHONY: help setup demo test test-slow test-faults test-unit fuzz test-wine test-trixie lint bench clean
 
 PY := .venv/bin/python
 
@@ -26,10 +26,17 @@ test-faults: setup ## kills and power cuts by rounds (HOSTVM_FAULT_ROUNDS, defau
 test-unit: setup ## no process, no network; seconds
 	@$(PY) -m pytest tests/unit
 
+fuzz: setup ## every parser of what guests and networks send, FUZZ_SECONDS each (default 60)
+	@scripts/fuzz.sh
+
 test-wine: ## Windows' side under Wine, with CPython and QEMU for Windows (Debian 12; 150 MB)
 	@scripts/setup.sh wine
 	@scripts/wine.sh
 	@$(PY) -m pytest tests/wine
+
+test-trixie: ## tests with real guests under Debian trixie's QEMU 10 and libvirt 11.3, by chroot (root; 1.5 GB); ARGS="-k suspend" chooses
+	@scripts/setup.sh trixie
+	@scripts/trixie.sh $(ARGS)
 
 lint: setup ## ruff, mypy for three platforms, the layers, the Vagrantfile
 	@scripts/lint.sh
@@ -43,6 +50,7 @@ bench: ## boot, command and port figures beside reference points; writes docs/be
 	@$(PY) benchmarks/ports.py
 	@$(PY) benchmarks/shares.py
 	@$(PY) benchmarks/artefacts.py
+	@$(PY) benchmarks/engine.py
 
 clean: ## the virtual environment, tools and caches of this checkout
 	rm -rf .venv .tools build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

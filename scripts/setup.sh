@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes a checkout ready: system packages, a Python virtual environment in .venv, the project in it.
 #
-#   scripts/setup.sh [run|test|bench|wine]     bench and wine hold test, which holds run; the default is test
+#   scripts/setup.sh [run|test|bench|wine|trixie|tree]     all hold test, which holds run; the default is test
 #
 # Works on Debian and Ubuntu (apt; sudo when not root) and macOS (Homebrew). Safe to run again: what is there
 # stays, and a second run takes well under a second. Asks nothing. Windows: scripts/setup.ps1.
@@ -13,8 +13,8 @@ case "$GROUP" in
     run) GROUPS_WANTED="run" ;;
     test) GROUPS_WANTED="run test" ;;
     bench) GROUPS_WANTED="run test bench" ;;
-    wine) GROUPS_WANTED="run test wine" ;;
-    *) echo "usage: scripts/setup.sh [run|test|bench|wine]" >&2; exit 2 ;;
+    wine | trixie | tree) GROUPS_WANTED="run test $GROUP" ;;
+    *) echo "usage: scripts/setup.sh [run|test|bench|wine|trixie|tree]" >&2; exit 2 ;;
 esac
 VENV=.venv
 TOOLS=.tools
