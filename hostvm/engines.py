@@ -11,5 +11,13 @@ LOGS = {
 
 ENGINES = tuple(LOGS)
 
+ROOTLESS = frozenset({"docker", "podman"})
+"""Engines that can run without root's rights in the guest."""
+
 WITHOUT_DOCKER_API = frozenset({"containerd"})
 """Engines that docker clients cannot talk to: a machine with one has no docker.sock."""
+
+
+def own_image(engine: str, *, rootless: bool) -> str:
+    """The recipe of an engine's guest image."""
+    return f"{engine}-rootless" if rootless else engine

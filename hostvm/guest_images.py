@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from hostvm.accel import host_arch, select_accel
 from hostvm.builder import QemuBuilder
-from hostvm.engines import ENGINES
+from hostvm.engines import ENGINES, own_image
 from hostvm.errors import ImageError, UsageError
 from hostvm.paths import cache, image_keys
 from hostvm.qemu_binary import find_qemu
@@ -121,12 +121,19 @@ def _of_arch(image: Image, arch: str) -> Image:
     return image
 
 
-def require_engine(image: Image, engine: str) -> None:
-    """See that an image holds a machine's engine.
+def require_engine(image: Image, engine: str, *, rootless: bool) -> None:
+    """See that an image holds a machine's engine, with root's rights or without as the machine's.
 
     :raises ImageError: it holds another one.
     """
     holds = str(image.manifest.get("engine", ENGINES[0]))  # older ones do not say: there was one engine
+    if holds == engine and image.manifest.get("rootless", False) != rootless:
+        # What the one wrote, the other can neither read nor own.
+        raise ImageError(
+            f"image {image.name} holds an engine {'with' if rootless else 'without'} root's rights",
+            f"machine.yaml says rootless: {str(rootless).lower()}, which is decided when a machine is made",
+            f"take the image {own_image(engine, rootless=rootless)}, or one made from its recipe",
+        )
     if holds != engine:
         raise ImageError(
             f"image {image.name} holds {holds}, not {engine}",

@@ -32,7 +32,7 @@ from hostvm.config.kinds import (
 )
 from hostvm.emulate import AUTO as EMULATE_AUTO
 from hostvm.emulate import EMULATE, render_emulate
-from hostvm.engines import ENGINES
+from hostvm.engines import ENGINES, ROOTLESS, own_image
 from hostvm.errors import SpecError
 from hostvm.more_disks import Disk, Disks, render_disks
 from hostvm.net import settings as net
@@ -89,6 +89,7 @@ class MachineSpec:
     accel: str = "auto"
     arch: str = "auto"
     engine: str = "docker"
+    rootless: bool = False
     image: str = "docker"
     autostart: bool = True
     idle: IdleSettings = IdleSettings()
@@ -190,6 +191,14 @@ SETTINGS = (
     ),
     Setting("engine", "NAME", "container engine: " + ", ".join(ENGINES), Choice(ENGINES), effect=Effect.MADE),
     Setting(
+        "rootless",
+        "BOOL",
+        "an engine without root's rights in the guest; docker and podman, see docs/engines.md",
+        Bool(),
+        effect=Effect.MADE,
+        option=False,
+    ),
+    Setting(
         "image",
         "REF",
         "guest image: a recipe's name, a digest, or a reference in a registry",
@@ -278,8 +287,15 @@ def default_spec() -> MachineSpec:
 
 
 def with_own_image(spec: MachineSpec) -> MachineSpec:
-    """A new machine's settings: where no image was chosen, it is the engine's own, which has its name."""
-    return replace(spec, image=spec.engine) if spec.image == ENGINES[0] else spec
+    """A new machine's settings: where no image was chosen, it is the engine's own, which has its name.
+
+    :raises SpecError: the engine cannot be without root's rights.
+    """
+    if spec.rootless and spec.engine not in ROOTLESS:
+        raise wrong_settings(
+            [f"rootless: {spec.engine} needs root's rights; {' and '.join(sorted(ROOTLESS))} do not"], "of the machine"
+        )
+    return replace(spec, image=own_image(spec.engine, rootless=spec.rootless)) if spec.image == ENGINES[0] else spec
 
 
 def parse_settings(values: Mapping[str, object], base: MachineSpec, origin: str) -> MachineSpec:

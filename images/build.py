@@ -160,6 +160,7 @@ def _assemble(
         "format": FORMAT,
         "name": recipe.name,
         "engine": recipe.engine,
+        "rootless": recipe.rootless,
         "arch": plan.arch,
         "suite": plan.suite,
         "date": tree.newest,

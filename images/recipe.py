@@ -7,6 +7,7 @@ Keys (those marked * are required):
                        when the base leaves it out
     name*              of the image: a letter or digit, then also any of +.:~_-
     engine             docker (default), podman or containerd: what the image brings
+    rootless           true: the engine has no root's rights in the guest (default: false)
     suite*             default Debian suite, e.g. trixie
     pockets            further suites: [security] (default), [security, updates] or []
     arches*            {amd64: {kernel: linux-image-amd64, console: ttyS0}, arm64: {...}}; the kernel package is
@@ -118,6 +119,7 @@ class Recipe:
     cmdline_tcg: str = ""
     compression: str = "lz4hc"
     engine: str = "docker"
+    rootless: bool = False
     downloads: tuple[Download, ...] = ()
     overlay: str = ""
     """A folder of the user's own, absolute; see `images.own_recipe`."""
@@ -205,8 +207,8 @@ class _Reader:
 
     def recipe(self, data: Any) -> Recipe | None:
         known = (
-            "name engine suite pockets arches packages suites exclude_packages drop modules files initramfs links dirs "
-            "modes groups users finish cmdline cmdline_tcg downloads compression"
+            "name engine rootless suite pockets arches packages suites exclude_packages drop modules files initramfs "
+            "links dirs modes groups users finish cmdline cmdline_tcg downloads compression"
         )
         top = self.mapping(data, "", known.split(), ("name", "suite", "arches", "packages"))
         modules = self.mapping(top.get("modules", {}), "modules", ["keep", "initramfs"])
@@ -215,6 +217,7 @@ class _Reader:
         values: dict[str, Any] = {
             "name": self.text(top.get("name", ""), "name", WORD),
             "engine": self.text(top.get("engine", "docker"), "engine", _NAME),
+            "rootless": self.truth(top.get("rootless", False), "rootless"),
             "suite": self.text(top.get("suite", ""), "suite", _NAME),
             "pockets": self.words(top.get("pockets", ["security"]), "pockets", _NAME),
             "arches": self.arches(top.get("arches", {})),
@@ -261,6 +264,11 @@ class _Reader:
         if pattern is not None and value and not pattern.match(value):
             self.fault(path, f"{value!r} is not of the form {pattern.pattern}")
         return value
+
+    def truth(self, value: Any, path: str) -> bool:
+        if not isinstance(value, bool):
+            self.fault(path, f"must be true or false, is {value!r}")
+        return value is True
 
     def number(self, value: Any, path: str) -> int:
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_ID:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import argparse
 
     from hostvm.paths import MachinePaths
+    from hostvm.spec import MachineSpec
     from runtime.registry.wanted import Wanted
 
 _SECONDS = 180.0
@@ -42,6 +43,13 @@ _LITTLE = 256 * MIB
 def start(options: argparse.Namespace) -> int:
     """Run it, now and at each start of the machine. One that runs as it is to be is no error."""
     paths = existing_paths(options)
+    spec = load_spec(paths.spec)
+    if options.mirror and _apart(spec):
+        raise UsageError(
+            "--mirror: this machine's engine, being rootless, does not reach the guest's own ports",
+            "it has a network of its own",
+            "run the mirror on another machine, and name it there: docs/engines.md",
+        )
     with machine_lock(paths):
         before = load_wanted(paths.folder)
         running = _ask(paths, "look")["running"]
@@ -67,16 +75,23 @@ def start(options: argparse.Namespace) -> int:
         say(options, f"it is shown this once; log in with: hostvm docker login -u {wanted.user} {wanted.address}")
     if facts["ca"]:
         say(options, f"its certificate authority, for programs of this computer: {facts['ca']}")
-    say(options, _next_step(wanted, load_spec(paths.spec).engine))
+    say(options, _next_step(wanted, spec))
     _warn(facts)
     return 0
 
 
-def _next_step(wanted: Wanted, engine: str) -> str:
-    if wanted.mirror and engine == "docker":
+def _apart(spec: MachineSpec) -> bool:
+    """Whether the engine sees another loopback than the guest's, where the registry listens."""
+    return spec.rootless and spec.engine == "docker"
+
+
+def _next_step(wanted: Wanted, spec: MachineSpec) -> str:
+    if _apart(spec):
+        return "it is for this computer and other machines; this one's engine, being rootless, does not reach it"
+    if wanted.mirror and spec.engine == "docker":
         return f"the engine asks it before {wanted.mirror}; pull as ever"
     if wanted.mirror:
-        return f"{engine} does not ask it by itself; pull from it by name: {wanted.address}/NAME"
+        return f"{spec.engine} does not ask it by itself; pull from it by name: {wanted.address}/NAME"
     return f"Try: hostvm docker push {wanted.address}/IMAGE"
 
 

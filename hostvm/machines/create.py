@@ -35,7 +35,7 @@ def create_machine(paths: MachinePaths, spec: MachineSpec, image: Image) -> Mach
     """
     if paths.folder.exists():
         raise MachineError(f"machine {paths.name} exists already", None, f"start it with: hostvm start {paths.name}")
-    require_engine(image, spec.engine)
+    require_engine(image, spec.engine, rootless=spec.rootless)
     paths.check_socket_length()
     kind = pick_driver(spec.driver, spec.libvirt_uri)
     private_folder(paths.folder.parent)

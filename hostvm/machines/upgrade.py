@@ -98,7 +98,8 @@ def _check_fits(paths: MachinePaths, state: MachineState, image: Image) -> None:
             f"it is of {image.arch}, the machine of {state.arch}",
             "see the images: hostvm image ls",
         )
-    require_engine(image, load_spec(paths.spec).engine)
+    spec = load_spec(paths.spec)
+    require_engine(image, spec.engine, rootless=spec.rootless)
     verify_image(image)
 
 

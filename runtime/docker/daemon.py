@@ -6,6 +6,7 @@ import json
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from hostvm.engines import own_image
 from hostvm.errors import SpecError
 from hostvm.net.clash import engine_pools
 
@@ -36,9 +37,10 @@ _QUIET = ("panic", "fatal", "error", "warn", "warning")
 """Log levels without dockerd's words at info: that it listens, has read its settings anew, and has ended."""
 
 
-def image_settings() -> dict[str, Any]:
+def image_settings(*, rootless: bool = False) -> dict[str, Any]:
     """What the guest image gives dockerd."""
-    text = files("images").joinpath("files/docker/etc/docker/daemon.json").read_text(encoding="utf-8")
+    folder = own_image("docker", rootless=rootless)
+    text = files("images").joinpath(f"files/{folder}/etc/docker/daemon.json").read_text(encoding="utf-8")
     settings: dict[str, Any] = json.loads(text)
     return settings
 
@@ -68,6 +70,8 @@ def check_daemon(spec: MachineSpec) -> None:
             f"daemon.log-level: {level} leaves out what hostvm waits for, which dockerd tells at info; "
             "take info or debug, or leave it out"
         )
+    if spec.rootless and wanted.get("live-restore"):
+        faults.append("daemon.live-restore: containers of a rootless engine end with its namespaces; leave it out")
     if "native.cgroupdriver=systemd" in _listed(wanted.get("exec-opts")):
         faults.append("daemon.exec-opts: native.cgroupdriver=systemd: the guest has no systemd")
     if faults:

@@ -46,11 +46,11 @@ class DockerEngine:
     def check(self, spec: MachineSpec) -> list[str]:
         """See `Engine.check`."""
         check_daemon(spec)
-        return replaced_settings(image_settings(), spec.daemon)
+        return replaced_settings(image_settings(rootless=spec.rootless), spec.daemon)
 
     def seed(self, spec: MachineSpec, plan: NetworkPlan) -> dict[str, bytes]:
         """dockerd's configuration file, registries' authorities, and names that are shut off."""
-        settings = daemon_settings(image_settings(), spec, plan)
+        settings = daemon_settings(image_settings(rootless=spec.rootless), spec, plan)
         found = {"engine/daemon.json": json.dumps(settings, indent=1).encode()}
         found |= registry_certificates(spec.registries.get("ca", {}))
         if "default" in spec.registries:

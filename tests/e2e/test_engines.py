@@ -6,8 +6,10 @@ that would do it must be refused with what the engine has instead.
 
 from __future__ import annotations
 
+import http.server
 import json
 import os
+import threading
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +20,14 @@ from machines import eventually, folders_of, hostvm, last_lines, succeed, unused
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "engines.md"
 BUSYBOX = "docker.io/library/busybox:latest"
+KINDS = ("docker", "podman", "containerd", "docker-rootless", "podman-rootless")
 
 
 def read_table(page: Path = PAGE) -> dict[str, dict[str, str]]:
-    """Ability -> engine -> what the page says: "yes", or "no" and why."""
+    """Ability -> kind of engine -> what the page says: "yes", or "no" and why."""
     rows = [line.strip().strip("|").split("|") for line in page.read_text(encoding="utf-8").splitlines() if "|" in line]
     cells = [[cell.strip() for cell in row] for row in rows]
-    start = next(number for number, row in enumerate(cells) if row[1:] == ["docker", "podman", "containerd"])
+    start = next(number for number, row in enumerate(cells) if tuple(row[1:]) == KINDS)
     found = {}
     for ability, *told in cells[start + 2 :]:
         if len(told) != len(cells[start]) - 1:
@@ -41,7 +44,15 @@ class Rig:
     """A running machine with its engine."""
 
     name: str
-    engine: str
+    kind: str
+
+    @property
+    def engine(self) -> str:
+        return self.kind.removesuffix("-rootless")
+
+    @property
+    def rootless(self) -> bool:
+        return self.kind != self.engine
 
     def words(self, *words: str, stdin: str | None = None):
         return hostvm("-m", self.name, *words, stdin=stdin)
@@ -54,7 +65,7 @@ class Rig:
 
     def can(self, ability: str, *instead: str) -> bool:
         """Whether the page says yes; where it says no, `instead` is refused with the engine's name."""
-        told = TABLE[ability][self.engine]
+        told = TABLE[ability][self.kind]
         if told.startswith("yes"):
             return True
         assert told.startswith("no")
@@ -63,6 +74,10 @@ class Rig:
         assert self.engine in refused.err, str(refused)
         return False
 
+    def remove(self, container: str) -> None:
+        """At once: Podman alone gives one that it is told to remove the time to stop."""
+        self.ok("docker", "rm", "-f", *(("-t", "0") if self.engine == "podman" else ()), container)
+
     def run(self, *command: str, stdin: str | None = None):
         """A container that is gone when its command has ended."""
         if self.engine == "containerd":
@@ -70,14 +85,22 @@ class Rig:
         return self.words(self.engine, "run", "--rm", "-i", "busybox", *command, stdin=stdin)
 
 
-@pytest.fixture(scope="module", params=["podman", pytest.param("containerd", marks=pytest.mark.slow)])
-def rig(request, names_port):
+SHARE = "cat /w/word && mkdir /w/made && echo kept > /w/made/there"
+SLOW = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("containerd", "docker-rootless", "podman-rootless")]
+
+
+@pytest.fixture(scope="module", params=["podman", *SLOW])
+def rig(request, names_port, tmp_path_factory):
     """A machine for one engine after the other, with busybox made from packages."""
-    name = f"e2e-{os.getpid()}-{request.param[:3]}"
+    name = f"e2e-{os.getpid()}-{request.param[:3]}{'-r' if 'rootless' in request.param else ''}"
+    made = Rig(name, request.param)
     options = ("--cpus", "1", "--memory", "1GiB", "--mount", "none", "--names", names_port)
     try:
-        succeed(hostvm("start", name, "--engine", request.param, *options))
-        made = Rig(name, request.param)
+        if made.rootless:
+            template = tmp_path_factory.mktemp("template") / "rootless.yaml"
+            template.write_text("rootless: true\n")
+            options += ("--template", str(template))
+        succeed(hostvm("start", name, "--engine", made.engine, *options))
         made.ok("image", "base", "busybox")
         yield made
     except BaseException as error:
@@ -87,6 +110,25 @@ def rig(request, names_port):
     finally:
         removed = hostvm("rm", "--force", name)
     succeed(removed)
+
+
+@pytest.fixture
+def server_here():
+    """A server on this computer's loopback."""
+
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"here")
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port
+        server.shutdown()
 
 
 @pytest.fixture
@@ -109,7 +151,8 @@ def test_facts_of_the_engine(rig):
     if rig.can("Docker's API on this computer", "env"):
         client = docker.DockerClient(base_url=facts["docker_host"], timeout=60)
         assert client.ping()
-        assert [image.tags for image in client.images.list()] == [[BUSYBOX]]
+        own = BUSYBOX if rig.engine == "podman" else "busybox:latest"
+        assert [image.tags for image in client.images.list()] == [[own]]
         client.close()
     else:
         assert facts["docker_host"] == ""
@@ -124,13 +167,78 @@ def test_a_docker_client_of_this_computer(rig, host_client):
 
 
 def test_words_that_it_has_and_has_not(rig):
-    others = {"podman": ("ctr", "nerdctl"), "containerd": ("docker", "compose", "podman")}[rig.engine]
+    others = {
+        "docker": ("ctr", "podman"),
+        "podman": ("ctr", "nerdctl"),
+        "containerd": ("docker", "compose", "podman"),
+    }[rig.engine]
     for word in others:
         refused = rig.words(word, "version")
         assert (refused.status, refused.out) == (125, "")
         assert f"its engine is {rig.engine}" in refused.err
-    own = {"podman": ("podman", "docker"), "containerd": ("ctr",)}[rig.engine]
+    own = {"docker": ("docker",), "podman": ("podman", "docker"), "containerd": ("ctr",)}[rig.engine]
     assert all("Version" in rig.ok(word, "version") for word in own)
+
+
+def test_whose_rights_it_and_its_containers_have(rig):
+    daemon = {"docker": "dockerd", "podman": "podman", "containerd": "containerd"}[rig.engine]
+    look = "for pid in $(pidof {}); do stat -c %u /proc/$pid; done | sort -u"
+    own = "1000" if rig.rootless else "0"
+    assert rig.ok("shell", "--", "sh", "-c", look.format(daemon)) == own
+    if rig.can("Docker's API on this computer", "env"):
+        # Typed in the guest: a folder of this computer is not meant.
+        words = ("--name", "whose", "-v", "/etc:/guests:ro", "busybox", "tail", "-f", "/dev/null")
+        rig.ok("shell", "--", "docker", "run", "-d", *words)
+        assert rig.ok("docker", "exec", "whose", "id", "-u") == "0"
+        assert rig.ok("shell", "--", "sh", "-c", look.format("tail")) == own
+        # Root of a container with the guest's folders is root of the guest, or nobody in particular.
+        secret = rig.words("docker", "exec", "whose", "cat", "/guests/shadow")
+        assert (secret.status, "Permission denied" in secret.err) == ((1, True) if rig.rootless else (0, False))
+        rig.remove("whose")
+
+
+def test_rootless_is_decided_when_a_machine_is_made(rig):
+    refused = rig.words("set", f"rootless={str(not rig.rootless).lower()}")
+    assert refused.status == 2
+    assert "rootless: is decided when a machine is made" in refused.err
+    if rig.rootless:
+        refused = rig.words("upgrade", "--image", rig.engine)
+        assert refused.status == 1
+        assert f"image {rig.engine} holds an engine with root's rights" in refused.err
+        assert f"take the image {rig.kind}" in refused.err
+
+
+def test_a_limit_of_memory(rig):
+    words = ("docker", "run", "--rm", "--memory", "64m", "busybox")
+    if rig.engine == "containerd":
+        words = ("ctr", "run", "--rm", "--memory-limit", "67108864", BUSYBOX, "limited")
+    limit = rig.words(*words, "cat", "/sys/fs/cgroup/memory.max").out.strip()
+    if TABLE["limits of memory, processors, processes"][rig.kind].startswith("yes"):
+        assert limit == "67108864"
+    else:  # the engine takes the word and does nothing
+        assert limit in ("max", "")
+
+
+def test_a_shared_folder(rig, tmp_path):
+    if rig.can("shared folders", "docker", "ps"):
+        (tmp_path / "word").write_text("from here")
+        rig.ok("mount", "add", str(tmp_path))
+        if rig.engine == "containerd":
+            how = f"type=bind,src={tmp_path},dst=/w,options=rbind:rw"
+            told = rig.ok("ctr", "run", "--rm", "--mount", how, BUSYBOX, "shared", "sh", "-c", SHARE)
+        else:
+            told = rig.ok("docker", "run", "--rm", "-v", f"{tmp_path}:/w", "busybox", "sh", "-c", SHARE)
+        assert told == "from here"
+        assert (tmp_path / "made" / "there").read_text() == "kept\n"
+        assert (tmp_path / "made" / "there").stat().st_uid == os.getuid()
+        rig.ok("mount", "rm", str(tmp_path))
+
+
+def test_a_server_of_this_computer(rig, server_here):
+    if rig.can("host.docker.internal", "docker", "ps"):
+        name, ask = "host.docker.internal", ("wget", "-q", "-O", "-")
+        words = ("--rm", "--add-host", f"{name}:host-gateway", "busybox", *ask, f"http://{name}:{server_here}/")
+        assert rig.ok("docker", "run", *words) == "here"
 
 
 def test_build(rig, tmp_path):
@@ -161,7 +269,7 @@ def test_published_port_is_reached_from_here(rig, port):
 
         assert eventually(look, "the container answers") == b"served\n"
         assert "web" in rig.ok("port", "ls")
-        rig.ok("docker", "rm", "-f", "-t", "0", "web")
+        rig.remove("web")
         eventually(lambda: "web" not in rig.ok("port", "ls"), "the port is closed")
 
 
@@ -172,7 +280,7 @@ def test_containers_find_each_other_by_name(rig):
         rig.ok("docker", "run", "-d", "--name", "there", "--network", "net", "busybox", "sh", "-c", serve)
         ask = "until wget -q -O - http://there/; do sleep 0.1; done"
         assert rig.ok("docker", "run", "--rm", "--network", "net", "busybox", "sh", "-c", ask) == "found"
-        rig.ok("docker", "rm", "-f", "-t", "0", "there")
+        rig.remove("there")
 
 
 def test_compose(rig):
@@ -197,10 +305,10 @@ def test_compose_waits_until_a_service_is_healthy(rig):
 
 
 def test_its_engine_stays(rig):
-    other = "docker" if rig.engine == "podman" else "podman"
+    other, another = [engine for engine in ("docker", "podman", "containerd") if engine != rig.engine]
     for refused, status in (
         (rig.words("set", f"engine={other}"), 2),  # a wrong setting, as others are
-        (hostvm("start", rig.name, "--engine", "docker"), 1),
+        (hostvm("start", rig.name, "--engine", another), 1),
     ):
         assert refused.status == status, str(refused)
         assert "hostvm start NEW --engine" in refused.err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import bcrypt
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from cli.commands import registry
 from cli.manage import build_parser
 from hostvm.errors import UsageError
+from hostvm.spec import default_spec
 from runtime.registry.wanted import HUB, Wanted
 
 BEFORE = Wanted(port=5003, user="alice", hashed="$2b$05$x", secret="s")
@@ -56,10 +58,13 @@ def test_tls_comes_stays_and_goes():
 
 def test_only_docker_asks_a_mirror_by_itself():
     mirror = Wanted(port=5003, mirror=HUB)
-    assert registry._next_step(mirror, "docker") == f"the engine asks it before {HUB}; pull as ever"
+    usual = default_spec()
+    assert registry._next_step(mirror, usual) == f"the engine asks it before {HUB}; pull as ever"
     for engine in ("podman", "containerd"):
         told = f"{engine} does not ask it by itself; pull from it by name: localhost:5003/NAME"
-        assert registry._next_step(mirror, engine) == told
+        assert registry._next_step(mirror, replace(usual, engine=engine)) == told
+    apart = registry._next_step(Wanted(port=5003), replace(usual, rootless=True))
+    assert "this one's engine, being rootless, does not reach it" in apart
 
 
 def test_a_mirror_is_of_docker_hub_unless_named():

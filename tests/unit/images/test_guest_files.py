@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hostvm.console import ENGINE_MARK
-from hostvm.engines import ENGINES, LOGS
+from hostvm.engines import ENGINES, LOGS, ROOTLESS, own_image
 from images.recipe import FILES, find_recipe, recipe_names
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ SERVICE_NAMES = {
     "docker": {"containerd", "dockerd", "power", "sshd"},
     "podman": {"podman", "power", "sshd"},
     "containerd": {"containerd", "power", "sshd"},
+    "docker-rootless": {"containerd", "dockerd", "power", "sshd"},
+    "podman-rootless": {"podman", "power", "sshd"},
 }
 SEED_NAMES = {
     "hostname",
@@ -92,7 +94,9 @@ def test_every_service_and_its_log_can_run(engine: str) -> None:
 
 
 def test_each_engine_has_an_image_and_a_log() -> None:
-    assert set(ENGINES) == set(recipe_names()) == set(SERVICE_NAMES)
+    rootless = {own_image(engine, rootless=True) for engine in ROOTLESS}
+    assert {*ENGINES, *rootless} == set(recipe_names()) == set(SERVICE_NAMES)
+    assert {name for name in recipe_names() if find_recipe(name).rootless} == rootless
     for engine, log in LOGS.items():
         service = log.split("/")[3]
         text = IMAGES[engine][f"usr/lib/hostvm/services/{service}/log/run"].read_text(encoding="utf-8")
@@ -150,6 +154,18 @@ def test_the_engine_keeps_logs_bounded_and_needs_no_systemd() -> None:
     assert daemon["storage-driver"] == "overlay2"
     assert daemon["log-opts"] == {"max-size": "10m", "max-file": "3"}
     assert daemon["live-restore"] is False
+    rootless = json.loads(IMAGES["docker-rootless"]["etc/docker/daemon.json"].read_text(encoding="utf-8"))
+    assert rootless == {key: value for key, value in daemon.items() if key != "exec-opts"}  # it makes no cgroups
+
+
+def test_a_rootless_engines_user_is_the_one_that_its_scripts_name() -> None:
+    for name in ("docker-rootless", "podman-rootless"):
+        (user,) = [user for user in find_recipe(name).users if user.name == "engine"]
+        script = IMAGES[name]["usr/lib/hostvm/rootless.sh"].read_text(encoding="utf-8")
+        assert f"--reuid {user.uid} --regid {user.gid} " in script
+        assert f"HOME={user.home} XDG_RUNTIME_DIR=/run/user/{user.uid} USER={user.name}" in script
+        for file in ("etc/subuid", "etc/subgid"):
+            assert IMAGES[name][file].read_text(encoding="utf-8") == "engine:100000:65536\n"
 
 
 def test_the_root_is_reachable_before_the_rest_loads() -> None:

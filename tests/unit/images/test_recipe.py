@@ -78,7 +78,7 @@ compression: rar
 """
     ) == [
         (
-            "pakages: unknown key; known are name, engine, suite, pockets, arches, packages, suites, "
+            "pakages: unknown key; known are name, engine, rootless, suite, pockets, arches, packages, suites, "
             "exclude_packages, drop, modules, files, initramfs, links, dirs, modes, groups, users, finish, cmdline, "
             "cmdline_tcg, downloads, compression"
         ),

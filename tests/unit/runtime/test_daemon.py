@@ -89,6 +89,14 @@ def test_conflicts_are_told_all_at_once():
 
 def test_the_images_settings_can_be_read():
     assert image_settings()["storage-driver"] == "overlay2"
+    assert "exec-opts" not in image_settings(rootless=True)
+
+
+def test_a_rootless_engine_cannot_leave_its_containers():
+    assert settings(rootless=True, daemon={"debug": True})["debug"] is True
+    with pytest.raises(SpecError) as caught:
+        settings(rootless=True, daemon={"live-restore": True})
+    assert "daemon.live-restore: containers of a rootless engine end" in caught.value.details
 
 
 def test_containerds_image_store_has_a_driver_of_its_own():

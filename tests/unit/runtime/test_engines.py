@@ -76,8 +76,30 @@ def test_a_machine_gets_its_engines_image_and_no_others():
     assert with_own_image(replace(usual, engine="podman")).image == "podman"
     assert with_own_image(replace(usual, engine="podman", image="mine")).image == "mine"
     old, new = (Image("0" * 64, Path("x"), {"name": "mine", **more}) for more in ({}, {"engine": "podman"}))
-    require_engine(old, "docker")
-    require_engine(new, "podman")
+    require_engine(old, "docker", rootless=False)
+    require_engine(new, "podman", rootless=False)
     for image, engine in ((old, "podman"), (new, "docker")):
-        with pytest.raises(ImageError, match=f"not {engine}"):
-            require_engine(image, engine)
+        for rootless in (False, True):
+            with pytest.raises(ImageError, match=f"not {engine}"):
+                require_engine(image, engine, rootless=rootless)
+
+
+def test_a_rootless_machine_gets_an_image_of_its_own_and_no_others():
+    from pathlib import Path
+
+    from hostvm.errors import ImageError
+    from hostvm.guest_images import require_engine
+    from hostvm.spec import with_own_image
+    from images.store import Image
+
+    usual = replace(default_spec(), rootless=True)
+    assert with_own_image(usual).image == "docker-rootless"
+    assert with_own_image(replace(usual, engine="podman")).image == "podman-rootless"
+    with pytest.raises(SpecError) as caught:
+        with_own_image(replace(usual, engine="containerd"))
+    assert "rootless: containerd needs root's rights; docker and podman do not" in caught.value.details
+    own = Image("0" * 64, Path("x"), {"name": "mine", "engine": "podman", "rootless": True})
+    require_engine(own, "podman", rootless=True)
+    with pytest.raises(ImageError, match="without root's rights") as refused:
+        require_engine(own, "podman", rootless=False)
+    assert refused.value.resolution == "take the image podman, or one made from its recipe"

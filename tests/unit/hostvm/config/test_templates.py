@@ -20,6 +20,7 @@ def test_all_that_come_with_hostvm_are_sound_and_say_what_they_are_for():
         "docker",
         "low-memory",
         "podman",
+        "rootless",
     ]
     for template in bundled():
         assert len(template.about) > 20
