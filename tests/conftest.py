@@ -26,6 +26,16 @@ _ORDER = list(_SECONDS)
 _TOGETHER = {"agent", "registry", "vm", "faults"}
 """Folders whose tests share a fixture of the whole run."""
 
+_LONGEST = (
+    "machine",
+    "test_shares.py",
+    "test_snapshots.py",
+    "test_engines.py",
+    "test_architectures.py",
+    "test_idle.py",
+)
+"""Groups of tests/e2e that take minutes, in the order in which they are begun."""
+
 _GRACE = 5.0
 """Seconds for processes that were told to end at the very end of the run."""
 
@@ -79,8 +89,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     def folder(item: pytest.Item) -> str:
         return item.path.relative_to(item.config.rootpath / "tests").parts[0]
 
-    # Of those with guests, the machine that most share first: it takes longest. Else the order of a folder stays.
-    items.sort(key=lambda item: (_ORDER.index(folder(item)), _group(item, folder(item)) != "machine"))
+    def rank(group: str) -> int:
+        return next((number for number, name in enumerate(_LONGEST) if group.endswith(name)), len(_LONGEST))
+
+    # Of those with guests the longest first, so that no worker waits for the other. Else the order of a folder stays.
+    items.sort(key=lambda item: (_ORDER.index(folder(item)), rank(_group(item, folder(item)))))
     for item in items:
         if item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(_SECONDS[folder(item)]))

@@ -81,6 +81,7 @@ def test_emulators_are_there_after_a_restart_and_let_go_of_the_disk(own):
     assert json.loads(own.hostvm("inspect", own.name))["name"] == own.name
 
 
+@pytest.mark.slow
 def test_a_machine_from_a_bundle_where_no_network_is(own, tmp_path, names_port):
     """Everything it needs is in the file; `own` has made its image, and the base image, before."""
     file, empty = tmp_path / "site.hostvm", str(tmp_path / "cache")

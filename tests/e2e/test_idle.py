@@ -242,6 +242,7 @@ def test_one_that_stopped_when_idle_is_started_by_a_docker_client(drowsy, sleepy
     assert drowsy.boot_id() != boot
 
 
+@pytest.mark.slow
 def test_a_machine_stands_still_while_this_computers_disk_is_full(drowsy, small_disk):
     folder, resize = small_disk
     there, size = disk(drowsy), 60_000_000

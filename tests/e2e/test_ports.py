@@ -266,6 +266,7 @@ def test_compose(box):
         assert read_all(sock).startswith(b"HTTP/1.1 404")
 
 
+@pytest.mark.slow
 def test_services_of_a_swarm(box, unique):
     name = unique("service")
     mesh, own = free_ports(2)

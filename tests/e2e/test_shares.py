@@ -30,6 +30,11 @@ ASKED: dict[int, tuple[str, ...]] = {0: (), 1000: OF_USERS}
 
 pytestmark = pytest.mark.vm
 
+# In full for what is shared without a word about it; of the others only that they are there and show changes at once.
+in_full = pytest.mark.parametrize(
+    "share", ["sftp", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("9p", "virtiofs"))], indirect=True
+)
+
 
 @pytest.fixture(scope="module")
 def machine(shared_folders, names_port):
@@ -95,6 +100,7 @@ def test_the_kind_is_what_the_guest_mounted(share: Share):
     assert [row[2] for row in rows if row[1] == str(share.folder)] == [*covers, types[share.kind]]
 
 
+@in_full
 @pytest.mark.parametrize(("user", "name"), [(user, name) for user, names in ASKED.items() for name in names or NAMES])
 def test_from_inside_a_container(results, user, name):
     share, said = results
@@ -104,6 +110,7 @@ def test_from_inside_a_container(results, user, name):
         assert said[user][name] == ""
 
 
+@in_full
 @pytest.mark.parametrize("user", [0, 1000])
 def test_what_a_container_made_belongs_to_the_user(results, user):
     share, _ = results
@@ -188,6 +195,7 @@ def test_what_a_container_writes_is_seen_at_once(share: Share):
     assert not file.exists()
 
 
+@in_full
 def test_what_is_removed_here_is_made_again_there(share: Share):
     for number in range(3):
         (share.folder / "again").write_text(f"here {number}")
@@ -197,6 +205,7 @@ def test_what_is_removed_here_is_made_again_there(share: Share):
         assert (share.folder / "again").read_text() == f"there {number}"
 
 
+@in_full
 def test_links_do_not_lead_out(share: Share, tmp_path):
     secret = tmp_path / "secret"
     secret.write_text("not for the guest")
@@ -206,6 +215,7 @@ def test_links_do_not_lead_out(share: Share, tmp_path):
     assert share.run("cat /w/up; cat /etc/hostname").split() == [share.run("cat /etc/hostname").strip()] * 2
 
 
+@in_full
 def test_a_read_only_mount_is_read_only(share: Share):
     (share.folder / "kept").write_text("kept")
     said = share.machine.try_docker(
@@ -217,6 +227,7 @@ def test_a_read_only_mount_is_read_only(share: Share):
     assert (share.folder / "kept").read_text() == "y\n"  # /one is the same file, mounted to be written
 
 
+@in_full
 def test_changes_here_raise_events_there(share: Share, tools):
     """By sftp each by its name; elsewhere a deletion is told as a change of its folder (docs/adr/0051)."""
     folder = share.folder / "watched"

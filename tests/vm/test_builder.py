@@ -100,6 +100,7 @@ def test_a_guest_that_panics_is_begun_anew_with_one_processor(builder, make_job,
     assert leftovers() == []
 
 
+@pytest.mark.slow
 def test_a_guest_that_panics_again_is_a_failure(builder, make_job):
     with pytest.raises(DriverError, match="the builder guest failed: test") as caught:
         builder.run(make_job(INIT.replace("tr a-z", "echo c > /proc/sysrq-trigger; tr a-z")), NullProgress())
