@@ -25,6 +25,9 @@ State: TypeAlias = "tuple[int, int, int] | None"
 
 _MOST = 20_000
 _ACT_SECONDS = 10.0
+_SHOWN_SECONDS = 10.0
+"""A guest that cannot be told (its ssh is cut, it stands still) must not be shown what is gone until that is noticed:
+nothing could be made there meanwhile."""
 
 
 def state_of(path: str) -> State:
@@ -66,11 +69,13 @@ class _Change:
 class _Burial:
     """A path that the guest is told to take away.
 
-    It was told so `told` times and has not answered; `awaited` of its removals have not reached the server yet.
+    It was told so `told` times and has not answered; `awaited` of its removals have not reached the server yet. It is
+    shown what it is to take away `until` then.
     """
 
     told: int = 0
     awaited: int = 0
+    until: float = 0.0
     folder: bool = False
 
 
@@ -79,7 +84,7 @@ class Known:
 
     An act never alters what `state_of` gives, so the events that it causes here are recognised and go no further.
     A deletion that is acted out lasts until the guest has said that it is done, not for a time: one that comes late
-    would take away what has been made again here meanwhile.
+    would take away what has been made again here meanwhile. What is gone is shown to it for some seconds only.
     """
 
     def __init__(self) -> None:
@@ -90,6 +95,7 @@ class Known:
         self._writers: Counter[str] = Counter()
         self._burials: dict[str, _Burial] = {}
         self._above: Counter[str] = Counter()
+        self._above_until = 0.0
         self._folders: set[str] = set()
         self._shown: dict[str, int] = {}
 
@@ -235,6 +241,7 @@ class Known:
             burial = self._burials.setdefault(path, _Burial())
             burial.told += 1
             burial.awaited += 1
+            burial.until = self._above_until = time.monotonic() + _SHOWN_SECONDS
             burial.folder = path in self._folders
             self._folders.discard(path)
             self._above.update(_parents(path))
@@ -257,9 +264,9 @@ class Known:
         if not self._burials:
             return ""
         with self._lock:
-            burial = self._burials.get(path)
-            if burial is None or not burial.awaited:
-                return "folder" if path in self._above else ""
+            burial, now = self._burials.get(path), time.monotonic()
+            if burial is None or not burial.awaited or burial.until < now:
+                return "folder" if path in self._above and self._above_until >= now else ""
             return "folder" if burial.folder else "file"
 
     def swallows(self, path: str, *, there: bool) -> bool:
