@@ -64,6 +64,7 @@ def compose(config: AgentConfig) -> Parts:
     from hostvm.agent.provision import Provisioner
     from hostvm.agent.spawn import spawn_in_background
     from hostvm.clock.service import ClockService
+    from hostvm.engines import AS_ENGINE
     from hostvm.machines.change import booted_spec
     from hostvm.names.service import NamesService
     from hostvm.net.addresses import GuestNetwork
@@ -79,7 +80,8 @@ def compose(config: AgentConfig) -> Parts:
     network = GuestNetwork.of(config.subnet)
     # As of its boot: what machine.yaml says since then counts from the next one on.
     booted = booted_spec(MachinePaths.of(config.name)) or spec
-    shares = ShareService(booted.mounts, Path(config.run_dir), network.gateway)
+    prefix = AS_ENGINE if spec.rootless else ()
+    shares = ShareService(booted.mounts, Path(config.run_dir), network.gateway, prefix)
     clock = ClockService()
     idle = IdleService(
         Path(config.home) / MACHINE_YAML, lambda: spawn_in_background("sleep", config.name, Path(config.log))
@@ -100,7 +102,7 @@ def compose(config: AgentConfig) -> Parts:
     registry = RegistryService(Path(config.home))
     services += [*engine.services(spec), *engine.watchers(shares.watch), registry]
     parts = replace(parts, operations={**parts.operations, registry.name: registry.ask})
-    if spec.names:
+    if spec.names and not spec.rootless:  # its containers' addresses are of a network of its own
         services.append(NamesService(engine.router(config.name), spec.names, config.name, Path(config.run_dir)))
     if config.woken:
         return parts  # it had passed the checks of its boot, and was prepared

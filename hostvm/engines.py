@@ -14,6 +14,9 @@ ENGINES = tuple(LOGS)
 ROOTLESS = frozenset({"docker", "podman"})
 """Engines that can run without root's rights in the guest."""
 
+AS_ENGINE = ("setpriv", "--reuid=1000", "--regid=1000", "--clear-groups")
+"""Words before a program of the guest that run it as a rootless engine's user (images/files/rootless)."""
+
 WITHOUT_DOCKER_API = frozenset({"containerd"})
 """Engines that docker clients cannot talk to: a machine with one has no docker.sock."""
 

@@ -25,7 +25,7 @@ from hostvm.machines.snapshots import restore_snapshot
 from hostvm.paths import MachinePaths
 from hostvm.shares.model import option_mounts
 from hostvm.sizes import human_size
-from hostvm.spec import SETTINGS, default_spec, load_spec, parse_settings, with_own_image
+from hostvm.spec import SETTINGS, Effect, default_spec, load_spec, parse_settings, with_own_image
 from runtime.engine import find_engine
 from runtime.words import FIRST
 
@@ -125,8 +125,11 @@ def _refuse_other(paths: MachinePaths, options: argparse.Namespace) -> None:
 
 
 def _ways(name: str, there: MachineSpec, wanted: MachineSpec, differing: list[Setting]) -> list[str]:
-    settable = [setting for setting in differing if setting.key != "engine"]
-    ways = [other_engine(there.engine, wanted.engine)] if len(settable) < len(differing) else []
+    settable = [setting for setting in differing if setting.effect is not Effect.MADE]
+    ways = [other_engine(there.engine, wanted.engine)] if there.engine != wanted.engine else []
+    made = [setting.key for setting in differing if setting.effect is Effect.MADE and setting.key != "engine"]
+    if made:
+        ways.append(f"{', '.join(made)}: make another machine with it, by the same words: hostvm start NEW ...")
     if settable:
         words = " ".join(f"{setting.key}={_spelled(setting, wanted)}" for setting in settable)
         ways.insert(0, f"or change it: hostvm set --restart {name} {words}")

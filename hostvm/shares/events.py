@@ -136,11 +136,12 @@ class Budget:
 class Helper:
     """The program in the guest, and which deletions it has been told and has not made yet.
 
+    :param prefix: words before the program, which run it as somebody else than root.
     :raises HostvmError: it could not be started.
     """
 
-    def __init__(self, guest: Guest) -> None:
-        self._process = guest.stream(["/bin/sh", "-c", HELPER])
+    def __init__(self, guest: Guest, prefix: Sequence[str] = ()) -> None:
+        self._process = guest.stream([*prefix, "/bin/sh", "-c", HELPER])
         self._buried: deque[tuple[Known, str]] = deque()
         self._done = threading.Condition()
         self._listener = threading.Thread(target=self._listen, name="events-done", daemon=True)
@@ -208,10 +209,14 @@ class Helper:
 
 
 class EventCarrier:
-    """Watches folders here and has their changes acted out in the guest; one for a machine."""
+    """Watches folders here and has their changes acted out in the guest; one for a machine.
 
-    def __init__(self, log: Callable[[str], None]) -> None:
+    :param prefix: as of `Helper`.
+    """
+
+    def __init__(self, log: Callable[[str], None], prefix: Sequence[str] = ()) -> None:
         self._log = log
+        self._prefix = prefix
         self._lock = threading.Lock()
         self._budget = Budget()
         self._watched: list[Watched] = []
@@ -239,7 +244,7 @@ class EventCarrier:
         try:
             import watchfiles
 
-            helper = Helper(guest)
+            helper = Helper(guest, self._prefix)
             try:
                 for source in {one.source for one in watched}:
                     self._log(f"events: watching {source}")

@@ -75,9 +75,12 @@ _MARK = ". /usr/lib/hostvm/lib.sh; [ -f /run/hostvm/marks/shares ] || mark share
 # what it is told, and tells what the others have open when that fails. Not the other way round: a device that a
 # container still has cannot be mounted again.
 _RELEASE = r"""
+# A rootless engine has mounts of its own, too; what is unmounted here goes from there.
+engine=$(cat /run/user/1000/rootlesskit/child_pid /run/user/1000/libpod/tmp/pause.pid 2> /dev/null)
 for info in $(grep -ls ' - 9p ' /proc/[0-9]*/mountinfo); do
     process=${info%/mountinfo}
     [ "$process/ns/mnt" -ef /proc/self/ns/mnt ] && continue
+    for own in $engine; do [ "$process/ns/mnt" -ef "/proc/$own/ns/mnt" ] && continue 2; done
     grep -Hs . "$process/comm" "$process/cgroup" && held=1
 done
 [ -z "$held" ] || exit 0

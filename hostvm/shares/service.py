@@ -42,12 +42,14 @@ class ShareService:
 
     :param mounts: what machine.yaml asked for when the machine was powered on, outer folders before inner ones.
     :param gateway: this computer's address, seen from the guest.
+    :param prefix: words before the program that acts out changes there; whoever swaps a folder for a link in that
+        moment leads it elsewhere in the guest, with the rights that it has.
     """
 
     name = SERVICE
     early = True
 
-    def __init__(self, mounts: Sequence[Mount], run_dir: Path, gateway: str) -> None:
+    def __init__(self, mounts: Sequence[Mount], run_dir: Path, gateway: str, prefix: Sequence[str] = ()) -> None:
         self._run_dir = run_dir
         self._gateway = gateway
         self._lock = threading.RLock()
@@ -55,7 +57,7 @@ class ShareService:
         self._gone = threading.Event()
         self._listener: ShareListener | None = None
         self._log = _ignore
-        self._carrier = EventCarrier(self._say)
+        self._carrier = EventCarrier(self._say, prefix)
         self._device_known: dict[str, Known] = {}
         devices = {(str(one.source), one.target, one.readonly): one for one in load_devices(run_dir)}
         self._shares = [_Share(mount, devices.get((mount.source, mount.target, mount.readonly))) for mount in mounts]

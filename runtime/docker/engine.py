@@ -69,7 +69,7 @@ class DockerEngine:
         """Published ports; giving back room and memory; its version; logins by this computer's credential helper."""
         logins = (CredentialService(),) if available() else ()
         return (
-            PortService(self.socket, spec.ports.expose),
+            PortService(self.socket, spec.ports.expose, reached=not spec.rootless),
             TidyService(self.socket, "docker"),
             VersionService(api_version(self.socket)),
             *logins,

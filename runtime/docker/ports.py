@@ -52,16 +52,20 @@ class PortService:
     Open ports outlive a lost connection: what goes through the hypervisor's network does not need it.
 
     :param expose: what a publish without an address is bound to: loopback or lan.
+    :param reached: see `container_forwards`.
     :param look_at: facts of a container, as GET /containers/ID/json of Docker tells them.
     """
 
     name = "ports"
     early = False
 
-    def __init__(self, socket: str, expose: str = "loopback", look_at: LookAt = inspect_container) -> None:
+    def __init__(
+        self, socket: str, expose: str = "loopback", look_at: LookAt = inspect_container, *, reached: bool = True
+    ) -> None:
         self._socket = socket
         self._look_at = look_at
         self._expose = expose
+        self._reached = reached
         self._lock = threading.Lock()
         self._containers: dict[str, tuple[str, frozenset[PortForward]]] = {}
         self._sharing: dict[str, str] = {}
@@ -162,7 +166,7 @@ class PortService:
             return
         self._waiting -= {ident}
         name = str(facts.get("Name", "?")).lstrip("/")
-        self._containers[ident] = (name, container_forwards(facts, self._expose))
+        self._containers[ident] = (name, container_forwards(facts, self._expose, reached=self._reached))
         if uses_host_network(facts):
             self._sharing = {**self._sharing, ident: name}
             self._work.set()

@@ -28,10 +28,11 @@ def default_addresses(expose: str) -> dict[str, str]:
     return _ANY if expose == "lan" else _LOOPBACK
 
 
-def container_forwards(facts: Mapping[str, Any], expose: str) -> frozenset[PortForward]:
+def container_forwards(facts: Mapping[str, Any], expose: str, *, reached: bool = True) -> frozenset[PortForward]:
     """What one container publishes.
 
     :param facts: of GET /containers/ID/json: what was bound is in NetworkSettings, what was asked in HostConfig.
+    :param reached: whether containers' own addresses can be reached from the guest.
     """
     asked: dict[str, list[dict[str, str]]] = (facts.get("HostConfig") or {}).get("PortBindings") or {}
     settings = facts.get("NetworkSettings") or {}
@@ -55,7 +56,7 @@ def container_forwards(facts: Mapping[str, Any], expose: str) -> frozenset[PortF
             elif _is_loopback(address):
                 found.add(PortForward(protocol, address, port, address, port, outside=False))
             else:
-                target = _address_of(settings)
+                target = _address_of(settings) if reached else ""
                 if target:
                     found.add(PortForward(protocol, address, port, target, int(number), outside=False))
     return frozenset(found)

@@ -67,7 +67,7 @@ class PodmanEngine:
     def services(self, spec: MachineSpec) -> tuple[Service, ...]:
         """Published ports; giving back room and memory; health checks; its version."""
         return (
-            PortService(self.socket, spec.ports.expose, look_at),
+            PortService(self.socket, spec.ports.expose, look_at, reached=not spec.rootless),
             TidyService(self.socket, _GROUP),
             HealthService(self.socket),
             VersionService(api_version(self.socket)),

@@ -57,9 +57,10 @@ else
 fi
 rm -rf "$new" /etc/docker/certs.d/*/hostvm-registry.crt
 if [ -f "$1/ca.crt" ]; then
+	umask 022 # an engine need not be root
 	for name in localhost 127.0.0.1; do
 		mkdir -p "/etc/docker/certs.d/$name:$4"
-		cp "$1/ca.crt" "/etc/docker/certs.d/$name:$4/hostvm-registry.crt"
+		cat "$1/ca.crt" > "/etc/docker/certs.d/$name:$4/hostvm-registry.crt"
 	done
 fi
 """

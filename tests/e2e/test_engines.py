@@ -315,6 +315,49 @@ def test_its_engine_stays(rig):
         assert "docker load" in refused.err or "docker save" in refused.err
 
 
+@pytest.mark.slow
+def test_a_killed_engine_leaves_no_container_running_twice(rig):
+    if rig.can("Docker's API on this computer", "env"):
+        rig.ok("docker", "run", "-d", "--name", "only", "--restart", "always", "busybox", "sleep", "4242")
+        daemon = {"docker": "dockerd", "podman": "podman"}[rig.engine]
+        rig.ok("shell", "--", "sh", "-c", f"kill -9 $(pidof {daemon}); sleep 1")
+        eventually(lambda: rig.words("docker", "ps", "-q").status == 0, "it answers again", 60.0)
+        count = ("shell", "--", "pgrep", "-xfc", "sleep 4242")
+        eventually(lambda: rig.words(*count).out.strip() == "1", "it runs once", 60.0)
+        rig.remove("only")
+        assert rig.words(*count).out.strip() == "0"
+
+
+@pytest.mark.slow
+def test_it_sleeps_and_a_clone_of_it_goes_its_own_way(rig):
+    start, listed = ("docker", "run", "-d", "--name"), ("docker", "ps", "--format", "{{.Names}}")
+    if rig.engine == "containerd":
+        rig.ok("ctr", "run", "-d", BUSYBOX, "awake", "sleep", "1000")
+        listed = ("ctr", "tasks", "ls", "-q")
+    else:
+        rig.ok(*start, "awake", "busybox", "sleep", "1000")
+    rig.ok("suspend")
+    clone = Rig(f"{rig.name}-c", rig.kind)
+    try:
+        succeed(hostvm("clone", rig.name, clone.name))
+        assert rig.ok(*listed).split() == ["awake"], "the next command wakes it, and nothing was lost"
+        clone.ok("start", clone.name)
+        images = ("ctr", "images", "ls", "-q") if rig.engine == "containerd" else ("docker", "images", "-q")
+        assert clone.ok(*images) == rig.ok(*images)
+        if rig.engine != "containerd":
+            clone.ok(*start, "own", "busybox", "sleep", "1000")
+            assert "own" not in rig.ok(*listed)
+            clone.remove("own")
+    finally:
+        removed = hostvm("rm", "--force", clone.name)
+    succeed(removed)
+    if rig.engine == "containerd":
+        rig.ok("ctr", "tasks", "rm", "--force", "awake")
+        rig.ok("ctr", "containers", "rm", "awake")
+    else:
+        rig.remove("awake")
+
+
 def test_a_restart_keeps_images_and_containers(rig):
     if rig.engine == "containerd":
         rig.ok("ctr", "run", "-d", BUSYBOX, "stays", "sleep", "1000")

@@ -227,6 +227,7 @@ def small_disk(drowsy, tmp_path_factory):
     subprocess.run(["umount", folder], check=True)
 
 
+@pytest.mark.slow
 def test_one_that_stopped_when_idle_is_started_by_a_docker_client(drowsy, sleepy, small_disk):
     boot, before = drowsy.boot_id(), images(drowsy)
     sleepy("stop")

@@ -123,6 +123,12 @@ def test_what_a_container_publishes(bound, asked, expose, expected):
     assert container_forwards(facts(bound, asked), expose) == expected
 
 
+def test_an_address_of_this_computer_needs_the_containers_own_which_a_rootless_engine_keeps():
+    bound = {"80/tcp": [{"HostIp": "192.168.1.5", "HostPort": "8080"}]}
+    assert container_forwards(facts(bound, {}), "loopback")
+    assert not container_forwards(facts(bound, {}), "loopback", reached=False)
+
+
 def test_services_of_a_swarm():
     ports = [
         {"Protocol": "tcp", "TargetPort": 80, "PublishedPort": 8080, "PublishMode": "ingress"},
