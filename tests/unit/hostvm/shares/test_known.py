@@ -108,11 +108,14 @@ def test_a_deletion_lasts_until_the_guest_has_made_it(known, monkeypatch):
     """However long that takes, and whatever else is told of the path."""
     known.bury("/a")
     known.begin("/a")
-    later = __import__("time").monotonic() + 9
-    monkeypatch.setattr("hostvm.shares.known.time.monotonic", lambda: later)
+    begun = __import__("time").monotonic()
+    monkeypatch.setattr("hostvm.shares.known.time.monotonic", lambda: begun + 9)
     assert known.buried("/a")
+    monkeypatch.setattr("hostvm.shares.known.time.monotonic", lambda: begun + 3600)
     assert known.swallows("/a", there=True)
+    monkeypatch.setattr("hostvm.shares.known.time.monotonic", lambda: begun + 9)
     assert not known.buried("/a"), "it is seen no longer than until it is taken away"
+    monkeypatch.setattr("hostvm.shares.known.time.monotonic", lambda: begun + 3600)
     assert known.swallows("/a", there=True), "another program's removal may have come first"
     assert not known.swallows("/a", there=False)
     known.settle("/a")
