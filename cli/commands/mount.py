@@ -19,6 +19,7 @@ from hostvm.shares.choose import kind_of
 from hostvm.shares.client import SERVICE, missing_shares, share_facts
 from hostvm.shares.model import Mount, check_mounts, check_source, guest_path, make_mount, parse_mount
 from hostvm.shares.settings import render_mounts
+from hostvm.shares.sources import as_typed, is_there
 from hostvm.spec import load_spec
 
 if TYPE_CHECKING:
@@ -41,7 +42,11 @@ def add(options: argparse.Namespace) -> int:
     with machine_lock(paths):
         spec = load_spec(paths.spec)
         mounts = spec.mounts
-        if guest_path(mounts, mount.source) == mount.target and not mount.readonly:
+        try:
+            mount = as_typed(mount, mounts)
+        except ValueError as fault:
+            raise SpecError(f"{mount.source} {fault}", None, "see: hostvm mount add --help") from None
+        if is_there(mount, mounts) and mount.kind in ("auto", _kind_there(mounts, mount.source)):
             _see(paths, mount)
             say(options, f"{mount.source} is in the guest already, at {mount.target}")
             return _tell(options, paths)
@@ -52,6 +57,12 @@ def add(options: argparse.Namespace) -> int:
     when = "" if running else " from the machine's next start on"
     say(options, f"{mount.source} is {mount.target} in the guest{when}")
     return _tell(options, paths)
+
+
+def _kind_there(mounts: tuple[Mount, ...], path: str) -> str:
+    """The kind of the share that holds a path; of shares inside shares the deepest."""
+    holders = [one for one in mounts if guest_path((one,), path) is not None]
+    return kind_of(max(holders, key=lambda one: len(one.source)))
 
 
 def _see(paths: MachinePaths, mount: Mount) -> None:
@@ -126,19 +137,18 @@ def mount_facts(paths: MachinePaths) -> list[dict[str, Any]]:
     known: dict[str, dict[str, Any]] = {}
     with suppress(HostvmError):
         known = {row["target"]: row for row in share_facts(paths.run_dir)}
+    later = "after the next start" if known else "off"
     rows = []
     for mount in mounts:
         kind = kind_of(mount)
-        row = known.pop(
-            mount.target, {"kind": kind, "state": "off" if not known else "after the next start", "why": ""}
-        )
+        row = known.get(mount.target) or {"kind": kind, "state": later, "why": ""}
         rows.append(
             {
                 "source": mount.source,
                 "target": mount.target,
                 "readonly": mount.readonly,
                 "kind": row["kind"],
-                "next_kind": kind,
+                "next_kind": row.get("best", kind) if mount.kind == "auto" else kind,
                 "state": row["state"],
                 "why": row["why"],
             }
@@ -148,7 +158,13 @@ def mount_facts(paths: MachinePaths) -> list[dict[str, Any]]:
 
 def _ask(paths: MachinePaths, what: str, mount: Mount) -> bool:
     """Tell the running machine; False when it does not run."""
-    facts = {"source": mount.source, "target": mount.target, "readonly": mount.readonly}
+    facts = {
+        "source": mount.source,
+        "target": mount.target,
+        "readonly": mount.readonly,
+        "kind": mount.kind,
+        "leads_to": mount.leads_to,
+    }
     try:
         request(paths.run_dir, SERVICE, timeout=_SECONDS, do=what, **facts)
     except AgentAbsent:

@@ -11,14 +11,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hostvm.files import write_atomic
-from hostvm.paths import SHARE_SERVER_JSON, SHARES_JSON
+from hostvm.paths import SHARE_PLACES, SHARE_SERVER_JSON, SHARES_BEFORE, SHARES_JSON
 from hostvm.shares.device import DeviceShare
-from hostvm.shares.model import Mount, check_source
+from hostvm.shares.nfs.places import PLACES_ENDS
+from hostvm.shares.sources import why_not
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from hostvm.shares.model import Mount
+
 DEVICES = ("9p", "virtiofs")
+SERVED = {"nfs": "nfs", "sftp": "fuse.sshfs"}
+"""What the agent itself serves, and may be added to a machine that runs: the types that the guest's file systems have.
+
+The first that the guest knows is the default; one whose image is from before NFS was served has no module for it.
+"""
+
 # Each device takes a slot of the machine's first PCI bus, of which there are 32.
 MOST_DEVICES = 16
 
@@ -28,12 +37,16 @@ def kind_of(mount: Mount, *, remote: bool = False, platform: str = sys.platform)
 
     :param remote: the hypervisor is on another computer, whose folders are not meant.
     """
-    if remote or platform == "win32" or mount.kind == "auto":
-        return "sftp"
-    if mount.kind == "virtiofs" and platform != "linux":
-        return "sftp"
+    served = remote or mount.kind not in DEVICES or platform == "win32"
+    if served or (mount.kind == "virtiofs" and platform != "linux"):
+        return served_kinds(mount)[0]
     # No virtiofsd of Debian 12 keeps a folder read-only, nor does libvirt before 11 ask one to.
     return "9p" if mount.kind == "virtiofs" and mount.readonly else mount.kind
+
+
+def served_kinds(mount: Mount) -> tuple[str, ...]:
+    """The kinds that a mount without a device may have, the best first: one if it was asked for."""
+    return (mount.kind,) if mount.kind in SERVED else tuple(SERVED)
 
 
 def device_shares(mounts: Sequence[Mount], run_dir: Path, *, remote: bool = False) -> tuple[DeviceShare, ...]:
@@ -41,7 +54,7 @@ def device_shares(mounts: Sequence[Mount], run_dir: Path, *, remote: bool = Fals
     shares: list[DeviceShare] = []
     for number, mount in enumerate(mounts):
         kind = kind_of(mount, remote=remote)
-        if kind in DEVICES and len(shares) < MOST_DEVICES and check_source(mount) is None:
+        if kind in DEVICES and len(shares) < MOST_DEVICES and why_not(mount, mounts) is None:
             tag = f"share{number}"
             socket = run_dir / f"{tag}.sock" if kind == "virtiofs" else None
             shares.append(DeviceShare(kind, tag, Path(mount.source), mount.target, mount.readonly, socket))
@@ -67,7 +80,7 @@ def shares_of(facts: Iterable[dict[str, Any]]) -> tuple[DeviceShare, ...]:
 def store_devices(shares: Iterable[DeviceShare], run_dir: Path, server: dict[str, Any] | None = None) -> None:
     """Remember for agents of this boot which devices the machine has.
 
-    :param server: where the guest looks for the server of sftp shares; None for a guest that looks for none yet.
+    :param server: where the guest looks for the server of its shares; None for a guest that looks for none yet.
     """
     write_atomic(run_dir / SHARES_JSON, json.dumps(share_facts(shares)).encode())
     if server is None:
@@ -76,8 +89,18 @@ def store_devices(shares: Iterable[DeviceShare], run_dir: Path, server: dict[str
         write_atomic(run_dir / SHARE_SERVER_JSON, json.dumps(server).encode())
 
 
+def forget_places(folder: Path) -> None:
+    """Forget what file numbers meant to the guest of the last boot, and what was shared with it before. Idempotent.
+
+    :param folder: the machine's.
+    """
+    for end in PLACES_ENDS:
+        (folder / f"{SHARE_PLACES}{end}").unlink(missing_ok=True)
+    (folder / SHARES_BEFORE).unlink(missing_ok=True)
+
+
 def load_server(run_dir: Path) -> dict[str, Any] | None:
-    """Where the guest of this boot looks for the server of sftp shares; None when there is none."""
+    """Where the guest of this boot looks for the server of its shares; None when there is none."""
     try:
         facts: dict[str, Any] = json.loads((run_dir / SHARE_SERVER_JSON).read_text(encoding="utf-8"))
     except (OSError, ValueError):

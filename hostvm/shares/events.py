@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from hostvm.errors import HostvmError
+from hostvm.shares.known import is_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,17 +31,28 @@ if TYPE_CHECKING:
 # a file is opened for writing and closed (CLOSE_WRITE), and the mode is set to what it is (ATTRIB). By 9p the guest
 # keeps what was read of a file while any program has it open, so that `tail -f` would read zeros where a line was
 # added: that is dropped before all else.
+# N and F are of names that are new here: the server of NFS answers who makes them as if they were made now, and makes
+# nothing. Where they are known in the guest already, or a link leads to them, they are told as changed. They are made
+# in their very folder, or a container's link could lead to where anybody may make names.
 # A line is printed for each D that has been made, so that the server knows how long to play along.
 HELPER = r"""
 exec 3>&1
+make() (
+	folder=${path%/*}
+	cd -P "$folder/" && [ "$PWD" = "${folder:-/}" ] && exec "$1" "./${path##*/}"
+)
 while read -r act text; do
 	path=$(printf '%bx' "$text"); path=${path%x}
 	case $act in
-	C)
+	N) make mkfifo ;;
+	F) make mkdir && continue ;;
+	esac
+	case $act in
+	C | N)
 		[ -f "$path" ] && dd if=/dev/null of="$path" count=0 conv=notrunc,nocreat
 		touch -m -c -h -r "$path" "$path"
 		;;
-	M) touch -m -c -r "$path" "$path" ;;
+	M | F) touch -m -c -r "$path" "$path" ;;
 	A)
 		[ -f "$path" ] && dd if=/dev/null of="$path" count=0 oflag=nocache conv=notrunc,nocreat
 		chmod --reference="$path" "$path"
@@ -52,6 +64,10 @@ while read -r act text; do
 	esac
 done > /dev/null 2>&1
 """
+HELPER_GROUP = 64007
+"""The group that the helper has besides its own, so that a server of ours that is told it (NFS) shows nobody else what
+is gone. Nobody has it: Debian gives numbers from 60000 to 64999 by request only (its policy, 9.2.2)."""
+
 MOST = 500
 """Changes acted out of one batch; a checkout of another branch is not told file by file."""
 
@@ -59,6 +75,13 @@ OTHERS_PER_SECOND = 20
 """Acts on shares that others serve: there a container's own changes cannot be told from ours, and acting out each
 file of its build once more would keep an emulated guest busy. Beyond it whole folders are told."""
 
+_AS_NOBODY = [
+    "setpriv",
+    "--reuid=65534",
+    "--regid=65534",
+    "--inh-caps=-all,+dac_read_search",
+    "--ambient-caps=-all,+dac_read_search",
+]
 _STEP_MS = 50
 _LIMITS = (
     ("file watch limit", "fs.inotify.max_user_watches", 1048576),  # one for each folder
@@ -75,13 +98,16 @@ def escaped(path: str) -> str:
     return "".join(f"\\0{byte:03o}" for byte in os.fsencode(path))
 
 
-def act_of(change: str, path: str, inside: str, known: Known, *, served_here: bool) -> tuple[str, str] | None:
+def act_of(
+    change: str, path: str, inside: str, known: Known, *, served_here: bool, creates: bool = False
+) -> tuple[str, str] | None:
     """What the guest must do for a change of `path`, which is `inside` there; None: nothing.
 
     :param change: added, modified or deleted.
-    :param served_here: our own server answers the guest, so that creation and deletion can be acted out. Elsewhere
-        (QEMU's 9p, virtiofsd) acting out a deletion would have to make the name again on this computer for a moment,
-        in the way of whoever uses it next; there the folder that held it is told as changed.
+    :param served_here: our own server answers the guest, so that a deletion can be acted out. Elsewhere (QEMU's 9p,
+        virtiofsd) that would have to make the name again on this computer for a moment, in the way of whoever uses it
+        next; there the folder that held it is told as changed.
+    :param creates: as of `Watched`.
     """
     writing = known.writing(path)
     news = known.hear(path)
@@ -91,17 +117,40 @@ def act_of(change: str, path: str, inside: str, known: Known, *, served_here: bo
         return ("A", inside if news.there else posixpath.dirname(inside))
     if not news.there:
         return ("D", inside)
-    # A creation too: hiding the new file for a moment, so that it could be made, would be in the way of its users.
     if writing or known.writing(path):
         return None
-    new = change == "added" and not news.known and not os.path.isdir(path)  # noqa: PTH112 - text throughout
-    return ("C" if new else "M", inside)
+    new = change != "modified" and not news.known
+    if is_folder(path):
+        # Whoever watches the folder that had the name before sees nothing of what is in this one.
+        return ("F" if creates and (new or news.known) else "M", inside)
+    return ("M" if not new else "N" if creates else "C", inside)
+
+
+def in_order(batch: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Changes in the order in which they are told, `MOST` at most.
+
+    What is gone first, inner before outer; then folders, outer before inner, and what else is there. Folders are never
+    what is left out: whoever has not heard of one does not watch what is in it. One that was deleted and is there again
+    (`rm -r dist; mkdir dist`) is new; what was in it went with it: who looked for that would find the new one first.
+    """
+    again = {path for change, path in batch if change == "deleted" and os.path.lexists(path)}
+    remade = tuple(path + os.sep for path in again if is_folder(path))
+    told = (("added" if path in again else change, path) for change, path in batch)
+    batch = list(dict.fromkeys(one for one in told if one[0] != "deleted" or not one[1].startswith(remade)))
+    gone = sorted((one for one in batch if one[0] == "deleted"), key=lambda one: one[1], reverse=True)
+    there = sorted((one for one in batch if one[0] != "deleted"), key=lambda one: (one[1], one[0]))
+    folders = [one for one in there if is_folder(one[1])]
+    first = set(folders)
+    files = [one for one in there if one not in first]
+    room = MOST - len(folders[:MOST])
+    return [*gone[:room], *folders[:MOST], *files[: max(room - len(gone), 0)]]
 
 
 class Watched(NamedTuple):
     """A folder or file of this computer that a container has.
 
     :param target: where it is in the guest.
+    :param creates: that names are made can be acted out: its server knows the helper, and makes nothing for it (NFS).
     :param others: where in it other folders are mounted in the guest: what is there is not of `source`.
     """
 
@@ -109,6 +158,7 @@ class Watched(NamedTuple):
     target: str
     known: Known
     served_here: bool
+    creates: bool = False
     others: tuple[str, ...] = ()
 
 
@@ -133,10 +183,32 @@ class Budget:
         return [*dict.fromkeys(own), *others]
 
 
+def helper_prefix(as_user: Sequence[str] = ()) -> tuple[str, ...]:
+    """Words before the helper of folders that we serve, where rights are the user's, whoever asks in the guest.
+
+    As nobody: a container that swaps a folder for a link in that moment leads it elsewhere in the guest, where it then
+    can change nothing. It passes folders that are closed to others, such as /root.
+
+    :param as_user: a command of setpriv(1) that makes it another user, who is not root either.
+    """
+    words = [word for word in as_user if word != "--clear-groups"] or _AS_NOBODY
+    return (*words, f"--groups={HELPER_GROUP}")
+
+
+def helpers_of(watched: Sequence[Watched], as_user: Sequence[str]) -> dict[bool, tuple[str, ...]]:
+    """The words before each helper that these folders need, by whether we serve them.
+
+    What others serve is reached by who may do it there: root, or the engine's user. That helper opens files and closes
+    them, and sets modes to what they are; nothing else.
+    """
+    kinds = {one.served_here for one in watched}
+    return {served: helper_prefix(as_user) if served else tuple(as_user) for served in kinds}
+
+
 class Helper:
     """The program in the guest, and which deletions it has been told and has not made yet.
 
-    :param prefix: words before the program, which run it as somebody else than root.
+    :param prefix: words before the program: see `helper_prefix`.
     :raises HostvmError: it could not be started.
     """
 
@@ -211,12 +283,12 @@ class Helper:
 class EventCarrier:
     """Watches folders here and has their changes acted out in the guest; one for a machine.
 
-    :param prefix: as of `Helper`.
+    :param as_user: as of `helper_prefix`.
     """
 
-    def __init__(self, log: Callable[[str], None], prefix: Sequence[str] = ()) -> None:
+    def __init__(self, log: Callable[[str], None], as_user: Sequence[str] = ()) -> None:
         self._log = log
-        self._prefix = prefix
+        self._as_user = as_user
         self._lock = threading.Lock()
         self._budget = Budget()
         self._watched: list[Watched] = []
@@ -244,8 +316,11 @@ class EventCarrier:
         try:
             import watchfiles
 
-            helper = Helper(guest, self._prefix)
-            try:
+            with contextlib.ExitStack() as ends:
+                helpers: dict[bool, Helper] = {}
+                for served, prefix in helpers_of(watched, self._as_user).items():
+                    helpers[served] = Helper(guest, prefix)
+                    ends.callback(helpers[served].end)
                 for source in {one.source for one in watched}:
                     self._log(f"events: watching {source}")
                 changes = watchfiles.watch(
@@ -258,35 +333,32 @@ class EventCarrier:
                     raise_interrupt=False,
                 )
                 for batch in changes:
-                    self._act(helper, [(change.name, path) for change, path in batch], watched)
-            finally:
-                helper.end()
+                    self._act(helpers, [(change.name, path) for change, path in batch], watched)
         except Exception as error:  # noqa: BLE001 - without events everything else still works
             if not stop.is_set():
                 self._log(f"events: files are not watched: {type(error).__name__}: {error}{_way_out(str(error))}")
         finally:
             stop.set()  # the next `carry` begins anew, though it be the same folders
 
-    def _act(self, helper: Helper, batch: list[tuple[str, str]], watched: list[Watched]) -> None:
+    def _act(self, helpers: dict[bool, Helper], batch: list[tuple[str, str]], watched: list[Watched]) -> None:
         batch = [one for one in batch if not _IGNORED.intersection(Path(one[1]).parts)]
-        # What is gone first, inner before outer; then what is there, outer before inner.
-        gone = sorted((one for one in batch if one[0] == "deleted"), key=lambda one: one[1], reverse=True)
-        there = sorted((one for one in batch if one[0] != "deleted"), key=lambda one: one[1])
         if len(batch) > MOST:
             self._log(f"events: {len(batch)} changes at once; {MOST} are told")
         acts: dict[tuple[str, str], tuple[Known, str]] = {}
-        for change, path in [*gone, *there][:MOST]:
+        for change, path in in_order(batch):
             for one in watched:
                 if path == one.source or path.startswith(one.source.rstrip(os.sep) + os.sep):
                     inside = one.target + path[len(one.source) :].replace(os.sep, "/")
                     if any(f"{inside}/".startswith(f"{other}/") for other in one.others):
                         break
-                    act = act_of(change, path, inside, one.known, served_here=one.served_here)
+                    act = act_of(change, path, inside, one.known, served_here=one.served_here, creates=one.creates)
                     if act is not None:
                         acts[act] = (one.known, path)
                     break
         # What the budget makes of others' acts is told of no path of ours.
-        helper.tell([(*act, acts.get(act)) for act in self._budget.within(list(acts))])
+        told = [(*act, acts.get(act)) for act in self._budget.within(list(acts))]
+        for served, helper in helpers.items():
+            helper.tell([act for act in told if (act[0] != "A") == served])
 
 
 def _way_out(said: str) -> str:

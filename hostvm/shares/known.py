@@ -17,11 +17,13 @@ from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+from hostvm.platform.birth import birth_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 State: TypeAlias = "tuple[int, int, int] | None"
-"""Modification time in ns, size, inode; None: there is nothing."""
+"""Modification time in ns, size, inode (of a folder 0, 0 and what it is known by); None: there is nothing."""
 
 _MOST = 20_000
 _ACT_SECONDS = 10.0
@@ -31,14 +33,25 @@ nothing could be made there meanwhile."""
 
 
 def state_of(path: str) -> State:
-    """What a path of this computer looks like now. A folder counts as unchanged for as long as it is one."""
+    """What a path of this computer looks like now. A folder counts as unchanged for as long as it is the same one.
+
+    Its number alone does not tell that: ext4 gives it to the next folder at once.
+    """
     try:
         found = os.lstat(path)
     except (OSError, ValueError):
         return None
     if stat.S_ISDIR(found.st_mode):
-        return (0, 0, found.st_ino)
+        return (0, 0, hash((found.st_ino, birth_of(path, None))))
     return (found.st_mtime_ns, found.st_size, found.st_ino)
+
+
+def is_folder(path: str) -> bool:
+    """Whether a path of this computer is a folder now, not a link to one."""
+    try:
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def seconds_of(path: str) -> int | None:
@@ -285,6 +298,15 @@ class Known:
                 burial.awaited -= 1
                 return True
             return there
+
+    def answers_removal(self, path: str) -> bool | None:
+        """What to say of the guest's removal of the path, with nothing done; None: it is to be done.
+
+        True: that it is gone, since the removal only acts out one that was made here. False: no. What is there was made
+        again meanwhile: it stays, whoever it was that wanted it gone.
+        """
+        there = os.path.lexists(path)
+        return not there if self.swallows(path, there=there) else None
 
 
 def _parents(path: str) -> list[str]:

@@ -1,13 +1,13 @@
-"""Where the guest's sshfs finds this computer's folders: SFTP on a loopback port.
+"""Where the guest finds this computer's folders: SFTP and NFS on one loopback port.
 
 The guest reaches it at its network's gateway, QEMU's name for the computer's own loopback; not through ssh, so that
-nothing is encrypted twice over one machine's memory and a share outlives the agent: sshfs connects again by itself, to
-the same port, as soon as the next agent listens. Whoever else connects sees nothing: every path begins with a secret.
+nothing is encrypted twice over one machine's memory and a share outlives the agent: the guest connects again by itself,
+to the same port, as soon as the next agent listens. Whoever else connects sees nothing: by SFTP every path begins with
+a secret, by NFS the guest's kernel names one with each call.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import random
@@ -20,7 +20,10 @@ from typing import TYPE_CHECKING
 from hostvm.agent.accept import accept_from
 from hostvm.agent.client import LocalStream
 from hostvm.files import write_atomic
-from hostvm.paths import SHARE_SERVER_JSON
+from hostvm.paths import SHARE_PLACES, SHARE_SERVER_JSON
+from hostvm.shares.nfs.exports import Export, token_of
+from hostvm.shares.nfs.places import PlaceStore
+from hostvm.shares.nfs.server import NfsServer
 from hostvm.shares.sftp_server import SftpServer
 from hostvm.shares.tree import Tree
 
@@ -36,6 +39,9 @@ _PORTS = range(20000, 32768)
 """Below those that systems give to programs' own connections (Linux from 32768, macOS and Windows from 49152): the port
 of a machine that was suspended is free again when it goes on."""
 
+_RPC = b"\x80"
+"""A call of NFS begins with the mark of a last piece, a packet of SFTP with a length that is below it."""
+
 _TRIES = 20
 _PAUSE = 0.1
 
@@ -43,15 +49,22 @@ _PAUSE = 0.1
 class ShareListener:
     """Serves all sftp shares of one machine. Port and secret are those of the machine's boot, whatever agent runs.
 
+    :param places: where it keeps what files' numbers mean; default: in `run_dir`.
+
     `kept` tells whether it listens where mounts look that the guest may have already; not so where another program
     has taken that port meanwhile.
 
     :raises OSError: no port can be had.
     """
 
-    def __init__(self, run_dir: Path, log: Callable[[str], None]) -> None:
+    def __init__(self, run_dir: Path, log: Callable[[str], None], places: Path | None = None) -> None:
         self._log = log
         self._trees: dict[str, Tree] = {}
+        self._exports: dict[bytes, Export] = {}
+        self._places = places or run_dir / SHARE_PLACES
+        self._complete = False
+        self._nfs: NfsServer | None = None
+        self._store: PlaceStore | None = None
         self._lock = threading.Lock()
         stored = _stored(run_dir)
         self._secret = stored[1] if stored else secrets.token_hex(_SECRET_BYTES)
@@ -64,9 +77,10 @@ class ShareListener:
         write_atomic(run_dir / SHARE_SERVER_JSON, json.dumps(facts).encode())
         accept_from(self._socket, self._serve, "shares")
 
-    def offer(self, mount: Mount) -> str:
+    def offer(self, mount: Mount, unlinked: str = "") -> str:
         """Serve a folder; gives the path by which the guest asks for it. One that is served goes on undisturbed.
 
+        :param unlinked: as of `Tree`.
         :raises OSError: it cannot be opened.
         """
         name = self._name(mount)
@@ -74,14 +88,33 @@ class ShareListener:
             there = self._trees.get(name)
         if there is not None and there.is_current():
             return f"/{name}"
-        tree = Tree(mount.source, readonly=mount.readonly)
+        tree = Tree(mount.source, readonly=mount.readonly, unlinked=unlinked)
         with self._lock:
             before, self._trees[name] = self._trees.get(name), tree
+            export = self._exports.pop(token_of(name), None)
             if before is not None:
                 tree.known = before.known  # the guest's mount is the same still, and what it was told
+        self._let_go(export)
         if before is not None:
             before.close()
         return f"/{name}"
+
+    @property
+    def client(self) -> str:
+        """What the guest's kernel calls itself when it asks for folders by NFS: without it, nothing is answered.
+
+        A container can read a file's handle, and the path of what is mounted, but not this.
+        """
+        return hashlib.sha256(f"{self._secret}\0client".encode()).hexdigest()[:32]
+
+    def export_path(self, mount: Mount) -> str:
+        """The path by which the guest's kernel mounts an offered folder; containers see it in their /proc/mounts."""
+        return f"/{token_of(self._name(mount)).hex()}"
+
+    def complete(self) -> None:
+        """All shares are offered that can be: what a guest asks for besides is gone."""
+        self._complete = True
+        self._server().complete()
 
     def written(self) -> list[str]:
         """Files of this computer that the guest has open for writing."""
@@ -98,7 +131,9 @@ class ShareListener:
     def withdraw(self, mount: Mount) -> None:
         """Serve it no more. Idempotent."""
         with self._lock:
-            tree = self._trees.pop(self._name(mount), None)
+            name = self._name(mount)
+            tree, export = self._trees.pop(name, None), self._exports.pop(token_of(name), None)
+        self._let_go(export)
         if tree is not None:
             tree.close()
 
@@ -111,11 +146,45 @@ class ShareListener:
         with self._lock:
             return self._trees[name]
 
+    def _let_go(self, export: Export | None) -> None:
+        """Without the lock, which the server takes while it has its own."""
+        if export is not None:
+            self._server().let_go(export)
+
+    def _export(self, token: bytes) -> Export:
+        """:raises KeyError: no share has it."""
+        with self._lock:
+            if (known := self._exports.get(token)) is not None:
+                return known
+            name = next((name for name in self._trees if token_of(name) == token), "")
+            tree = self._trees[name]
+            if self._store is None:
+                self._store = PlaceStore(self._places)
+            made = self._exports[token] = Export(tree, name, self._store)
+            return made
+
+    def _all_exports(self) -> list[Export]:
+        with self._lock:
+            return list(self._exports.values())
+
+    def _server(self) -> NfsServer:
+        with self._lock:
+            if self._nfs is None:
+                self._nfs = NfsServer(self.client, self._export, self._all_exports, self._log)
+                if self._complete:
+                    self._nfs.complete()
+            return self._nfs
+
     def _serve(self, connection: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
-            SftpServer(LocalStream(connection), self._find).run()
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            first = connection.recv(1, socket.MSG_PEEK)
+            if first >= _RPC:
+                self._server().run(LocalStream(connection))
+            else:
+                SftpServer(LocalStream(connection), self._find).run()
+        except OSError:
+            connection.close()
         except Exception as error:  # noqa: BLE001 - one client's request must not end the agent
             self._log(f"shares: a connection ended: {type(error).__name__}: {error}")
             connection.close()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import posixpath
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-KINDS = ("auto", "9p", "virtiofs", "sftp")
+KINDS = ("auto", "9p", "virtiofs", "sftp", "nfs")
 NONE = "none"
 
 # What the guest itself lives in. A folder of the user's laid over one of these would break it.
@@ -42,12 +42,15 @@ class Mount:
     :param source: absolute path here; links in it are followed when it is opened, not before.
     :param target: absolute path in the guest, without `..` or a slash at its end.
     :param kind: one of `KINDS`; "auto" is decided at each start, see `hostvm.shares.choose`.
+    :param leads_to: where a link led that is on the way to `source` in another share, when the user named it; "" where
+        there was none. See `hostvm.shares.sources`.
     """
 
     source: str
     target: str
     readonly: bool = False
     kind: str = "auto"
+    leads_to: str = field(default="", compare=False)
 
     def text(self) -> str:
         """SRC:DST[:ro], as `--mount` reads it."""

@@ -42,6 +42,22 @@ class Holder:
     program: str
 
 
+@dataclass(frozen=True, slots=True)
+class Mounted:
+    """What the guest has mounted.
+
+    :param types: each target with its file system's type, the topmost where there are several.
+    :param marked: whether `mark_mounted` was done.
+    :param nfs: whether the guest's kernel can be a client of NFS.
+    """
+
+    types: dict[str, str]
+    marked: bool
+    nfs: bool
+
+
+# A container can lay a link for a target inside of another share: what it leads to in the guest must not be covered. So
+# it is mounted over the folder that was looked at, whatever its name is by then (`mount -c`); sshfs knows names only.
 # No word of these is built from a path: all come as arguments.
 _MOUNT = """
 target=$1 round=0 disks=/run/hostvm/seed/disks late=; shift
@@ -54,10 +70,14 @@ while [ "$late" ] && [ ! -e /run/hostvm/marks/services ]; do
     [ $((round += 1)) -le 200 ] || { echo "its data disk is not mounted yet" >&2; exit 75; }
     busybox usleep 50000
 done
-mkdir -p "$target" && exec "$@" "$target"
+mkdir -p "$target" && cd "$target" || exit
+[ "$(pwd -P)" = "$target" ] || { echo "a link leads from there to elsewhere in the guest" >&2; exit 1; }
+[ "$1" = sshfs ] && exec "$@" "$target"
+exec "$@" .
 """
 # All that lies there, the cover below a share included (hostvm/shares/device.py).
 _REMOVE = """
+timeout 10 sync -f "$1" 2> /dev/null # what containers still have is left behind, and nobody serves it any more
 while umount "$1" 2> /dev/null || umount -l "$1" 2> /dev/null; do :; done
 ! mountpoint -q "$1" || { echo "it stays" >&2; exit 1; }
 """
@@ -67,6 +87,7 @@ seed=/run/hostvm/seed/shares marks=/run/hostvm/marks round=0
 while [ -f $seed ] && [ ! -e $marks/share-devices ] && [ $((round += 1)) -le 100 ]; do busybox usleep 100000; done
 cat /proc/mounts
 [ ! -f $marks/shares ] || echo marked
+! { grep -qw nfs /proc/filesystems || modprobe -nq nfsv3; } || echo nfs
 [ ! -f $seed ] || [ -e $marks/share-devices ] || [ -e $marks/services ] || exit 75
 """
 _MARK = ". /usr/lib/hostvm/lib.sh; [ -f /run/hostvm/marks/shares ] || mark shares"
@@ -109,18 +130,27 @@ _SSHFS = ",".join(  # noqa: FLY002 - one a line
     )
 )
 
+# A name is looked up at each use, and what is known of a file serves for a second at most, where no event tells sooner
+# (hostvm/shares/events.py). Written at once, not in half a minute. `hard`: programs wait for an agent that is gone.
+# Locks are the guest's own. Each folder is a file system of its own, whatever others have the same options.
+_NFS = (
+    "vers=3,proto=tcp,mountproto=tcp,nolock,noacl,hard,nosharecache,nosuid,nodev,"
+    "actimeo=1,lookupcache=none,write=eager,rsize=1048576,wsize=1048576"
+)
 
-def mounted(guest: Guest) -> tuple[dict[str, str], bool]:
-    """What the guest has mounted: each target with its file system's type, the topmost where there are several.
+# Not as an argument, which others may read.
+_NAMED = 'read -r name && echo "$name" > /proc/sys/kernel/hostname && exec "$@"'
 
-    Waits for what the guest mounts by itself at its boot: for the data disk, then up to 10 s. Tells besides whether
-    `mark_mounted` was done.
+
+def mounted(guest: Guest) -> Mounted:
+    """What the guest has mounted. Waits for what it mounts by itself at its boot: for the data disk, then up to 10 s.
 
     :raises HostvmError: the guest does not answer.
     """
     table = _after_data(guest, ["/bin/sh", "-c", _TABLE]).stdout.decode("utf-8", "surrogateescape")
     rows = [line.split(" ") for line in table.splitlines()]
-    return {_plain(row[1]): row[2] for row in rows if row != ["marked"]}, rows[-1:] == [["marked"]]
+    words = {row[0] for row in rows if len(row) == 1}
+    return Mounted({_plain(row[1]): row[2] for row in rows if len(row) > 1}, "marked" in words, "nfs" in words)
 
 
 def _plain(field: str) -> str:
@@ -136,7 +166,7 @@ def mount_device(guest: Guest, share: DeviceShare) -> None:
     :raises HostvmError: the guest's mount said no.
     """
     fstype = device_kind(share.kind).fstype
-    _mount(guest, share.target, ["mount", "-t", fstype, "-o", mount_options(share), share.tag])
+    _mount(guest, share.target, ["mount", "-c", "-t", fstype, "-o", mount_options(share), share.tag])
 
 
 def mount_sftp(guest: Guest, mount: Mount, server: str, port: int, path: str) -> None:
@@ -147,6 +177,21 @@ def mount_sftp(guest: Guest, mount: Mount, server: str, port: int, path: str) ->
     """
     options = f"{_SSHFS},directport={port},{'ro' if mount.readonly else 'rw'}"
     _mount(guest, mount.target, ["sshfs", "-o", options, f"{server}:{path}"])
+
+
+def mount_nfs(guest: Guest, mount: Mount, server: str, port: int, path: str, client: str) -> None:
+    """Mount a folder that `ShareListener` offers, by the guest's kernel alone.
+
+    :param server: this computer's address, seen from the guest.
+    :param client: what the guest's kernel is to call itself with each call: the name of the machine on which mount(8)
+        runs, which is no other program's to see or to choose.
+    :raises HostvmError: the guest's kernel said no.
+    """
+    mode = "ro" if mount.readonly else "rw"
+    options = f"{_NFS},port={port},mountport={port},addr={server},mountaddr={server},{mode}"
+    words = ["mount", "-c", "-i", "-t", "nfs", "-o", options, f"{server}:{path}"]
+    named = ["busybox", "unshare", "-u", "/bin/sh", "-c", _NAMED, "mount", *words]
+    _mount(guest, mount.target, named, f"{client}\n".encode())
 
 
 def works(guest: Guest, target: str) -> bool:
@@ -199,17 +244,17 @@ def mark_mounted(guest: Guest) -> None:
     guest.run(["/bin/sh", "-c", _MARK], timeout=SECONDS)
 
 
-def _after_data(guest: Guest, argv: list[str]) -> Completed:
+def _after_data(guest: Guest, argv: list[str], stdin: bytes = b"") -> Completed:
     """Run it until it has the data disk, or that was waited for long enough."""
     deadline = time.monotonic() + _DATA_SECONDS
     while True:
-        done = guest.run(argv, timeout=SECONDS)
+        done = guest.run(argv, stdin=stdin, timeout=SECONDS)
         if done.status != _LATER or time.monotonic() > deadline:
             return done
 
 
-def _mount(guest: Guest, target: str, argv: list[str]) -> None:
-    done = _after_data(guest, ["/bin/sh", "-c", _MOUNT, "mount", target, *argv])
+def _mount(guest: Guest, target: str, argv: list[str], stdin: bytes = b"") -> None:
+    done = _after_data(guest, ["/bin/sh", "-c", _MOUNT, "mount", target, *argv], stdin)
     if done.status != 0:
         raise MachineError(
             f"{target} cannot be mounted in the guest",

@@ -1,22 +1,26 @@
-"""The agent's part of shared folders: mounts them in the guest after each connection, serves those that go by sftp."""
+"""The agent's part of shared folders: mounts them in the guest after each connection, serves those without a device."""
 
 from __future__ import annotations
 
 import os
 import threading
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from hostvm.errors import AgentError, HostvmError, MachineError
+from hostvm.paths import SHARE_PLACES, SHARES_BEFORE
 from hostvm.shares import mounting
-from hostvm.shares.choose import load_devices, load_server
+from hostvm.shares.choose import SERVED, load_devices, load_server, served_kinds
 from hostvm.shares.client import SERVICE
 from hostvm.shares.device import DeviceShare, device_kind
 from hostvm.shares.events import EventCarrier, Watched
 from hostvm.shares.known import Known
 from hostvm.shares.listener import ShareListener
-from hostvm.shares.model import Mount, check_source, guest_path, make_mount
+from hostvm.shares.model import Mount, guest_path, make_mount
+from hostvm.shares.mounting import Mounted
+from hostvm.shares.removed import Removed
+from hostvm.shares.sources import unlinked_path, why_not
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -31,10 +35,21 @@ _AGAIN_SECONDS = 30.0
 
 @dataclass(slots=True)
 class _Share:
+    """:param kind: how it is shared, or will be; decided anew when it is mounted."""
+
     mount: Mount
     device: DeviceShare | None
+    kind: str = ""
     state: str = "waiting"
     why: str = ""
+
+    def __post_init__(self) -> None:
+        self.kind = self.kinds[0]
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """How it may be shared, the best first."""
+        return (self.device.kind,) if self.device else served_kinds(self.mount)
 
 
 class ShareService:
@@ -42,23 +57,34 @@ class ShareService:
 
     :param mounts: what machine.yaml asked for when the machine was powered on, outer folders before inner ones.
     :param gateway: this computer's address, seen from the guest.
-    :param prefix: words before the program that acts out changes there; whoever swaps a folder for a link in that
-        moment leads it elsewhere in the guest, with the rights that it has.
+    :param as_user: a command of setpriv(1): who acts out changes there, if not root.
+    :param places: as of `ShareListener`.
     """
 
     name = SERVICE
     early = True
 
-    def __init__(self, mounts: Sequence[Mount], run_dir: Path, gateway: str, prefix: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        mounts: Sequence[Mount],
+        run_dir: Path,
+        gateway: str,
+        as_user: Sequence[str] = (),
+        places: Path | None = None,
+    ) -> None:
         self._run_dir = run_dir
+        self._places = places
         self._gateway = gateway
         self._lock = threading.RLock()
         self._guest: Guest | None = None
         self._gone = threading.Event()
         self._listener: ShareListener | None = None
         self._log = _ignore
-        self._carrier = EventCarrier(self._say, prefix)
+        self._carrier = EventCarrier(self._say, as_user)
         self._device_known: dict[str, Known] = {}
+        self._nfs = True
+        self._removed = Removed((places or run_dir / SHARE_PLACES).with_name(SHARES_BEFORE))
+        self._started = False
         devices = {(str(one.source), one.target, one.readonly): one for one in load_devices(run_dir)}
         self._shares = [_Share(mount, devices.get((mount.source, mount.target, mount.readonly))) for mount in mounts]
 
@@ -75,10 +101,13 @@ class ShareService:
         """See `Service.start`. Mounts that stand already, and work, are left as they are: containers use them."""
         with self._lock:
             self._guest, self._log, self._gone = guest, host.log, threading.Event()
-            there, marked = mounting.mounted(guest) if self._shares else ({}, True)
+            there = self._look(guest) if self._shares else Mounted({}, marked=True, nfs=False)
             for share in self._shares:
-                self._ensure(guest, share, there)
-            if not marked:
+                self._ensure(guest, share, there.types)
+            self._started = True
+            if self._listener is not None:
+                self._listener.complete()
+            if not there.marked:
                 mounting.mark_mounted(guest)
             if self._failed():
                 again = threading.Thread(target=self._keep_trying, args=(self._gone,), name="shares", daemon=True)
@@ -93,7 +122,7 @@ class ShareService:
 
     def describe(self) -> dict[str, Any]:
         """See `Service.describe`."""
-        return {"mounts": [_facts(share) for share in list(self._shares)]}
+        return {"mounts": [{**_facts(share), "best": self._best(share)} for share in list(self._shares)]}
 
     def ask(self, facts: dict[str, Any]) -> dict[str, Any]:
         """A request of `hostvm mount`: `do` is add or rm; the rest is a mount's.
@@ -108,17 +137,24 @@ class ShareService:
             with self._lock:
                 self._again(self._reached())
             return self.describe()
-        mount = make_mount(str(facts["source"]), str(facts["target"]), readonly=bool(facts.get("readonly")))
-        with self._lock:
-            if facts.get("do") == "rm":
-                self._remove(mount.target)
-            else:
-                self._add(mount)
+        kind = str(facts.get("kind", "auto"))
+        mount = make_mount(str(facts["source"]), str(facts["target"]), readonly=bool(facts.get("readonly")), kind=kind)
+        mount = replace(mount, leads_to=str(facts.get("leads_to", "")))
+        try:
+            with self._lock:
+                if facts.get("do") == "rm":
+                    self._remove(mount.target)
+                else:
+                    self._add(mount)
+        except OSError as fault:  # which the agent would take for a client that left
+            raise MachineError(
+                f"what is shared of {mount.source} did not change", str(fault), "hostvm mount ls"
+            ) from fault
         return self.describe()
 
     def guest_folder(self, path: str) -> str | None:
         """Where a folder of this computer is in the guest; None when it is not shared."""
-        return guest_path([share.mount for share in list(self._shares)], path)
+        return guest_path(self._mounts(), path)
 
     def watch(self, paths: Iterable[str]) -> None:
         """Carry file events of these paths of the guest, which running containers have, and of no others."""
@@ -145,8 +181,17 @@ class ShareService:
                 known = (self._listener.known(share.mount) if self._listener else None) or known
             here = os.path.normpath(share.mount.source + path[len(target) :].replace("/", os.sep))
             writable = share.state == "mounted" and not share.mount.readonly and os.path.exists(here)  # noqa: PTH110
-            return Watched(here, path, known, share.device is None, self._inside(path)) if writable else None
+            if not writable:
+                return None
+            return Watched(here, path, known, share.device is None, share.kind == "nfs", self._inside(path))
         return None
+
+    def _mounts(self) -> list[Mount]:
+        return [share.mount for share in list(self._shares)]
+
+    def _ever(self) -> list[Mount]:
+        """With those of before: containers could write there."""
+        return [*self._mounts(), *self._removed.mounts()]
 
     def _inside(self, path: str) -> tuple[str, ...]:
         """Where other shares are mounted inside of a folder of the guest."""
@@ -163,9 +208,9 @@ class ShareService:
     def _again(self, guest: Guest) -> None:
         """Try those that could not be mounted."""
         if failed := self._failed():
-            there, _ = mounting.mounted(guest)
+            there = self._look(guest)
             for share in failed:
-                self._ensure(guest, share, there)
+                self._ensure(guest, share, there.types)
 
     def _keep_trying(self, gone: threading.Event) -> None:
         """Until the connection is gone: a disk may be plugged in later. Takes the lock by itself."""
@@ -173,15 +218,16 @@ class ShareService:
             with self._lock, suppress(HostvmError, OSError):
                 if self._guest is None or gone.is_set():
                     return
-                if any(check_source(share.mount) is None for share in self._failed()):
+                if any(why_not(share.mount, self._ever()) is None for share in self._failed()):
                     self._again(self._guest)
 
     def _add(self, mount: Mount) -> None:
         guest = self._reached()
-        if why := check_source(mount):
+        if why := why_not(mount, self._ever()):
             raise MachineError(f"{mount.source} cannot be shared", why, "hostvm mount add --help")
         share = _Share(mount, None)
-        there = self._clear_inside(guest, mount.target)
+        there = self._look(guest).types
+        self._clear_inside(guest, mount.target, there)
         try:
             self._mount(guest, share)
             self._shares.append(share)
@@ -193,8 +239,10 @@ class ShareService:
         share = next((one for one in self._shares if one.mount.target == target), None)
         if share is None:
             return
+        self._removed.add(share.mount)
         if self._guest is not None:
-            there = self._clear_inside(self._guest, target)
+            there = self._look(self._guest).types
+            self._clear_inside(self._guest, target, there)
             try:
                 mounting.unmount(self._guest, target)
             finally:
@@ -203,20 +251,22 @@ class ShareService:
         if share.device is None and self._listener is not None:
             self._listener.withdraw(share.mount)
 
-    def _clear_inside(self, guest: Guest, target: str, there: dict[str, str] | None = None) -> dict[str, str]:
+    def _look(self, guest: Guest) -> Mounted:
+        """What is mounted, and, for `_mount`, what could be."""
+        there = mounting.mounted(guest)
+        self._nfs = there.nfs
+        return there
+
+    def _clear_inside(self, guest: Guest, target: str, there: dict[str, str]) -> None:
         """Unmount the shares inside of one that is about to be mounted or unmounted.
 
-        They would be hidden, or would go with it. Gives what is mounted then, for `_ensure` of those.
+        They would be hidden, or would go with it.
 
-        :param there: what is mounted, if that is known.
+        :param there: what is mounted; without them afterwards, for `_ensure` of those.
         """
-        inside = self._inside(target)
-        if there is None:
-            there = mounting.mounted(guest)[0] if inside else {}
-        for path in reversed(inside):
+        for path in reversed(self._inside(target)):
             if there.pop(path, ""):
                 mounting.unmount(guest, path)
-        return there
 
     def _fill(self, guest: Guest, target: str, there: dict[str, str]) -> None:
         """Mount again what `_clear_inside` unmounted."""
@@ -235,9 +285,9 @@ class ShareService:
             self._carrier.end()
             holders = mounting.release(guest, [share.mount.target for share in held])
             if holders:
-                there, _ = mounting.mounted(guest)
+                there = self._look(guest)
                 for share in held:
-                    self._ensure(guest, share, there)
+                    self._ensure(guest, share, there.types)
             return [asdict(holder) for holder in holders]
 
     def _ensure(self, guest: Guest, share: _Share, there: dict[str, str]) -> None:
@@ -247,14 +297,15 @@ class ShareService:
         """
         target = share.mount.target
         try:
-            wanted = "fuse.sshfs" if share.device is None else device_kind(share.device.kind).fstype
             if share.device is None:
                 self._offer(share)
-            if there.get(target) == wanted and self._stands(guest, share):
-                share.state, share.why = "mounted", ""
+            stands = next((kind for kind in share.kinds if _fstype(kind) == there.get(target)), None)
+            if stands is not None and self._stands(guest, share):
+                share.kind, share.state, share.why = stands, "mounted", ""
                 return
             self._clear_inside(guest, target, there)
-            if there.pop(target, "") == wanted:
+            if stands is not None:
+                del there[target]
                 mounting.unmount(guest, target)
             self._mount(guest, share)
         except (HostvmError, OSError) as error:
@@ -274,16 +325,32 @@ class ShareService:
         if share.device is not None:
             mounting.mount_device(guest, share.device)
         else:
-            port, path = self._offer(share)
-            mounting.mount_sftp(guest, share.mount, self._gateway, port, path)
+            share.kind = self._best(share)
+            listener, path = self._offer(share)
+            if share.kind == "nfs":
+                client, path = listener.client, listener.export_path(share.mount)
+                mounting.mount_nfs(guest, share.mount, self._gateway, listener.port, path, client)
+            else:
+                mounting.mount_sftp(guest, share.mount, self._gateway, listener.port, path)
         share.state, share.why = "mounted", ""
 
-    def _offer(self, share: _Share) -> tuple[int, str]:
-        if why := check_source(share.mount):
+    def _best(self, share: _Share) -> str:
+        return next((kind for kind in share.kinds if kind != "nfs" or self._nfs), share.kinds[0])
+
+    def _offer(self, share: _Share) -> tuple[ShareListener, str]:
+        mounts = self._ever()
+        if why := why_not(share.mount, mounts):
             raise MachineError(f"{share.mount.source} cannot be shared", why, "hostvm mount ls")
+        unlinked = unlinked_path(share.mount, mounts)
         if self._listener is None:
-            self._listener = ShareListener(self._run_dir, self._log)
-        return self._listener.port, self._listener.offer(share.mount)
+            self._listener = ShareListener(self._run_dir, self._log, self._places)
+            if self._started:
+                self._listener.complete()
+        return self._listener, self._listener.offer(share.mount, unlinked)
+
+
+def _fstype(kind: str) -> str:
+    return SERVED.get(kind) or device_kind(kind).fstype
 
 
 def _facts(share: _Share) -> dict[str, Any]:
@@ -291,7 +358,7 @@ def _facts(share: _Share) -> dict[str, Any]:
         "source": share.mount.source,
         "target": share.mount.target,
         "readonly": share.mount.readonly,
-        "kind": share.device.kind if share.device else "sftp",
+        "kind": share.kind,
         "state": share.state,
         "why": share.why,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hostvm.config.kinds import Bool, Choice, Either, Fault, Key, Keys, Text, WrongValueError
@@ -21,12 +22,13 @@ if TYPE_CHECKING:
 
 
 def _mount_of_words(facts: dict[str, Any]) -> Mount:
-    return make_mount(
+    mount = make_mount(
         facts["source"],
         facts.get("target", ""),
         readonly=facts.get("readonly", False),
         kind=facts.get("kind", "auto"),
     )
+    return replace(mount, leads_to=facts.get("leads_to", ""))
 
 
 def _read_path(text: str) -> str:
@@ -51,7 +53,12 @@ _MAPPING = Keys(
             Text(_read_target, "absolute path"), "where it is in the guest", default="the same path as `source`"
         ),
         "readonly": Key(Bool(), "whether the guest may only read", default="false"),
-        "kind": Key(Choice(KINDS), "how it is shared; `auto` is sftp", default="auto"),
+        "kind": Key(Choice(KINDS), "how it is shared; `auto` is nfs", default="auto"),
+        "leads_to": Key(
+            Text(_read_path),
+            "where `source` led when it was shared, through a link in another share; written by `hostvm mount add`",
+            default="",
+        ),
     },
     make=_mount_of_words,
 )
@@ -111,5 +118,7 @@ def render_mounts(mounts: tuple[Mount, ...]) -> list[dict[str, object]]:
             entry["readonly"] = True
         if mount.kind != "auto":
             entry["kind"] = mount.kind
+        if mount.leads_to:
+            entry["leads_to"] = mount.leads_to
         entries.append(entry)
     return entries

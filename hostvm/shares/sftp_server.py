@@ -283,8 +283,8 @@ class SftpServer:
     def _take_away(self, number: int, path: str, act: Callable[[Tree, str], None]) -> bytes:
         tree, inside = self._place(path)
         here = tree.outside(inside)
-        if (answer := _swallowed(tree, here)) is not None:
-            return wire.status_packet(number, answer)
+        if (done := tree.known.answers_removal(here)) is not None:
+            return wire.status_packet(number, wire.OK if done else wire.FAILURE)
         with tree.known.acting(here, removes=True):
             act(tree, inside)
         return wire.status_packet(number, wire.OK)
@@ -316,8 +316,11 @@ class SftpServer:
     def _replace(self, number: int, old: str, new: str) -> bytes:
         tree, source, target = self._pair(old, new)
         places = tree.outside(source), tree.outside(target)
-        if target.rpartition("/")[2].startswith(_HIDDEN) and (answer := _swallowed(tree, places[0])) is not None:
-            return wire.status_packet(number, wire.PERMISSION_DENIED if answer == wire.FAILURE else answer)
+        if (
+            target.rpartition("/")[2].startswith(_HIDDEN)
+            and (done := tree.known.answers_removal(places[0])) is not None
+        ):
+            return wire.status_packet(number, wire.OK if done else wire.PERMISSION_DENIED)
         try:
             with tree.known.acting(places[0], removes=True), tree.known.acting(places[1]):
                 tree.rename(source, target)
@@ -378,17 +381,6 @@ class SftpServer:
             os.close(descriptor)
         with contextlib.suppress(OSError):  # the client has left
             self._send(wire.status_packet(number, code))
-
-
-def _swallowed(tree: Tree, here: str) -> int | None:
-    """What to answer to a removal that only acts out one that was made here; None for any other.
-
-    What is there was made again meanwhile: it stays, whoever it was that wanted it gone.
-    """
-    there = os.path.lexists(here)
-    if not tree.known.swallows(here, there=there):
-        return None
-    return wire.FAILURE if there else wire.OK
 
 
 def _code_of(fault: OSError) -> int:

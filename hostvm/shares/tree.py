@@ -17,12 +17,14 @@ import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from hostvm.platform.birth import birth_of
+from hostvm.platform.unlinked import open_unlinked
 from hostvm.shares.known import Known
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 _POSIX = sys.platform != "win32"
 _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -41,6 +43,14 @@ class Place:
     name: str
 
 
+class Seen(NamedTuple):
+    """What is known of a file: stat, whose it is in the guest's eyes, and when it was made (ns; 0: not known)."""
+
+    found: os.stat_result
+    owner: tuple[int, int]
+    birth: int
+
+
 class Tree:
     """One shared folder. Every method raises OSError; none follows a link.
 
@@ -49,14 +59,15 @@ class Tree:
     attributes) it has no effect.
 
     :param readonly: every change is refused with EROFS.
+    :param unlinked: its real path, where that has to be opened without following a link.
     """
 
-    def __init__(self, source: str, *, readonly: bool = False) -> None:
+    def __init__(self, source: str, *, readonly: bool = False, unlinked: str = "") -> None:
         self.source = source
         self.known = Known()
         self.readonly = readonly
         self._closing = threading.Lock()
-        self._root = os.open(source, _FOLDER & ~getattr(os, "O_NOFOLLOW", 0)) if _POSIX else None
+        self._root = _open_root(source, unlinked) if _POSIX else None
         self._real = os.path.realpath(source)
 
     def close(self) -> None:
@@ -93,6 +104,20 @@ class Tree:
             found = os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
             return found, _owner_of(place)
 
+    def see(self, path: str) -> Seen:
+        """All that can be known of it."""
+        with self._place(path) as place:
+            return _see(place)
+
+    def see_open(self, descriptor: int) -> Seen:
+        """The same of a file that is open, whatever its name is by now."""
+        found = os.fstat(descriptor)
+        try:
+            owner = _get_owner(descriptor)
+        except OSError:
+            owner = (0, 0)
+        return Seen(found, owner, birth_of("", descriptor))
+
     def entries(self, path: str) -> list[tuple[str, os.stat_result]]:
         """Names with what is known of each; what vanishes meanwhile is left out."""
         with self._folder(path) as folder:
@@ -102,6 +127,40 @@ class Tree:
                     with contextlib.suppress(OSError):
                         found.append((entry.name, entry.stat(follow_symlinks=False)))
             return found
+
+    def names(self, path: str) -> list[str]:
+        """Names in a folder, in no order."""
+        with self._folder(path) as folder:
+            return os.listdir(folder)  # noqa: PTH208 - may be a descriptor
+
+    def see_each(self, path: str, names: Iterable[str]) -> Iterator[tuple[str, Seen]]:
+        """What `see` tells of some names in a folder, the folder opened once; those that vanished are left out."""
+        with self._folder(path) as folder:
+            for name in names:
+                at = Place(folder, name) if isinstance(folder, int) else Place(None, os.path.join(folder, name))  # noqa: PTH118
+                with contextlib.suppress(OSError):
+                    yield name, _see(at)
+
+    def walk(self) -> Iterator[tuple[str, list[tuple[str, Seen]]]]:
+        """Every folder with what is in it, outer before inner; without other file systems and what cannot be read."""
+        device = self.stat("").st_dev
+        waiting = [""]
+        while waiting:
+            path = waiting.pop()
+            with contextlib.suppress(OSError):
+                found = [one for one in self.see_each(path, self.names(path)) if one[1].found.st_dev == device]
+                yield path, found
+                waiting += [f"{path}/{name}" for name, seen in found if stat.S_ISDIR(seen.found.st_mode)]
+
+    def may(self, path: str, how: int) -> bool:
+        """Whether this process may do that with a file: os.R_OK, os.W_OK. Its own it may; see `open_owned`."""
+        if sys.platform == "win32":
+            return True
+        with self._place(path) as place:
+            found = os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
+            if found.st_uid == os.geteuid() or not os.geteuid():
+                return True
+            return os.access(place.name, how, dir_fd=place.folder, effective_ids=os.access in os.supports_effective_ids)
 
     def readlink(self, path: str) -> str:
         """Where a link says that it leads."""
@@ -130,6 +189,22 @@ class Tree:
             return opened
         os.close(opened)
         raise OSError(errno.EACCES, "not a regular file")
+
+    def open_owned(self, path: str, flags: int) -> int:
+        """`open` of a file that exists, for writing, even where its mode forbids that and it is the user's own.
+
+        Whoever opened a file before its mode was changed may go on writing to it.
+        """
+        with contextlib.suppress(PermissionError):
+            return self.open(path, flags)
+        self._check_writable()
+        with self._place(path) as place, _pinned(place) as name:
+            mode = stat.S_IMODE(os.stat(name).st_mode)  # noqa: PTH116 - may be a descriptor
+            os.chmod(name, mode | stat.S_IWUSR | stat.S_IRUSR)  # noqa: PTH101
+            try:
+                return self.open(path, flags)
+            finally:
+                os.chmod(name, mode)  # noqa: PTH101
 
     # ---- changing
 
@@ -182,6 +257,51 @@ class Tree:
                 os.utime(place.name, ns=exact, dir_fd=place.folder, follow_symlinks=False)
             else:
                 os.utime(place.name, ns=exact)
+
+    def set_times(self, path: str, accessed: int | None, modified: int | None) -> None:
+        """Access and modification time, nanoseconds; None: as it is."""
+        with self._change(path) as place:
+            found = os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
+            times = (
+                found.st_atime_ns if accessed is None else accessed,
+                found.st_mtime_ns if modified is None else modified,
+            )
+            if _POSIX:
+                os.utime(place.name, ns=times, dir_fd=place.folder, follow_symlinks=False)
+            else:
+                os.utime(place.name, ns=times)
+
+    def set_open(
+        self, descriptor: int, *, mode: int | None, owner: tuple[int, int] | None, times: tuple[int, int] | None
+    ) -> None:
+        """Mode, owner and times (ns) of a file that is open, where its name is another's by now; None: as they are."""
+        self._check_writable()
+        if owner is not None and sys.platform == "linux":
+            with contextlib.suppress(OSError):  # the file system keeps no attributes
+                os.setxattr(descriptor, _OWNER, b"%d:%d" % owner)
+        if mode is not None and hasattr(os, "fchmod"):
+            os.fchmod(descriptor, mode & 0o7777)
+        if times is not None and os.utime in os.supports_fd:
+            os.utime(descriptor, ns=times)
+
+    def link(self, path: str, new: str) -> None:
+        """A second name for a file."""
+        with self._change(path) as source, self._change(new) as target:
+            os.link(source.name, target.name, src_dir_fd=source.folder, dst_dir_fd=target.folder, follow_symlinks=False)
+
+    def make_special(self, path: str, kind: int, mode: int) -> None:
+        """A named pipe or a socket's name; what these do happens in the guest.
+
+        :param kind: stat.S_IFIFO or stat.S_IFSOCK.
+        """
+        if sys.platform == "win32" or (sys.platform != "linux" and kind != stat.S_IFIFO):
+            raise OSError(errno.EOPNOTSUPP, "this computer does not make such files")
+        with self._change(path) as place:
+            if kind == stat.S_IFIFO:
+                os.mkfifo(place.name, 0o600, dir_fd=place.folder)
+            else:
+                os.mknod(place.name, kind | 0o600, dir_fd=place.folder)
+        self.chmod(path, mode)  # whatever this process's umask is
 
     def truncate(self, path: str, size: int) -> None:
         """Cut or extend a file."""
@@ -266,6 +386,10 @@ class Tree:
         return path
 
 
+def _open_root(source: str, unlinked: str) -> int:
+    return open_unlinked(unlinked) if unlinked else os.open(source, _FOLDER & ~getattr(os, "O_NOFOLLOW", 0))
+
+
 def split(path: str) -> list[str]:
     """A path's names. OSError for one that names a way up, which the guest's kernel never sends."""
     names = [name for name in path.split("/") if name not in ("", ".")]
@@ -303,6 +427,11 @@ def _set_owner(place: Place, owner: tuple[int, int]) -> None:
             os.setxattr(path, _OWNER, b"%d:%d" % owner, follow_symlinks=False)
 
 
+def _see(place: Place) -> Seen:
+    found = os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
+    return Seen(found, _owner_of(place), birth_of(place.name, place.folder))
+
+
 def _owner_of(place: Place) -> tuple[int, int]:
     if sys.platform != "linux":
         return (0, 0)
@@ -312,12 +441,14 @@ def _owner_of(place: Place) -> tuple[int, int]:
         return (0, 0)
 
 
-def _get_owner(path: str) -> tuple[int, int]:
+def _get_owner(path: str | int) -> tuple[int, int]:
     """The owner that was set; root otherwise.
 
     :raises OSError: there is none.
     """
     if sys.platform != "linux":
         return (0, 0)
-    user, _, group = os.getxattr(path, _OWNER, follow_symlinks=False).partition(b":")
-    return (int(user), int(group)) if user.isdigit() and group.isdigit() else (0, 0)
+    value = os.getxattr(path, _OWNER) if isinstance(path, int) else os.getxattr(path, _OWNER, follow_symlinks=False)
+    user, _, group = value.partition(b":")
+    owner = (int(user), int(group)) if user.isdigit() and group.isdigit() else (0, 0)
+    return owner if max(owner) < _SAME else (0, 0)

@@ -14,6 +14,8 @@ from hostvm.shares import mounting
 from hostvm.shares.device import DeviceShare
 
 PROGRAMS = {"mount": 'echo "mount $*"', "mkdir": "", "busybox": ""}
+# This computer has none of the targets.
+THERE = {'cd "$target"': ":", "$(pwd -P)": "$target"}
 PLACES = {"/run/hostvm/marks": "$root/marks", ". /usr/lib/hostvm/lib.sh": ""}
 # Functions, which no applet of busybox goes before. The data disk comes after 2000 rounds of waiting.
 PRELUDE = """\
@@ -22,6 +24,8 @@ usleep() { [ $((rounds += 1)) -lt 2000 ] || : > $root/marks/services; }
 mark() { echo "mark $*"; }
 mount() { echo "mount $*"; }
 mkdir() { :; }
+nice() { :; }
+fail() { echo "fail $*"; }
 """
 
 
@@ -31,18 +35,21 @@ class Here:
     def __init__(self, root, calls):
         self.root = root
         self.calls = calls
+        self.there = THERE
         (root / "marks").mkdir()
         (root / "seed").mkdir()
         for name, text in PROGRAMS.items():
             (root / name).write_text(f"#!/bin/sh\n{text}\n")
             (root / name).chmod(0o755)
 
-    def run(self, argv, *, timeout):
+    def run(self, argv, *, timeout, stdin=b""):
         self.calls -= 1
         if self.calls == 0:
             (self.root / "marks/services").touch()
         env = {**os.environ, "PATH": f"{self.root}:{os.environ['PATH']}"}
         words = [word.replace("/run/hostvm", str(self.root)) for word in argv]
+        for text, other in self.there.items():
+            words = [word.replace(text, other) for word in words]
         done = subprocess.run(words, capture_output=True, env=env, timeout=timeout, check=False)
         return Completed(done.returncode, done.stdout, done.stderr)
 
@@ -62,7 +69,7 @@ def test_the_guests_own_wait_has_no_limit(run_script, tmp_path):
     (tmp_path / "marks").mkdir()
     (tmp_path / "seed").mkdir()
     (tmp_path / "seed/shares").write_text("all\n/mnt/a\n9p share0 ro\n/home/me\n9p share1 rw\n")
-    said = run_script("guest/usr/lib/hostvm/shares", PRELUDE, {}, PLACES, end='echo "$rounds rounds"')
+    said = run_script("guest/usr/lib/hostvm/shares", PRELUDE, {}, PLACES | THERE, end='echo "$rounds rounds"')
     assert said == [
         "mount -t 9p -o ro share0 /mnt/a",
         "mount -t 9p -o rw share1 /home/me",
@@ -88,7 +95,7 @@ def test_a_folder_on_a_disk_is_mounted_after_it(run_script, here, tmp_path):
     mounting.mount_device(guest, share("/srv/xy"))
     assert guest.calls == 8
     (tmp_path / "seed/shares").write_text("wait\n/srv/xy\n9p share0 ro\n/srv/x\n9p share1 rw\n")
-    said = run_script("guest/usr/lib/hostvm/shares", PRELUDE, {}, PLACES, end='echo "$rounds rounds"')
+    said = run_script("guest/usr/lib/hostvm/shares", PRELUDE, {}, PLACES | THERE, end='echo "$rounds rounds"')
     assert [line.split()[-1] for line in said[:2]] == ["/srv/xy", "/srv/x"]
     assert said[2:] == ["mark share-devices", "2000 rounds"]
 
@@ -97,6 +104,23 @@ def test_others_wait_for_nothing(here):
     guest = here(calls=9)
     mounting.mount_device(guest, share("/mnt/a"))
     assert guest.calls == 8
+
+
+def test_what_a_link_leads_to_is_not_covered(here, tmp_path, run_script):
+    (tmp_path / "elsewhere/below").mkdir(parents=True)
+    (tmp_path / "inner").symlink_to("elsewhere")
+    (tmp_path / "real").mkdir()
+    guest = here(calls=9)
+    guest.there = {}
+    for target in ("inner", "inner/below"):
+        with pytest.raises(MachineError) as caught:
+            mounting.mount_device(guest, share(f"{tmp_path}/{target}"))
+        assert caught.value.details == "a link leads from there to elsewhere in the guest"
+    mounting.mount_device(guest, share(f"{tmp_path}/real"))
+    (tmp_path / "seed/shares").write_text(f"all\n{tmp_path}/inner\n9p share0 ro\n{tmp_path}/real\n9p share1 rw\n")
+    said = run_script("guest/usr/lib/hostvm/shares", PRELUDE, {}, PLACES)
+    assert said[0].startswith("fail share-share0")
+    assert [line.split()[-1] for line in said if line.startswith("mount ")] == [f"{tmp_path}/real"]
 
 
 def test_a_data_disk_that_never_comes_is_told(here, monkeypatch):
@@ -109,9 +133,9 @@ def test_a_data_disk_that_never_comes_is_told(here, monkeypatch):
 def test_the_table_is_read_when_the_guest_has_mounted_its_own(here, monkeypatch):
     guest = here(calls=3)
     (guest.root / "seed/shares").touch()
-    there, marked = mounting.mounted(guest)
-    assert there["/proc"] == "proc"
-    assert (marked, guest.calls) == (False, 0)
+    there = mounting.mounted(guest)
+    assert there.types["/proc"] == "proc"
+    assert (there.marked, guest.calls) == (False, 0)
     monkeypatch.setattr(mounting, "_DATA_SECONDS", 0.0)
     (guest.root / "marks/services").unlink()
-    assert mounting.mounted(guest)[0]["/proc"] == "proc"
+    assert mounting.mounted(guest).types["/proc"] == "proc"

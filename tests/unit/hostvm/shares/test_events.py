@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import watchfiles
 
+from hostvm.engines import AS_ENGINE
 from hostvm.errors import SshError
-from hostvm.shares.events import EventCarrier, Watched
+from hostvm.shares.events import EventCarrier, Watched, helper_prefix, helpers_of
 from hostvm.shares.known import Known
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="these are POSIX paths")
@@ -132,3 +133,20 @@ def test_what_is_watched_already_is_left_as_it_is(carrier, folder):
     until(no_worker)
     assert guest.helpers[0].closed.is_set()
     assert len(guest.helpers) == 1
+
+
+def test_the_helper_has_a_group_of_its_own():
+    """By it a server of ours knows who may see what is gone."""
+    assert helper_prefix()[-1] == "--groups=64007"
+    assert helper_prefix(AS_ENGINE) == ("setpriv", "--reuid=1000", "--regid=1000", "--groups=64007")
+
+
+@pytest.mark.parametrize("as_user", [(), AS_ENGINE])
+def test_each_way_of_sharing_has_a_helper_with_the_rights_that_it_needs(as_user):
+    """As root only what opens files and sets modes to what they are, in what others serve."""
+    ours, others = (Watched("/s", "/t", Known(), served) for served in (True, False))
+    assert helpers_of([ours, ours], as_user) == {True: helper_prefix(as_user)}
+    assert helpers_of([others], as_user) == {False: tuple(as_user)}
+    assert helpers_of([others, ours], as_user) == {True: helper_prefix(as_user), False: tuple(as_user)}
+    uid = next(word for word in helper_prefix(as_user) if word.startswith("--reuid="))
+    assert uid != "--reuid=0"

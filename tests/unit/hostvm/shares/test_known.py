@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
 import threading
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 
-from hostvm.shares.events import Budget, EventCarrier, Watched, act_of, escaped
+from hostvm.shares.events import Budget, EventCarrier, Watched, act_of, escaped, in_order
 from hostvm.shares.known import Known
 from hostvm.shares.model import Mount
 from hostvm.shares.service import ShareService
@@ -48,6 +50,82 @@ def test_a_change_is_told_once(known, tmp_path, served_here):
         assert told == [("D", "/w/file"), ("C", "/w/file"), None, None, ("M", "/w/file"), ("D", "/w/file"), None]
     else:
         assert told == [("A", "/w"), ("A", "/w/file"), None, None, ("A", "/w/file"), ("A", "/w"), None]
+
+
+def test_what_is_new_is_told_as_made_where_that_can_be_acted_out(known, tmp_path):
+    """By NFS: folders and what else there is; neither what the guest knows of nor what it makes itself."""
+
+    def told(name, change="added", **named):
+        return act_of(change, str(tmp_path / name), f"/w/{name}", known, served_here=True, **{"creates": True} | named)
+
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("folder")
+    acts = [told(name) for name in ("folder", "file", "link", "folder")]
+    assert acts == [("F", "/w/folder"), ("N", "/w/file"), ("N", "/w/link"), None]
+    (tmp_path / "folder").chmod(0o700)
+    (tmp_path / "file").write_text("more")
+    assert [told("folder", "modified"), told("file", "modified")] == [None, ("M", "/w/file")]
+    (tmp_path / "folder").rename(tmp_path / "moved")
+    assert [told("folder", "deleted"), told("moved")] == [("D", "/w/folder"), ("F", "/w/moved")]
+    with known.acting(str(tmp_path / "own")):
+        (tmp_path / "own").mkdir()
+    (tmp_path / "by-sftp").mkdir()
+    assert [told("own"), told("by-sftp", creates=False)] == [None, ("M", "/w/by-sftp")]
+
+
+@pytest.mark.parametrize("change", ["added", "deleted"])
+def test_a_folder_in_the_place_of_another_is_a_new_one(known, tmp_path, change):
+    """Whoever watches the first hears nothing of what is in the second. The watcher may have told both as one."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    assert known.hear(str(folder))
+    folder.rename(tmp_path / "before")
+    folder.mkdir()
+    assert act_of(change, str(folder), "/w/folder", known, served_here=True, creates=True) == ("F", "/w/folder")
+
+
+@pytest.mark.parametrize("heard", [True, False])
+def test_a_folder_that_is_deleted_and_made_again_in_one_batch_is_new(known, tmp_path, heard):
+    """`rm -r dist; mkdir dist`: where numbers are used again, too, and though nobody has heard of it before."""
+    folder = tmp_path / "dist"
+    folder.mkdir()
+    (folder / "old").touch()
+    assert not heard or known.hear(str(folder))
+    shutil.rmtree(folder)
+    folder.mkdir()
+    (folder / "new").touch()
+    changes = [("added", "dist"), ("added", "dist/new"), ("deleted", "dist"), ("deleted", "dist/old")]
+    batch = [(change, str(tmp_path / name)) for change, name in changes]
+    served = {"served_here": True, "creates": True}
+    told = [
+        act_of(change, path, path.replace(str(tmp_path), "/w"), known, **served) for change, path in in_order(batch)
+    ]
+    assert told == [("F", "/w/dist"), ("N", "/w/dist/new")]
+
+
+def test_a_folder_of_before_that_is_changed_is_not_a_new_one(known, tmp_path):
+    assert act_of("modified", str(tmp_path), "/w", known, served_here=True, creates=True) == ("M", "/w")
+
+
+def test_folders_are_told_before_what_is_in_them_however_much_that_is(tmp_path):
+    """As `npm install` makes them; whoever does not hear of a folder does not watch it."""
+    (tmp_path / "m").mkdir()
+    folders = [str(tmp_path / "m" / f"{number:03}") for number in range(300)]
+    for folder in folders:
+        Path(folder).mkdir()
+    files = [f"{folder}/{number}" for folder in folders for number in range(10)]
+    gone = [str(tmp_path / "gone"), str(tmp_path / "gone" / "inner"), *[f"{tmp_path}/old-{n}" for n in range(150)]]
+    batch = [("added", path) for path in [*files, *reversed(folders), str(tmp_path / "m")]]
+    order = in_order([*batch, *[("deleted", path) for path in gone]])
+    assert len(order) == 500
+    assert [path for change, path in order if change == "deleted"] == sorted(gone, reverse=True)
+    there = [path for change, path in order if change != "deleted"]
+    assert there[:301] == [str(tmp_path / "m"), *folders]
+    assert there[301:] == sorted(files)[: 500 - 152 - 301]
+    few = [("modified", files[0]), ("added", files[0]), ("added", folders[0]), ("deleted", gone[0])]
+    assert in_order(few) == [few[3], few[2], few[1], few[0]]
+    assert len(in_order([("deleted", f"/{number}") for number in range(600)])) == 500
 
 
 def test_what_the_guest_did_itself_is_not_told(known, tmp_path):
@@ -260,9 +338,32 @@ def test_only_a_deletion_that_is_told_is_played(known, tmp_path):
     names = [str(tmp_path / f"{number:03}") for number in range(600)]
     for name in names:
         had(known, name)
-    EventCarrier(lambda _: None)._act(Told(), [("deleted", name) for name in names], watched)
+    EventCarrier(lambda _: None)._act({True: Told()}, [("deleted", name) for name in names], watched)
     assert len(told) == 500
     assert not any(known.buried(name) for name in names)
+
+
+def test_a_new_folder_is_told_as_made_before_what_is_in_it(known, tmp_path):
+    told: list[tuple[str, str]] = []
+
+    class Told:
+        def tell(self, acts):
+            told.extend(act[:2] for act in acts)
+
+    (tmp_path / "new" / "inner").mkdir(parents=True)
+    (tmp_path / "new" / "file").touch()
+    batch = [("added", str(tmp_path / "new" / name)) for name in ("file", "inner", "")]
+    watched = [Watched(str(tmp_path), "/w", known, served_here=True, creates=True)]
+    EventCarrier(lambda _: None)._act({True: Told()}, [(change, path.rstrip("/")) for change, path in batch], watched)
+    assert told == [("F", "/w/new"), ("F", "/w/new/inner"), ("N", "/w/new/file")]
+
+
+@pytest.mark.parametrize("kind", ["nfs", "sftp"])
+def test_creations_are_acted_out_by_the_server_that_knows_who_asks(tmp_path, kind):
+    """By sftp a folder that is gone again would be made on this computer."""
+    service = ShareService([Mount(str(tmp_path), "/a", False, kind)], tmp_path, "10.0.2.2")
+    service._shares[0].state = "mounted"
+    assert service._watched("/a") == Watched(str(tmp_path), "/a", ANY, served_here=True, creates=kind == "nfs")
 
 
 def test_what_another_share_covers_is_not_acted_out_on_that_share(known, tmp_path):
@@ -295,10 +396,10 @@ def test_what_another_share_covers_is_not_acted_out_on_that_share(known, tmp_pat
     for one in watched:
         for path in paths:
             had(one.known, path)
-    EventCarrier(lambda _: None)._act(Told(), [("deleted", path) for path in paths], watched)
+    EventCarrier(lambda _: None)._act({True: Told()}, [("deleted", path) for path in paths], watched)
     assert sorted(told) == [("D", "/a/f"), ("D", "/a/inner/f"), ("D", "/a/sub/f")]
     told.clear()
     for one in watched:
         had(one.known, paths[0])
-    EventCarrier(lambda _: None)._act(Told(), [("deleted", paths[0])], watched)
+    EventCarrier(lambda _: None)._act({True: Told()}, [("deleted", paths[0])], watched)
     assert told == []

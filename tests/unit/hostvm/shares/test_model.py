@@ -120,7 +120,7 @@ def test_a_written_list_is_read_back(tmp_path):
             "mounts[0].mode: unknown key; known ones are source, target",
         ),
         ([{"source": "/a", "readonly": "yes"}], "mounts[0].readonly: yes must be true or false"),
-        (["/b", {"source": "/a", "kind": "nfs"}], "mounts[1].kind: nfs must be one of: auto, 9p"),
+        (["/b", {"source": "/a", "kind": "smb"}], "mounts[1].kind: smb must be one of: auto, 9p"),
         (["/b", {"source": "/a", "target": "/usr/x"}], "mounts[1].target: /usr/x would cover /usr/x"),
         ([{"target": "/a"}], "mounts[0].source: is missing"),
         (["/a", "/b:/a"], "mounts[1]: has the target /a, as another one"),

@@ -7,15 +7,18 @@ import json
 import socket
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from hostvm.errors import AgentError, MachineError
 from hostvm.guest import Completed
+from hostvm.shares.choose import forget_places
 from hostvm.shares.device import DeviceShare, mount_table
 from hostvm.shares.listener import ShareListener
 from hostvm.shares.model import Mount
+from hostvm.shares.removed import Removed
 from hostvm.shares.service import ShareService
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="these are POSIX paths")
@@ -30,21 +33,23 @@ class Guest:
         self.mounts = []
         self.did = []
         self.dead = set()
+        self.nfs = True
 
-    def run(self, argv, *, timeout):
+    def run(self, argv, *, timeout, stdin=b""):
         del timeout
         if argv[0] == "stat":
             return Completed(int(argv[2] in self.dead), b"", b"")
         told = argv[4] if len(argv) > 4 else ""
         if argv[3:4] == ["mount"]:
             self.did.append(f"mount {told}")
-            self.mounts.append((told, "fuse.sshfs", argv[-1]))
+            self.mounts.append((told, "fuse.sshfs" if "sshfs" in argv else "nfs", argv[-1]))
             self.dead.discard(told)
         elif argv[3:4] == ["unmount"]:
             self.did.append(f"unmount {told}")
             # A lazy unmount takes what is inside along.
             self.mounts = [one for one in self.mounts if not f"{one[0]}/".startswith(f"{told}/")]
-        return Completed(0, "".join(f"x {place} {kind} rw\n" for place, kind, _ in self.mounts).encode(), b"")
+        table = [f"x {place} {kind} rw" for place, kind, _ in self.mounts] + ["nfs"] * self.nfs
+        return Completed(0, "\n".join(table).encode(), b"")
 
     def places(self):
         return [place for place, _, _ in self.mounts]
@@ -106,6 +111,42 @@ def states(service):
 def test_the_guest_asks_this_computer_by_the_address_of_its_own_network(service, guest, host, folders):
     service(Mount(folders["outer"], "/a")).start(guest, host)
     assert [source.partition(":")[0] for _, _, source in guest.mounts] == [GATEWAY]
+
+
+def test_the_kernel_is_the_client_where_it_can_be(service, guest, host, folders):
+    made = service(Mount(folders["outer"], "/a"), Mount(folders["other"], "/b", kind="sftp"))
+    made.start(guest, host)
+    assert [kind for _, kind, _ in guest.mounts] == ["nfs", "fuse.sshfs"]
+    assert [row["kind"] for row in made.describe()["mounts"]] == ["nfs", "sftp"]
+
+
+def test_a_guest_without_the_module_has_sshfs(service, guest, host, folders):
+    guest.nfs = False
+    made = service(Mount(folders["outer"], "/a"))
+    made.start(guest, host)
+    made.ask({"do": "add", "source": folders["other"], "target": "/b"})
+    assert [kind for _, kind, _ in guest.mounts] == ["fuse.sshfs"] * 2
+    assert [(row["kind"], row["state"]) for row in made.describe()["mounts"]] == [("sftp", "mounted")] * 2
+
+
+def test_what_stands_keeps_its_kind(service, guest, host, folders, tmp_path):
+    """As it is in a machine that was suspended when sftp was the default; the next mount is by the best."""
+    guest.nfs = False
+    first = service(Mount(folders["outer"], "/a"))
+    first.start(guest, host)
+    first.stop()
+    close(first)
+    guest.nfs = True
+    second = service(Mount(folders["outer"], "/a"))
+    second.begin(host)
+    second.start(guest, host)
+    assert guest.did == ["mount /a"]
+    assert [(row["kind"], row["state"]) for row in second.describe()["mounts"]] == [("sftp", "mounted")]
+    second.stop()
+    guest.dead.add("/a")
+    second.start(guest, host)
+    assert guest.did == ["mount /a", "unmount /a", "mount /a"]
+    assert [row["kind"] for row in second.describe()["mounts"]] == ["nfs"]
 
 
 def test_what_stands_and_answers_is_left_alone(service, guest, host, folders):
@@ -206,6 +247,95 @@ def test_a_folder_that_is_not_there_is_refused(service, guest, host, tmp_path):
     made.start(guest, host)
     with pytest.raises(MachineError, match="cannot be shared"):
         made.ask({"do": "add", "source": str(tmp_path / "none"), "target": "/a"})
+
+
+def swap_for_link(folders, tmp_path):
+    """As a container of the outer share can."""
+    inner = Path(folders["inner"])
+    inner.rename(tmp_path / "moved")
+    inner.symlink_to(folders["other"])
+
+
+def test_a_link_that_a_container_put_is_not_followed_though_the_outer_share_goes(
+    service, guest, host, folders, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("hostvm.shares.service._AGAIN_SECONDS", 0.02)
+    swap_for_link(folders, tmp_path)
+    made = service(Mount(folders["outer"], "/a"), Mount(folders["inner"], "/b"))
+    made.begin(host)
+    made.start(guest, host)
+    made.ask({"do": "rm", "source": folders["outer"], "target": "/a"})
+    made.ask({"do": "again"})
+    time.sleep(0.1)  # it is tried again meanwhile
+    assert states(made) == [("/b", "failed")]
+    assert "leads through a link in" in made.describe()["mounts"][0]["why"]
+    assert guest.did == ["mount /a", "unmount /a"]
+    inner = Path(folders["inner"])
+    inner.unlink()
+    (tmp_path / "moved").rename(inner)
+    made.ask({"do": "again"})
+    assert states(made) == [("/b", "mounted")]
+
+
+@pytest.mark.parametrize("agents", [1, 2])
+def test_nor_is_it_when_the_outer_share_comes_again_or_another_agent(service, guest, host, folders, tmp_path, agents):
+    made = service(Mount(folders["outer"], "/a"))
+    made.start(guest, host)
+    swap_for_link(folders, tmp_path)
+    made.ask({"do": "rm", "source": folders["outer"], "target": "/a"})
+    if agents == 2:
+        made.stop()
+        close(made)
+        made = service()
+        made.start(guest, host)
+    inner = {"do": "add", "source": folders["inner"], "target": "/b"}
+    with pytest.raises(MachineError, match="cannot be shared"):
+        made.ask(inner)
+    made.ask({"do": "add", "source": folders["outer"], "target": "/c", "readonly": True})
+    with pytest.raises(MachineError, match="cannot be shared"):
+        made.ask(inner)
+    made.ask({**inner, "leads_to": str(Path(folders["other"]).resolve())})
+    forget_places(tmp_path)
+    assert not Removed(tmp_path / "shares-before.json").mounts(), "a boot forgets it"
+
+
+def test_a_link_that_is_named_is_followed_where_it_led(service, guest, host, folders, tmp_path):
+    swap_for_link(folders, tmp_path)
+    made = service(Mount(folders["outer"], "/a"))
+    made.start(guest, host)
+    words = {"do": "add", "source": folders["inner"], "target": "/b"}
+    with pytest.raises(MachineError, match="cannot be shared"):
+        made.ask(words)
+    made.ask({**words, "leads_to": str(Path(folders["other"]).resolve())})
+    assert states(made) == [("/a", "mounted"), ("/b", "mounted")]
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_what_is_not_shared_is_gone_as_soon_as_all_shares_are_known(service, guest, host, folders, later):
+    """Before, the guest's kernel is told to ask again: an agent has yet to offer the others."""
+    mount = Mount(folders["outer"], "/a")
+    made = service() if later else service(mount)
+    made.begin(host)
+    assert made._listener is None
+    made.start(guest, host)
+    if later:
+        made.ask({"do": "add", "source": mount.source, "target": mount.target})
+    assert made._listener._server()._procedures.handles.complete
+
+
+def test_a_disk_that_is_full_is_told_and_nothing_changed(service, guest, host, folders, monkeypatch):
+    """What is taken away has to be noted first."""
+    made = service(Mount(folders["outer"], "/a"))
+    made.start(guest, host)
+
+    def fail(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("hostvm.shares.removed.write_atomic", fail)
+    with pytest.raises(MachineError, match="did not change") as caught:
+        made.ask({"do": "rm", "source": folders["outer"], "target": "/a"})
+    assert "No space left" in caught.value.details
+    assert (guest.did, states(made)) == (["mount /a"], [("/a", "mounted")])
 
 
 def test_files_that_are_being_written_are_told_before_a_suspend(service, guest, host, folders):

@@ -1,0 +1,267 @@
+"""Where the files are that the guest knows by their numbers.
+
+NFS names a file by a handle that must be good for as long as somebody may use it: a container's folder has been looked
+up once, at its start. A handle holds the file's number, and this table tells the folder and name that it was found by.
+It is kept in a file, so that agents that come after, and a machine that was suspended, go on with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import sqlite3
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hostvm.shares.nfs.xdr import encode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from hostvm.shares.tree import Seen, Tree
+
+MASK = 2**63 - 1
+"""SQLite's numbers have a sign."""
+
+ROOT = 1
+"""The number of the share's folder, whatever folder that is by now."""
+
+GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+"""What a path that leads nowhere any more is told by, a folder on it that became a link included."""
+
+_SEARCH_SECONDS, _SEARCH_PAUSE = 10.0, 60.0
+_WRITE_SECONDS = 0.1
+_MOST = 50_000
+_DEEPEST = 256
+PLACES_ENDS = ("", "-wal", "-shm")
+"""What follows a database's name in those of its files."""
+
+_TABLE = """
+PRAGMA journal_mode=WAL;
+PRAGMA synchronous=OFF;
+CREATE TABLE IF NOT EXISTS place (
+    share INTEGER, folder INTEGER, name BLOB, number INTEGER, UNIQUE (share, folder, name) ON CONFLICT REPLACE
+);
+CREATE INDEX IF NOT EXISTS by_number ON place (share, number);
+"""
+
+
+def number_of(words: bytes) -> int:
+    """A number that is always the same for the same words."""
+    return int.from_bytes(hashlib.blake2b(words, digest_size=8).digest(), "big") & MASK
+
+
+class PlaceStore:
+    """The file; all shares of a machine have one. Any thread may call anything, and nothing raises.
+
+    It is written a moment later. What a kill of this process or a full disk loses is found again by a search
+    (`Places.paths`), and one that is damaged is begun anew.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self._lock = threading.Lock()
+        self._waiting: dict[tuple[int, int, str], int] = {}
+        self._writer: threading.Timer | None = None
+        self._closed = False
+        self._base = self._open(path)
+
+    def _open(self, path: Path | str) -> sqlite3.Connection:
+        for place in (path, path, ":memory:"):
+            try:
+                base = sqlite3.connect(place, check_same_thread=False, isolation_level=None)
+                base.executescript(_TABLE)
+                break
+            except sqlite3.OperationalError:  # it is in use, or there is no room
+                continue
+            except sqlite3.Error:
+                for end in PLACES_ENDS:
+                    Path(f"{path}{end}").unlink(missing_ok=True)
+        return base
+
+    def put(self, share: int, rows: Sequence[tuple[int, str, int]]) -> None:
+        """Remember what was found: the folder's number, the name, its number."""
+        with self._lock:
+            self._waiting.update(((share, folder, name), number) for folder, name, number in rows)
+            if self._writer is None and not self._closed:
+                self._writer = threading.Timer(_WRITE_SECONDS, self.write)
+                self._writer.daemon = True
+                self._writer.start()
+
+    def write(self) -> None:
+        """Put what waits into the file."""
+        with self._lock:
+            self._writer = None
+            self._write()
+
+    def places(self, share: int, number: int) -> list[tuple[int, str]]:
+        """Folders and names that a number was found by, the last one first."""
+        with self._lock:
+            self._write()
+            words = "SELECT folder, name FROM place WHERE share = ? AND number = ? ORDER BY rowid DESC"
+            try:
+                rows = self._base.execute(words, (share, number)).fetchall()
+            except sqlite3.Error:
+                return []
+        return [(int(folder), bytes(name).decode("utf-8", "surrogateescape")) for folder, name in rows]
+
+    def forget(self, share: int, folder: int, name: str) -> None:
+        """Nothing is there any more. Idempotent."""
+        with self._lock, contextlib.suppress(sqlite3.Error):
+            if self._waiting.pop((share, folder, name), None) is None:
+                words = "DELETE FROM place WHERE share = ? AND folder = ? AND name = ?"
+                self._base.execute(words, (share, folder, encode(name)))
+
+    def _write(self) -> None:
+        if not self._waiting or self._closed:
+            return
+        rows = [(share, folder, encode(name), number) for (share, folder, name), number in self._waiting.items()]
+        self._waiting.clear()
+        try:
+            self._base.execute("BEGIN")
+            self._base.executemany("INSERT INTO place VALUES (?, ?, ?, ?)", rows)
+            self._base.execute("COMMIT")
+        except sqlite3.Error:
+            with contextlib.suppress(sqlite3.Error):
+                self._base.execute("ROLLBACK")
+
+    def close(self) -> None:
+        """Write what waits, and let go of the file. Idempotent."""
+        with self._lock:
+            if self._writer is not None:
+                self._writer.cancel()
+            self._write()
+            self._closed = True
+            self._base.close()
+
+
+class Places:
+    """Those of one share.
+
+    :param share: its number, the same for the same share of a machine.
+    :param tree: where files are looked for that this table does not know: the guest has learnt of them from a server
+        whose table is lost, as when the memory of an old snapshot goes on.
+    """
+
+    def __init__(self, store: PlaceStore, share: int, tree: Tree) -> None:
+        self._store = store
+        self._share = share
+        self._tree = tree
+        self._device = tree.stat("").st_dev
+        self._searched = -_SEARCH_PAUSE
+        self._known: dict[int, tuple[int, str]] = {}
+        self._gone: dict[int, None] = {}
+
+    def number(self, seen: Seen, path: str) -> int:
+        """A file's number, which no other file gets after it where the file system tells when files were made."""
+        if not path:
+            return ROOT
+        found = seen.found
+        if not found.st_ino:
+            return number_of(b"path " + encode(path))
+        if found.st_dev == self._device:
+            return number_of(b"%d %d" % (found.st_ino, seen.birth))
+        return number_of(b"%d %d %d" % (found.st_dev, found.st_ino, seen.birth))
+
+    def note(self, folder: int, found: Sequence[tuple[int, str]]) -> None:
+        """These numbers were found in that folder by these names."""
+        news = [(folder, name, number) for number, name in found if self._known.get(number) != (folder, name)]
+        if not news:
+            return
+        self._store.put(self._share, news)
+        for number, _ in found:
+            self._gone.pop(number, None)
+        if len(self._known) + len(news) > _MOST:
+            self._known.clear()
+        self._known.update((number, (folder, name)) for folder, name, number in news)
+
+    def forget(self, number: int, folder: int, name: str) -> None:
+        """The number's file has that name no more. Idempotent."""
+        if self._known.get(number) == (folder, name):
+            del self._known[number]
+        self._store.forget(self._share, folder, name)
+        self._gone[number] = None
+        while len(self._gone) > _MOST:
+            del self._gone[next(iter(self._gone))]
+
+    def place(self, number: int) -> tuple[int, str]:
+        """The folder and name that it was found by last.
+
+        :raises OSError: ESTALE: nobody looked it up.
+        """
+        if (known := self._known.get(number)) is not None:
+            return known
+        found = self._store.places(self._share, number)
+        if not found and number not in self._gone:
+            found = self._search(number)
+        if not found:
+            raise OSError(errno.ESTALE, "a file that nobody has looked up")
+        self._known[number] = found[0]
+        return found[0]
+
+    def known(self, number: int) -> tuple[int, str] | None:
+        """The folder and name that it was found by last, if that was a short time ago."""
+        return self._known.get(number)
+
+    def path(self, number: int) -> str:
+        """Where it was found last, a path of the share.
+
+        :raises OSError: ESTALE, as of `place`.
+        """
+        names: list[str] = []
+        while number != ROOT:
+            if len(names) >= _DEEPEST:
+                raise OSError(errno.ESTALE, "folders that lie in one another")
+            number, name = self.place(number)
+            names.append(name)
+        return "/".join(reversed(names))
+
+    def paths(self, number: int) -> Iterator[str]:
+        """Where it was found, the last place first: a file may have several names.
+
+        :raises OSError: ESTALE, as of `place`.
+        """
+        if number == ROOT:
+            yield ""
+            return
+        last = self.place(number)
+        with contextlib.suppress(OSError):
+            yield self.path(number)
+        for folder, name in self._store.places(self._share, number):
+            if (folder, name) != last:
+                with contextlib.suppress(OSError):
+                    yield join(self.path(folder), name)
+
+    def folder(self, number: int) -> int:
+        """The folder that it was found in last; the share's own lies in itself.
+
+        :raises OSError: ESTALE, as of `place`.
+        """
+        return ROOT if number == ROOT else self.place(number)[0]
+
+    def _search(self, number: int) -> list[tuple[int, str]]:
+        """Find it among all files of the share, and remember what else is there. Not in each other moment."""
+        begun = time.monotonic()
+        if begun - self._searched < _SEARCH_PAUSE:
+            return []
+        folders: dict[str, int] = {"": ROOT}
+        for path, found in self._tree.walk():
+            folder = folders[path]
+            rows = [(folder, name, self.number(seen, f"{path}/{name}")) for name, seen in found]
+            folders.update((f"{path}/{name}", one) for _, name, one in rows)
+            self._store.put(self._share, rows)
+            if any(one == number for _, _, one in rows):
+                break
+            if time.monotonic() - begun > _SEARCH_SECONDS:
+                self._searched = time.monotonic()
+                break
+        else:
+            self._searched = time.monotonic()
+        return self._store.places(self._share, number)
+
+
+def join(folder: str, name: str) -> str:
+    """A name in a folder, as a path of the share."""
+    return f"{folder}/{name}" if folder else name

@@ -1,0 +1,98 @@
+"""Calls that take a name away, or give it to another file."""
+
+from __future__ import annotations
+
+import errno
+import stat
+from typing import TYPE_CHECKING
+
+from hostvm.shares.nfs import wire
+from hostvm.shares.nfs.places import join
+from hostvm.shares.nfs.refusals import OK
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hostvm.shares.nfs.exports import Export
+    from hostvm.shares.nfs.handles import Handles
+    from hostvm.shares.nfs.lasting import Lasting
+    from hostvm.shares.nfs.rpc import Call
+    from hostvm.shares.nfs.xdr import Reader
+
+_HIDDEN = ".nfs"
+"""How the guest's kernel begins the name that it gives to a file that is removed while a program has it open."""
+
+
+class Taking:
+    """One call after the other, never two at once."""
+
+    def __init__(self, handles: Handles, lasting: Lasting) -> None:
+        self._handles = handles
+        self._lasting = lasting
+        self.table = {wire.REMOVE: self._remove, wire.RMDIR: self._rmdir, wire.RENAME: self._rename}
+
+    def _remove(self, _: Call, reader: Reader) -> bytes:
+        export, folder = self._handles.file(reader)
+        return self._take_away(export, folder, self._handles.name(reader), export.tree.unlink)
+
+    def _rmdir(self, _: Call, reader: Reader) -> bytes:
+        export, folder = self._handles.file(reader)
+        return self._take_away(export, folder, self._handles.name(reader), export.tree.rmdir)
+
+    def _take_away(self, export: Export, folder: int, name: str, act: Callable[[str], None]) -> bytes:
+        path = join(export.places.path(folder), name)
+        here = export.tree.outside(path)
+        if (done := export.tree.known.answers_removal(here)) is not None:
+            if not done:
+                raise OSError(errno.EPERM, "it was made again here")
+            return OK + export.changed(None, folder)
+        found = export.folder(folder)[0]
+        self._lasting.drain()
+        gone = _there(export, path)
+        with export.tree.known.acting(here, removes=True):
+            act(path)
+        self._let_go(export, gone, folder, name)
+        return OK + export.changed(found, folder)
+
+    def _rename(self, _: Call, reader: Reader) -> bytes:
+        export, folder = self._handles.file(reader)
+        name = self._handles.name(reader)
+        other, target_folder = self._handles.file(reader)
+        target_name = self._handles.name(reader)
+        if other is not export:
+            raise OSError(errno.EXDEV, "two shares")
+        known = export.tree.known
+        source = join(export.places.path(folder), name)
+        target = join(export.places.path(target_folder), target_name)
+        places = export.tree.outside(source), export.tree.outside(target)
+        if target_name.startswith(_HIDDEN) and (done := known.answers_removal(places[0])) is not None:
+            if not done:
+                raise OSError(errno.EACCES, "it was made again here")
+            return OK + export.changed(None, folder) + export.changed(None, target_folder)
+        before = export.folder(folder)[0], export.folder(target_folder)[0]
+        self._lasting.drain()
+        moved, gone = _there(export, source), _there(export, target)
+        with known.acting(places[0], removes=True), known.acting(places[1]):
+            export.tree.rename(source, target)
+        if moved is not None and (gone is None or gone[0] != moved[0]):
+            self._let_go(export, gone, target_folder, target_name)
+            export.places.forget(moved[0], folder, name)
+            export.places.note(target_folder, [(moved[0], target_name)])
+        return OK + export.changed(before[0], folder) + export.changed(before[1], target_folder)
+
+    def _let_go(self, export: Export, gone: tuple[int, bool] | None, folder: int, name: str) -> None:
+        """Of a name that is gone. Nobody in the guest has its file open: its kernel would have renamed it instead."""
+        if gone is not None:
+            export.places.forget(gone[0], folder, name)
+            if gone[1]:
+                export.files.drop(gone[0])
+
+
+def _there(export: Export, path: str) -> tuple[int, bool] | None:
+    """The number of what is there, and whether this is its last name."""
+    try:
+        seen = export.tree.see(path)
+    except OSError:
+        return None
+    last = seen.found.st_nlink <= 1 or stat.S_ISDIR(seen.found.st_mode)
+    return export.places.number(seen, path), last

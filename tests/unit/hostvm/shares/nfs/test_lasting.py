@@ -1,0 +1,299 @@
+"""What is on the disk when, and what stays open."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import threading
+import time
+
+import pytest
+
+from hostvm.shares.nfs import descriptors, lasting, wire
+from hostvm.shares.nfs.server import NfsServer
+from hostvm.shares.nfs.xdr import u32, u64
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="modes and links of POSIX")
+
+IO = 5
+spawn = getattr(os, "posix_spawn", None)
+"""As it is before a fixture takes it away: the system alone tells whether a file may be executed."""
+
+
+@pytest.fixture
+def done(monkeypatch, folder):
+    """What was synced and changed, in order; files by the names that they had at first."""
+    order, names = [], {}
+    real_fsync, real_write = os.fsync, os.pwrite
+
+    def name_of(descriptor):
+        number = os.fstat(descriptor).st_ino
+        for one in folder.iterdir():
+            names.setdefault(one.stat().st_ino, one.name)
+        return names.get(number, "?")
+
+    def sync(descriptor):
+        real_fsync(descriptor)
+        order.append(("sync", name_of(descriptor)))
+
+    def write(descriptor, data, offset):
+        order.append(("write", name_of(descriptor)))
+        return real_write(descriptor, data, offset)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(os, "pwrite", write)
+    for act in ("unlink", "rename", "link", "replace", "rmdir", "ftruncate"):
+        real = getattr(os, act)
+
+        def noted(*words, act=act, real=real, **named):
+            order.append((act,))
+            return real(*words, **named)
+
+        monkeypatch.setattr(os, act, noted)
+    return order
+
+
+@pytest.fixture
+def by_itself(monkeypatch):
+    """How soon new files are synced without a cause; here never, unless a test says so."""
+    monkeypatch.setattr(lasting, "_DELAY_SECONDS", 600)
+    return lambda seconds: monkeypatch.setattr(lasting, "_DELAY_SECONDS", seconds)
+
+
+def until(true):
+    begun = time.monotonic()
+    while not true():
+        assert time.monotonic() < begun + 20
+        time.sleep(0.01)
+
+
+def commit(guest, xdr, handle):
+    """The answer, or None where it comes later."""
+    return guest.send(wire.COMMIT, xdr.text(handle), u64(0), u32(0))
+
+
+def test_a_new_files_first_commit_is_answered_at_once_and_synced_a_moment_later(guest, xdr, done, by_itself):
+    by_itself(0.1)
+    handle = guest.create("f")
+    assert commit(guest, xdr, handle) is not None
+    assert done == []
+    until(lambda: done)
+    assert done == [("sync", "f")]
+    assert commit(guest, xdr, handle) is None, "the second one waits"
+    guest.later.get(timeout=20)
+    assert done == [("sync", "f")] * 2
+
+
+def test_a_new_files_first_write_needs_no_commit(guest, done, by_itself):
+    by_itself(0.1)
+    assert guest.write(guest.create("f"), b"content") == wire.FILE_SYNC
+    until(lambda: len(done) == 2)
+    assert done == [("write", "f"), ("sync", "f")]
+
+
+def test_a_new_file_that_was_renamed_here_is_what_is_synced(guest, folder, monkeypatch, by_itself):
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
+    handle = guest.create("f")
+    (folder / "f").rename(folder / "mine")
+    (folder / "f").write_text("another")
+    how = guest.write(handle, b"x")
+    guest.server._lasting.drain()
+    assert how == wire.UNSTABLE or synced == [(folder / "mine").stat().st_ino]
+
+
+@pytest.mark.parametrize("act", ["write", "ftruncate", "rename", "replace", "unlink", "link", "rmdir"])
+def test_what_waits_is_on_the_disk_before_anything_else_is_changed(guest, folder, xdr, done, by_itself, act):
+    (folder / "old").write_text("old")
+    (folder / "d").mkdir()
+    old, root = guest.lookup("old"), guest.root
+    for name in ("a", "b"):
+        guest.write(guest.create(name), b"x")
+    guest.make(wire.SYMLINK, "l", xdr.wish(), xdr.text("a"))
+    assert [one[0] for one in done] == ["write", "write"], "what is made builds on nothing"
+    done.clear()
+    procedure, words = {
+        "write": (wire.WRITE, (old, u64(0), u32(1), u32(0), xdr.text(b"y"))),
+        "ftruncate": (wire.SETATTR, (old, xdr.wish(size=1), u32(0))),
+        "rename": (wire.RENAME, (root, xdr.text("old"), xdr.text(root), xdr.text("new"))),
+        "replace": (wire.RENAME, (root, xdr.text("a"), xdr.text(root), xdr.text("old"))),
+        "unlink": (wire.REMOVE, (root, xdr.text("old"))),
+        "link": (wire.LINK, (old, xdr.text(root), xdr.text("new"))),
+        "rmdir": (wire.RMDIR, (root, xdr.text("d"))),
+    }[act]
+    assert guest.status(procedure, xdr.text(words[0]), *words[1:]) == wire.OK
+    assert done[:2] == [("sync", "a"), ("sync", "b")]
+    assert [one[0] for one in done[2:]] == ["replace" if act == "rename" else act]
+
+
+def test_new_files_are_written_without_waiting_for_each_other(guest, done, by_itself):
+    handles = [guest.create(f"f{number}") for number in range(5)]
+    for handle in handles * 2:
+        assert guest.write(handle, b"x") == wire.FILE_SYNC
+    assert {one[0] for one in done} == {"write"}
+
+
+def test_an_old_files_commit_is_answered_when_it_is_on_the_disk(guest, folder, xdr, monkeypatch):
+    (folder / "old").write_text("old")
+    handle = guest.lookup("old")
+    guest.write(handle, b"x")
+    may, synced = threading.Event(), []
+
+    def sync(descriptor):
+        assert may.wait(20)
+        synced.append(os.fstat(descriptor).st_ino)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    assert commit(guest, xdr, handle) is None
+    assert guest.attributes(handle).size == 3, "others are answered meanwhile"
+    assert guest.later.empty()
+    may.set()
+    answer = guest.later.get(timeout=20)
+    assert synced == [(folder / "old").stat().st_ino]
+    assert answer[24:28] == bytes(4)
+
+
+def test_what_waits_is_on_the_disk_before_an_old_files_commit_is_answered(guest, folder, done, by_itself):
+    (folder / "old").write_text("old")
+    handle = guest.lookup("old")
+    guest.write(handle, b"y")
+    guest.write(guest.create("a"), b"x")
+    done.clear()
+    assert guest.commit(handle) == wire.OK
+    assert done == [("sync", "a"), ("sync", "old")]
+
+
+@pytest.mark.parametrize(("fault", "code"), [(errno.EIO, IO), (errno.ENOSPC, 28), (errno.EDQUOT, 69)])
+def test_a_sync_that_fails_is_told(guest, folder, xdr, monkeypatch, fault, code):
+    (folder / "old").write_text("old")
+    handle = guest.lookup("old")
+    guest.write(handle, b"x")
+
+    def refuse(descriptor):
+        raise OSError(fault, "no")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    assert guest.commit(handle) == code
+    words = (xdr.text(handle), u64(0), u32(1), u32(wire.FILE_SYNC), xdr.text(b"x"))
+    assert guest.status(wire.WRITE, *words) == code
+
+
+def test_a_file_that_was_made_long_ago_is_not_new(guest, xdr, monkeypatch, done):
+    monkeypatch.setattr(lasting, "_FRESH_SECONDS", -1.0)
+    handle = guest.create("f")
+    assert guest.write(handle, b"x") == wire.UNSTABLE
+    assert commit(guest, xdr, handle) is None
+    guest.later.get(timeout=20)
+    assert done == [("write", "f"), ("sync", "f")]
+
+
+def executed(path):
+    """How a program ends."""
+    return os.waitstatus_to_exitcode(os.waitpid(spawn(str(path), [str(path)], {}), 0)[1])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux refuses to execute what is open for writing")
+def test_a_script_can_be_executed_as_soon_as_it_is_written(guest, folder, done):
+    handle = guest.create("script", 0o755)
+    guest.write(handle, b"#!/bin/sh\nexit 7\n")
+    assert executed(folder / "script") == 7
+    guest.write(handle, b"8", 15)
+    assert executed(folder / "script") == 8, "nor later"
+    (folder / "old").write_text("#!/bin/sh\nexit 9\n")
+    (folder / "old").chmod(0o755)
+    handle = guest.lookup("old")
+    guest.write(handle, b"6", 15)
+    assert guest.commit(handle) == wire.OK
+    assert executed(folder / "old") == 6
+
+
+def test_what_is_not_used_is_closed(guest, folder, monkeypatch):
+    (folder / "f").write_text("x")
+    handle = guest.lookup("f")
+    files = next(iter(guest.exports.values())).files
+    guest.write(handle, b"y")
+    guest.read(handle)
+    written, read = (files._open[guest.attributes(handle).number, write].descriptor for write in (True, False))
+    now = time.monotonic()
+    monkeypatch.setattr(descriptors.time, "monotonic", lambda: now + descriptors._WRITTEN_SECONDS + 0.1)
+    assert files.sweep()
+    os.fstat(read)
+    with pytest.raises(OSError, match="descriptor"):
+        os.fstat(written)
+    monkeypatch.setattr(descriptors.time, "monotonic", lambda: now + descriptors._READ_SECONDS + 0.1)
+    assert not files.sweep()
+    with pytest.raises(OSError, match="descriptor"):
+        os.fstat(read)
+
+
+def test_what_a_guest_leaves_is_closed_by_itself(guest, folder, monkeypatch):
+    monkeypatch.setattr("hostvm.shares.nfs.server._SWEEP_SECONDS", 0.02)
+    for name in ("_WRITTEN_SECONDS", "_READ_SECONDS"):
+        monkeypatch.setattr(descriptors, name, 0.05)
+    (folder / "f").write_text("x")
+    handle = guest.lookup("f")
+    files = next(iter(guest.exports.values())).files
+    guest.write(handle, b"y")
+    guest.read(handle)
+    assert len(files._open) == 2
+    until(lambda: not files._open)
+    until(lambda: guest.server._sweeper is None)
+
+
+def test_a_write_that_fails_leaves_nothing_open_for_ever(guest, folder, xdr, monkeypatch):
+    monkeypatch.setattr("hostvm.shares.nfs.server._SWEEP_SECONDS", 0.02)
+    monkeypatch.setattr(descriptors, "_WRITTEN_SECONDS", 0.05)
+    (folder / "f").touch()
+    words = (xdr.text(guest.lookup("f")), u64(0), u32(1), u32(0), xdr.text(b"x"))
+
+    def full(*words):
+        raise OSError(errno.ENOSPC, "no")
+
+    monkeypatch.setattr("hostvm.shares.nfs.contents.write_at", full)
+    assert guest.status(wire.WRITE, *words) == 28
+    files = next(iter(guest.exports.values())).files
+    time.sleep(0.3)
+    assert not files._open
+
+
+def test_no_more_than_some_stay_open(guest, monkeypatch):
+    monkeypatch.setattr(descriptors, "_MOST", 3)
+    handles = [guest.create(f"f{number}") for number in range(9)]
+    files = next(iter(guest.exports.values())).files
+    assert len(files._open) == 3
+    assert [guest.read(handle) for handle in handles] == [(b"", True)] * 9
+    assert len(files._open) == 3
+
+
+def test_a_file_that_is_removed_here_stays_readable_while_it_is_open(guest, folder):
+    (folder / "f").write_text("content")
+    handle = guest.lookup("f")
+    guest.read(handle)
+    (folder / "f").unlink()
+    assert guest.read(handle) == (b"content", True)
+    assert guest.attributes(handle).links == 1, "the guest's kernel takes a file without any for one that is gone"
+
+
+def test_a_file_without_permissions_is_written_by_whoever_made_it(guest, folder):
+    """It was opened before its mode counted."""
+    handle = guest.create("f", 0o000)
+    guest.write(handle, b"one")
+    guest.write(handle, b"two", 3)
+    next(iter(guest.exports.values())).files.close()
+    guest.write(handle, b"!", 6)
+    assert (folder / "f").stat().st_mode & 0o777 == 0
+    assert (folder / "f").stat().st_size == 7
+
+
+def test_a_share_that_is_let_go_has_nothing_open(guest, folder, xdr):
+    handle = guest.create("f")
+    export = next(iter(guest.exports.values()))
+    assert export.files._open
+    guest.server.let_go(export)
+    guest.server.let_go(export)
+    assert not export.files._open
+    export.tree.close()
+    words = (xdr.text(handle), u64(0), u32(1))
+    assert guest.status(wire.READ, *words) == 19
+    assert isinstance(guest.server, NfsServer)

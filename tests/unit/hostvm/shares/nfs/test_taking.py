@@ -1,0 +1,89 @@
+"""What is removed and renamed, on a real folder."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from hostvm.shares.nfs import wire
+from hostvm.shares.nfs.places import ROOT
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="modes and links of POSIX")
+
+NOENT, NOTDIR, NOTEMPTY = 2, 20, 66
+
+
+@pytest.mark.parametrize("seen_last", ["kept", "gone"])
+def test_a_file_outlives_the_name_that_it_was_seen_by(guest, folder, seen_last):
+    """`ls -l` of both names comes between a program's open and its read."""
+    handle = guest.create("gone")
+    guest.write(handle, b"content")
+    assert guest.link(handle, "kept") == wire.OK
+    for name in {"gone": ("kept", "gone"), "kept": ("gone", "kept")}[seen_last]:
+        assert guest.lookup(name) == handle
+    assert guest.remove("gone") == wire.OK
+    next(iter(guest.exports.values())).files.close()  # as after some seconds
+    assert guest.attributes(handle).links == 1
+    assert guest.read(handle) == (b"content", True)
+
+
+def test_remove_and_rmdir(guest, folder, xdr):
+    (folder / "d").mkdir()
+    (folder / "d" / "f").touch()
+    handle = guest.lookup("d/f")
+    assert guest.remove("d", procedure=wire.RMDIR) == NOTEMPTY
+    assert guest.remove("f", guest.lookup("d")) == wire.OK
+    assert guest.status(wire.GETATTR, xdr.text(handle)) == wire.STALE
+    assert guest.remove("f", guest.lookup("d")) == NOENT
+    gone = guest.lookup("d")
+    assert guest.remove("d", procedure=wire.RMDIR) == wire.OK
+    assert guest.status(wire.GETATTR, xdr.text(gone)) == wire.STALE
+    assert guest.remove("f", gone) == wire.STALE
+    guest.create("f")
+    assert guest.remove("f", procedure=wire.RMDIR) == NOTDIR
+    assert [one.name for one in folder.iterdir()] == ["f"]
+
+
+def test_a_rename_replaces_what_is_there(guest, folder, xdr):
+    first, second = guest.create("a"), guest.create("b")
+    guest.write(first, b"a")
+    guest.write(second, b"b")
+    assert guest.rename("a", "b") == wire.OK
+    assert [(one.name, one.read_text()) for one in folder.iterdir()] == [("b", "a")]
+    assert guest.read(first) == (b"a", True)
+    assert guest.lookup("b") == first
+    assert guest.status(wire.GETATTR, xdr.text(second)) == wire.STALE
+    assert guest.rename("a", "b") == NOENT
+
+
+def test_a_folders_files_are_known_after_its_rename(guest, folder):
+    for one in ("a/b/c", "other"):
+        (folder / one).mkdir(parents=True)
+    (folder / "a" / "b" / "c" / "f").write_text("content")
+    inner, handle = guest.lookup("a/b"), guest.lookup("a/b/c/f")
+    assert guest.rename("a", "moved", guest.root, guest.lookup("other")) == wire.OK
+    assert guest.read(handle) == (b"content", True)
+    assert guest.attributes(inner).kind == 2
+    guest.create("new", folder=inner)
+    assert (folder / "other" / "moved" / "b" / "new").exists()
+    (folder / "full").mkdir()
+    (folder / "full" / "f").touch()
+    assert guest.rename("other", "full") == NOTEMPTY
+
+
+def test_two_names_of_one_file_stay_when_one_is_renamed_to_the_other(guest, folder):
+    handle = guest.create("a")
+    assert guest.link(handle, "b") == wire.OK
+    assert guest.rename("a", "b") == wire.OK
+    assert guest.attributes(handle).links == 2
+
+
+def test_nothing_is_renamed_or_linked_into_another_share(shares, folder, tmp_path):
+    (tmp_path / "other").mkdir()
+    guest = shares.guest(folder)
+    other = shares.export(tmp_path / "other", shares.stores[0], "b7" * 32)
+    guest.exports[other.token] = other
+    handle = guest.create("f")
+    assert guest.rename("f", "f", guest.root, other.handle(ROOT)) == 18
+    assert guest.link(handle, "f", other.handle(ROOT)) == 18
