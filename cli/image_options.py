@@ -80,6 +80,9 @@ def _add_base_verb(parts: Any, verb: Verb) -> argparse.ArgumentParser:
     )
     base.add_argument("--nonroot", action="store_true", help="distroless-python: containers run as user 65532, nonroot")
     base.add_argument("--package", action="append", default=[], metavar="NAME", help="add a package; repeatable")
+    base.add_argument(
+        "--stored", action="store_true", help="as it was made before, or came in a bundle; no mirror is asked"
+    )
     base.add_argument("--tag", metavar="REF", help="name it otherwise")
     base.add_argument(
         "--platform",

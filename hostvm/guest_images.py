@@ -11,7 +11,7 @@ from hostvm.engines import ENGINES, own_image
 from hostvm.errors import ImageError, UsageError
 from hostvm.paths import cache, image_keys
 from hostvm.qemu_binary import find_qemu
-from images.errors import MirrorError
+from images.errors import MirrorError, OutOfDateError
 from images.recipe import find_recipe, recipe_names
 from images.registry.reference import looks_like_reference, parse_reference
 from images.store import find_referenced, images_folder, inspect_image, list_images, note_use, open_image
@@ -167,7 +167,8 @@ def _pull(text: str, progress: Progress) -> Image:
 def newest_image(reference: str, progress: Progress, arch: str = ANY_ARCH) -> Image:
     """What the word of a machine's `image:` means now: a recipe is built from the archive as it is, a tag pulled anew.
 
-    Without a mirror it is the newest stored image of that name. A digest is what it is.
+    Without a mirror it is the newest stored image of that name, with one that stands still only if that is asked for
+    by its digest. A digest is what it is.
 
     :param arch: as of `ensure_image`.
     :raises ImageError: as `ensure_image`.
@@ -192,6 +193,12 @@ def _newest(reference: str, progress: Progress, arch: str) -> Image:
             raise
         progress.note(f"{fault.brief}; taking the newest image that is stored")
         return known
+    except OutOfDateError as fault:
+        known = newest_stored(reference, arch)
+        if known is None:
+            raise
+        instead = f"Or take the newest image that is stored: `hostvm upgrade NAME --image {known.digest[:12]}`"
+        raise OutOfDateError(fault.brief, fault.details, f"{fault.resolution}\n{instead}") from fault
 
 
 def newest_stored(reference: str, arch: str = ANY_ARCH) -> Image | None:

@@ -11,11 +11,13 @@ import binascii
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hostvm.credential_helpers import NOT_FOUND, ask_helper, is_helper
 from hostvm.errors import HostvmError, ImageError
-from images.registry.auth import Credentials
+
+if TYPE_CHECKING:
+    from images.registry.auth import Credentials
 
 _TOKEN_USER = "<token>"  # noqa: S105 - how helpers mark an identity token
 _HUB = ("docker.io", "index.docker.io", "registry-1.docker.io")
@@ -84,7 +86,7 @@ def _ask_helper(helper: str, name: str) -> Credentials | None:
 
 def _from_entry(entry: dict[str, Any]) -> Credentials | None:
     if isinstance(token := entry.get("identitytoken"), str) and token:
-        return Credentials("", identity_token=token)
+        return _credentials(_TOKEN_USER, token)
     user, password = entry.get("username"), entry.get("password")
     if isinstance(packed := entry.get("auth"), str) and packed:
         try:
@@ -97,6 +99,8 @@ def _from_entry(entry: dict[str, Any]) -> Credentials | None:
 def _credentials(user: Any, secret: Any) -> Credentials | None:
     if not isinstance(user, str) or not isinstance(secret, str) or not secret:
         return None
+    from images.registry.auth import Credentials  # with requests, which takes 40 ms
+
     return Credentials("", identity_token=secret) if user == _TOKEN_USER else Credentials(user, secret)
 
 

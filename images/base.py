@@ -1,7 +1,4 @@
-"""Container base images without a registry: Debian, busybox and a bare Python, from the same signed packages.
-
-CACHE/base/sha256/KEY/{image.tar,manifest.json}   KEY: sha256 of what went in
-"""
+"""Container base images without a registry: Debian, busybox and a bare Python, from the same signed packages."""
 
 from __future__ import annotations
 
@@ -11,14 +8,15 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from images.archive import DEFAULT_MIRROR, Archive, Fetcher, Package, open_archive, suites_of
+from images.archive import DEFAULT_MIRROR, Archive, Fetcher, Package, open_archive, suites_of, with_fresh_index
 from images.bakery import MIB, make_disk
 from images.base_busybox import busybox_tree
 from images.base_python import NONROOT, choose_python, python_tree
+from images.base_stored import IMAGE, MANIFEST, read_base
 from images.cpio import CpioEntry
-from images.disk import require_space, temporary_folder, work_lock
+from images.disk import replace_folder, require_space, temporary_folder, work_lock
 from images.dpkg import install_unpacked
-from images.emulators import fetch_emulators, find_emulator
+from images.emulators import fetch_emulators_once, find_emulator
 from images.errors import RecipeError
 from images.foreign import DEBIAN
 from images.initramfs import own_files
@@ -112,7 +110,7 @@ def find_base(
     tag: str | None = None,
     nonroot: bool = False,
 ) -> Path | None:
-    """The newest image made by the same request before, without any look at the network.
+    """The newest image made by the same request before, without any look at the network; damaged ones are passed over.
 
     :param mirror: where it came from; None: from any, as what came in a bundle was made from its sender's.
     :raises RecipeError: an unknown name.
@@ -120,10 +118,10 @@ def find_base(
     wanted = _request(name, arch, packages, suite, mirror, tag, nonroot=nonroot).as_json()
     anywhere = {} if mirror else {"mirror": wanted["mirror"]}
     found = []
-    for path in (cache / "base" / "sha256").glob("*/manifest.json"):
-        entry = json.loads(path.read_bytes())
-        if entry.get("revision") == REVISION and entry["request"] | anywhere == wanted:
-            found.append((entry["date"], path.with_name("image.tar")))
+    for path in (cache / "base" / "sha256").glob(f"*/{IMAGE}"):
+        entry = read_base(path.parent)
+        if entry is not None and entry["revision"] == REVISION and entry["request"] | anywhere == wanted:
+            found.append((entry["date"], path))
     return max(found)[1] if found else None
 
 
@@ -163,16 +161,20 @@ def build_base(
     base = cache / "base"
     with work_lock(base, progress):
         shop = _Shop(request, cache, fetcher or Fetcher(cache), keys, builder, builder_arch or arch)
-        archive = shop.open(request.debian_arch, progress)
-        chosen = _choose(archive, request)
-        entry = _entry(request, chosen)
-        folder = base / "sha256" / hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()
-        if not (folder / "manifest.json").is_file():
-            with temporary_folder(base) as work:
-                _Maker(request, work, progress, shop).make(archive, chosen, entry)
-                folder.parent.mkdir(exist_ok=True)
-                (work / "result").replace(folder)
-        return folder / "image.tar"
+        return with_fresh_index(lambda: _have_base(shop, base, progress), progress)
+
+
+def _have_base(shop: _Shop, base: Path, progress: Progress) -> Path:
+    request = shop.request
+    archive = shop.open(request.debian_arch, progress)
+    chosen = _choose(archive, request)
+    entry = _entry(request, chosen)
+    folder = base / "sha256" / hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()
+    if read_base(folder) is None:
+        with temporary_folder(base) as work:
+            _Maker(request, work, progress, shop).make(archive, chosen, entry)
+            replace_folder(work / "result", folder)
+    return folder / IMAGE
 
 
 def _request(
@@ -236,7 +238,7 @@ class _Shop:
             return None
         found = find_emulator(arch, native, self.cache)
         if found is None:
-            fetch_emulators(
+            fetch_emulators_once(
                 native, self.cache, progress, mirror=self.request.mirror, keys=self.keys, fetcher=self.fetcher
             )
             found = find_emulator(arch, native, self.cache)
@@ -284,9 +286,9 @@ class _Maker:
             with layer.open("wb") as file:
                 write_tar(tree, file, date)
             config = container_config(self.request, packages, date)
-            image_id = write_image(layer, config, self.request.reference, result / "image.tar")
+            image_id = write_image(layer, config, self.request.reference, result / IMAGE)
             facts = entry | {"image_id": image_id, "date": date}
-            (result / "manifest.json").write_text(json.dumps(facts, indent=1, sort_keys=True), encoding="utf-8")
+            (result / MANIFEST).write_text(json.dumps(facts, indent=1, sort_keys=True), encoding="utf-8")
 
     def tree(self, unpacked: Sequence[Unpacked], archive: Archive) -> tuple[Tree, int]:
         """The image's tree, and the date of the newest thing in it."""

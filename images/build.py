@@ -9,7 +9,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from images.archive import DEFAULT_MIRROR, Fetcher, Package, open_archive, suites_of
+from images.archive import DEFAULT_MIRROR, Fetcher, Package, open_archive, suites_of, with_fresh_index
 from images.bakery import MIB, Bakery, cut_erofs, make_disk
 from images.cpio import CpioEntry, write_cpio
 from images.disk import require_space, temporary_folder, work_lock
@@ -21,7 +21,18 @@ from images.kit import open_bakery, tool_versions
 from images.modules import ModuleSet
 from images.recipe import FILES, Recipe
 from images.rootfs import Unpacked, apply_recipe, package_tree, unpack_packages
-from images.store import FORMAT, INITRAMFS, KERNEL, ROOT, Image, describe_parts, list_images, store_image
+from images.store import (
+    FORMAT,
+    INITRAMFS,
+    KERNEL,
+    ROOT,
+    Image,
+    describe_parts,
+    find_sound,
+    list_images,
+    note_made,
+    store_image,
+)
 from images.tree import Tree, write_tar
 
 if TYPE_CHECKING:
@@ -44,9 +55,12 @@ class _Plan:
     recipe: Recipe
     arch: str
     suite: str
+    mirror: str
     cache: Path
     builder: Builder
     progress: Progress
+    fetcher: Fetcher
+    keys: Sequence[Cert] | None
 
 
 def recipe_digest(recipe: Recipe) -> str:
@@ -96,32 +110,39 @@ def build_image(
 ) -> Image:
     """Make the image from the archive as it is now, and store it; the same packages give the same image.
 
-    When the store has the image of exactly these packages, that one is returned at once. One build at a time per
-    cache; a second one waits. Nothing half-made is left, downloads stay for a retry.
+    When the store has the image of exactly these packages, and it is sound, that one is returned. One build at a time
+    per cache; a second one waits. Nothing half-made is left, downloads stay for a retry. When the mirror is updated
+    meanwhile, all is done once more from its new index.
 
     :param suite: instead of the recipe's.
     :param mirror: default: DEFAULT_MIRROR.
     :param keys: pinned certificates instead of the shipped ones.
     :raises HostvmError: see `open_archive`, `Fetcher.fetch_all`, `resolve` and `Builder.run`.
     """
-    plan = _Plan(recipe, arch, suite or recipe.suite, cache, builder, progress)
+    place = mirror or DEFAULT_MIRROR
+    plan = _Plan(recipe, arch, suite or recipe.suite, place, cache, builder, progress, fetcher or Fetcher(cache), keys)
+    with work_lock(cache / "images", progress):
+        return with_fresh_index(lambda: _have_image(plan), progress)
+
+
+def _have_image(plan: _Plan) -> Image:
+    recipe, arch, cache, progress = plan.recipe, plan.arch, plan.cache, plan.progress
     kernel = recipe.arch(arch).kernel
-    images = cache / "images"
-    with work_lock(images, progress), temporary_folder(images) as work:
-        suites = suites_of(plan.suite, mirror or DEFAULT_MIRROR, recipe.pockets)
-        others = {name: suites_of(name, mirror or DEFAULT_MIRROR, recipe.pockets) for name in recipe.suites.values()}
-        fetcher = fetcher or Fetcher(cache)
-        archive = open_archive(suites, arch, fetcher, progress, keys=keys, pins=recipe.suites, others=others)
+    with temporary_folder(cache / "images") as work:
+        suites = suites_of(plan.suite, plan.mirror, recipe.pockets)
+        others = {name: suites_of(name, plan.mirror, recipe.pockets) for name in recipe.suites.values()}
+        archive = open_archive(suites, arch, plan.fetcher, progress, keys=plan.keys, pins=recipe.suites, others=others)
         wanted = archive.resolve([*recipe.packages, kernel], recipe.exclude_packages)
         _check_suites(recipe, wanted)
         tools = tool_versions(archive)
         current = _find_current(plan, wanted, tools)
         if current is not None:
             progress.note(f"image {current.digest[:12]} is up to date: no package is newer")
+            note_made(current)
             return current
-        added = have_downloads(recipe.downloads, arch, fetcher.of(SOURCE), progress)
+        added = have_downloads(recipe.downloads, arch, plan.fetcher.of(SOURCE), progress)
         unpacked = unpack_packages(wanted, archive.fetch(wanted, progress), work, progress)
-        bakery = open_bakery(archive, arch, cache, builder, progress, unpacked)
+        bakery = open_bakery(archive, arch, cache, plan.builder, progress, unpacked)
         return _assemble(plan, bakery, unpacked, tools, added, work)
 
 
@@ -214,7 +235,7 @@ def describe_packages(packages: Sequence[Package]) -> list[dict[str, Any]]:
 
 
 def _find_current(plan: _Plan, packages: Sequence[Package], tools: list[str]) -> Image | None:
-    """The stored image that a build of these packages would make again."""
+    """The stored image that a build of these packages would make again, if it is sound; every byte of it is read."""
     wanted = {
         "recipe": recipe_digest(plan.recipe),
         "arch": plan.arch,
@@ -224,5 +245,7 @@ def _find_current(plan: _Plan, packages: Sequence[Package], tools: list[str]) ->
     }
     for image in list_images(plan.cache):
         if all(image.manifest.get(key) == value for key, value in wanted.items()):
-            return image
+            if (sound := find_sound(plan.cache, image.digest)) is not None:
+                return sound
+            plan.progress.note(f"image {image.digest[:12]} is damaged and is built again")
     return None

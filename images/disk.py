@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from images.errors import DiskFullError
+from images.errors import DiskFullError, ImageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,6 +61,34 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def replace_folder(made: Path, target: Path) -> None:
+    """Move a finished folder to its place; what lies there goes.
+
+    :param made: inside a `temporary_folder`, which takes along what cannot be removed.
+    :raises ImageError: it is in use, where a system forbids to rename that (Windows).
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        # Renamed first: a folder that is half removed must not be found.
+        doomed = made.with_name(f"{made.name}-replaced")
+        try:
+            target.replace(doomed)
+        except PermissionError as error:
+            raise ImageError(
+                f"{target} is damaged and cannot be replaced",
+                str(error),
+                "Stop the machine that uses it (`hostvm ls`), then try again",
+            ) from error
+        try:
+            made.replace(target)
+        except OSError:
+            doomed.replace(target)
+            raise
+        shutil.rmtree(doomed, ignore_errors=True)
+    else:
+        made.replace(target)
 
 
 @contextmanager

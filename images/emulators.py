@@ -4,7 +4,8 @@ CACHE/emulators/KEY/{NAME.gz,manifest.json}   KEY: the guest's architecture and 
 
 The package (qemu-user) holds some forty emulators, each linked statically, which is what lets the kernel use it in
 every container (binfmt_misc's flag F). It weighs 71 MB, too much for every guest image to carry: it comes when it is
-wanted, once a computer, and of it only what hostvm knows how to register is kept (docs/adr/0086).
+wanted, once a computer, and of it only what hostvm knows how to register is kept (docs/adr/0086). A folder that is not
+whole is passed over, and made again.
 """
 
 from __future__ import annotations
@@ -12,14 +13,16 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import re
 import tarfile
+import zlib
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
-from images.archive import DEFAULT_MIRROR, Fetcher, open_archive, suites_of
+from images.archive import DEFAULT_MIRROR, Fetcher, open_archive, suites_of, with_fresh_index
 from images.archive.versions import Version
 from images.deb import unpack_data
-from images.disk import temporary_folder, work_lock
+from images.disk import replace_folder, temporary_folder, work_lock
 from images.errors import ImageError
 from images.foreign import FOREIGN
 from images.tree import check_path
@@ -35,6 +38,10 @@ if TYPE_CHECKING:
 PACKAGE = "qemu-user"
 SUITE = "trixie"
 REVISION = 1
+MANIFEST = "manifest.json"
+MOST = 1 << 28
+"""Bytes of one program."""
+_NAME, _SHA256 = re.compile(r"[a-z0-9]+"), re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +70,45 @@ def find_emulator(name: str, arch: str, cache: Path) -> Emulator | None:
     :param arch: of the guest that is to run it.
     """
     found = []
-    for path in (cache / "emulators").glob(f"{arch}-*/manifest.json"):
-        facts = json.loads(path.read_bytes())
-        packed = path.with_name(f"{name}.gz")
-        if facts["revision"] == REVISION and name in facts["emulators"] and packed.is_file():
-            found.append(Emulator(name, facts["emulators"][name], facts["version"], packed))
+    for path in (cache / "emulators").glob(f"{arch}-*/{MANIFEST}"):
+        facts = read_emulators(path.parent)
+        if facts is not None and facts["revision"] == REVISION and name in facts["emulators"]:
+            found.append(Emulator(name, facts["emulators"][name], facts["version"], path.with_name(f"{name}.gz")))
     return max(found, key=lambda one: Version(one.version), default=None)
+
+
+def read_emulators(folder: Path) -> dict[str, Any] | None:
+    """What the manifest of stored emulators says; None when it cannot be read, says too little, or one is missing."""
+    try:
+        facts = json.loads((folder / MANIFEST).read_bytes())
+        Version(facts["version"])
+        sums = facts["emulators"].items()
+        shaped = all(_NAME.fullmatch(name) and _SHA256.fullmatch(sha256) for name, sha256 in sums)
+        shaped = shaped and type(facts["revision"]) is int
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    return facts if shaped and all((folder / f"{name}.gz").is_file() for name, _ in sums) else None
+
+
+def changed_emulators(folder: Path) -> list[str]:
+    """Names of those that are not, unpacked, what their manifest says; none when there is no manifest to be read."""
+    facts = read_emulators(folder) or {"emulators": {}}
+    return [name for name, sha256 in facts["emulators"].items() if _unpacked_sum(folder / f"{name}.gz") != sha256]
+
+
+def _unpacked_sum(packed: Path) -> str | None:
+    """The sha256 of a packed program; None when it cannot be unpacked or is far too large."""
+    digest, room = hashlib.sha256(), MOST
+    try:
+        with gzip.open(packed) as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+                room -= len(chunk)
+                if room < 0:
+                    return None
+    except (OSError, EOFError, zlib.error):
+        return None
+    return digest.hexdigest()
 
 
 def fetch_emulators(
@@ -80,18 +120,34 @@ def fetch_emulators(
     keys: Sequence[Cert] | None = None,
     fetcher: Fetcher | None = None,
 ) -> None:
-    """Have the emulators of the archive's newest package stored; nothing is unpacked when they are.
+    """Have the emulators of the archive's newest package stored, all that are known; nothing is unpacked when they are.
 
     :param arch: of the guest that is to run them.
     :raises HostvmError: see `open_archive`, `Fetcher.fetch_all`; the package lacks an emulator.
     """
+    with_fresh_index(
+        lambda: fetch_emulators_once(arch, cache, progress, mirror=mirror, keys=keys, fetcher=fetcher), progress
+    )
+
+
+def fetch_emulators_once(
+    arch: str,
+    cache: Path,
+    progress: Progress,
+    *,
+    mirror: str | None = None,
+    keys: Sequence[Cert] | None = None,
+    fetcher: Fetcher | None = None,
+) -> None:
+    """As `fetch_emulators`, for a caller that reads the index anew itself when the mirror is not as it says."""
     folder = cache / "emulators"
     with work_lock(folder, progress):
         suites = suites_of(SUITE, mirror or DEFAULT_MIRROR, ("security",))
         archive = open_archive(suites, arch, fetcher or Fetcher(cache), progress, keys=keys, only={PACKAGE})
         (package,) = archive.resolve([PACKAGE])
         target = folder / f"{arch}-{package.sha256}"
-        if (target / "manifest.json").is_file():
+        stored = read_emulators(target)
+        if stored is not None and stored["revision"] == REVISION and stored["emulators"].keys() >= FOREIGN.keys():
             return
         (deb,) = archive.fetch([package], progress)
         with temporary_folder(folder) as work, progress.step("unpacking emulators"):
@@ -99,8 +155,8 @@ def fetch_emulators(
             made.mkdir()
             sums = _unpack(deb, work / "data.tar", made)
             facts = {"revision": REVISION, "version": package.version, "package": package.sha256, "emulators": sums}
-            (made / "manifest.json").write_text(json.dumps(facts, indent=1, sort_keys=True), encoding="utf-8")
-            made.replace(target)
+            (made / MANIFEST).write_text(json.dumps(facts, indent=1, sort_keys=True), encoding="utf-8")
+            replace_folder(made, target)
         # All of it that will be used is kept apart now.
         deb.unlink(missing_ok=True)
 

@@ -66,8 +66,24 @@ class SignatureError(ImageError):
     """Signed data is not signed by a pinned or trusted key, or is out of date."""
 
 
+class OutOfDateError(SignatureError):
+    """A mirror's signed index is valid no longer."""
+
+
 class HashError(ImageError):
     """Bytes differ from what the signed index promises."""
+
+
+class StaleIndexError(ImageError):
+    """A mirror lacks what its signed index promises, or has something else there; perhaps it is being updated."""
+
+
+class MissingFileError(StaleIndexError, MirrorError):
+    """A mirror lacks what its signed index promises."""
+
+
+class OtherFileError(StaleIndexError, HashError):
+    """A mirror has something else than its signed index promises."""
 
 
 class DiskFullError(ImageError):

@@ -33,6 +33,9 @@ class Progress(Protocol):
     def note(self, text: str) -> None:
         """One line the user should see once."""
 
+    def doing(self, text: str) -> None:
+        """What the step that runs is at now; on a terminal it replaces what was there before."""
+
 
 class _NullTask:
     def advance(self, amount: int) -> None:
@@ -53,4 +56,7 @@ class NullProgress:
         yield _NullTask()
 
     def note(self, text: str) -> None:
+        del text
+
+    def doing(self, text: str) -> None:
         del text

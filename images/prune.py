@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
+from images.ages import age_of
 from images.disk import UNFINISHED, work_lock
 from images.records import remove_record
 from images.store import images_folder, list_damaged, list_images, remove_image
@@ -110,7 +110,7 @@ def _remove(cache: Path, item: Doomed) -> bool:
 
 def _is_young(path: Path) -> bool:
     try:
-        return abs(time.time() - path.stat().st_mtime) < YOUNG_SECONDS
+        return age_of(path) < YOUNG_SECONDS
     except FileNotFoundError:
         return False  # somebody removed it
 

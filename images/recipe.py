@@ -51,13 +51,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from images.downloads import Download
 from images.errors import RecipeError
 from images.store import WORD
+
+if TYPE_CHECKING:
+    from images.downloads import Download
 
 PACKAGE = Path(__file__).resolve().parent
 RECIPES = PACKAGE / "recipes"
@@ -359,6 +361,8 @@ class _Reader:
         return tuple(found)
 
     def downloads(self, data: Any) -> tuple[Download, ...]:
+        from images.downloads import Download  # with all that fetches, which a start does without
+
         found = []
         for number, value in enumerate(self.items(data, "downloads")):
             path = f"downloads[{number}]"

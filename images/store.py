@@ -15,11 +15,12 @@ import json
 import os
 import re
 import shutil
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from images.disk import UNFINISHED, disk_full_explained, sha256_file
+from images.disk import UNFINISHED, disk_full_explained, replace_folder, sha256_file
 from images.errors import HashError, ImageError
 from images.records import find_references, remove_record
 
@@ -31,6 +32,9 @@ MANIFEST, KERNEL, INITRAMFS, ROOT = "manifest.json", "vmlinuz", "initramfs", "ro
 PARTS = (KERNEL, INITRAMFS, ROOT)
 WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9+.:~_-]{0,127}\Z")
 """What an image is called, and other words of a manifest: shown in tables and built into paths and purls."""
+
+_LATER = 10_000_000
+"""Nanoseconds that every file system tells apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +100,9 @@ def describe_parts(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def store_image(folder: Path, manifest: dict[str, Any], cache: Path) -> Image:
-    """Move a finished folder of parts to its place; when the same image is there already, that one is kept.
+    """Move a finished folder of parts to its place; when the same image is there already and sound, that one is kept.
 
+    :param folder: as of `replace_folder`.
     :raises DiskFullError: no space; nothing is stored.
     """
     data = manifest_bytes(manifest)
@@ -105,11 +110,9 @@ def store_image(folder: Path, manifest: dict[str, Any], cache: Path) -> Image:
     target = images_folder(cache) / digest
     with disk_full_explained(cache):
         (folder / MANIFEST).write_bytes(data)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists() and _fault(target, digest) is not None:
-            shutil.rmtree(target)
-        if not target.exists():
-            folder.replace(target)
+        if find_sound(cache, digest) is None:
+            replace_folder(folder, target)
+            note_made(open_image(target))
     return open_image(target)
 
 
@@ -128,6 +131,16 @@ def open_image(path: Path) -> Image:
     return Image(path.name, path, json.loads((path / MANIFEST).read_bytes()))
 
 
+def find_sound(cache: Path, digest: str) -> Image | None:
+    """The stored image of that whole digest, once every byte of it was read and compared; None when it is not sound."""
+    try:
+        image = open_image(images_folder(cache) / digest)
+        verify_image(image)
+    except (ImageError, OSError):
+        return None
+    return image
+
+
 def note_use(image: Image) -> Image:
     """The same image; `image prune` leaves it for some minutes, until whoever asked for it wrote down who needs it."""
     with suppress(OSError):
@@ -136,14 +149,32 @@ def note_use(image: Image) -> Image:
 
 
 def list_images(cache: Path) -> list[Image]:
-    """Every sound image, newest release first."""
+    """Every sound image, newest release first; of one release what was made, or asked for, last."""
     found = []
     for path in _folders(cache):
         try:
             found.append(open_image(path))
         except ImageError:
             continue  # `image ls` shows it through list_damaged
-    return sorted(found, key=lambda image: (-int(image.manifest["date"]), image.digest))
+    return sorted(found, key=lambda image: (-int(image.manifest["date"]), -_made(image), image.digest))
+
+
+def note_made(image: Image) -> None:
+    """It was made, once more too, or would have been: of several of its release it is what its name means.
+
+    So it is later than the others, though the clock was set back since they were made.
+    """
+    others = [_made(other) for other in list_images(image.path.parents[2]) if other.digest != image.digest]
+    moment = max([time.time_ns(), *(made + _LATER for made in others)])
+    with suppress(OSError):
+        os.utime(image.path / MANIFEST, ns=(moment, moment))
+
+
+def _made(image: Image) -> int:
+    try:
+        return (image.path / MANIFEST).stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def list_damaged(cache: Path) -> list[Path]:

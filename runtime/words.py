@@ -11,6 +11,9 @@ FORWARDED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "ctr": (("containerd",), ("ctr",)),
 }
 
+# Those that a guest image need not have, and variables that they need in the guest.
+BROUGHT = {"nerdctl": {"CNI_PATH": "/usr/lib/cni"}}  # where Debian's containernetworking-plugins has them
+
 # Those of Docker's own client, which a client of this computer can run as well.
 DOCKERS = frozenset({"docker", "compose"})
 

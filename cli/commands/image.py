@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from cli.commands.common import existing_paths, print_json, print_table, say
 from cli.output import STDIO, check_output, opened_output, written_where
@@ -16,7 +16,7 @@ from hostvm.agent.client import open_engine
 from hostvm.emulate import platform_arch
 from hostvm.engines import WITHOUT_DOCKER_API
 from hostvm.errors import HostvmError, ImageError, MachineError, UsageError
-from hostvm.guest_images import guest_arch, make_builder, stored_image
+from hostvm.guest_images import guest_arch, make_builder
 from hostvm.machines.snapshots import list_snapshots
 from hostvm.paths import MachinePaths, cache, machine_names
 from hostvm.sizes import human_size
@@ -25,14 +25,14 @@ from hostvm.state import load_state
 from images.base import build_base, find_base
 from images.build import build_image
 from images.disk import CHUNK
-from images.errors import MirrorError
+from images.errors import MirrorError, OutOfDateError
 from images.foreign import FOREIGN
 from images.oci import write_layout, write_layout_folder
 from images.own_recipe import load_own_recipe, with_packages
 from images.prune import find_unneeded, remove_unneeded
 from images.recipe import find_recipe, recipe_names
 from images.sbom import make_sbom
-from images.store import find_digest, inspect_image, list_damaged, list_images, remove_image, verify_image
+from images.store import find_digest, find_sound, inspect_image, list_damaged, list_images, remove_image
 from runtime.docker.api import EngineApi
 
 if TYPE_CHECKING:
@@ -89,7 +89,8 @@ def _needed() -> set[str]:
             paths = MachinePaths.of(name)
             state = load_state(paths)
             memories = [one.image for one in list_snapshots(paths) if one.saved is not None]
-            digests = [state.image, state.former_image, *memories]
+            before = [state.trial.image, state.trial.former_image] if state.trial else []
+            digests = [state.image, state.former_image, *before, *memories]
             found |= {digest.removeprefix("sha256:") for digest in digests if digest}
         except HostvmError as error:
             raise MachineError(
@@ -142,7 +143,7 @@ def _users(digest: str) -> list[str]:
             state = load_state(MachinePaths.of(name))
         except HostvmError:
             continue  # a damaged machine boots nothing
-        if state.image == f"sha256:{digest}":
+        if f"sha256:{digest}" in {state.image, state.trial.image if state.trial else ""}:
             found.append(name)
     return found
 
@@ -160,7 +161,7 @@ def rm(options: argparse.Namespace) -> int:
     """Delete an image that no machine needs."""
     digest = find_digest(cache(), options.reference)
     users = _users(digest)
-    if users and _is_sound(digest):
+    if users and find_sound(cache(), digest) is not None:
         raise MachineError(
             f"image {digest[:12]} is in use",
             f"machines that boot it: {', '.join(users)}",
@@ -171,14 +172,6 @@ def rm(options: argparse.Namespace) -> int:
     if users:
         say(options, f"it was damaged; {', '.join(users)} need it or another one: hostvm upgrade {users[0]}")
     return 0
-
-
-def _is_sound(digest: str) -> bool:
-    try:
-        verify_image(stored_image(digest))
-    except (ImageError, OSError):
-        return False
-    return True
 
 
 def base(options: argparse.Namespace) -> int:
@@ -275,9 +268,14 @@ def base_request(
 
 
 def _base_archive(options: argparse.Namespace, arch: str | None, progress: Progress) -> Path:
-    """The image from the archive as it is now; without a mirror, the one that was made before."""
+    """The image from the archive as it is now; without a mirror, or with --stored, the one that was made before.
+
+    :raises OutOfDateError: the mirror stands still; what was made before is taken only by whoever says so.
+    """
     request = base_request(options.image, arch, options.package, options.suite, options.mirror)
     more = {"tag": options.tag, "nonroot": options.nonroot}
+    if options.stored:
+        return find_base(*request, **more) or _none_stored(options.image)
     try:
         return build_base(*request, make_builder(), progress, **more, builder_arch=guest_arch())
     except MirrorError as fault:
@@ -286,6 +284,19 @@ def _base_archive(options: argparse.Namespace, arch: str | None, progress: Progr
             raise
         progress.note(f"{fault.brief}; taking {options.image} as it was made before")
         return known
+    except OutOfDateError as fault:
+        if find_base(*request, **more) is None:
+            raise
+        instead = f"Or take {options.image} as it was made before: the same command with --stored"
+        raise OutOfDateError(fault.brief, fault.details, f"{fault.resolution}\n{instead}") from fault
+
+
+def _none_stored(name: str) -> NoReturn:
+    raise ImageError(
+        f"no {name} is stored that was made by these words",
+        "none was made here with them, and none came in a bundle",
+        f"make it from a mirror: hostvm image base {name}",
+    )
 
 
 def _read(path: Path, task: Task) -> Iterator[bytes]:

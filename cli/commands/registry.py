@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 import bcrypt
 
-from cli.commands.common import confirm, existing_paths, print_json, say
+from cli.commands.common import confirm, existing_paths, print_facts, print_json, say
+from cli.printer import tell
 from hostvm.agent.client import AgentAbsent, request
 from hostvm.errors import MachineError, UsageError
 from hostvm.locks import machine_lock
@@ -117,8 +118,7 @@ def status(options: argparse.Namespace) -> int:
     if options.json:
         print_json(facts)
     else:
-        for key, value in _lines(facts):
-            sys.stdout.write(f"{key + ':':<13} {value}\n")
+        print_facts(_lines(facts), 13)
         _warn(facts)
     return 0 if facts["status"] == "running" else 1
 
@@ -294,10 +294,10 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _warn(facts: dict[str, Any]) -> None:
     for there, why in facts["failed"].items():
-        sys.stderr.write(f"hostvm: {there} of this computer cannot be opened: {why}\n")
+        tell(f"hostvm: {there} of this computer cannot be opened: {why}")
     if facts["free"] is not None and facts["free"] < _LITTLE:
-        sys.stderr.write(
+        tell(
             f"hostvm: the data disk is nearly full ({human_size(facts['free'])} are free), and pushes will fail with "
             f"status 500\n  hostvm registry gc {facts['name']}   # or a larger disk: "
-            f"hostvm set {facts['name']} disk=SIZE\n"
+            f"hostvm set {facts['name']} disk=SIZE"
         )

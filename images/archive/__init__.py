@@ -1,7 +1,17 @@
 """Debian's archive: signatures, indexes, dependencies, downloads."""
 
-from images.archive.archive import DEFAULT_MIRROR, Archive, Suite, open_archive, suites_of
+from images.archive.archive import DEFAULT_MIRROR, Archive, Suite, open_archive, suites_of, with_fresh_index
 from images.archive.fetch import Fetcher, Patience
 from images.archive.packages import Package
 
-__all__ = ["DEFAULT_MIRROR", "Archive", "Fetcher", "Package", "Patience", "Suite", "open_archive", "suites_of"]
+__all__ = [
+    "DEFAULT_MIRROR",
+    "Archive",
+    "Fetcher",
+    "Package",
+    "Patience",
+    "Suite",
+    "open_archive",
+    "suites_of",
+    "with_fresh_index",
+]

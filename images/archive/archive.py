@@ -5,7 +5,7 @@ from __future__ import annotations
 import lzma
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from images.archive.fetch import Fetcher, Wanted
 from images.archive.keys import load_pinned_keys, verify_signed
@@ -13,15 +13,17 @@ from images.archive.packages import Package, PackageIndex
 from images.archive.pinned import PinnedIndex
 from images.archive.release import IndexFile, Release, check_release, parse_release
 from images.archive.resolver import resolve
-from images.errors import HashError
+from images.errors import HashError, StaleIndexError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from pysequoia import Cert
 
     from images.progress import Progress
+
+_T = TypeVar("_T")
 
 DEFAULT_MIRROR = "http://deb.debian.org/debian"
 INRELEASE_LIMIT = 4 << 20
@@ -66,6 +68,18 @@ class Archive:
         """The checked .debs of `packages`, in their order. Raises as `Fetcher.fetch_all`."""
         items = [Wanted(f"{p.name}_{p.version}_{p.arch}.deb", (p.url,), p.sha256, p.size) for p in packages]
         return self.fetcher.fetch_all(items, progress, "packages")
+
+
+def with_fresh_index(attempt: Callable[[], _T], progress: Progress) -> _T:
+    """Do what opens an archive and fetches from it; once more from its start when the mirror is not as its index says.
+
+    :raises StaleIndexError: it is not as the next index says, either.
+    """
+    try:
+        return attempt()
+    except StaleIndexError as fault:
+        progress.note(f"{fault.brief}; perhaps the mirror is being updated: its index is read anew, once")
+    return attempt()
 
 
 def open_archive(

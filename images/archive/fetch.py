@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 from filelock import FileLock
 
 from images.disk import CHUNK, disk_full_explained, sha256_file
-from images.errors import HashError, ImageError, MirrorError
+from images.errors import HashError, ImageError, MirrorError, MissingFileError, OtherFileError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -67,12 +67,17 @@ class Source:
 
     :param noun: what it is, as in "the mirror has no FILE".
     :param promise: where the hashes come from.
+    :param indexed: they come from an index that may change meanwhile: what is not as promised is a StaleIndexError.
     """
 
-    error: type[ImageError] = MirrorError
-    noun: str = "mirror"
-    promise: str = "the signed index"
-    hint: str = MIRROR_HINT
+    error: type[ImageError]
+    noun: str
+    promise: str
+    hint: str
+    indexed: bool = False
+
+
+MIRROR = Source(MirrorError, "mirror", "the signed index", MIRROR_HINT, indexed=True)
 
 
 class _RetryError(Exception):
@@ -101,7 +106,7 @@ class Fetcher:
         self._session = session or _new_session(workers)
         self._patience = patience or Patience()
         self._workers = workers
-        self._source = source or Source()
+        self._source = source or MIRROR
 
     def of(self, source: Source) -> Fetcher:
         """The same, for files of another place."""
@@ -155,6 +160,7 @@ class Fetcher:
 
         :raises MirrorError: a mirror does not answer or lacks a file.
         :raises HashError: a file's content is not what its hash promises.
+        :raises StaleIndexError: one of the two, when a mirror lacks a file or has another.
         :raises DiskFullError: no space in the cache. What came whole stays, so a retry continues.
         """
         stop = threading.Event()
@@ -192,7 +198,8 @@ class Fetcher:
                 missing = error
             else:
                 return
-        raise self._error(f"the {self._source.noun} has no {item.name}", f"{item.urls[-1]}: {missing}")
+        kind = MissingFileError if self._source.indexed else self._source.error
+        raise kind(f"the {self._source.noun} has no {item.name}", f"{item.urls[-1]}: {missing}", self._source.hint)
 
     def _stream(self, item: Wanted, url: str, partial: Path, counter: _Counter, stop: threading.Event) -> None:
         """One attempt: continue `partial`, then check the whole; wrong bytes are thrown away."""
@@ -218,7 +225,8 @@ class Fetcher:
         partial.unlink(missing_ok=True)
         if resumed:
             raise _RetryError("the part fetched earlier was damaged")
-        raise HashError(
+        kind = OtherFileError if self._source.indexed else HashError
+        raise kind(
             f"{item.name} is not what {self._source.promise} promises",
             f"{url}\nsha256 wanted {item.sha256} ({item.size} bytes)\n"
             f"sha256 got    {digest.hexdigest()} ({'more than ' * (have > item.size)}{min(have, item.size)} bytes)",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
-from images.errors import MirrorError, SignatureError
+from images.errors import MirrorError, OutOfDateError, SignatureError
 
 # apt tolerates seconds; a laptop that woke with a wrong clock deserves a day before it is told.
 CLOCK_TOLERANCE = timedelta(days=1)
@@ -88,7 +88,7 @@ def check_release(release: Release, suite: str, what: str, now: datetime) -> Non
             "Try another mirror, e.g. `hostvm image build --mirror http://deb.debian.org/debian`",
         )
     if release.valid_until is not None and release.valid_until < now:
-        raise SignatureError(
+        raise OutOfDateError(
             f"{what} is out of date",
             f"Its signature was valid until {release.valid_until:%Y-%m-%d %H:%M} UTC; now is {now:%Y-%m-%d %H:%M} UTC.",
             "Check the clock with `date -u`; if it is right the mirror is stale: "

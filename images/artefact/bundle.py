@@ -16,12 +16,14 @@ import re
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
-from images.artefact.layout import SMALL, Blob, refused
+from images.artefact.layout import SMALL, Blob, parse_manifest, parts_of, refused
 from images.artefact.stream import BLOCK, TarReader, header, open_zstd, packer, padding
-from images.disk import CHUNK, require_space, sha256_file, temporary_folder, work_lock
+from images.base_stored import read_base
+from images.disk import CHUNK, replace_folder, require_space, sha256_file, temporary_folder, work_lock
+from images.emulators import changed_emulators, read_emulators
 from images.errors import HashError, ImageError
 from images.records import add_record, read_record
-from images.store import MANIFEST, PARTS, manifest_bytes, store_image
+from images.store import MANIFEST, PARTS, store_image, verify_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -105,11 +107,20 @@ def describe_bundle(
     """A bundle of these things, and where each member lies now.
 
     :param folders: of base images and emulators, in the cache.
-    :raises ImageError: a file has a name that no bundle has.
+    :raises ImageError: a file has a name that no bundle has, or what is stored is damaged.
     """
+    folders = list(folders)
+    for folder in folders:
+        if changed := changed_emulators(folder):
+            raise HashError(
+                f"the emulator of {', '.join(changed)} is damaged",
+                f"{folder} has other programs than its manifest says.",
+                "Delete that folder, then `hostvm bundle create` again: it is fetched when it is wanted",
+            )
     sources: dict[str, Path] = {f"{WHEELS}/{path.name}": path for path in sorted(wheels)}
     signatures = {}
     for image in images:
+        verify_image(image)
         sources |= {f"images/{image.digest}/{name}": image.path / name for name in (MANIFEST, *PARTS)}
         signatures[image.digest] = read_record(cache, image.digest).signatures
     for folder in folders:
@@ -170,7 +181,8 @@ def load_bundle(
 
     :param where: the file's name, for messages.
     :raises SignatureError: see `KeyRing.judge`.
-    :raises ImageError: no bundle, cut short, changed, or with anything in it that is not listed; nothing is stored.
+    :raises ImageError: no bundle, cut short, changed, with anything in it that is not listed, or with an image or
+        emulators that are not whole; nothing is stored.
     :raises DiskFullError: no space.
     """
     images = cache / "images"
@@ -188,7 +200,7 @@ def load_bundle(
                 tar.save(member.name, Blob(member.sha256, member.size, "", member.name), place, task.advance)
         tar.end()
         _check_units(bundle, work, where)
-        _store(bundle, work, cache)
+        _store(bundle, work, cache, progress)
     return Loaded(bundle, verdict)
 
 
@@ -216,44 +228,42 @@ def parse_bundle(data: bytes, where: str) -> Bundle:
 
 
 def _check_units(bundle: Bundle, work: Path, where: str) -> None:
-    """Each guest image is whole and agrees with its own manifest, whose hash is its name."""
+    """Each guest image is whole and agrees with its own manifest, whose hash is its name; so do the other things."""
     by_name = {member.name: member for member in bundle.members}
     for digest in bundle.units("images"):
         own = by_name.get(f"images/{digest}/{MANIFEST}")
-        if own is None or own.sha256 != digest:
+        if own is None or own.sha256 != digest or own.size > SMALL:
             raise refused(where, f"image {digest[:12]} has no manifest of that digest")
-        files = _files(work / own.name, where)
-        for name in PARTS:
+        for name, promised in parts_of(parse_manifest((work / own.name).read_bytes(), where)).items():
             part = by_name.get(f"images/{digest}/{name}")
-            if part is None or files.get(name) != (part.sha256, part.size):
+            if part is None or promised != (part.sha256, part.size):
                 raise refused(where, f"image {digest[:12]} has another {name} than its manifest says")
-    for kind in ("base", "emulators"):
-        for unit in bundle.units(kind):
-            if f"{kind}/{unit}/manifest.json" not in by_name:
-                raise refused(where, f"{kind}/{unit[:24]} has no manifest")
+    for unit in bundle.units("base"):
+        if read_base(work / "base" / unit) is None:
+            raise refused(where, f"base image {unit[:12]} lacks its image.tar, or a manifest that can be read")
+    for unit in bundle.units("emulators"):
+        folder = work / "emulators" / unit
+        if read_emulators(folder) is None:
+            raise refused(where, f"emulators {unit[:24]} lack a program, or a manifest that can be read")
+        if changed := changed_emulators(folder):
+            raise refused(where, f"the emulator of {', '.join(changed)} is not what its manifest says")
 
 
-def _files(path: Path, where: str) -> dict[str, tuple[str, int]]:
-    try:
-        manifest = json.loads(path.read_bytes())
-        if manifest_bytes(manifest) != path.read_bytes():
-            raise refused(where, "a manifest is not written as hostvm writes it")
-        return {str(name): (str(one["sha256"]), int(one["size"])) for name, one in manifest["files"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise refused(where, f"a manifest cannot be read: {error!r}"[:200]) from error
-
-
-def _store(bundle: Bundle, work: Path, cache: Path) -> None:
-    """All is read and checked: move each thing to its place, where what is there already stays."""
+def _store(bundle: Bundle, work: Path, cache: Path, progress: Progress) -> None:
+    """All is read and checked: move each thing to its place, where what is there already and whole stays."""
     for digest in bundle.units("images"):
         folder = work / "images" / digest
         store_image(folder, json.loads((folder / MANIFEST).read_bytes()), cache)
         add_record(cache, digest, signatures=tuple(bundle.signatures.get(digest, ())))
-    for kind, parent in (("base", cache / "base" / "sha256"), ("emulators", cache / "emulators")):
-        for unit in bundle.units(kind):
-            parent.mkdir(parents=True, exist_ok=True)
-            if not (parent / unit).exists():
-                (work / kind / unit).replace(parent / unit)
+    for kind, parent, read in (
+        ("base", cache / "base" / "sha256", read_base),
+        ("emulators", cache / "emulators", read_emulators),
+    ):
+        if units := bundle.units(kind):
+            with work_lock(cache / kind, progress):
+                for unit in units:
+                    if read(parent / unit) is None:
+                        replace_folder(work / kind / unit, parent / unit)
     for name in bundle.units(WHEELS):
         (cache / WHEELS).mkdir(parents=True, exist_ok=True)
         (work / WHEELS / name).replace(cache / WHEELS / name)

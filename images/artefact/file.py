@@ -69,7 +69,7 @@ def import_image(
 ) -> Received:
     """Read an exported image and store it, whole or not at all; who signed it is decided before its parts are read.
 
-    An image that is stored already is not read to its end.
+    The file is read to its end and checked, too, when the image is stored already; nothing is stored twice then.
 
     :param where: the file's name, for messages.
     :raises SignatureError: see `KeyRing.judge`.
@@ -83,14 +83,16 @@ def import_image(
         small = {blob.sha256: tar.small(_blob_path(blob), blob) for blob in _small_blobs(artefact)}
         intake = Intake(artefact, small, where, cache, ring, allow_unsigned)
         verdict = intake.judge()
-        if (known := intake.stored()) is not None:
-            return intake.note(known, verdict)
-        folder = intake.make_room(work)
+        known = intake.stored()
+        folder = intake.make_room(work) if known is None else work
         with progress.task("importing", sum(part.size for part in artefact.parts), "B") as task:
             for part in artefact.parts:
-                tar.save(_blob_path(part), part, folder / part.title, task.advance)
+                if known is None:
+                    tar.save(_blob_path(part), part, folder / part.title, task.advance)
+                else:
+                    tar.check(_blob_path(part), part, task.advance)
         tar.end()
-        return intake.store(folder, verdict)
+        return intake.store(folder, verdict) if known is None else intake.note(known, verdict)
 
 
 def _small_members(artefact: Artefact) -> Iterator[tuple[str, bytes]]:

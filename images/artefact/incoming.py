@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 from images.artefact.layout import Artefact, check_manifest, make_artefact, refused
 from images.disk import require_space
-from images.errors import ImageError
 from images.records import add_record, read_record
 from images.sbom import SPDX, make_sbom
-from images.store import MANIFEST, Image, images_folder, manifest_bytes, open_image, store_image
+from images.store import MANIFEST, Image, find_sound, manifest_bytes, store_image
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 class Received:
     """An image that came from elsewhere and is stored now.
 
-    :param fresh: it was not there before.
+    :param fresh: it was not there before, or was damaged.
     """
 
     image: Image
@@ -70,11 +69,8 @@ class Intake:
         return self.ring.judge(data, self._signatures(), allow_unsigned=self.allow_unsigned)
 
     def stored(self) -> Image | None:
-        """The same image when it is in the store and sound."""
-        try:
-            return open_image(images_folder(self.cache) / self.artefact.config.sha256)
-        except ImageError:
-            return None
+        """The same image when it is in the store and sound; every byte of it is read."""
+        return find_sound(self.cache, self.artefact.config.sha256)
 
     def make_room(self, work: Path) -> Path:
         """A folder for the parts, once it is clear that they fit.

@@ -96,7 +96,7 @@ def make_artefact(manifest: dict[str, Any], signatures: Sequence[str], sbom: byt
     layers = [
         *(keep(text.encode(), SIGNATURE_TYPE, "manifest.json.minisig") for text in signatures),
         keep(sbom, SBOM_TYPE, "sbom.spdx.json"),
-        *(Blob(part["sha256"], part["size"], PART_TYPE, name) for name, part in parts_of(manifest).items()),
+        *(Blob(sha256, size, PART_TYPE, name) for name, (sha256, size) in parts_of(manifest).items()),
     ]
     content = {
         "schemaVersion": 2,
@@ -140,7 +140,19 @@ def parse_artefact(data: bytes, where: str) -> Artefact:
 def check_manifest(data: bytes, artefact: Artefact, where: str) -> dict[str, Any]:
     """The image's own manifest, once it agrees with the artefact around it.
 
-    :raises ImageError: another version's, or they disagree.
+    :raises ImageError: as `parse_manifest`, or they disagree.
+    """
+    manifest = parse_manifest(data, where)
+    promised, carried = parts_of(manifest), {blob.title: (blob.sha256, blob.size) for blob in artefact.parts}
+    if promised != carried or len(artefact.parts) != len(PARTS):
+        raise refused(where, f"its parts ({', '.join(map(repr, carried))}) are not those of its manifest")
+    return manifest
+
+
+def parse_manifest(data: bytes, where: str) -> dict[str, Any]:
+    """Read an image's own manifest, believing nothing of it.
+
+    :raises ImageError: another version's, or what it says cannot be.
     """
     manifest = _json(data, where)
     if manifest.get("format") != FORMAT:
@@ -158,6 +170,16 @@ def check_manifest(data: bytes, artefact: Artefact, where: str) -> dict[str, Any
         raise refused(where, "its manifest's downloads are no list")
     if not all(isinstance(manifest.get(key), str) for key in ("console", "cmdline", "cmdline_tcg", "recipe")):
         raise refused(where, "its manifest has no kernel parameters or no recipe")
+    _check_contents(manifest, where)
+    if manifest_bytes(manifest) != data:
+        raise refused(where, "its manifest is not written the one way it should be")
+    files = _mapping(manifest.get("files"))
+    if set(files) != set(PARTS) or not all(_is_part(part) for part in files.values()):
+        raise refused(where, f"its manifest's files are {files!r}"[:200])
+    return manifest
+
+
+def _check_contents(manifest: dict[str, Any], where: str) -> None:
     for package in manifest["packages"]:
         if not all(
             isinstance(package, dict) and isinstance(package.get(key), str) and WORD.fullmatch(package[key])
@@ -168,15 +190,11 @@ def check_manifest(data: bytes, artefact: Artefact, where: str) -> dict[str, Any
         words = isinstance(one, dict) and all(isinstance(one.get(key), str) for key in ("name", "sha256", "url"))
         if not words or not re.fullmatch(r"[0-9a-f]{64}", one["sha256"]):
             raise refused(where, f"its manifest lists a download as {one!r}"[:200])
-    if manifest_bytes(manifest) != data:
-        raise refused(where, "its manifest is not written the one way it should be")
-    _check_parts(manifest, artefact, where)
-    return manifest
 
 
-def parts_of(manifest: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The `files` section, small ones first."""
-    return {name: manifest["files"][name] for name in PARTS}
+def parts_of(manifest: dict[str, Any]) -> dict[str, tuple[str, int]]:
+    """The sha256 and size of each part, small ones first."""
+    return {name: (manifest["files"][name]["sha256"], manifest["files"][name]["size"]) for name in PARTS}
 
 
 def refused(where: str, why: str) -> ImageError:
@@ -188,12 +206,13 @@ def refused(where: str, why: str) -> ImageError:
     )
 
 
-def _check_parts(manifest: dict[str, Any], artefact: Artefact, where: str) -> None:
-    files = _mapping(manifest.get("files"))
-    promised = {name: (_mapping(part).get("sha256"), _mapping(part).get("size")) for name, part in files.items()}
-    carried = {blob.title: (blob.sha256, blob.size) for blob in artefact.parts}
-    if set(promised) != set(PARTS) or promised != carried or len(artefact.parts) != len(PARTS):
-        raise refused(where, f"its parts ({', '.join(map(repr, carried))}) are not those of its manifest")
+def _is_part(data: Any) -> bool:
+    sha256, size = _mapping(data).get("sha256"), _mapping(data).get("size")
+    return isinstance(sha256, str) and re.fullmatch(r"[0-9a-f]{64}", sha256) is not None and _is_size(size)
+
+
+def _is_size(size: Any) -> bool:
+    return isinstance(size, int) and not isinstance(size, bool) and size >= 0
 
 
 def _blob(data: Any, where: str) -> Blob:
@@ -201,7 +220,7 @@ def _blob(data: Any, where: str) -> Blob:
     match = _DIGEST.fullmatch(str(inner.get("digest")))
     size, media_type = inner.get("size"), inner.get("mediaType")
     title = _mapping(inner.get("annotations")).get(TITLE, "")
-    if match is None or not isinstance(size, int) or isinstance(size, bool) or size < 0:
+    if match is None or not isinstance(size, int) or not _is_size(size):
         raise refused(where, f"a layer has digest {inner.get('digest')!r} and size {size!r}"[:200])
     if not isinstance(media_type, str) or not isinstance(title, str):
         raise refused(where, "a layer has no type or no name")

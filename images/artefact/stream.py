@@ -95,19 +95,29 @@ class TarReader:
 
     def save(self, name: str, blob: Blob, target: Path, advance: Callable[[int], None]) -> None:
         """Write a part to a file and check it while it passes."""
+        with target.open("xb", buffering=0) as file:
+            self.check(name, blob, advance, file.write)
+
+    def check(
+        self, name: str, blob: Blob, advance: Callable[[int], None], keep: Callable[[memoryview], object] | None = None
+    ) -> None:
+        """Check a part while it passes.
+
+        :param keep: is given its bytes.
+        """
         size = self._open(name)
         if size != blob.size:
             raise refused(self.where, f"{blob.title} has {size} bytes instead of {blob.size}")
         digest = hashlib.sha256()
-        with target.open("xb", buffering=0) as file:
-            while size:
-                got = self.stream.readinto(self.buffer[: min(size, CHUNK)])  # type: ignore[attr-defined]
-                if not got:
-                    raise EOFError
-                digest.update(self.buffer[:got])
-                file.write(self.buffer[:got])
-                size -= got
-                advance(got)
+        while size:
+            got = self.stream.readinto(self.buffer[: min(size, CHUNK)])  # type: ignore[attr-defined]
+            if not got:
+                raise EOFError
+            digest.update(self.buffer[:got])
+            if keep is not None:
+                keep(self.buffer[:got])
+            size -= got
+            advance(got)
         self._exactly(-blob.size % BLOCK)
         if digest.hexdigest() != blob.sha256:
             raise refused(self.where, f"{blob.title} is not what its manifest promises")

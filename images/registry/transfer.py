@@ -97,7 +97,8 @@ def pull_image(
 ) -> Received:
     """Fetch an image, whole or not at all; who signed it is decided before its parts are fetched.
 
-    Parts come in parallel and are checked as they stream; what came stays in the cache, so another try goes on.
+    Parts come in parallel and are checked as they stream; what came stays in the cache, so another try goes on. An
+    image that is stored already is read and checked, and fetched only when it is damaged.
 
     :raises SignatureError: see `KeyRing.judge`.
     :raises RegistryError: the registry cannot be reached, refuses, or has no such image.

@@ -6,7 +6,11 @@ from typing import TYPE_CHECKING
 
 from hostvm.checks import Check
 from hostvm.errors import SpecError
+from hostvm.net.certificates import registry_certificates
+from runtime.containerd.registries import hosts_files
+from runtime.containerd.tasks import TaskService
 from runtime.data_disk import DATA_DISK
+from runtime.docker.tidy import TidyService
 from runtime.version import VersionService
 
 if TYPE_CHECKING:
@@ -60,21 +64,22 @@ class ContainerdEngine:
         )
 
     def check(self, spec: MachineSpec) -> list[str]:
-        """See `Engine.check`: its clients bring their own settings."""
-        keys = [key for key in ("daemon", "registries") if getattr(spec, key)]
-        if keys:
+        """See `Engine.check`."""
+        if spec.daemon:
             raise SpecError(
-                f"{' and '.join(keys)}: cannot be set for containerd",
-                "which registries are asked, and how, is its clients' business: ctr takes it as options",
-                f"correct it: hostvm set {' '.join(key + '={}' for key in keys)}",
+                "daemon: cannot be set for containerd",
+                "its clients bring their own settings: ctr takes them as options",
+                "correct it: hostvm set daemon={}",
             )
+        hosts_files(spec.registries)
         return []
 
     def seed(self, spec: MachineSpec, plan: NetworkPlan) -> dict[str, bytes]:
-        """Nothing."""
+        """How its clients reach registries, and those registries' authorities."""
         del plan
         self.check(spec)
-        return {}
+        hosts = {f"registries/{host}": text.encode() for host, text in hosts_files(spec.registries).items()}
+        return {**hosts, **registry_certificates(spec.registries.get("ca", {}))}
 
     def preparations(self, env: Mapping[str, str]) -> tuple[Preparation, ...]:
         """See `Engine.preparations`."""
@@ -87,9 +92,9 @@ class ContainerdEngine:
         return _NoRouter()
 
     def services(self, spec: MachineSpec) -> tuple[Service, ...]:
-        """Its version. It publishes no ports."""
+        """Whether tasks run; giving back room; its version. It publishes no ports."""
         del spec
-        return (VersionService(_version),)
+        return (TaskService(), TidyService(), VersionService(_version))
 
     def residents(self, api: EngineApi) -> Residents:
         """None: its tasks end with the machine."""

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 # Docker 20.10 and later speak it (Docker 26 and 28 refuse anything below 1.24).
 API_VERSION = "v1.41"
 _CHUNK = 256 * 1024
+ANSWER_MOST = 64 * 1024 * 1024
+"""Bytes of an answer that is wanted whole; a list of containers has some two thousand for each."""
+_REFUSAL_MOST = 64 * 1024
 
 
 class EngineApiError(HostvmError):
@@ -133,7 +136,7 @@ class EngineApi:
     def _refused(self, method: str, path: str, response: http.client.HTTPResponse) -> EngineApiError:
         text = ""
         with suppress(OSError, http.client.HTTPException):
-            text = response.read().decode(errors="replace")
+            text = response.read(_REFUSAL_MOST).decode(errors="replace")
         try:
             text = str(json.loads(text)["message"])
         except (ValueError, KeyError, TypeError, RecursionError):
@@ -150,19 +153,39 @@ class EngineApi:
     ) -> Any:
         """One request whose JSON answer is wanted whole; None when the answer is empty.
 
-        :raises EngineApiError: as `open`, or the answer ends too early, or is not JSON.
+        :raises EngineApiError: as `open`, or the answer ends too early or never, or is not JSON.
         """
         with self.open(method, path, query=query, body=body) as response:
             try:
-                data = response.read()
+                data = self._whole(method, path, response)
                 return json.loads(data) if data else None
             except (http.client.HTTPException, ValueError, RecursionError) as fault:
                 raise self._cut_off(method, path, fault) from fault
 
+    def _whole(self, method: str, path: str, response: http.client.HTTPResponse) -> bytes:
+        data = bytearray()
+        while piece := response.read(_CHUNK):
+            data += piece
+            if len(data) > ANSWER_MOST:
+                raise EngineApiError(
+                    f"the engine of machine {self._machine} does not come to an end with {method} {path}",
+                    f"it has sent more than {ANSWER_MOST >> 20} MiB",
+                    f"look with: hostvm status {self._machine}",
+                )
+        if response.length:  # read() with a size does not tell
+            raise http.client.IncompleteRead(bytes(data), response.length)
+        return bytes(data)
+
     def upload(self, method: str, path: str, chunks: Iterable[bytes], *, query: Mapping[str, Any] | None = None) -> str:
-        """Send a tar stream; gives the answer's text."""
+        """Send a tar stream; gives the answer's text.
+
+        :raises EngineApiError: as `call`.
+        """
         with self.open(method, path, query=query, body=chunks, raw=True) as response:
-            return response.read().decode(errors="replace")
+            try:
+                return self._whole(method, path, response).decode(errors="replace")
+            except http.client.HTTPException as fault:
+                raise self._cut_off(method, path, fault) from fault
 
 
 def read_chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hostvm.guest import Guest, Stream
 
 _AGAIN = 0.5
+_EVENT_MOST = 1024 * 1024
 
 FAULTS = (OSError, HostvmError, ValueError, LookupError, TypeError, AttributeError, http.client.HTTPException)
 """Of an engine that is asked while it goes, and of an answer that is not as it should be."""
@@ -72,7 +73,9 @@ class EventFeed:
             try:
                 with EngineApi(connect, "").open("GET", "/events", query=self._query) as events:
                     begun()
-                    while line := events.readline():
+                    while line := events.readline(_EVENT_MOST):
+                        if len(line) == _EVENT_MOST:
+                            raise ValueError(f"an event of more than {_EVENT_MOST} bytes")
                         hear(json.loads(line))
             except FAULTS as fault:
                 if not stopped.is_set():

@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from hostvm.agent.service import Host
     from hostvm.guest import Guest
 
+# Podman compares these with its own names, for which of Docker's only "die" may stand: what it tells of as the `delete`
+# of an image is asked for as `remove`, and so are containers and volumes (podman, libpod/events/filters.go).
 _EVENTS = {
     "type": ["image", "container", "volume", "builder"],
-    "event": ["delete", "die", "destroy", "prune"],
+    "event": ["delete", "die", "destroy", "prune", "remove"],
 }
 FIRST = 60.0
 """Seconds from a connection to the first trim: of what was deleted before, and for the later ones to be quick."""
@@ -67,29 +69,34 @@ class Plan:
 class TidyService:
     """Implements `hostvm.agent.service.Service`.
 
+    :param socket: of an API like Docker's; without one nothing is heard of, and the disk is trimmed weekly only.
     :param group: of all containers, below /sys/fs/cgroup.
     """
 
     name = "tidy"
     early = False
 
-    def __init__(self, socket: str, group: str) -> None:
+    def __init__(self, socket: str = "", group: str = "") -> None:
         self._socket = socket
         self._reclaim = ("sh", "-c", _RECLAIM, "reclaim", group)
         self._stopped = threading.Event()
-        self._feed = EventFeed(self.name, socket, _EVENTS)
+        self._feed = EventFeed(self.name, socket, _EVENTS) if socket else None
         self._done: dict[str, str] = {}
 
     def start(self, guest: Guest, host: Host) -> None:
         """See `Service.start`."""
         self._stopped, plan = threading.Event(), Plan(time.monotonic())
         threading.Thread(target=self._work, args=(guest, host, plan, self._stopped), name="tidy", daemon=True).start()
-        self._feed.start(guest, host, lambda event: plan.hear(str(event.get("Action")), time.monotonic()), lambda: None)
+        if self._feed is not None:
+            self._feed.start(
+                guest, host, lambda event: plan.hear(str(event.get("Action")), time.monotonic()), lambda: None
+            )
 
     def stop(self) -> None:
         """See `Service.stop`."""
         self._stopped.set()
-        self._feed.stop()
+        if self._feed is not None:
+            self._feed.stop()
 
     def describe(self) -> dict[str, Any]:
         """When each was done last, UTC."""

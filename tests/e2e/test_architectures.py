@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
 import tarfile
+from pathlib import Path
 
+import docker
 import pytest
 import requests
 from backports import zstd
-from machines import folders_of, hostvm, last_lines, run, small_machine, succeed, unused_port
+from machines import eventually, folders_of, hostvm, last_lines, run, small_machine, succeed, unused_port
 
 from hostvm.accel import host_arch
+from hostvm.agent.client import agent_is_ready, request
+from images.archive import DEFAULT_MIRROR, Fetcher, open_archive, suites_of
+from images.progress import NullProgress
 
 pytestmark = pytest.mark.vm
 
@@ -36,7 +42,27 @@ def port():
     return unused_port()
 
 
+def forget_emulator(own):
+    """As in a machine where nobody has wanted it yet: the start places one that this computer's cache has."""
+    entry, run_dir = f"/proc/sys/fs/binfmt_misc/qemu-{OTHER}", folders_of(own.name)[1]
+    own.shell("sh", "-c", f"[ ! -e {entry} ] || echo -1 > {entry}; rm -rf /var/lib/hostvm/emulators; [ ! -e {entry} ]")
+    request(run_dir, "reconnect")  # what the agent knows of the guest ends with its connection
+    eventually(lambda: agent_is_ready(run_dir), "a new connection", 120)
+
+
+@pytest.mark.parametrize("named", [{"platform": f"linux/{OTHER}"}, {}], ids=["by its platform", "by its image"])
+def test_a_docker_client_is_the_first_to_run_a_container_of_the_other_architecture(own, named):
+    """One that knows nothing of hostvm's words."""
+    forget_emulator(own)
+    client = docker.DockerClient(base_url=own.docker_host, timeout=600)
+    assert client.containers.run("bb:other", ["uname", "-m"], remove=True, **named).decode().strip() == KERNEL
+    client.close()
+    told = json.loads(own.hostvm("status", "--json"))["agent"]["services"]["emulators"]
+    assert told == {"arch": OTHER, "registered": True, "why": ""}
+
+
 def test_a_container_of_the_other_architecture_runs(own):
+    forget_emulator(own)
     assert own.docker("run", "--rm", "--platform", f"linux/{OTHER}", "bb:other", "uname", "-m") == KERNEL
     # A program that it starts, too, and a script by its interpreter.
     script = "echo '#!/bin/sh' > /s; echo 'uname -m; cat /proc/sys/kernel/ostype' >> /s; chmod +x /s; exec /s"
@@ -79,6 +105,32 @@ def test_emulators_are_there_after_a_restart_and_let_go_of_the_disk(own):
     assert own.docker("exec", "keeper", "uname", "-m") == KERNEL
     assert "hostvm-guest: fail" not in last_lines(folders_of(own.name)[0] / "console.log.1")
     assert json.loads(own.hostvm("inspect", own.name))["name"] == own.name
+
+
+def busybox_of(debian_arch: str, folder: Path) -> bytes:
+    """A tar with Debian's busybox for `docker import`; from the main archive alone, whose indexes every mirror has."""
+    fetcher = Fetcher(Path(os.environ["HOSTVM_CACHE"]))
+    suites = suites_of("trixie", DEFAULT_MIRROR, ())
+    archive = open_archive(suites, debian_arch, fetcher, NullProgress(), only={"busybox-static"})
+    (deb,) = archive.fetch(archive.resolve(["busybox-static"]), NullProgress())
+    succeed(run("dpkg-deb", "-x", str(deb), str(folder)))
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        tar.add(folder / "usr" / "bin" / "busybox", "bin/uname")
+    return out.getvalue()
+
+
+@pytest.mark.slow
+def test_those_that_are_named_come_with_the_start(own, tmp_path):
+    own.hostvm("set", "--restart", own.name, f"emulate={OTHER},arm,riscv64")
+    for platform, debian_arch, kernel in (("linux/arm/v7", "armhf", "armv7l"), ("linux/riscv64", "riscv64", "riscv64")):
+        own.docker(
+            "import", "--platform", platform, "-", f"bb:{kernel}", stdin=busybox_of(debian_arch, tmp_path / kernel)
+        )
+        # By another client than hostvm's own, which brings an emulator when it is asked for one.
+        made = own.sdk.containers.run(f"bb:{kernel}", ["/bin/uname", "-m"], remove=True, platform=platform)
+        assert made.decode().strip() == kernel
+    assert own.docker("run", "--rm", "--platform", f"linux/{OTHER}", "bb:other", "uname", "-m") == KERNEL
 
 
 @pytest.mark.slow

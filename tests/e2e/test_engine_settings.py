@@ -6,8 +6,11 @@ import json
 import os
 
 import pytest
+import requests
 import yaml
 from machines import folders_of, hostvm, running_machine, succeed, unused_port
+
+from hostvm.accel import host_arch
 
 pytestmark = pytest.mark.vm
 
@@ -16,6 +19,12 @@ DAEMON = {
     "live-restore": True,
     "default-ulimits": {"nofile": {"Name": "nofile", "Soft": 4096, "Hard": 8192}},
     "log-opts": {"max-file": "9"},
+}
+NATIVE = host_arch()
+OTHER = {"amd64": "arm64", "arm64": "amd64"}[NATIVE]
+KERNELS = {"amd64": "x86_64", "arm64": "aarch64"}
+ACCEPT = {
+    "Accept": "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json"
 }
 PASSWORD = "correct horse"
 ENDS_LATE = 'trap "sleep 22; echo ended late; exit 0" TERM; echo up; while :; do sleep 0.2; done'
@@ -109,6 +118,27 @@ def test_names_without_a_registry_mean_the_default_one_and_the_hub_is_shut_off(o
     missing = own.try_docker("pull", "no-such-thing")
     assert missing.status == 1
     assert "127.0.0.1:443: connect: connection refused" in missing.err
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("pushed")
+def test_one_build_for_two_architectures_is_one_index_in_the_registry(own, port, tmp_path):
+    library = f"localhost:{port}/library"
+    own.hostvm("image", "base", "busybox", "--platform", f"linux/{OTHER}", "--tag", f"{library}/base:{OTHER}")
+    own.docker("tag", "busybox", f"{library}/base:{NATIVE}")
+    for arch in (NATIVE, OTHER):
+        own.docker("push", "-q", f"{library}/base:{arch}")
+    own.docker("buildx", "imagetools", "create", "-t", f"{library}/base:1", *(f"{library}/base:{a}" for a in KERNELS))
+    (tmp_path / "Dockerfile").write_text(f"FROM {library}/base:1\nRUN uname -m > /made-by\n")
+    both = ",".join(f"linux/{arch}" for arch in KERNELS)
+    own.docker("buildx", "build", "--platform", both, "--push", "-t", f"{library}/both:1", str(tmp_path))
+    listed = requests.get(f"http://localhost:{port}/v2/library/both/manifests/1", headers=ACCEPT, timeout=10).json()
+    built = {one["platform"]["architecture"] for one in listed["manifests"]}
+    assert built - {"unknown"} == set(KERNELS), "unknown: what attests how it was made"
+    for arch, kernel in KERNELS.items():
+        assert (
+            own.docker("run", "--rm", "--platform", f"linux/{arch}", f"{library}/both:1", "cat", "/made-by") == kernel
+        )
 
 
 @pytest.mark.usefixtures("pushed")

@@ -52,6 +52,15 @@ def erase(disk, size, begin=0):
         file.write(bytes(size))
 
 
+def change(disk, *requests):
+    """By debugfs; then the file system bears the mark that a kernel leaves when it meets such a thing."""
+    for request in (*requests, "set_super_value state 2"):
+        done = subprocess.run(
+            ["/usr/sbin/debugfs", "-w", "-R", request, disk], capture_output=True, text=True, check=True
+        )
+        assert len(done.stderr.splitlines()) == 1, done.stderr  # its version
+
+
 def is_sound(disk):
     return subprocess.run(["/usr/sbin/e2fsck", "-f", "-n", disk], capture_output=True, check=False).returncode == 0
 
@@ -80,6 +89,34 @@ def test_also_when_its_root_folder_was_not_written(mount, disk):
     erase(disk, 4096, table * 4096)
     assert mount(label="a-name-of-20-letters") == ["mark data-completed", "mount", "mark data"]
     assert is_sound(disk)
+
+
+WRONG = {
+    "the mark alone": (),
+    "counts": ("set_super_value free_blocks_count 7", "set_super_value free_inodes_count 7"),
+    "an entry whose inode is gone": ("mkdir gone", "clri gone"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
+def test_what_a_kernel_found_wrong_is_repaired(mount, disk, tmp_path, wrong):
+    make(disk, 64 * MIB)
+    change(disk, "mkdir kept", *wrong)
+    assert mount() == ["mark data-repaired", "mount", "mark data"]
+    assert "check forced" in (tmp_path / "console").read_text(), "the console has e2fsck's own words"
+    assert is_sound(disk)
+    listed = subprocess.run(["/usr/sbin/debugfs", "-R", "ls -p /", disk], capture_output=True, text=True, check=True)
+    assert "/kept/" in listed.stdout
+    assert mount() == ["mount", "mark data"]
+
+
+def test_what_takes_a_decision_is_left_to_its_owner(mount, disk, tmp_path):
+    make(disk, 64 * MIB)
+    change(disk, "clri <2>")
+    for _ in range(2):
+        assert mount() == [f"fail data e2fsck needs a decision on {disk}"]
+        assert "RUN fsck MANUALLY" in (tmp_path / "console").read_text()
+    assert not is_sound(disk)
 
 
 @pytest.mark.parametrize("why", ["another's label", "something at its begin", "no copy"])

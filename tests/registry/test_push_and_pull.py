@@ -45,6 +45,11 @@ def test_what_is_pushed_is_pulled(registry, make_image, cache, tmp_path, ring, a
     assert not pull_image(pushed.reference, access, other, ring, NONE).fresh
     assert not [line for line in registry.log[before:] if image.manifest["files"]["root.erofs"]["sha256"] in line]
 
+    data = got.image.root.read_bytes()
+    got.image.root.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    assert pull_image(target, access, other, ring, NONE).fresh
+    verify_image(got.image)
+
 
 def test_by_hand_without_hostvm(registry, make_image, cache, access):
     """Any OCI client sees a manifest of its own type whose config is the image's manifest."""

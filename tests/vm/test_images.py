@@ -6,6 +6,8 @@ import contextlib
 import io
 import json
 import os
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 
 from hostvm.builder import QemuBuilder
 from hostvm.errors import DriverError
-from hostvm.guest_images import guest_arch, kernel_cmdline
+from hostvm.guest_images import ensure_image, guest_arch, kernel_cmdline
 from images.archive import Fetcher
 from images.bake import BakeDisk, BakeJob
 from images.base import build_base
@@ -21,7 +23,7 @@ from images.build import build_image
 from images.cpio import CpioEntry, write_cpio
 from images.progress import NullProgress
 from images.recipe import load_recipe
-from images.store import verify_image
+from images.store import Image, inspect_image, verify_image
 
 pytestmark = pytest.mark.vm
 
@@ -124,6 +126,25 @@ def test_the_same_packages_give_the_same_bytes_and_the_tree_is_as_told(build, bu
         "mounts left: \n",
     ):
         assert line in console
+
+
+def build_elsewhere(cache: Path) -> Image:
+    """The whole image by a user who has all otherwise, from packages that are here; its builder is made anew."""
+    cache.mkdir()
+    (cache / "archive").symlink_to(Path(os.environ["HOSTVM_CACHE"]) / "archive")
+    other = {"TZ": "Pacific/Auckland", "LC_ALL": "C", "PYTHONHASHSEED": "7", "HOME": str(cache), "USER": "somebody"}
+    words = ["sh", "-c", 'umask 077; exec "$@"', "build", Path(sys.executable).with_name("hostvm"), "image", "build"]
+    subprocess.run(words, env={**os.environ, **other, "HOSTVM_CACHE": str(cache)}, cwd=cache, check=True, timeout=280)
+    return inspect_image(cache, "docker")
+
+
+def test_the_docker_image_is_the_same_wherever_it_is_built(tmp_path):
+    ours = ensure_image("docker", NullProgress())
+    theirs = build_elsewhere(tmp_path / "theirs")
+    if theirs.manifest["date"] != ours.manifest["date"]:  # the archive was published anew meanwhile
+        ours = build_elsewhere(tmp_path / "ours")
+    assert theirs.manifest == ours.manifest
+    assert theirs.digest == ours.digest
 
 
 def test_a_finish_command_that_fails_fails_the_build(build, tmp_path):

@@ -18,12 +18,12 @@ from cli.main import main
 from hostvm.errors import UsageError
 from hostvm.machines.snapshots import snapshot_folder
 from hostvm.paths import MachinePaths, cache
-from hostvm.state import MachineState, save_state
+from hostvm.state import MachineState, Trial, save_state
 from images.archive import DEFAULT_MIRROR
 from images.artefact.bundle import load_bundle
 from images.artefact.trust import KeyRing
 from images.disk import work_lock
-from images.errors import MirrorError
+from images.errors import MirrorError, OutOfDateError
 from images.progress import NullProgress
 from images.store import describe_parts, images_folder, list_images, store_image
 
@@ -37,7 +37,10 @@ def make_image(tmp_path):
         folder.mkdir()
         for part in ("vmlinuz", "initramfs", "root.erofs"):
             (folder / part).write_bytes(part.encode())
-        manifest = {"format": 1, "name": "docker", "arch": "amd64", "suite": "trixie", "date": date, "recipe": "x"}
+        manifest = {
+            "format": 1, "name": "docker", "arch": "amd64", "suite": "trixie", "date": date, "recipe": "x",
+            "kernel_release": "6.12", "console": "ttyS0", "cmdline": "", "cmdline_tcg": "", "packages": [],
+        }  # fmt: skip
         found = store_image(folder, manifest | {"files": describe_parts(folder)}, cache())
         shutil.rmtree(folder, ignore_errors=True)
         os.utime(found.path, (1, 1))
@@ -141,6 +144,43 @@ def test_so_is_a_terminal(words, nothing_is_made, make_image, monkeypatch, capsy
     assert "is not for a terminal" in capsys.readouterr().err
 
 
+@pytest.fixture
+def stale(monkeypatch, tmp_path):
+    """A mirror that stands still; `stored` is what was made before."""
+
+    def build(*_, **__):
+        raise OutOfDateError("InRelease is out of date", "it was valid until then", "check the clock: date -u")
+
+    stored = tmp_path / "image.tar"
+    stored.write_bytes(b"made before")
+    monkeypatch.setattr(commands, "build_base", build)
+    monkeypatch.setattr(commands, "find_base", lambda *_, **__: stored if stored.exists() else None)
+    return stored
+
+
+def test_a_mirror_that_stands_still_names_what_is_stored_and_does_not_take_it(stale, capsysbinary):
+    command = ["image", "base", "debian:forky", "-o", "-"]
+    assert main(command) == 1
+    told = capsysbinary.readouterr()
+    assert told.out == b""
+    assert b"is out of date" in told.err
+    assert b"check the clock: date -u" in told.err
+    assert b"Or take debian:forky as it was made before: the same command with --stored" in told.err
+    assert main([*command, "--stored"]) == 0
+    assert capsysbinary.readouterr().out == b"made before"
+
+
+def test_a_mirror_that_stands_still_and_nothing_stored(stale, capsys):
+    stale.unlink()
+    command = ["image", "base", "debian:forky", "-o", "-"]
+    assert main(command) == 1
+    assert "--stored" not in capsys.readouterr().err
+    assert main([*command, "--stored"]) == 1
+    told = capsys.readouterr().err
+    assert "no debian:forky is stored that was made by these words" in told
+    assert "hostvm image base debian:forky" in told
+
+
 @pytest.mark.parametrize("form", ["docker", "oci"])
 def test_a_base_image_on_standard_output(form, tmp_path, monkeypatch, capsysbinary):
     made = tmp_path / "image.tar"
@@ -182,3 +222,13 @@ def test_a_bundle_takes_no_base_image_of_a_mirror_that_was_not_named(monkeypatch
     monkeypatch.setattr(bundles, "build_base", build)
     assert main(["bundle", "create", "--no-wheels", "--base", "debian", "-o", str(tmp_path / "out")]) == 1
     assert asked == [DEFAULT_MIRROR] * 2
+
+
+def test_what_a_machine_would_go_back_to_after_a_trial_is_needed():
+    paths = MachinePaths.of("ci")
+    paths.folder.mkdir(parents=True)
+    tried, before, older, other = ("sha256:" + letter * 64 for letter in "abcd")
+    trial = Trial([1, 2.0, ""], before, older, wanted_off=False)
+    save_state(paths, MachineState("u", "m", "amd64", 1, "qemu", tried, "now", former_image=before, trial=trial))
+    assert commands._needed() == {digest[7:] for digest in (tried, before, older)}
+    assert [commands._users(digest[7:]) for digest in (tried, before, other)] == [["ci"], ["ci"], []]

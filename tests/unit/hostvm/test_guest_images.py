@@ -13,7 +13,7 @@ from hostvm.errors import DriverError, ImageError, UsageError
 from hostvm.paths import cache
 from images.artefact.incoming import Received
 from images.artefact.trust import Verdict
-from images.errors import RecipeError, SignatureError
+from images.errors import OutOfDateError, RecipeError, SignatureError
 from images.progress import NullProgress
 from images.records import add_record
 from images.store import describe_parts, store_image
@@ -115,6 +115,22 @@ def test_a_foreign_image_is_not_built_without_its_qemu(monkeypatch):
     monkeypatch.setattr("hostvm.qemu_binary._find_program", lambda _name: None)
     with pytest.raises(DriverError, match="QEMU for arm64 guests was not found"):
         guest_images.ensure_image("docker", NONE, "arm64")
+
+
+def test_a_mirror_that_stands_still_names_what_is_stored_and_does_not_take_it(monkeypatch, make_image):
+    def build(*_, **__):
+        raise OutOfDateError("InRelease is out of date", "it was valid until then", "check the clock: date -u")
+
+    monkeypatch.setattr(guest_images, "host_arch", lambda: "amd64")
+    monkeypatch.setattr("images.build.build_image", build)
+    with pytest.raises(OutOfDateError) as error:
+        guest_images.newest_image("docker", NONE)
+    assert error.value.resolution == "check the clock: date -u"
+    stored = make_image(name="docker")
+    with pytest.raises(OutOfDateError) as error:
+        guest_images.newest_image("docker", NONE)
+    instead = f"Or take the newest image that is stored: `hostvm upgrade NAME --image {stored.digest[:12]}`"
+    assert error.value.resolution == f"check the clock: date -u\n{instead}"
 
 
 def test_a_reference_that_came_before_needs_no_network(image, pulls):

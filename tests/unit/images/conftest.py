@@ -9,6 +9,8 @@ import lzma
 import re
 import shutil
 import tarfile
+import threading
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -21,9 +23,11 @@ from pysequoia import SignatureMode, Tsk, sign
 from requests.adapters import BaseAdapter
 
 from images.archive import Fetcher, Patience
+from images.progress import NullProgress
 from images.store import describe_parts, store_image
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -131,6 +135,34 @@ class FakeArchive:
         self.write(f"{folder}/InRelease", bytes(sign(signer, text.encode(), mode=SignatureMode.CLEAR)))
 
 
+class Gate:
+    """Lets requests pass as soon as `wanted` of them are there at once; `most` is how many were."""
+
+    def __init__(self, wanted: int, seconds: float = 10.0) -> None:
+        self.wanted, self.seconds = wanted, seconds
+        self.inside = self.most = 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def passing(self) -> Iterator[None]:
+        with self._changed:
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+            self._changed.notify_all()
+            together = self._changed.wait_for(lambda: self.most >= self.wanted, self.seconds)
+        try:
+            assert together, f"at most {self.most} requests came at once, not {self.wanted}"
+            yield
+        finally:
+            with self._changed:
+                self.inside -= 1
+
+
+@pytest.fixture
+def gate() -> type[Gate]:
+    return Gate
+
+
 class FolderAdapter(BaseAdapter):
     """Answers http requests from files, Range included; keeps what was asked for."""
 
@@ -143,11 +175,22 @@ class FolderAdapter(BaseAdapter):
         self.cut: int | None = None
         """End the next body after that many bytes, once."""
         self.ranges = True
+        self.before: dict[str, Callable[[], None]] = {}
+        """What to do before the first answer to a path that holds such a word."""
+        self.gate: Gate | None = None
+        self._lock = threading.Lock()
 
     def send(self, request, **kwargs):
+        with self.gate.passing() if self.gate else nullcontext():
+            return self._answer(request)
+
+    def _answer(self, request):
         path = urlsplit(request.url).path.lstrip("/")
         wanted = request.headers.get("Range")
-        self.requests.append((path, wanted))
+        with self._lock:
+            self.requests.append((path, wanted))
+            for word in [word for word in self.before if word in path]:
+                self.before.pop(word)()
         fault = self.faults.pop(0) if self.faults else None
         if isinstance(fault, Exception):
             raise fault
@@ -169,6 +212,21 @@ class FolderAdapter(BaseAdapter):
 
     def close(self) -> None:
         pass
+
+
+class Noting(NullProgress):
+    """`notes`: what the user was told."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@pytest.fixture
+def noting() -> Noting:
+    return Noting()
 
 
 @pytest.fixture(scope="session")

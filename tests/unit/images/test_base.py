@@ -10,7 +10,7 @@ import pytest
 
 from images.base import build_base, find_base, read_configured, sources_list
 from images.base_busybox import busybox_applets, busybox_tree
-from images.errors import ImageError, RecipeError
+from images.errors import ImageError, MirrorError, RecipeError
 from images.oci import write_layout, write_layout_folder
 from images.progress import NullProgress
 
@@ -42,7 +42,7 @@ def busybox(shop, fetcher, cache):
             shop.mirror,
             cache,
             NoBuilder(),
-            NullProgress(),
+            changes.pop("progress", NullProgress()),
             keys=shop.keys,
             fetcher=fetcher,
             **changes,
@@ -99,6 +99,28 @@ def test_the_same_packages_are_the_same_bytes(busybox, cache):
     shutil.rmtree(cache / "base")
     assert busybox() == first
     assert first.read_bytes() == before
+
+
+def test_a_mirror_that_is_updated_meanwhile(busybox, shop, make, adapter, noting, cache):
+    def update():
+        shop.path("pool/busybox-static_1.0_amd64.deb").unlink()
+        shop.stanzas.clear()
+        shop.add("busybox-static", "2.0", files=[make.entry("usr/bin/busybox", BUSYBOX, mode=0o755)])
+        shop.publish(until=None)
+
+    adapter.before["pool/"] = update
+    _, config, _ = saved(busybox(progress=noting))
+    assert config["config"]["Labels"]["org.opencontainers.image.version"] == "2.0"
+    assert len(noting.notes) == 1
+    assert sorted(path.name for path in (cache / "base").iterdir()) == [".lock", "sha256"]
+
+
+def test_a_mirror_that_stays_other_than_its_index(busybox, shop, noting, cache):
+    shop.path("pool/busybox-static_1.0_amd64.deb").unlink()
+    with pytest.raises(MirrorError, match="the mirror has no busybox-static"):
+        busybox(progress=noting)
+    assert len(noting.notes) == 1
+    assert sorted(path.name for path in (cache / "base").iterdir()) == [".lock"]
 
 
 def test_as_an_oci_layout_alone(busybox, tmp_path):
@@ -175,6 +197,29 @@ def test_it_is_made_once_and_kept(busybox, cache):
 def test_another_tag(busybox):
     manifest, _, _ = saved(busybox(tag="localhost:5000/bb"))
     assert manifest["RepoTags"] == ["localhost:5000/bb:latest"]
+
+
+@pytest.mark.parametrize(
+    "manifest", [None, b"", b"{}", b"[]", b"\xff", b'{"revision": 4, "request": 7, "date": 1}', b"[" * 100_000]
+)
+def test_a_stored_one_with_an_odd_manifest_is_passed_over_and_made_again(busybox, cache, shop, manifest):
+    path = busybox()
+    content, beside = path.read_bytes(), path.with_name("manifest.json")
+    beside.unlink()
+    if manifest is not None:
+        beside.write_bytes(manifest)
+    assert find_base("busybox", "amd64", [], None, shop.mirror, cache) is None
+    assert (busybox(), path.read_bytes()) == (path, content)
+    assert find_base("busybox", "amd64", [], None, shop.mirror, cache) == path
+    assert sorted(one.name for one in path.parent.parent.iterdir()) == [path.parent.name]
+
+
+def test_a_stored_one_without_its_image_is_made_again(busybox, cache, shop):
+    path = busybox()
+    content = path.read_bytes()
+    path.unlink()
+    assert find_base("busybox", "amd64", [], None, shop.mirror, cache) is None
+    assert busybox().read_bytes() == content
 
 
 @pytest.mark.parametrize("name", ["alpine", "python", "debian:13", "busybox:1.36", "debian/x", ""])

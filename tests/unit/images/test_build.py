@@ -14,7 +14,15 @@ import pytest
 
 from images.build import build_image, find_image, recipe_digest
 from images.compare import outdated
-from images.errors import DiskFullError, HashError, HostvmError, ImageError, RecipeError, SignatureError
+from images.errors import (
+    DiskFullError,
+    HashError,
+    HostvmError,
+    ImageError,
+    MirrorError,
+    RecipeError,
+    SignatureError,
+)
 from images.progress import NullProgress
 from images.recipe import load_recipe
 from images.store import list_images, verify_image
@@ -188,6 +196,10 @@ def test_what_is_up_to_date_is_not_built_again(build, cache, shop):
     first.root.unlink()
     assert build(builder) == first  # a damaged one is
     assert (builder.jobs, len(list_images(cache))) == (2, 1)
+    first.root.write_bytes(bytes(first.root.stat().st_size))  # of the right size
+    assert build(builder) == first
+    assert (builder.jobs, len(list_images(cache))) == (3, 1)
+    verify_image(first)
 
 
 def test_a_disk_too_small_for_the_result(build, cache, monkeypatch):
@@ -291,6 +303,61 @@ def test_an_edited_package_leaves_nothing_and_a_retry_works(build, cache, shop):
     assert left_behind(cache) == []
     path.write_bytes(good)
     assert build().digest
+
+
+MOMENTS = {
+    # which requests the mirror's update comes before, what it has of the package then
+    "a package is gone": ("pool/", "2.0"),
+    "a package is another": ("pool/", "1.0"),
+    "the index is another": ("Packages.xz", "2.0"),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_mirror_that_is_updated_meanwhile(build, shop, make, adapter, noting, cache, moment):
+    word, version = MOMENTS[moment]
+
+    def update():
+        shop.path("pool/hello_1.0_amd64.deb").unlink()
+        shop.stanzas[:] = [stanza for stanza in shop.stanzas if not stanza.startswith("Package: hello\n")]
+        shop.add("hello", version, files=[make.entry("usr/bin/hello", b"hi again")], Depends="busybox-static")
+        shop.publish(until=None, Acquire_By_Hash="no")
+
+    shop.publish(until=None, Acquire_By_Hash="no")
+    adapter.before[word] = update
+    builder = PackingBuilder()
+    image = build(builder, progress=noting)
+    with tarfile.open(fileobj=io.BytesIO(builder.tar)) as tar:
+        assert tar.extractfile("./usr/bin/hello").read() == b"hi again"
+    assert {package["name"]: package["version"] for package in image.manifest["packages"]}["hello"] == version
+    (note,) = noting.notes
+    assert note.endswith("perhaps the mirror is being updated: its index is read anew, once")
+    assert releases_read(adapter) == 2
+    assert left_behind(cache) == ["sha256"]
+
+
+@pytest.mark.parametrize(("damage", "kind"), [("another", HashError), ("gone", MirrorError)])
+def test_an_index_is_read_anew_once(build, shop, adapter, noting, damage, kind):
+    path = shop.path("pool/hello_1.0_amd64.deb")
+    path.write_bytes(b"another") if damage == "another" else path.unlink()
+    with pytest.raises(kind) as error:
+        build(progress=noting)
+    assert "hello_1.0_amd64.deb" in error.value.brief
+    assert (len(noting.notes), releases_read(adapter)) == (1, 2)
+
+
+def test_what_a_recipe_adds_is_no_matter_of_the_index(build, shop, adapter, noting):
+    shop.write("tool", b"another")
+    for url in (f"{shop.mirror}/tool", f"{shop.mirror}/none"):
+        text = f'downloads: [{{url: "{url}", sha256: {"f" * 64}, to: usr/bin/tool}}]'
+        adapter.requests.clear()
+        with pytest.raises(ImageError):
+            build(text=RECIPE + text, progress=noting)
+        assert (noting.notes, releases_read(adapter)) == ([], 1)
+
+
+def releases_read(adapter) -> int:
+    return len([path for path, _ in adapter.requests if path.endswith("InRelease")])
 
 
 def test_the_manifest_can_be_read_by_people(build):

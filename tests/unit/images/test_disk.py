@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from images.disk import disk_full_explained, sha256_file, temporary_folder, work_lock
-from images.errors import DiskFullError
+from images.disk import disk_full_explained, replace_folder, sha256_file, temporary_folder, work_lock
+from images.errors import DiskFullError, ImageError
 from images.progress import NullProgress
 
 
@@ -17,6 +17,32 @@ def test_a_full_disk_is_explained(tmp_path):
     assert "HOSTVM_CACHE" in error.value.resolution
     with pytest.raises(PermissionError), disk_full_explained(tmp_path):
         raise PermissionError(errno.EACCES, "no")
+
+
+def test_a_folder_takes_another_ones_place(tmp_path):
+    target = tmp_path / "cache" / "target"
+    for content in ("old", "new"):
+        made = tmp_path / "made"
+        made.mkdir()
+        (made / content).touch()
+        replace_folder(made, target)
+    assert [path.name for path in target.iterdir()] == ["new"]
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+
+
+def test_a_folder_that_is_in_use_stays(tmp_path, monkeypatch):
+    """As on Windows, where an open file holds its folder's name."""
+
+    def refuse(self, _target):
+        raise PermissionError(errno.EACCES, "in use", str(self))
+
+    made, target = tmp_path / "made", tmp_path / "target"
+    for folder in (made, target):
+        folder.mkdir()
+    monkeypatch.setattr("pathlib.Path.replace", refuse)
+    with pytest.raises(ImageError, match="is damaged and cannot be replaced"):
+        replace_folder(made, target)
+    assert target.is_dir()
 
 
 def test_a_temporary_folder_goes_away(tmp_path):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import json
 import shutil
 from dataclasses import replace
 
@@ -38,7 +39,10 @@ def shop(archive, make):
 
 @pytest.fixture
 def fetch(shop, fetcher, cache):
-    return lambda: fetch_emulators("amd64", cache, NullProgress(), mirror=shop.mirror, keys=shop.keys, fetcher=fetcher)
+    def fetch(progress=None):
+        fetch_emulators("amd64", cache, progress or NullProgress(), mirror=shop.mirror, keys=shop.keys, fetcher=fetcher)
+
+    return fetch
 
 
 def test_all_known_ones_are_kept_packed_and_the_package_is_not(shop, fetch, cache):
@@ -62,6 +66,37 @@ def test_the_newest_is_taken_and_none_of_another_architecture(shop, fetch, cache
     fetch()
     assert find_emulator("arm64", "amd64", cache).version == "1:10.0-1"
     assert find_emulator("arm64", "arm64", cache) is None
+
+
+@pytest.mark.parametrize("damage", [b"", b"{}", b"[]", b"\xff", b"[" * 100_000, "another shape", "no program", "few"])
+def test_stored_ones_that_are_not_whole_are_passed_over_and_made_again(shop, fetch, cache, damage):
+    shop.emulators("1:10.0-1")
+    fetch()
+    (path,) = (cache / "emulators").glob("*/manifest.json")
+    facts = json.loads(path.read_bytes())
+    if damage == "no program":
+        path.with_name("arm64.gz").unlink()
+    elif damage == "few":  # as stored by a hostvm that knew fewer
+        path.write_text(json.dumps(facts | {"emulators": {"arm": facts["emulators"]["arm"]}}))
+    else:
+        odd = json.dumps(facts | {"version": "no version"}).encode() if damage == "another shape" else damage
+        path.write_bytes(odd)
+    assert find_emulator("arm64", "amd64", cache) is None
+    fetch()
+    assert find_emulator("arm64", "amd64", cache).sha256 == hashlib.sha256(program("arm64")).hexdigest()
+    assert gzip.decompress(path.with_name("arm64.gz").read_bytes()) == program("arm64")
+
+
+def test_a_mirror_that_is_updated_meanwhile(shop, fetch, cache, adapter, noting):
+    def update():
+        shop.path("pool/qemu-user_1:9.2-1_amd64.deb").unlink()
+        shop.emulators("1:10.0-1")
+
+    shop.emulators("1:9.2-1")
+    adapter.before["pool/"] = update
+    fetch(noting)
+    assert find_emulator("arm64", "amd64", cache).version == "1:10.0-1"
+    assert len(noting.notes) == 1
 
 
 def test_a_package_without_an_emulator_stores_nothing(shop, fetch, cache):

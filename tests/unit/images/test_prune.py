@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 
 import pytest
 from filelock import FileLock
 
 from images.disk import temporary_folder, work_lock
 from images.progress import NullProgress
-from images.prune import find_unneeded, remove_unneeded
+from images.prune import YOUNG_SECONDS, find_unneeded, remove_unneeded
 from images.records import add_record, read_record
 from images.store import list_images, note_use
 
@@ -39,6 +40,18 @@ def test_what_was_asked_for_just_now_stays(three, make_image, cache):
     note_use(three[0])
     remove_unneeded(cache, set, NullProgress(), everything=True)
     assert {image.digest for image in list_images(cache)} == {three[0].digest, fresh.digest}
+
+
+def test_what_was_asked_for_stays_though_the_clock_is_set_back_then(three, cache):
+    """A day; from then on it is of now, so that it does not stay for longer than others."""
+    asked = three[0].path
+    os.utime(asked, (time.time() + 86_400,) * 2)
+    assert remove_unneeded(cache, set, NullProgress(), everything=False) != []
+    assert [image.digest for image in list_images(cache)] == [three[2].digest, three[0].digest]
+    assert asked.stat().st_mtime <= time.time()
+    os.utime(asked, (time.time() - YOUNG_SECONDS - 1,) * 2)
+    remove_unneeded(cache, set, NullProgress(), everything=False)
+    assert [image.digest for image in list_images(cache)] == [three[2].digest]
 
 
 def test_everything_is_all_but_what_machines_boot(three, cache):

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import os
+import time
+
 import pytest
 
 from images.errors import HashError, ImageError
 from images.store import (
     describe_parts,
+    find_sound,
     inspect_image,
     list_damaged,
     list_images,
+    note_made,
     open_image,
     remove_image,
     store_image,
@@ -47,11 +52,14 @@ def test_the_same_image_is_stored_once(stored, cache):
     assert len(list_images(cache)) == 1
 
 
-def test_a_damaged_twin_is_replaced(stored):
+@pytest.mark.parametrize("damage", [b"", b"toor"])
+def test_a_damaged_twin_is_replaced(stored, cache, damage):
     image = stored()
-    image.root.write_bytes(b"")
-    assert stored() == image
+    image.root.write_bytes(damage)
+    assert find_sound(cache, image.digest) is None
+    assert stored() == find_sound(cache, image.digest) == image
     assert image.root.read_bytes() == b"root"
+    assert [path.name for path in (cache / "images").iterdir()] == ["sha256"]
 
 
 def test_listing_and_finding(stored, cache):
@@ -61,6 +69,28 @@ def test_listing_and_finding(stored, cache):
     assert inspect_image(cache, "docker") == new
     assert inspect_image(cache, f"sha256:{old.digest}") == old
     assert inspect_image(cache, other.digest[:12]) == other
+
+
+def test_of_one_release_the_last_one_made_is_meant(stored, cache):
+    """A recipe of the user's own that changed, while the archive did not."""
+    images = [stored(date=100, root=root) for root in (b"one", b"two", b"three")]
+    for seconds, image in enumerate(images):
+        os.utime(image.path / "manifest.json", (seconds, seconds))
+    assert inspect_image(cache, "docker") == images[-1]
+    note_made(images[0])
+    assert inspect_image(cache, "docker") == images[0]
+
+
+def test_the_last_one_made_is_meant_though_the_clock_was_set_back(stored, cache):
+    """A day after two of them were made, both at one moment."""
+    images = [stored(date=100, root=root) for root in (b"one", b"two")]
+    for image in images:
+        os.utime(image.path / "manifest.json", (time.time() + 86_400,) * 2)
+    images.append(stored(date=100, root=b"three"))
+    assert inspect_image(cache, "docker") == images[-1]
+    for image in images:
+        note_made(image)
+        assert inspect_image(cache, "docker") == image
 
 
 def test_what_is_not_found(stored, cache):

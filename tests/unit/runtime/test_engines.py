@@ -42,8 +42,8 @@ def test_containerd_takes_no_settings_of_an_engine():
     engine = find_engine("containerd")
     assert engine.seed(default_spec(), PLAN) == {}
     with pytest.raises(SpecError) as raised:
-        engine.seed(replace(default_spec(), registries={"mirrors": ["http://m.example"]}), PLAN)
-    assert raised.value.brief == "registries: cannot be set for containerd"
+        engine.seed(replace(default_spec(), daemon={"debug": True}), PLAN)
+    assert raised.value.brief == "daemon: cannot be set for containerd"
 
 
 def test_an_engine_without_dockers_api_says_so():

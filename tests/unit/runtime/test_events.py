@@ -108,3 +108,18 @@ def test_a_stop_is_no_fault(feed, guest, heard, host):
         assert heard.get(timeout=10) == "begun"
         feed.stop()
     assert host.lines == []
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+def test_an_event_without_end_is_given_up(feed, guest, heard, host, chunked):
+    assert feed
+    with guest.opened.get(timeout=10) as engine:
+        piece = b"10000\r\n" + b"x" * 0x10000 + b"\r\n" if chunked else b"x" * 0x10000
+        how = b"Transfer-Encoding: chunked" if chunked else b"Connection: close"
+        engine.sendall(b"HTTP/1.1 200 OK\r\n" + how + b"\r\n\r\n")
+        assert heard.get(timeout=10) == "begun"
+        with pytest.raises(ConnectionError):
+            engine.sendall(piece * 200)
+        with answered(guest.opened.get(timeout=10)):
+            assert heard.get(timeout=10) == "begun"
+    assert host.lines == ["test-feed: an event of more than 1048576 bytes"]

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
-from runtime.docker.tidy import FIRST, QUIET, WEEK, Plan
+import queue
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from hostvm.machines.trim import TRIM
+from hostvm.spec import default_spec
+from runtime.docker import tidy
+from runtime.docker.tidy import FIRST, QUIET, WEEK, Plan, TidyService
 from runtime.docker.usage import PRUNABLE, Use, prune_engine, read_use
+from runtime.engine import find_engine
 
 
 def test_a_trim_comes_some_time_after_the_last_deletion():
@@ -23,6 +34,69 @@ def test_memory_is_asked_for_after_a_container_ended_and_once():
     assert (plan.reclaim, plan.trim) == (5 + QUIET, FIRST)
     plan.reclaimed()
     assert plan.reclaim > 1e9
+
+
+@pytest.fixture
+def feeds(monkeypatch):
+    """The filters of every subscription that was made, and who hears of it."""
+    made = []
+
+    class Feed:
+        def __init__(self, name, socket, filters):
+            self.filters = filters
+            made.append(self)
+
+        def start(self, guest, host, hear, begun):
+            self.hear = hear
+
+        def stop(self):
+            pass
+
+    monkeypatch.setattr(tidy, "EventFeed", Feed)
+    return made
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """Starts a service; gives what it has the guest do."""
+    monkeypatch.setattr(tidy, "_TICK", 0.01)
+    begun, done = [], queue.Queue()
+
+    def start(service):
+        def act(argv, timeout):
+            done.put(argv)
+            return SimpleNamespace(status=0)
+
+        begun.append(service)
+        service.start(SimpleNamespace(run=act), SimpleNamespace(log=pytest.fail))
+        return done
+
+    yield start
+    for service in begun:
+        service.stop()
+    deadline = time.monotonic() + 10
+    while any(thread.name == "tidy" for thread in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [("delete", "delete"), ("destroy", "destroy"), ("remove", "delete"), ("remove", "remove"), ("prune", "prune")],
+)
+def test_what_docker_and_podman_call_a_removal_is_heard_of(asked, told, feeds, run, monkeypatch):
+    monkeypatch.setattr(tidy, "QUIET", 0.0)
+    done = run(TidyService("/run/docker.sock", "docker"))
+    assert asked in feeds[0].filters["event"]
+    feeds[0].hear({"Action": told})
+    assert done.get(timeout=10) == TRIM
+
+
+def test_without_events_there_is_a_trim_some_time_after_the_start(feeds, run, monkeypatch):
+    monkeypatch.setattr(tidy, "FIRST", 0.0)
+    service = next(one for one in find_engine("containerd").services(default_spec()) if one.name == "tidy")
+    assert run(service).get(timeout=10) == TRIM
+    assert feeds == []
 
 
 def test_the_engines_use():

@@ -11,7 +11,7 @@ import pytest
 from images.archive import open_archive, suites_of
 from images.archive.archive import Suite
 from images.archive.keys import load_pinned_keys, verify_signed
-from images.errors import HashError, MirrorError, SignatureError
+from images.errors import HashError, MirrorError, OutOfDateError, SignatureError
 from images.progress import NullProgress
 
 
@@ -108,7 +108,7 @@ def test_text_outside_the_signature_is_not_read(shop):
 
 
 def test_an_expired_release_is_refused(shop, opened):
-    with pytest.raises(SignatureError) as error:
+    with pytest.raises(OutOfDateError) as error:
         opened(now=shop.now + timedelta(days=8))
     assert "is out of date" in error.value.brief
     assert "`date -u`" in error.value.resolution

@@ -161,6 +161,18 @@ def test_a_full_disk_is_told_and_leaves_no_whole_file(fetcher, wanted, monkeypat
     assert fetch(fetcher, wanted)[0].read_bytes() == DATA
 
 
+def test_four_files_come_at_once(fetcher, adapter, archive, gate):
+    contents = [bytes([number]) * 1000 for number in range(7)]
+    items = []
+    for number, data in enumerate(contents):
+        archive.write(f"file{number}", data)
+        url = f"{archive.mirror}/file{number}"
+        items.append(Wanted(f"file{number}", (url,), hashlib.sha256(data).hexdigest(), len(data)))
+    adapter.gate = gate(4)
+    assert [path.read_bytes() for path in fetch(fetcher, *items)] == contents
+    assert adapter.gate.most == 4
+
+
 def test_the_first_fault_ends_the_others(fetcher, archive, wanted):
     bad = Wanted("bad", (f"{archive.mirror}/none",), "0" * 64, 1)
     with pytest.raises(MirrorError, match="the mirror has no bad"):

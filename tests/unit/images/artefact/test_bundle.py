@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
@@ -9,11 +10,11 @@ import tarfile
 import pytest
 from backports import zstd
 
-from images.artefact.bundle import INDEX, SIGNATURES, describe_bundle, load_bundle, parse_bundle, write_bundle
+from images.artefact.bundle import INDEX, SIGNATURES, Member, describe_bundle, load_bundle, parse_bundle, write_bundle
 from images.artefact.trust import KeyRing
 from images.errors import DiskFullError, HashError, ImageError, SignatureError
 from images.progress import NullProgress
-from images.store import list_images, verify_image
+from images.store import MANIFEST, PARTS, list_images, manifest_bytes, verify_image
 
 NONE = NullProgress()
 KEY = "ab" * 32
@@ -26,12 +27,24 @@ def ring(tmp_path):
     return ring
 
 
+BASE = {"revision": 4, "request": {"kind": "busybox"}, "date": 1_700_000_000}
+PROGRAM = b"an emulator" * 1000
+EMULATORS = {"revision": 1, "version": "1:10.0-1", "emulators": {"arm64": hashlib.sha256(PROGRAM).hexdigest()}}
+
+
+def packed(program: bytes) -> bytes:
+    return gzip.compress(program, mtime=0)
+
+
 @pytest.fixture
-def described(make_image, cache, tmp_path):
+def stored(make_image, cache, tmp_path):
     """A guest image, a base image, emulators and two wheels."""
     for folder, files in {
-        f"base/sha256/{KEY}": {"image.tar": b"tar" * 9000, "manifest.json": b"{}"},
-        f"emulators/amd64-{KEY}": {"arm64.gz": b"gz", "manifest.json": b"{}"},
+        f"base/sha256/{KEY}": {"image.tar": b"tar" * 9000, "manifest.json": json.dumps(BASE).encode()},
+        f"emulators/amd64-{KEY}": {
+            "arm64.gz": packed(PROGRAM),
+            "manifest.json": json.dumps(EMULATORS).encode(),
+        },
     }.items():
         (cache / folder).mkdir(parents=True)
         for name, data in files.items():
@@ -41,7 +54,13 @@ def described(make_image, cache, tmp_path):
     for name in ("hostvm-0.1.0-py3-none-any.whl", "a" * 120 + "-1.0-cp313-cp313-manylinux_2_28.whl"):
         (wheels / name).write_bytes(name.encode())
     folders = [cache / "base/sha256" / KEY, cache / "emulators" / f"amd64-{KEY}"]
-    return describe_bundle([make_image()], folders, wheels.iterdir(), cache, {"base": ["busybox"]})
+    return [make_image()], folders, wheels
+
+
+@pytest.fixture
+def described(stored, cache):
+    images, folders, wheels = stored
+    return describe_bundle(images, folders, wheels.iterdir(), cache, {"base": ["busybox"]})
 
 
 def written(described, key=None) -> bytes:
@@ -219,6 +238,119 @@ def test_a_guest_image_that_its_manifest_does_not_know(described, tmp_path, ring
     )
     data = written((type(bundle)(members, {}, {}), sources), ring.secret("team"))
     assert "another vmlinuz than its manifest" in refused(data, tmp_path / "other", ring)
+
+
+def rewritten(described, ring, changes: dict[str, bytes | None], tmp_path) -> bytes:
+    """The bundle, well signed, with members that have other content, or are left out."""
+    bundle, sources = described
+    kept = {name: path for name, path in sources.items() if changes.get(name, b"") is not None}
+    for number, (name, data) in enumerate(changes.items()):
+        if data is not None:
+            kept[name] = tmp_path / f"changed-{number}"
+            kept[name].write_bytes(data)
+    members = [(name, path.read_bytes()) for name, path in kept.items()]
+    listed = tuple(Member(name, len(data), hashlib.sha256(data).hexdigest()) for name, data in members)
+    return written((type(bundle)(listed, {}, {}), kept), ring.secret("team"))
+
+
+SHAPES = [None, b"", b"{}", b"[]", b"7", b"\xff", b"[" * 100_000]
+ODD_BASES = [*SHAPES, *(json.dumps(BASE | odd).encode() for odd in ({"request": 7}, {"date": "x"}, {"revision": None}))]
+ODD_EMULATORS = [
+    *SHAPES,
+    *(
+        json.dumps(EMULATORS | odd).encode()
+        for odd in (
+            {"version": "no version"},
+            {"version": 7},
+            {"revision": "1"},
+            {"emulators": ["arm64"]},
+            {"emulators": {"arm64": 7}},
+            {"emulators": {"../arm64": KEY}},
+            {"emulators": {**EMULATORS["emulators"], "riscv64": KEY}},
+            {"emulators": {"arm64": KEY}},
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize("manifest", ODD_BASES)
+def test_a_base_image_with_an_odd_manifest(described, tmp_path, ring, manifest):
+    data = rewritten(described, ring, {f"base/{KEY}/manifest.json": manifest}, tmp_path)
+    assert "base image abababababab lacks" in refused(data, tmp_path / "other", ring).lower()
+
+
+def test_a_base_image_without_its_image(described, tmp_path, ring):
+    data = rewritten(described, ring, {f"base/{KEY}/image.tar": None}, tmp_path)
+    assert "lacks its image.tar" in refused(data, tmp_path / "other", ring)
+
+
+@pytest.mark.parametrize("manifest", ODD_EMULATORS)
+def test_emulators_with_an_odd_manifest(described, tmp_path, ring, manifest):
+    data = rewritten(described, ring, {f"emulators/amd64-{KEY}/manifest.json": manifest}, tmp_path)
+    assert "emulator" in refused(data, tmp_path / "other", ring).lower()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [None, b"", b"gz", packed(PROGRAM)[:-20], packed(b"another"), packed(bytes(2 << 20))],
+    ids=["none", "empty", "no gzip", "cut short", "another", "too large"],
+)
+def test_emulators_that_are_not_what_their_manifest_says(described, tmp_path, ring, content, monkeypatch):
+    monkeypatch.setattr("images.emulators.MOST", 1 << 20)
+    data = rewritten(described, ring, {f"emulators/amd64-{KEY}/arm64.gz": content}, tmp_path)
+    assert "emulator" in refused(data, tmp_path / "other", ring).lower()
+
+
+def _no_date(manifest):
+    del manifest["date"]
+
+
+def _a_path_for_a_name(manifest):
+    manifest["name"] = "../x"
+
+
+def _one_file_more(manifest):
+    manifest["files"]["../x"] = {"sha256": KEY, "size": 1}
+
+
+@pytest.mark.parametrize("change", [_no_date, _a_path_for_a_name, _one_file_more])
+def test_a_guest_image_with_an_odd_manifest(described, tmp_path, ring, change):
+    """Its hash is its name and its parts are there, and still nothing that lists images may stumble over it."""
+    bundle, sources = described
+    (digest,) = bundle.units("images")
+    content = {name: sources[f"images/{digest}/{name}"].read_bytes() for name in (MANIFEST, *PARTS)}
+    manifest = json.loads(content[MANIFEST])
+    change(manifest)
+    content[MANIFEST] = manifest_bytes(manifest)
+    other = hashlib.sha256(content[MANIFEST]).hexdigest()
+    changes = {f"images/{digest}/{name}": None for name in content}
+    changes |= {f"images/{other}/{name}": data for name, data in content.items()}
+    told = refused(rewritten(described, ring, changes, tmp_path), tmp_path / "other", ring)
+    assert "its manifest" in told.lower()
+
+
+def test_what_is_damaged_in_the_cache_is_replaced_and_what_is_whole_stays(data, cache, tmp_path, ring):
+    other = tmp_path / "other"
+    take(data, other, ring)
+    base, emulators = other / "base/sha256" / KEY, other / "emulators" / f"amd64-{KEY}"
+    whole = (base / "image.tar").stat().st_ino
+    (emulators / "arm64.gz").unlink()
+    take(data, other, ring)
+    assert (emulators / "arm64.gz").read_bytes() == (cache / f"emulators/amd64-{KEY}/arm64.gz").read_bytes()
+    assert (base / "image.tar").stat().st_ino == whole
+    (base / "manifest.json").write_bytes(b"{")
+    take(data, other, ring)
+    assert json.loads((base / "manifest.json").read_bytes()) == BASE
+
+
+def test_what_is_damaged_goes_into_no_bundle(stored, cache):
+    images, folders, _ = stored
+    (folders[1] / "arm64.gz").write_bytes(packed(b"another"))
+    with pytest.raises(HashError, match="the emulator of arm64 is damaged"):
+        describe_bundle([], folders, [], cache, {})
+    images[0].root.write_bytes(b"toor" * 1000)
+    with pytest.raises(HashError, match="is damaged"):
+        describe_bundle(images, [], [], cache, {})
 
 
 def test_sizes_that_do_not_fit_are_refused_before_a_byte_is_written(tmp_path, ring, monkeypatch):

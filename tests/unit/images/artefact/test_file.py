@@ -67,6 +67,32 @@ def test_what_goes_out_comes_in(exported, tmp_path, ring):
     assert (again.image, again.fresh) == (got.image, False)
 
 
+def test_a_file_of_a_stored_image_is_read_to_its_end(exported, cache, ring):
+    """What `import` says that it verified, it did; what is stored stays as it is."""
+    image, data = exported
+    before = image.root.stat()
+    for bad in (data[: int(len(data) * 0.9)], data + b"more"):
+        with pytest.raises(ImageError, match="is damaged or was changed"):
+            take(bad, cache, ring)
+    for damage in ("a part has other bytes", "a part is shorter", "a part is missing"):
+        entries = members(data)
+        DAMAGE[damage](entries)
+        with pytest.raises(ImageError, match="is damaged or was changed"):
+            take(pack(entries), cache, ring)
+    assert not take(data, cache, ring).fresh
+    after = image.root.stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    verify_image(image)
+
+
+def test_an_import_heals_a_stored_image(exported, cache, ring):
+    image, data = exported
+    image.root.write_bytes(b"toor" * 1000)  # of the right size
+    assert take(data, cache, ring).fresh
+    verify_image(image)
+    assert sorted(path.name for path in (cache / "images").iterdir()) == [".lock", "records", "sha256"]
+
+
 def test_a_signature_stays_with_the_image(exported, tmp_path, ring):
     """Whoever imported it can hand it on, signed as it came."""
     other, out = tmp_path / "other", io.BytesIO()

@@ -1,0 +1,131 @@
+"""Push and pull, whose registry is a dictionary; tests/registry has a real one."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import threading
+from contextlib import nullcontext
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+import requests
+from requests.adapters import BaseAdapter
+
+from images.archive.fetch import Patience
+from images.artefact.trust import KeyRing
+from images.progress import NullProgress
+from images.registry import client
+from images.registry.client import Access
+from images.registry.reference import parse_reference
+from images.registry.transfer import pull_image, push_image
+from images.store import find_sound
+
+NONE = NullProgress()
+TARGET = parse_reference("r.test/a:1")
+
+
+class Registry(BaseAdapter):
+    """Holds blobs by digest and manifests by tag; `got` is which blobs were asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blobs: dict[str, bytes] = {}
+        self.manifests: dict[str, bytes] = {}
+        self.uploads: dict[str, bytes] = {}
+        self.got: list[str] = []
+        self.gates = {}
+        """What requests have to pass whose method or path holds a word."""
+        self.lock = threading.Lock()
+
+    def send(self, request, **kwargs):
+        path, query = urlsplit(request.url).path, parse_qs(urlsplit(request.url).query)
+        gate = next((gate for word, gate in self.gates.items() if word in f"{request.method} {path}"), None)
+        with gate.passing() if gate else nullcontext(), self.lock:
+            status, headers, body = getattr(self, f"_{request.method.lower()}")(path, query, request.body or b"")
+        response = requests.Response()
+        response.status_code, response.url, response.request = status, request.url, request
+        response.headers.update({"Content-Length": str(len(body)), **headers})
+        response.raw = io.BytesIO(body)
+        return response
+
+    def _head(self, path, _query, _body):
+        return (200 if path.rpartition(":")[2] in self.blobs else 404), {}, b""
+
+    def _get(self, path, _query, _body):
+        if path == "/v2/":
+            return 200, {}, b""
+        if "/manifests/" in path:
+            return 200, {}, self.manifests[path.rpartition("/")[2]]
+        self.got.append(path.rpartition(":")[2])
+        return 200, {}, self.blobs[self.got[-1]]
+
+    def _post(self, path, _query, _body):
+        name = f"{path}{len(self.uploads)}"
+        self.uploads[name] = b""
+        return 202, {"Location": name, "Range": "0-0"}, b""
+
+    def _patch(self, path, _query, body):
+        self.uploads[path] += body
+        return 202, {"Location": path, "Range": f"0-{len(self.uploads[path]) - 1}"}, b""
+
+    def _put(self, path, query, body):
+        if "/manifests/" in path:
+            self.manifests[path.rpartition("/")[2]] = body
+        else:
+            data = self.uploads[path]
+            assert query["digest"] == [f"sha256:{hashlib.sha256(data).hexdigest()}"]
+            self.blobs[hashlib.sha256(data).hexdigest()] = data
+        return 201, {}, b""
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def registry(monkeypatch):
+    registry, session = Registry(), requests.Session()
+    session.trust_env = False
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, registry)
+    monkeypatch.setattr(client, "_new_session", lambda *_: session)
+    return registry
+
+
+@pytest.fixture
+def access():
+    return Access(lambda: None, patience=Patience(2, sleep=lambda _: None))
+
+
+@pytest.fixture
+def pushed(make_image, registry, access, cache):
+    image = make_image()
+    push_image(image, TARGET, access, cache, NONE, None)
+    return image
+
+
+def test_a_pull_heals_a_stored_image_and_fetches_no_sound_one(pushed, registry, access, cache, tmp_path):
+    def pull():
+        registry.got.clear()
+        return pull_image(TARGET, access, cache, KeyRing(tmp_path / "keys"), NONE, allow_unsigned=True)
+
+    part = pushed.manifest["files"]["root.erofs"]["sha256"]
+    assert (pull().fresh, part in registry.got) == (False, False)
+    pushed.root.write_bytes(b"toor" * 1000)  # of the right size
+    assert (pull().fresh, part in registry.got) == (True, True)
+    assert find_sound(cache, pushed.digest) == pushed
+
+
+def test_three_parts_are_sent_at_once(make_image, registry, access, cache, gate):
+    registry.gates["PATCH"] = gate(3)
+    image = make_image()
+    push_image(image, TARGET, access, cache, NONE, None)
+    assert registry.gates["PATCH"].most == 3
+    assert {part["sha256"] for part in image.manifest["files"].values()} < registry.blobs.keys()
+
+
+def test_the_parts_are_fetched_at_once(pushed, registry, access, tmp_path, gate):
+    together = gate(3)
+    registry.gates = {part["sha256"]: together for part in pushed.manifest["files"].values()}
+    pull_image(TARGET, access, tmp_path / "other", KeyRing(tmp_path / "keys"), NONE, allow_unsigned=True)
+    assert together.most == 3
