@@ -7,8 +7,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hostvm.console import with_last_lines
 from hostvm.errors import GuestTimeout, MachineError
-from hostvm.files import tail
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 _PAUSE = 0.1
 _PAUSE_MOST = 1.0
-_CONSOLE_LINES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +100,9 @@ def _words(last: Completed) -> str:
 
 def _failure(check: Check, last: Completed, console: Path | None) -> MachineError:
     parts = [f"{shlex.join(check.command)} ended with status {last.status}", _words(last)]
-    if console is not None and (lines := tail(console, _CONSOLE_LINES)):
-        parts.append(f"the guest's console ({console}) ends with:\n{lines}")
-    return MachineError(
+    error = MachineError(
         f"the machine is up, but this check failed: {check.name}",
         "\n".join(part for part in parts if part),
         check.hint,
     )
+    return with_last_lines(error, console) if console is not None else error

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, TypeVar
+
+from hostvm.errors import HostvmError
+from hostvm.files import tail
+from hostvm.growing import PIECE, Growing
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
+
+_Error = TypeVar("_Error", bound=HostvmError)
+
+LAST_LINES = 20
+"""Of the console, in an error of a machine that did not start."""
 
 # The guest's log services (images/files/guest/usr/lib/hostvm/services/*/log/run) pass these lines of sshd and
 # dockerd on to the console.
@@ -23,16 +34,16 @@ STOPPING_MARK = b"hostvm-guest: mark stopping "
 ENGINE_STOPPED_MARK = b"hostvm-guest: mark engine-stopped "
 
 MARKS = (SSH_MARK, ENGINE_MARK, DATA_MARK)
+_LOOKED_FOR = (*MARKS, PANIC_MARK.encode(), b"hostvm-guest: ")
+_LINE_MOST = 4096
+_STAYS_MOST = 64 * 1024
 
 
 class ConsoleMark:
     """Whether a mark has appeared in a console's file, read on from where the last look ended."""
 
     def __init__(self, console: Path, mark: bytes) -> None:
-        self._console = console
-        self._mark = mark
-        self._place = 0
-        self._rest = b""
+        self._mark = LastPlace(console, mark)
         self._seen = False
 
     def seen(self) -> bool:
@@ -40,20 +51,11 @@ class ConsoleMark:
 
         True where there is no console to read: nobody could announce anything there.
         """
-        if self._seen:
-            return True
-        try:
-            with self._console.open("rb") as file:
-                if file.seek(0, 2) < self._place:
-                    self._place, self._rest = 0, b""
-                file.seek(self._place)
-                data = file.read()
-        except OSError:
-            return True
-        self._place += len(data)
-        text = self._rest + data
-        self._seen = self._mark in text
-        self._rest = text[-len(self._mark) :]
+        if not self._seen:
+            try:
+                self._seen = self._mark.find() >= 0
+            except OSError:
+                return True
         return self._seen
 
 
@@ -69,7 +71,7 @@ class EngineTrouble:
         """Look again; "" as long as nothing is known. An engine that came up after all is in no trouble."""
         if self._down.look() <= self._up.look():
             return ""
-        lines = self._console.read_bytes().decode(errors="replace").splitlines()
+        lines = [line.decode(errors="replace").strip() for line in lines_with(self._console, FAULT_MARK.encode())]
         return "\n".join(line.removeprefix(FAULT_MARK) for line in lines if line.startswith(FAULT_MARK))
 
 
@@ -94,47 +96,104 @@ class WayDown:
         return [line.replace(" ", ": ", 1) for line in new]
 
     def _faults(self) -> list[str]:
+        begin = f"{FAULT_MARK}stop-".encode()
         try:
-            text = self._console.read_bytes().decode(errors="replace")
+            lines = [line for line in lines_with(self._console, begin) if line.endswith(b"\n")]
         except OSError:
             return []
-        whole = text.rpartition("\n")[0].splitlines()
-        begin = f"{FAULT_MARK}stop-"
-        return [line.removeprefix(begin).strip() for line in whole if line.startswith(begin)]
+        return [line.removeprefix(begin).decode(errors="replace").strip() for line in lines if line.startswith(begin)]
 
 
 def panics(console: Path) -> list[str]:
     """What the guest's kernel said at each of its panics in this boot and those that followed by themselves."""
     try:
-        lines = console.read_bytes().decode(errors="replace").splitlines()
+        lines = [line.decode(errors="replace") for line in lines_with(console, PANIC_MARK.encode())]
     except OSError:
         return []
-    said = [line.partition(PANIC_MARK)[2] for line in lines if PANIC_MARK in line and "---[ end" not in line]
+    said = [line.partition(PANIC_MARK)[2].rstrip() for line in lines if "---[ end" not in line]
     return [words.strip(": ") for words in said]
+
+
+def with_last_lines(error: _Error, console: Path) -> _Error:
+    """The error with the console's last lines behind its details; as it is when it has them, or there are none."""
+    begin = f"the guest's console ({console}) ends with:\n"
+    lines = tail(console, LAST_LINES)
+    details = error.details or ""
+    if not lines.strip() or begin in details:
+        return error
+    return type(error)(error.brief, f"{details}\n{begin}{lines}".lstrip(), error.resolution)
 
 
 class LastPlace:
     """Where in a console's file a mark stands last."""
 
     def __init__(self, console: Path, mark: bytes) -> None:
-        self._console = console
+        self._text = Growing(console)
         self._mark = mark
-        self._read = 0
+        self._rest = b""
+        self._begun = 0
         self._found = -1
 
     def look(self) -> int:
         """Look again; -1 when it does not stand there."""
-        try:
-            with self._console.open("rb") as file:
-                if file.seek(0, 2) < self._read:
-                    self._read, self._found = 0, -1
-                begin = max(0, self._read - len(self._mark) + 1)
-                file.seek(begin)
-                data = file.read()
-        except OSError:
-            return self._found
-        self._read = begin + len(data)
-        place = data.rfind(self._mark)
-        if place >= 0:
-            self._found = begin + place
+        with suppress(OSError):
+            self.find()
         return self._found
+
+    def find(self) -> int:
+        """As `look`.
+
+        :raises OSError: there is no console to read.
+        """
+        for data in self._text.pieces():
+            self._begin_anew()
+            text = self._rest + data
+            if (place := text.rfind(self._mark)) >= 0:
+                self._found = self._text.place - len(text) + place
+            self._rest = text[1 - len(self._mark) :]
+        self._begin_anew()
+        return self._found
+
+    def _begin_anew(self) -> None:
+        if self._begun != self._text.begun:
+            self._begun, self._rest, self._found = self._text.begun, b"", -1
+
+
+def lines_with(console: Path, *marks: bytes) -> Iterator[bytes]:
+    """The lines of a console's file in which one of these stands, with their ends. It may have any size.
+
+    :raises OSError: it cannot be read.
+    """
+    for data in _whole_lines(console):
+        yield from _lines_with(data, marks)
+
+
+def what_stays(console: Path) -> bytes:
+    """The lines of a console's file that anybody here looks for, and the one that is not ended yet.
+
+    :raises OSError: it cannot be read.
+    """
+    lines: list[bytes] = []
+    data = b""
+    for data in _whole_lines(console):
+        lines += _lines_with(data, _LOOKED_FOR)
+    unended = data.rpartition(b"\n")[2]
+    if unended and lines[-1:] == [unended]:
+        lines.pop()
+    text = b"".join(line if line.endswith(b"\n") else line + b"\n" for line in lines)
+    if len(text) > _STAYS_MOST:
+        marks = b"".join(mark + b"\n" for mark in MARKS if mark in text)
+        text = marks + text[-_STAYS_MOST:].partition(b"\n")[2]
+    return text + unended[-_LINE_MOST:]
+
+
+def _whole_lines(console: Path) -> Iterator[bytes]:
+    """A file in pieces that end where a line does, unless it is a very long one or the last."""
+    with console.open("rb") as file:
+        while data := file.read(PIECE):
+            yield data + file.readline(_LINE_MOST)
+
+
+def _lines_with(data: bytes, marks: Sequence[bytes]) -> Iterator[bytes]:
+    if any(mark in data for mark in marks):
+        yield from (line for line in data.splitlines(keepends=True) if any(mark in line for mark in marks))

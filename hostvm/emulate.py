@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 AUTO = ("auto",)
-"""The other one of amd64 and arm64, its emulator fetched when a command first names it."""
+"""The other one of amd64 and arm64, its emulator fetched when it is first wanted."""
 
 _OTHER = {"amd64": ("arm64",), "arm64": ("amd64",)}
 _NATIVE = {"amd64": ("amd64", "386"), "arm64": ("arm64",)}

@@ -105,7 +105,8 @@ class Guest(Protocol):
     ) -> Completed:
         """Run one argv exactly and collect its output. A non-zero status is not an error.
 
-        :raises SshError: the connection is gone, or `timeout` seconds passed (the program is killed).
+        :raises SshError: the connection is gone, `timeout` seconds passed, or it wrote more than 64 MiB (in both cases
+            the program is killed).
         """
 
     def stream(

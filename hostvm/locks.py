@@ -1,8 +1,13 @@
-"""One command at a time changes a machine; who waits is told for whom."""
+"""One command at a time changes a machine; who waits is told for whom.
+
+What only looks takes no lock, so it works in a HOSTVM_HOME that is read-only, too.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
+import shlex
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -19,6 +24,60 @@ if TYPE_CHECKING:
 
 LOCK_TIMEOUT = 120.0
 
+_UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+@contextmanager
+def home_lock(path: Path, timeout: float) -> Iterator[None]:
+    """Hold a lock among `HOSTVM_HOME/locks`, whose folder is made, waiting up to `timeout` seconds.
+
+    :raises Timeout: somebody else still holds it.
+    :raises MachineError: HOSTVM_HOME cannot be written.
+    """
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = FileLock(path, timeout=timeout, mode=0o600)
+        lock.acquire()
+    except Timeout:  # which is an OSError, too
+        raise
+    except OSError as fault:
+        if fault.errno not in _UNWRITABLE:
+            raise
+        raise unwritable(path.parent.parent, fault) from fault
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def unwritable(home: Path, fault: OSError) -> MachineError:
+    """The one error for a HOSTVM_HOME in which nothing can be changed."""
+    read_only = fault.errno == errno.EROFS
+    return MachineError(
+        f"HOSTVM_HOME {'is read-only' if read_only else 'cannot be written'}: {home}",
+        f"{fault.strerror}: {fault.filename}\n"
+        "hostvm ls, status, inspect and logs work all the same, as do commands in a machine that runs",
+        _writable_again(home, read_only=read_only),
+    )
+
+
+def _writable_again(home: Path, *, read_only: bool) -> str:
+    if sys.platform == "win32":
+        return "choose another folder: set HOSTVM_HOME=C:\\hostvm"
+    # By os: what another user hides is an error to pathlib.
+    there = next(folder for folder in (home, *home.parents) if os.path.exists(folder))  # noqa: PTH110
+    another = "choose another folder: export HOSTVM_HOME=~/hostvm"
+    place = shlex.quote(str(there))
+    if read_only and sys.platform == "darwin":
+        mounted = next(folder for folder in (there, *there.parents) if folder.is_mount())
+        return f"make it writable: sudo mount -uw {shlex.quote(str(mounted))}\nor {another}"
+    if read_only:  # findmnt knows mounts within one file system too, which their numbers do not tell
+        return f'make it writable: sudo mount -o remount,rw "$(findmnt -n -o TARGET -T {place})"\nor {another}'
+    if there.stat().st_uid != os.geteuid():
+        return another
+    # A command as root may have left files there.
+    return f'make it yours again: sudo chown -R "$(id -un)" {place} && chmod -R u+rwX {place}'
+
 
 @contextmanager
 def machine_lock(paths: MachinePaths, timeout: float = LOCK_TIMEOUT) -> Iterator[None]:
@@ -26,12 +85,11 @@ def machine_lock(paths: MachinePaths, timeout: float = LOCK_TIMEOUT) -> Iterator
 
     The system drops the lock with the process that holds it, so a killed command leaves none behind.
 
-    :raises MachineError: somebody else still holds it; the details say who.
+    :raises MachineError: somebody else still holds it, and the details say who; or HOSTVM_HOME cannot be written.
     """
-    paths.lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     holder = paths.lock.with_suffix(".holder")
     try:
-        with FileLock(paths.lock, timeout=timeout, mode=0o600):
+        with home_lock(paths.lock, timeout):
             words = " ".join(sys.argv[1:])[:200] or "hostvm"
             # A name of a file need not be UTF-8.
             holder.write_text(f"process {os.getpid()}: {words}\n", encoding="utf-8", errors="backslashreplace")

@@ -59,6 +59,8 @@ BOOTED_YAML = "booted.yaml"
 DOMAIN_JSON = "domain.json"
 SHARES_JSON = "shares.json"
 SHARE_SERVER_JSON = "share-server.json"
+SHARES_BEFORE = "shares-before.json"
+SHARE_PLACES = "share-places.db"
 NAMES_SOCK = "names.sock"
 
 DOCKER_PIPE = "docker_engine-hostvm"

@@ -18,6 +18,7 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from shutil import which
 from typing import TYPE_CHECKING, Any
@@ -59,10 +60,25 @@ class ProcessId:
     """A process that cannot be mistaken for a later one with the same number.
 
     :param started: when it started, in the system's own terms; only good for comparing.
+    :param boot: of this computer, where `started` counts from it (Linux); "" elsewhere, and in what was written before.
     """
 
     pid: int
     started: float
+    boot: str = ""
+
+    @classmethod
+    def of(cls, facts: Sequence[float | str]) -> ProcessId:
+        """The process of such facts.
+
+        :raises ValueError, TypeError: they are none.
+        """
+        pid, started, *boot = facts
+        return cls(int(pid), float(started), *map(str, boot))
+
+    def facts(self) -> list[float | str]:
+        """It as plain facts, for a file that may outlive this boot."""
+        return [self.pid, self.started, self.boot]
 
 
 _hearers: list[Callable[[str], None]] = []
@@ -92,16 +108,19 @@ def run(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     check: bool = True,
+    tied: bool = False,
 ) -> Result:
     """Run a program to its end and collect its output.
 
     :param timeout: seconds; then the program and what it started are killed and reaped, as on any exception.
     :param env: added to the scrubbed environment.
     :param check: whether a status other than 0 is an error.
+    :param tied: on Linux it dies with this process, as of `running`: for one that would go on without it.
     :raises HostvmError: it is missing, failed, or took too long; the details hold command, status and output.
     """
     words = tuple(str(word) for word in argv)
-    child = _popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, cwd=cwd)
+    started = (*_tied_to_us(), *words) if tied else words
+    child = _popen(started, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, cwd=cwd)
     try:
         stdout, stderr = child.communicate(stdin, timeout)
     except subprocess.TimeoutExpired:
@@ -224,26 +243,55 @@ def spawn_detached(
 
 
 def identify(pid: int) -> ProcessId | None:
-    """The process that has this number now; None when there is none, or only a zombie."""
+    """The process that has this number now; None when there is none, or only a zombie without threads."""
     if sys.platform == "linux":
         # psutil adds the boot time, which moves when the clock is set; the kernel's own ticks do not.
         try:
-            fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+            fields = _stat_fields(pid)
         except OSError:
             return None
-        return None if fields[0] in b"ZX" else ProcessId(pid, float(fields[19]))
+        # Of one that was killed the first thread may be dead while others still hold its files: no zombie yet.
+        ended = fields[0] == b"X" or (fields[0] == b"Z" and int(fields[17]) <= 1)
+        return None if ended else ProcessId(pid, float(fields[19]), linux_boot())
     import psutil
 
     try:
         process = psutil.Process(pid)
-        return None if process.status() == psutil.STATUS_ZOMBIE else ProcessId(pid, process.create_time())
+        return None if process.status() == psutil.STATUS_ZOMBIE else ProcessId(pid, _started(process))
     except psutil.Error:
         return None
 
 
+def _started(process: Any) -> float:
+    """When it started, by the clock of then.
+
+    psutil 7.1 and later move that on macOS when the clock is set, in processes that loaded psutil before: to an agent
+    everybody would be somebody else from then on.
+    """
+    try:
+        return float(process._proc.create_time(monotonic=True))  # noqa: SLF001 - nothing else tells
+    except (AttributeError, TypeError):  # an older psutil, or Windows: it never moves
+        return float(process.create_time())
+
+
+@cache
+def linux_boot() -> str:
+    """Names this boot of the computer; "" where that is not Linux, or it does not tell."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _stat_fields(pid: int) -> list[bytes]:
+    """Of proc_pid_stat(5), from the third on: the second is a name that may hold anything."""
+    return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+
+
 def is_alive(process: ProcessId) -> bool:
     """Whether this very process still runs."""
-    return identify(process.pid) == process
+    found = identify(process.pid)
+    return found is not None and found.started == process.started and process.boot in {"", found.boot}
 
 
 def command_of(pid: int) -> tuple[str, ...]:
@@ -254,6 +302,19 @@ def command_of(pid: int) -> tuple[str, ...]:
         return tuple(psutil.Process(pid).cmdline())
     except psutil.Error:
         return ()
+
+
+def is_ending(pid: int) -> bool:
+    """Whether a process was killed or ends, and is still there; it has no command any more, but may hold its files.
+
+    Only Linux tells (PF_EXITING in proc_pid_stat(5)'s flags); elsewhere False.
+    """
+    if sys.platform != "linux":
+        return False
+    try:
+        return bool(int(_stat_fields(pid)[6]) & 0x4)
+    except OSError:
+        return False
 
 
 def wait_gone(process: ProcessId, timeout: float) -> bool:

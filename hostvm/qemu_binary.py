@@ -187,7 +187,8 @@ def _ask(path: Path) -> tuple[process.Result, tuple[tuple[int, int, int], str] |
         return result, parse_version(result.stdout.decode("utf-8", "replace"), path.name)
     # One question by QMP costs what `-version` costs, and the file's name need not be believed.
     argv = [str(path), "-machine", "none", "-nodefaults", "-no-user-config", "-display", "none", "-S", "-qmp", "stdio"]
-    result = process.run(argv, stdin=_QUESTIONS, timeout=20, check=False)
+    # It does not end by itself when nobody asks it to any more.
+    result = process.run(argv, stdin=_QUESTIONS, timeout=20, check=False, tied=True)
     return result, parse_answers(result.stdout.decode("utf-8", "replace"))
 
 

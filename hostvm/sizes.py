@@ -8,7 +8,8 @@ MIB = 1024**2
 GIB = 1024**3
 
 _UNITS = {"K": 1024, "M": MIB, "G": GIB, "T": 1024**4}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT])(?:i?B)?", re.IGNORECASE)
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT])(?:i?B)?", re.IGNORECASE | re.ASCII)
+_MOST = 1024 * _UNITS["T"]
 
 
 def parse_size(text: object) -> int:
@@ -18,11 +19,14 @@ def parse_size(text: object) -> int:
     """
     match = _SIZE.fullmatch(str(text).strip())
     if match is None:
-        bare = re.fullmatch(r"\d+", str(text).strip())
+        bare = re.fullmatch(r"\d{1,15}", str(text).strip(), re.ASCII)
         raise ValueError(
             f"needs a unit, for example {text}GiB" if bare else "is not a size; write, for example, 4GiB or 512MiB"
         )
-    size = int(float(match[1]) * _UNITS[match[2].upper()]) // MIB * MIB
+    wanted = float(match[1]) * _UNITS[match[2].upper()]
+    if wanted > _MOST:
+        raise ValueError("is more than 1024TiB")
+    size = int(wanted) // MIB * MIB
     if size == 0:
         raise ValueError("is less than 1MiB")
     return size

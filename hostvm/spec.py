@@ -36,6 +36,7 @@ from hostvm.engines import ENGINES, ROOTLESS, own_image
 from hostvm.errors import SpecError
 from hostvm.more_disks import Disk, Disks, render_disks
 from hostvm.net import settings as net
+from hostvm.platform.memory import total_memory
 from hostvm.provision import Script, Scripts, render_scripts
 from hostvm.shares.model import Mount, default_mounts
 from hostvm.shares.settings import Mounts, render_mounts
@@ -239,7 +240,7 @@ SETTINGS = (
     Setting(
         "emulate",
         "LIST",
-        "containers' other architectures; `auto`: the other of amd64 and arm64, fetched when a command first names it",
+        "containers' other architectures; `auto`: the other of amd64 and arm64, fetched when it is first wanted",
         EMULATE,
         render_emulate,
         option=False,
@@ -275,9 +276,7 @@ def host_memory() -> int:
 
 @cache
 def _host_memory() -> int:
-    import psutil
-
-    return int(psutil.virtual_memory().total) // MIB * MIB
+    return total_memory() // MIB * MIB
 
 
 def default_spec() -> MachineSpec:

@@ -1,19 +1,44 @@
-"""What was made of a machine: `state.json`, versioned and written whole. Nothing volatile is kept here."""
+"""What was made of a machine: `state.json`, versioned and written whole. Nothing volatile is kept here.
+
+A key that is added with a default needs no new version: older files have the default, older hostvms pass it over. Any
+other change does, with a step in `MIGRATIONS`: an older file is changed as it is read, and written so the next time
+something of the machine changes.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any
 
 from hostvm.errors import MachineError
 from hostvm.files import write_atomic
 from hostvm.net.addresses import DEFAULT_SUBNET
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hostvm.paths import MachinePaths
 
+Port = int
+_PORT_MOST = 65535
+
 VERSION = 1
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+"""For each version before: makes of its facts those of the version behind it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What a machine was before the upgrade that is being tried: see `hostvm.machines.trial`.
+
+    :param process: `ProcessId.facts` of the command that tries.
+    """
+
+    process: list[float | str]
+    image: str
+    former_image: str
+    wanted_off: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +50,15 @@ class MachineState:
     :param disks: names of further disks that were made, whether machine.yaml still has them or not.
     :param subnet: of the guest's network, chosen at its last start.
     :param wanted_off: the user stopped it (or never started it), so no other command starts it by itself.
-    :param owner: number and start of the process that it goes with; None for a machine that stays.
+    :param trial: of `image`, while it has not proven itself.
+    :param owner: `ProcessId.facts` of the process that it goes with; None for a machine that stays.
     :param parent: the uuid of the machine that it was cloned from; "" for none.
     """
 
     uuid: str
     mac: str
     arch: str
-    ssh_port: int
+    ssh_port: Port
     driver: str
     image: str
     created: str
@@ -41,22 +67,53 @@ class MachineState:
     disks: list[str] = field(default_factory=list)
     subnet: str = DEFAULT_SUBNET
     parent: str = ""
-    owner: list[float] | None = None
+    trial: Trial | None = None
+    owner: list[float | str] | None = None
     version: int = VERSION
 
 
+def _is_list(value: Any, *kinds: type) -> bool:
+    return isinstance(value, list) and all(isinstance(one, kinds) for one in value)
+
+
+def _is_process(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) in {2, 3}
+        and _is_list(value[:2], int, float)
+        and _is_list(value[2:], str)
+    )
+
+
+_KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "str": ("a text", lambda value: isinstance(value, str)),
+    "int": ("a whole number", lambda value: type(value) is int),
+    "Port": ("a port's number", lambda value: type(value) is int and 0 < value <= _PORT_MOST),
+    "bool": ("true or false", lambda value: isinstance(value, bool)),
+    "list[str]": ("a list of texts", lambda value: _is_list(value, str)),
+    "list[float | str]": ("number, start and boot of a process", _is_process),
+    "list[float | str] | None": (
+        "number, start and boot of a process",
+        lambda value: value is None or _is_process(value),
+    ),
+    "Trial | None": (
+        "what there was before a trial",
+        lambda value: value is None or (isinstance(value, dict) and not _faults(value, Trial)),
+    ),
+}
+
+
 def load_state(paths: MachinePaths) -> MachineState:
-    """Read state.json.
+    """Read state.json, of this version or an older one.
 
     :raises MachineError: missing, damaged, or written by a newer hostvm.
     """
     path = paths.state
-    rescue = f"remove the machine and its data with: hostvm rm --force {paths.name}"
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         version = int(data["version"])
-    except (OSError, ValueError, KeyError, TypeError) as fault:
-        raise MachineError(f"machine {paths.name} is damaged", f"{path}: {fault!r}", rescue) from fault
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as fault:
+        raise _damaged(paths, [repr(fault)]) from fault
     if version > VERSION:
         raise MachineError(
             f"machine {paths.name} was made by a newer hostvm",
@@ -67,13 +124,47 @@ def load_state(paths: MachinePaths) -> MachineState:
         raise MachineError(
             f"machine {paths.name} is damaged",
             f"{path} is that of machine {data['machine']}; two machines must not have one identity",
-            f"put its own file back, or {rescue}",
+            f"put its own file back, or {_removal(paths)}",
         )
-    names = {field.name for field in fields(MachineState)}
     try:
-        return MachineState(**{key: value for key, value in data.items() if key in names})
-    except TypeError as fault:
-        raise MachineError(f"machine {paths.name} is damaged", f"{path}: {fault}", rescue) from fault
+        for step in range(version, VERSION):
+            data = {**MIGRATIONS[step](data), "version": step + 1}
+        faults = _faults(data, MachineState)
+    except (KeyError, TypeError, ValueError, AttributeError) as fault:
+        raise _damaged(paths, [f"version {version} cannot be read: {fault!r}"]) from fault
+    if faults:
+        raise _damaged(paths, faults, f"correct it in: {path}\nor ")
+    if data.get("trial"):
+        data = {**data, "trial": Trial(**_known(data["trial"], Trial))}
+    return MachineState(**_known(data, MachineState))
+
+
+def _damaged(paths: MachinePaths, faults: list[str], way: str = "") -> MachineError:
+    """:param way: to mend it, before the last one."""
+    told = "\n".join(f"{paths.state}: {fault}" for fault in faults)
+    return MachineError(f"machine {paths.name} is damaged", told, way + _removal(paths))
+
+
+def _removal(paths: MachinePaths) -> str:
+    return f"remove the machine and its data with: hostvm rm --force {paths.name}"
+
+
+def _known(data: dict[str, Any], record: type[MachineState | Trial]) -> dict[str, Any]:
+    names = {field.name for field in fields(record)}
+    return {key: value for key, value in data.items() if key in names}
+
+
+def _faults(data: dict[str, Any], record: type[MachineState | Trial]) -> list[str]:
+    """Every key that is missing, or holds what it cannot."""
+    found = []
+    for one in fields(record):
+        kind, holds = _KINDS[str(one.type)]
+        if one.name not in data:
+            if one.default is MISSING and one.default_factory is MISSING:
+                found.append(f"{one.name} is missing")
+        elif not holds(data[one.name]):
+            found.append(f"{one.name}: {json.dumps(data[one.name])[:100]} is not {kind}")
+    return found
 
 
 def save_state(paths: MachinePaths, state: MachineState) -> None:

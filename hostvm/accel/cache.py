@@ -11,6 +11,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hostvm.process import linux_boot
+
 if TYPE_CHECKING:
     from hostvm.qemu_binary import QemuBinary
 
@@ -63,8 +65,8 @@ def probe_key(accel: str, qemu: QemuBinary, kernel: Path) -> str:
 
 def host_boot() -> str:
     """Names this boot of the host."""
-    with contextlib.suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    if boot := linux_boot():
+        return boot
     import psutil
 
     return str(round(psutil.boot_time(), -2))  # it wanders by seconds when the clock is set

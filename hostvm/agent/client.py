@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _PAUSE = 0.01
 _PAUSE_ABSENT = 0.1
 _LOG_LINES = 15
+_LATE = 5.0  # seconds that an agent may take to say that the time is over
 
 
 class AgentAbsent(AgentError):  # noqa: N818 - a state callers act on: the machine is started, the call repeated
@@ -36,6 +37,10 @@ class AgentAbsent(AgentError):  # noqa: N818 - a state callers act on: the machi
 
 class AgentNotReady(AgentError):  # noqa: N818 - as above: the caller waits, or starts the machine
     """The agent is there, its machine is not (yet, or for a moment) ready."""
+
+
+class _AgentSilentError(AgentError):
+    """It went away in the midst of a request, or hangs."""
 
 
 _KINDS: dict[str, type[HostvmError]] = {
@@ -120,7 +125,7 @@ class Agent:
         try:
             received = protocol.read_frame(self._frames)
         except TimeoutError as error:
-            raise AgentError(
+            raise _AgentSilentError(
                 f"the agent of machine {self.machine} does not answer",
                 None,
                 f"hostvm restart {self.machine}   # its log: hostvm logs --agent {self.machine}",
@@ -147,7 +152,7 @@ class Agent:
 
     def lost(self) -> AgentError:
         """The error for an agent that went away."""
-        return AgentError(
+        return _AgentSilentError(
             f"the agent of machine {self.machine} went away",
             "it ended, was killed, or the machine was stopped meanwhile",
             f"hostvm status {self.machine}   # its log: hostvm logs --agent {self.machine}",
@@ -192,24 +197,48 @@ def wait_ready(run_dir: Path, deadline: float, progress: Progress) -> dict[str, 
     """Wait until the machine is ready and return the agent's facts; the agent may still be starting.
 
     :param deadline: on `time.monotonic`'s clock.
-    :param progress: told of checks that failed without stopping the start.
-    :raises HostvmError: why the machine is not ready.
+    :param progress: told what the agent waits for, each time that is something else, and of checks that failed
+        without stopping the start.
+    :raises HostvmError: why the machine is not ready, with the last lines of its console.
     """
     import time
 
+    said = ""
+
+    def report(text: str) -> None:
+        nonlocal said
+        if text != said:
+            said = text
+            progress.doing(text)
+
     while True:
         try:
-            with Agent(run_dir) as agent:
-                agent.ask("wait", timeout=max(0.0, deadline - time.monotonic()))
-                facts = agent.answer()
+            facts = _wait(run_dir, deadline, report)
         except AgentAbsent:
             if time.monotonic() >= deadline or not _may_appear(run_dir):
-                raise _not_started(run_dir) from None
+                raise _with_console(_not_started(run_dir), run_dir) from None
             time.sleep(_PAUSE)
             continue
+        except _AgentSilentError as error:  # an agent goes with its machine
+            raise _with_console(error, run_dir) from None
         for warning in facts.get("warnings", []):
             progress.note(f"warning: {warning}")
         return facts
+
+
+def _wait(run_dir: Path, deadline: float, report: Callable[[str], None]) -> dict[str, Any]:
+    import time
+
+    with Agent(run_dir) as agent:
+
+        def hear(text: str) -> None:
+            agent.sock.settimeout(max(0.0, deadline - time.monotonic()) + _LATE)
+            if text:
+                report(text)
+
+        hear("")
+        agent.ask("wait", timeout=max(0.0, deadline - time.monotonic()))
+        return agent.answer(hear)
 
 
 def end_agent(run_dir: Path, timeout: float = 10.0) -> None:
@@ -346,6 +375,18 @@ def _may_appear(run_dir: Path) -> bool:
     from hostvm.agent.spawn import may_appear
 
     return may_appear(run_dir)
+
+
+def _with_console(error: AgentError, run_dir: Path) -> AgentError:
+    from pathlib import Path
+
+    from hostvm.agent.config import load
+    from hostvm.console import with_last_lines
+
+    try:
+        return with_last_lines(error, Path(load(run_dir).console))
+    except HostvmError:
+        return error  # no agent was ever told where that is
 
 
 def _not_started(run_dir: Path) -> AgentError:

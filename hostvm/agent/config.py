@@ -11,6 +11,7 @@ from hostvm.errors import AgentError
 from hostvm.files import private_folder, write_atomic
 from hostvm.net.addresses import DEFAULT_SUBNET
 from hostvm.paths import AGENT_JSON, AGENT_LOCK, AGENT_SOCK, DOCKER_SOCK
+from hostvm.process import ProcessId
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +36,7 @@ class AgentConfig:
     :param env: variables of every program that runs in the guest.
     :param auth_sock: this computer's ssh agent; "" for none.
     :param provision: this boot's seed holds scripts to be run.
-    :param owner: number and start of the process with which the machine is to go; None for one that stays.
+    :param owner: `ProcessId.facts` of the process with which the machine is to go; None for one that stays.
     :param woken: the guest was suspended or paused before: its clock is wrong until it is set.
     """
 
@@ -55,7 +56,7 @@ class AgentConfig:
     auth_sock: str = ""
     woken: bool = False
     provision: bool = False
-    owner: list[float] | None = None
+    owner: list[float | str] | None = None
     engine: str = "docker"
 
     @property
@@ -79,14 +80,14 @@ class AgentConfig:
         return f"{self.run_dir}/{AGENT_LOCK}"
 
 
-def store(config: AgentConfig, run_dir: Path, process: tuple[int, float] | None = None) -> None:
+def store(config: AgentConfig, run_dir: Path, process: ProcessId | None = None) -> None:
     """Write agent.json into `run_dir`, which is made 0700.
 
-    :param process: number and start of the agent's process, once it is known.
+    :param process: the agent's, once it is known.
     :raises OSError: it cannot be written.
     """
     private_folder(run_dir)
-    facts = {"process": process, **asdict(config)}
+    facts = {"process": process.facts() if process else None, **asdict(config)}
     write_atomic(run_dir / AGENT_JSON, json.dumps(facts, indent=1).encode())
 
 
@@ -108,11 +109,10 @@ def load(run_dir: Path) -> AgentConfig:
         ) from error
 
 
-def spawned(run_dir: Path) -> tuple[int, float] | None:
-    """Number and start of the process that was started last as the machine's agent; None when that is unknown."""
+def spawned(run_dir: Path) -> ProcessId | None:
+    """The process that was started last as the machine's agent; None when that is unknown."""
     try:
-        number, started = json.loads((run_dir / AGENT_JSON).read_bytes())["process"]
-        return int(number), float(started)
+        return ProcessId.of(json.loads((run_dir / AGENT_JSON).read_bytes())["process"])
     except (OSError, ValueError, TypeError, KeyError):
         return None
 

@@ -18,6 +18,7 @@ _REQUEST = b"GET /_ping HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\r\n"
 _PAUSE = 0.1
 _PAUSE_ANNOUNCED = 0.02
 _MORE_WORDS = "hostvm logs --engine   # what the engine said"
+_LINE_MOST = 4096
 _UNANNOUNCED = 30.0  # an engine whose start nobody tells of is asked all the same
 
 
@@ -89,7 +90,7 @@ def _ask(stream: Stream, deadline: float) -> str:
     try:
         stream.sendall(_REQUEST)
         head = b""
-        while b"\r\n" not in head and (more := stream.recv(4096)):
+        while b"\r\n" not in head and len(head) < _LINE_MOST and (more := stream.recv(_LINE_MOST)):
             head += more
     except OSError as error:
         return str(error)
@@ -99,4 +100,4 @@ def _ask(stream: Stream, deadline: float) -> str:
     line = head.partition(b"\r\n")[0]
     if line.split(b" ")[1:2] == [b"200"]:
         return ""
-    return line.decode("ascii", "replace") or "it listens but does not answer"
+    return line[:200].decode("ascii", "replace") or "it listens but does not answer"

@@ -34,15 +34,22 @@ class SocketForward:
 
     :param connect: opens the guest's end; may block while the machine boots.
     :param activity: counts connections.
+    :param before: see `relay`.
     """
 
     def __init__(
-        self, listener: Listener, connect: Callable[[], SshStream], activity: Activity, log: Callable[[str], None]
+        self,
+        listener: Listener,
+        connect: Callable[[], SshStream],
+        activity: Activity,
+        log: Callable[[str], None],
+        before: Callable[[bytes], None],
     ) -> None:
         self._activity = activity
         self._listener = listener
         self._connect = connect
         self._log = log
+        self._before = before
         serve_each(self._listener, self._serve, "engine-socket")
 
     def close(self) -> None:
@@ -63,7 +70,7 @@ class SocketForward:
             self._log(f"engine socket: {error}")
             reset(sock)
             return
-        relay(sock, stream)
+        relay(sock, stream, before=self._before)
 
 
 class Ports:

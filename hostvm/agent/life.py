@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from hostvm.agent.client import AgentNotReady
 from hostvm.agent.engine import wait_engine
-from hostvm.agent.service import Begins, Settles
+from hostvm.agent.service import Begins, Notices, Settles
+from hostvm.agent.watch import Watch
 from hostvm.checks import run_checks
-from hostvm.console import DATA_MARK, ENGINE_MARK, SSH_MARK, ConsoleMark, EngineTrouble
-from hostvm.errors import HostvmError, SshError
-from hostvm.files import tail
+from hostvm.console import DATA_MARK, ENGINE_MARK, SSH_MARK, ConsoleMark, EngineTrouble, with_last_lines
+from hostvm.errors import HostvmError, MachineError, SshError
 from hostvm.provision import SYSTEM, USER
-from hostvm.ssh.banner import speaks, wait_banner
+from hostvm.ssh.banner import wait_banner
 from hostvm.ssh.connection import handshake
 
 if TYPE_CHECKING:
@@ -34,16 +34,7 @@ _AGAIN_SECONDS = 30.0
 _LOOK_EVERY = 1.0
 _APPEARS_WITHIN = 30.0
 _STALL_EVERY = 5.0
-_PING_EVERY = 5.0
-_PING_WAITS = 5.0
-_OTHERS_WAIT = 3.0  # sshd's fork alone takes a busy emulated guest more than one
-_ANOTHER_WAITS = 1.0
-_MUCH = 64 * 1024
-_MUCH_WAITS = 10.0
-_OFTEN_SECONDS = 60.0
 _SELDOM = 15.0
-_SILENT_MOST = 540.0
-_CONSOLE_LINES = 20
 _SETTLE_SECONDS = 1.0
 _PAUSE_DATA = 0.05
 _DATA_SECONDS = 900.0  # it may be repaired first
@@ -78,12 +69,13 @@ class Life:
         self._provision = parts.provision
         self._is_running = is_running
         self._host = host
+        self._another: socket.socket | None = None
         self._changed = threading.Condition()
         self._stop = threading.Event()
         self._connection: Connection | None = None
         self._state = BOOTING
         self._error: HostvmError | None = None
-        self._lines: list[str] = []
+        self._doing = ""
         self._warnings: list[str] = []
         self._marks: dict[str, float] = {}
         self._begun = time.monotonic()
@@ -116,6 +108,9 @@ class Life:
                 attempt += 1
         except MachineOffError:
             self._host.log("the machine is off")
+        finally:
+            if self._another is not None:
+                self._another.close()
 
     def stop(self) -> None:
         """End `run` soon, from any thread."""
@@ -152,29 +147,29 @@ class Life:
                 self._changed.wait(left)
 
     def wait_ready(self, timeout: float, report: Callable[[str], None]) -> None:
-        """Wait until the machine is ready, passing on every line of progress since the agent began.
+        """Wait until the machine is ready, passing on what it is at now, and each time that is something else.
 
         :raises HostvmError: why it did not become ready.
         """
         deadline = time.monotonic() + timeout
-        told = 0
+        told = ""
         while True:
             with self._changed:
-                while told == len(self._lines) and self._state in (BOOTING, LOST) and not self._stop.is_set():
+                while told == self._doing and self._state in (BOOTING, LOST) and not self._stop.is_set():
                     left = deadline - time.monotonic()
                     if left <= 0:
-                        raise self._not_ready()
+                        raise self._not_started()
                     self._changed.wait(left)
-                lines, told = self._lines[told:], len(self._lines)
+                before, told = told, self._doing
                 state, error = self._state, self._error
-            for line in lines:
-                report(line)
+            if told != before:
+                report(told)
             if state == READY:
                 return
             if state == FAILED and error is not None:
                 raise error
             if self._stop.is_set():
-                raise self._not_ready()
+                raise self._not_started()
 
     def settle(self) -> bool:
         """Wait a moment until the services have caught up with the guest; False when they have not."""
@@ -190,7 +185,7 @@ class Life:
                 "state": self._state,
                 "ready": self._state == READY,
                 "marks": dict(self._marks),
-                "doing": self._lines[-1] if self._lines else "",
+                "doing": self._doing,
                 "warnings": list(self._warnings),
                 "error": None if self._error is None else str(self._error),
                 "services": services,
@@ -200,8 +195,11 @@ class Life:
 
     def _reach(self) -> Connection:
         deadline = self._deadline()
-        self._say("waiting for the guest's ssh server")
-        sock = self._wait_banner(deadline)
+        self._check_running()
+        sock, self._another = self._another, None
+        if sock is None:
+            self._say("waiting for the guest's ssh server")
+            sock = self._wait_banner(deadline)
         self._mark("banner")
         connection = handshake(
             sock,
@@ -268,7 +266,12 @@ class Life:
             console = Path(self._config.console)
             announced, trouble = ConsoleMark(console, ENGINE_MARK), EngineTrouble(console)
             place, name = self._config.engine_socket, self._config.engine
-            wait_engine(connection, place, deadline, self._stop, announced.seen, trouble, name)
+            try:
+                wait_engine(connection, place, deadline, self._stop, announced.seen, trouble, name)
+            except MachineError as error:
+                if connection.alive and time.monotonic() < deadline:
+                    raise  # the engine's own words are in it
+                raise with_last_lines(error, console) from None
             self._mark("engine")
         if self._stop.is_set():
             raise MachineOffError
@@ -289,12 +292,8 @@ class Life:
         return max(self._begun + self._config.boot_seconds, time.monotonic() + _AGAIN_SECONDS)
 
     def _wait_banner(self, deadline: float) -> socket.socket:
-        self._check_running()
         announced = ConsoleMark(Path(self._config.console), SSH_MARK)
-        try:
-            return wait_banner(self._config.ssh_port, deadline, announced=announced.seen, check=self._check_running)
-        except SshError as error:
-            raise self._with_console(error) from error
+        return wait_banner(self._config.ssh_port, deadline, announced=announced.seen, check=self._check_running)
 
     def _check_running(self) -> None:
         """Called often while there is no connection; looks at the machine once a second."""
@@ -315,33 +314,14 @@ class Life:
 
     def _hold(self, connection: Connection) -> None:
         """Until the connection ends."""
-        while not connection.wait_closed(_PING_EVERY):
-            if not connection.hears(_PING_WAITS):
-                self._host.log("the guest does not answer")
-                self._wait_answer(connection)
+        watch = Watch(self._config.ssh_port, self._host.idle, self._waits_for_room, self._host.log, self._notice)
+        self._another = watch.hold(connection)
         self._host.log("the connection to the guest was lost")
 
-    def _wait_answer(self, connection: Connection) -> None:
-        """Until a silent connection answers, or is given up.
-
-        A guest that answers nobody is paused, and given up after minutes only. One whose sshd speaks to others while
-        this connection stays mute was cut off from it (a firewall, an address that changed): TCP would try again later
-        and later, so a new connection is the quicker one. Not while much is on its way: QEMU's network asks a guest
-        that had no room only 5 s later, or later still, whether there is some again (libslirp's persist timer). A
-        paused guest gets all of these when it goes on, each at the cost of a process, so that they become rare.
-        """
-        begun = time.monotonic()
-        while connection.alive:
-            if self._waits_for_room(connection):
-                begun = time.monotonic()
-            others = speaks(self._config.ssh_port, _OTHERS_WAIT)
-            silent = time.monotonic() - begun
-            if connection.hears(_ANOTHER_WAITS if silent < _OFTEN_SECONDS else _SELDOM):
-                self._host.log("the guest answers again")
-                return
-            stuck = connection.sent_since_heard() > _MUCH and silent < _MUCH_WAITS
-            if (others and not stuck) or silent > _SILENT_MOST:
-                connection.close()
+    def _notice(self) -> None:
+        for service in self._services:
+            if isinstance(service, Notices):
+                service.answers_again()
 
     def _waits_for_room(self, connection: Connection) -> bool:
         """Whether the machine stood still because its disk could not be written; returns when it does no more."""
@@ -378,11 +358,11 @@ class Life:
             said = f"{type(error).__name__}: {error}"
             error = SshError("the guest cannot be reached", said, f"hostvm logs --agent {self._config.name}")
         self._host.log(f"not ready: {error}")
-        if self._state == BOOTING and time.monotonic() - self._begun < self._config.boot_seconds:
-            # A fault of the moment: sshd is restarting, say. Whoever waits goes on waiting.
-            if type(error) is not SshError:
-                self._become(FAILED, error)
-            return
+        in_time = self._state == BOOTING and time.monotonic() - self._begun < self._config.boot_seconds
+        if in_time and type(error) is SshError:
+            return  # A fault of the moment: sshd is restarting, say. Whoever waits goes on waiting.
+        if isinstance(error, SshError):
+            error = with_last_lines(error, Path(self._config.console))
         self._become(FAILED, error)
 
     def _pause(self, seconds: float) -> None:
@@ -393,7 +373,7 @@ class Life:
 
     def _say(self, text: str) -> None:
         with self._changed:
-            self._lines.append(text)
+            self._doing = text
             self._changed.notify_all()
 
     def _mark(self, name: str) -> None:
@@ -409,16 +389,12 @@ class Life:
         name = self._config.name
         if self._error is not None:
             return self._error
-        doing = self._lines[-1] if self._lines else "starting"
+        doing = self._doing or "starting"
         return AgentNotReady(
             f"machine {name} is not ready",
             f"it is {self._state}: {doing}",
             f"hostvm status {name}   # or see how far it got: hostvm logs --console {name}",
         )
 
-    def _with_console(self, error: SshError) -> SshError:
-        lines = tail(Path(self._config.console), _CONSOLE_LINES)
-        if not lines:
-            return error
-        console = f"the guest's console ({self._config.console}) ends with:\n{lines}"
-        return SshError(error.brief, f"{error.details}\n{console}", error.resolution)
+    def _not_started(self) -> HostvmError:
+        return with_last_lines(self._not_ready(), Path(self._config.console))

@@ -17,8 +17,13 @@ def _same(path: str) -> str | None:
     return path
 
 
-def _ignore(path: str) -> None:
-    del path
+def _ignore(told: str | bytes) -> None:
+    del told
+
+
+def _know_nothing(guest: Guest) -> str:
+    del guest
+    return ""
 
 
 def _provide_nothing(mode: str, guest: Guest, say: Callable[[str], None]) -> None:
@@ -35,7 +40,10 @@ class Parts:
     :param provision: runs the scripts of a mode; its faults end the start.
     :param operations: requests that services answer, by their names.
     :param find_folder: where a folder of this computer is in the guest, for programs to start in.
+    :param explain: why a client's program in the guest may have failed, in a line for its user; "" for no idea. May
+        raise anything.
     :param hear: told the ssh agent's socket of each command's user.
+    :param before_request: told what docker clients send, before the engine gets it; holds up its own connection alone.
     """
 
     services: Sequence[Service] = ()
@@ -45,3 +53,5 @@ class Parts:
     operations: Mapping[str, Operation] = field(default_factory=dict)
     find_folder: Callable[[str], str | None] = _same
     hear: Callable[[str], None] = _ignore
+    explain: Callable[[Guest], str] = _know_nothing
+    before_request: Callable[[bytes], None] = _ignore

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 from hostvm.agent.service import Traffic
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hostvm.guest import GuestStream
 
 _CHUNK = 256 * 1024
@@ -38,14 +40,25 @@ class LocalEnd(Protocol):
         ...
 
 
-def relay(sock: LocalEnd, stream: GuestStream, traffic: Traffic | None = None) -> None:
+def _pass_on(data: bytes) -> None:
+    del data
+
+
+def relay(
+    sock: LocalEnd,
+    stream: GuestStream,
+    traffic: Traffic | None = None,
+    before: Callable[[bytes], None] = _pass_on,
+) -> None:
     """Carry bytes both ways until both ends are done; closes both.
 
     An end of file travels as a half-close, so that a request may be ended while its answer still comes (the
     engine's attach and exec do that). A lost connection resets a TCP client.
+
+    :param before: called with what `sock` sent, as it was read, before that goes on; may block.
     """
     traffic = traffic or Traffic()
-    upward = threading.Thread(target=_carry_up, args=(sock, stream, traffic), name="relay-up", daemon=True)
+    upward = threading.Thread(target=_carry_up, args=(sock, stream, traffic, before), name="relay-up", daemon=True)
     try:
         upward.start()
         _carry_down(stream, sock, traffic)
@@ -63,9 +76,12 @@ def reset(sock: LocalEnd) -> None:
     sock.close()
 
 
-def _carry_up(sock: LocalEnd, stream: GuestStream, traffic: Traffic) -> None:
+def _carry_up(sock: LocalEnd, stream: GuestStream, traffic: Traffic, before: Callable[[bytes], None]) -> None:
     try:
         while data := sock.recv(_CHUNK):
+            before(data)
+            if before is not _pass_on and _has_left(sock):
+                raise ConnectionAbortedError("who sent it has left meanwhile")  # and may have asked again
             stream.sendall(data)
             traffic.up += len(data)
         stream.shutdown_write()
@@ -75,6 +91,15 @@ def _carry_up(sock: LocalEnd, stream: GuestStream, traffic: Traffic) -> None:
         # Either side is gone for good: wake the other direction.
         stream.close()
         _shutdown(sock, socket.SHUT_RDWR)
+
+
+def _has_left(sock: LocalEnd) -> bool:
+    """Whether a client closed its end whole; only Linux' sockets tell that from an end of what it sends."""
+    if sys.platform != "linux" or not isinstance(sock, socket.socket):
+        return False
+    poller = select.poll()
+    poller.register(sock, 0)
+    return bool(poller.poll(0))
 
 
 def _carry_down(stream: GuestStream, sock: LocalEnd, traffic: Traffic) -> None:

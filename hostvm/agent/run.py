@@ -6,6 +6,7 @@ import contextlib
 import signal
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from hostvm.agent.activity import Activity
 from hostvm.agent.client import docker_address
+from hostvm.agent.console import ConsoleKeeper
 from hostvm.agent.forwards import Ports, SocketForward
 from hostvm.agent.life import Life
 from hostvm.agent.log import AgentLog
@@ -135,12 +137,14 @@ def _serve(
                 forward(LocalListener(config.engine_sock))
 
         def forward(listener: Listener) -> None:
-            undo.callback(SocketForward(listener, lambda: _as_oserror(connect_engine), activity, log).close)
+            connect = partial(_as_oserror, connect_engine)
+            undo.callback(SocketForward(listener, connect, activity, log, parts.before_request).close)
 
         server = Server(config, life, ports, log, facts, parts, activity, listen)
         undo.callback(server.close)
         host.clients = server.tell
         listen()
+        undo.callback(ConsoleKeeper(Path(config.console), log).close)
         if config.docker_api:
             pipes = _pipe(config.name, log)
             for pipe in pipes:

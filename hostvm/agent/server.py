@@ -6,13 +6,14 @@ import contextlib
 import os
 import socket
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hostvm.agent import protocol
 from hostvm.agent.accept import serve_each
 from hostvm.agent.activity import LeavingError
 from hostvm.agent.client import AgentNotReady
-from hostvm.agent.session import Client, ExecSession
+from hostvm.agent.session import Client, ExecSession, notice
 from hostvm.errors import AgentError, HostvmError, SshError
 from hostvm.guest import Pty
 from hostvm.platform.local import LocalListener
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 _HELLO_SECONDS = 5.0
 _WAIT = 30.0
-_NOTICE_MOST = 1000
 
 
 class Server:
@@ -59,7 +59,7 @@ class Server:
         self._log = log
         self._facts = facts
         self._sessions = 0
-        self._told: dict[Client, str] = {}
+        self._told: dict[Client, bool] = {}
         self._lock = threading.Lock()
         self._listener = LocalListener(config.agent_sock)
         serve_each(self._listener, self._serve, "agent-socket")
@@ -72,8 +72,8 @@ class Server:
         """A line on standard error of each command that asked for notices. Never blocks, whatever a client does."""
         with self._lock:
             told = list(self._told.items())
-        for client, end in told:
-            client.notify(protocol.frame(protocol.STDERR, f"hostvm: {text[:_NOTICE_MOST]}{end}".encode()))
+        for client, has_pty in told:
+            client.notify(notice(text, has_pty=has_pty))
 
     def _serve(self, sock: socket.socket) -> None:
         with contextlib.closing(sock), protocol.reader(sock) as frames:
@@ -152,11 +152,12 @@ class Server:
         with self._lock:
             self._sessions += 1
             if hello.get("notices"):
-                self._told[client] = "\r\n" if size else "\n"
+                self._told[client] = bool(size)
         try:
             client.send(protocol.control(protocol.OK, {}))
             settle = self._life.settle if hello.get("notices") else _nothing
-            ExecSession(client, process, settle, has_pty=bool(size)).run()
+            explain = partial(self._parts.explain, connection) if hello.get("explain") else str
+            ExecSession(client, process, settle, explain, has_pty=bool(size)).run()
         finally:
             with self._lock:
                 self._sessions -= 1

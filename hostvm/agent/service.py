@@ -136,3 +136,14 @@ class Uses(Protocol):
 
     def in_use(self) -> bool:
         """Whether something in the guest works that must not be put to sleep; answers at once, from what it knows."""
+
+
+@runtime_checkable
+class Notices(Protocol):
+    """What a service may be able to do besides."""
+
+    def answers_again(self) -> None:
+        """The guest did not answer for a second or more, and does again: somebody may have paused it. Returns at once.
+
+        May be called without a connection, and by any thread.
+        """

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from hostvm.agent import protocol
 from hostvm.errors import AgentError, HostvmError, SshError
+from hostvm.plain import plain_line
 
 if TYPE_CHECKING:
     import socket
@@ -23,7 +24,14 @@ if TYPE_CHECKING:
 _CHUNK = 256 * 1024
 _GRACE = 2.0
 _NOTICES_MOST = 50
+_NOTICE_LETTERS = 1000
 _SIGNALS = frozenset({"HUP", "INT", "KILL", "QUIT", "TERM", "USR1", "USR2"})
+
+
+def notice(text: str, *, has_pty: bool) -> bytes:
+    """A frame: hostvm's own words among a program's. On a terminal that is raw a line's end takes two letters."""
+    end = "\r\n" if has_pty else "\n"
+    return protocol.frame(protocol.STDERR, f"hostvm: {plain_line(text[:_NOTICE_LETTERS])}{end}".encode())
 
 
 class Client:
@@ -81,6 +89,7 @@ class ExecSession:
     """Joins a client to a program until the program ends or the client leaves.
 
     :param settle: called between the program's end and telling the client of it.
+    :param explain: asked for a notice then, when the program has failed.
     :param has_pty: the program has a terminal, which is lost with the client.
     """
 
@@ -89,12 +98,14 @@ class ExecSession:
         client: Client,
         process: GuestProcess,
         settle: Callable[[], object] = lambda: None,
+        explain: Callable[[], str] = str,
         *,
         has_pty: bool = False,
     ) -> None:
         self._has_pty = has_pty
         self._client = client
         self._settle = settle
+        self._explain = explain
         self._process = process
         # Bounded by the client's credit, not by the queue: a client that exceeds it is thrown out.
         self._input: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
@@ -157,7 +168,7 @@ class ExecSession:
     def _finish(self) -> None:
         """Carry both outputs, then the status, or why there is none: the client waits for one of them."""
         try:
-            last = protocol.number(protocol.EXIT, self._carry_outputs())
+            status = self._carry_outputs()
         except HostvmError as error:
             self._finished.set()
             self._client.fail(error)
@@ -169,8 +180,11 @@ class ExecSession:
         self._finished.set()
         with contextlib.suppress(Exception):  # ports that come late are no reason to lose the status
             self._settle()
+        with contextlib.suppress(Exception):  # nor is an explanation that cannot be had
+            if status != 0 and (text := self._explain()):
+                self._client.notify(notice(text, has_pty=self._has_pty))
         with contextlib.suppress(OSError):
-            self._client.send(last)
+            self._client.send(protocol.number(protocol.EXIT, status))
 
     def _carry_outputs(self) -> int:
         """Until both end; gives the program's status."""

@@ -14,7 +14,6 @@ from hostvm.credential_helpers import helper_environment
 from hostvm.errors import AgentError, HostvmError
 from hostvm.files import tail
 from hostvm.paths import SLEEPER_SOCK
-from hostvm.process import ProcessId
 
 if TYPE_CHECKING:
     from hostvm.agent.config import AgentConfig
@@ -41,19 +40,19 @@ def spawn_agent(config: AgentConfig) -> None:
         settings.store(config, run_dir)
         argv = [sys.executable, "-m", _MODULE, config.run_dir]
         agent = process.spawn_detached(argv, Path(config.log), env=helper_environment())
-        settings.store(config, run_dir, (agent.pid, agent.started))
+        settings.store(config, run_dir, agent)
 
 
 def may_appear(run_dir: Path) -> bool:
     """Whether the process that was started last as this machine's agent lives, or is not known."""
-    identity = settings.spawned(run_dir)
-    return identity is None or process.is_alive(ProcessId(*identity))
+    agent = settings.spawned(run_dir)
+    return agent is None or process.is_alive(agent)
 
 
 def is_gone(run_dir: Path, timeout: float) -> bool:
     """Whether the agent's process ends within `timeout` seconds, or none is known."""
-    identity = settings.spawned(run_dir)
-    return identity is None or process.wait_gone(ProcessId(*identity), timeout)
+    agent = settings.spawned(run_dir)
+    return agent is None or process.wait_gone(agent, timeout)
 
 
 def end_process(run_dir: Path, timeout: float) -> None:
@@ -61,11 +60,8 @@ def end_process(run_dir: Path, timeout: float) -> None:
 
     :raises HostvmError: it belongs to another user.
     """
-    identity = settings.spawned(run_dir)
-    if identity is None:
-        return
-    agent = ProcessId(*identity)
-    if not process.wait_gone(agent, timeout):
+    agent = settings.spawned(run_dir)
+    if agent is not None and not process.wait_gone(agent, timeout):
         process.kill(agent)
 
 

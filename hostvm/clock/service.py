@@ -23,6 +23,7 @@ LOOK_EVERY = 60.0
 
 _TICK = 1.0
 _JUMP = 0.05
+_LATE = 1.0
 _WAKE_SECONDS = 5.0
 
 
@@ -34,21 +35,28 @@ class ClockService:
 
     def __init__(self) -> None:
         self._stopped = threading.Event()
+        self._look = threading.Event()
         self._right = threading.Event()
         self._guest_clock: GuestClock | None = None
         self._facts: dict[str, Any] = {"off": None, "within": None, "set": 0}
 
     def start(self, guest: Guest, host: Host) -> None:
         """See `Service.start`. A guest that just began to run, or to answer again, is looked at at once."""
-        self._stopped = stopped = threading.Event()
+        self._stopped, self._look = threading.Event(), threading.Event()
         self._right.clear()
-        threading.Thread(target=self._run, args=(guest, host, stopped), name="clock", daemon=True).start()
+        words = (guest, host, self._stopped, self._look)
+        threading.Thread(target=self._run, args=words, name="clock", daemon=True).start()
 
     def stop(self) -> None:
         """See `Service.stop`."""
         self._stopped.set()
+        self._look.set()
         if self._guest_clock is not None:
             self._guest_clock.close()
+
+    def answers_again(self) -> None:
+        """See `Notices.answers_again`."""
+        self._look.set()
 
     def describe(self) -> dict[str, Any]:
         """Seconds that the guest was off when last looked at, how exactly that is known, how often it was set."""
@@ -60,36 +68,42 @@ class ClockService:
         if not self._right.wait(_WAKE_SECONDS):
             raise TimeoutError(f"the guest's clock was not set within {_WAKE_SECONDS:g} s")
 
-    def _run(self, guest: Guest, host: Host, stopped: threading.Event) -> None:
+    def _run(self, guest: Guest, host: Host, stopped: threading.Event, look: threading.Event) -> None:
         while not stopped.is_set():
             try:
                 with contextlib.closing(GuestClock(guest)) as clock:
                     self._guest_clock = clock
-                    self._keep(clock, host, stopped)
+                    self._keep(clock, host, stopped, look)
             except (OSError, HostvmError, ValueError) as fault:
                 if not stopped.is_set():
                     host.log(f"clock: {fault}".replace("\n", ": "))
             stopped.wait(_TICK)
 
-    def _keep(self, clock: Clock, host: Host, stopped: threading.Event) -> None:
+    def _keep(self, clock: Clock, host: Host, stopped: threading.Event, look: threading.Event) -> None:
         while not stopped.is_set():
             done = clock.correct()
             self._facts = {"off": done.after, "within": done.within, "set": self._facts["set"] + done.times_set}
             if done.times_set:
                 host.log(f"clock: the guest was {done.before:+.3f} s off, now {done.after:+.3f} s")
             self._right.set()
-            wait_for_jump(stopped)
+            wait_for_jump(look)
+            look.clear()  # before `stopped` is looked at: `stop` sets them the other way round
 
 
-def wait_for_jump(stopped: threading.Event, most: float = LOOK_EVERY) -> None:
+def wait_for_jump(look: threading.Event, most: float = LOOK_EVERY) -> None:
     """Until this computer's clock and its count of seconds part (it slept, or was set), or `most` seconds passed.
 
-    Asks the guest nothing, so that an idle one stays idle.
+    Where the count goes on while the computer sleeps, as on Windows, a second that took much longer tells. Asks the
+    guest nothing, so that an idle one stays idle.
+
+    :param look: ends it, too.
     """
     ends = time.monotonic() + most
-    before = time.time() - time.monotonic()
-    while time.monotonic() < ends and not stopped.wait(_TICK):
-        now = time.time() - time.monotonic()
-        if abs(now - before) > _JUMP:
+    seen = time.monotonic()
+    before = time.time() - seen
+    while seen < ends and not look.wait(_TICK):
+        last, seen = seen, time.monotonic()
+        now = time.time() - seen
+        if abs(now - before) > _JUMP or seen - last > _TICK + _LATE:
             return
         before = now

@@ -128,7 +128,7 @@ class Size:
     def read(self, value: object) -> int:
         try:
             size = parse_size(value)
-        except (ValueError, OverflowError) as fault:
+        except ValueError as fault:
             raise WrongValueError.of(value, str(fault)) from None
         if size < self.least:
             raise WrongValueError.of(value, f"{self.too_little}; the least is {format_size(self.least)}")

@@ -16,10 +16,12 @@ from hostvm.doctor.finding import FAIL, OK, WARN, Finding, looked_at
 from hostvm.guest_images import stored_image
 from hostvm.machines.identity import port_is_free
 from hostvm.machines.observe import Observation, observe
+from hostvm.machines.room import guest_room, way_out
 from hostvm.machines.saved import check_files, load_saved
 from hostvm.more_disks import more_files
 from hostvm.qemu_binary import find_qemu
 from hostvm.sizes import human_size
+from hostvm.spec import load_spec
 from images.store import verify_image
 
 if TYPE_CHECKING:
@@ -128,6 +130,10 @@ def _running(paths: MachinePaths, seen: Observation) -> Iterator[Finding]:
         yield Finding(paths.name, "kernel", WARN, found, f"hostvm logs --console -n 200 {paths.name}")
     if closed := _closed_ports(seen):
         yield Finding(paths.name, "ports", WARN, "\n".join(closed), f"hostvm port ls {paths.name}")
+    if seen.names_taken:
+        yield Finding(
+            paths.name, "names", WARN, f"{seen.names_taken}: no container answers by its name", seen.names_fix
+        )
     yield from looked_at(paths.name, "guest", lambda: _guest(paths))
     yield from looked_at(paths.name, "engine", lambda: _engine(paths))
 
@@ -148,12 +154,10 @@ def _guest(paths: MachinePaths) -> Iterator[Finding]:
         yield Finding(paths.name, "clock", WARN, f"the guest is {off:+.1f} s off", f"hostvm restart {paths.name}")
     else:
         yield Finding(paths.name, "clock", OK, f"the guest is within {max(abs(off), took / 2):.1f} s")
-    rows = run_in_guest(paths.run_dir, ["df", "-P", "-k", "/var"], timeout=_GUEST_SECONDS).stdout.decode().split("\n")
-    total, used = (int(word) * 1024 for word in rows[1].split()[1:3])
-    text = f"{human_size(used)} of {human_size(total)} used in the guest"
-    if used > 0.9 * total:
-        fix = f"hostvm -m {paths.name} docker system prune"
-        yield Finding(paths.name, "room", WARN, text, fix)
+    room = guest_room(paths, timeout=_GUEST_SECONDS)
+    text = f"{human_size(room.used)} of {human_size(room.size)} used in the guest, {human_size(room.free)} free"
+    if room.nearly_full:
+        yield Finding(paths.name, "room", WARN, text, way_out(paths.name, load_spec(paths.spec)))
     else:
         yield Finding(paths.name, "room", OK, text)
 

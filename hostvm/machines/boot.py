@@ -16,12 +16,16 @@ from hostvm.drivers.base import DomainState
 from hostvm.drivers.consoles import rotate_console
 from hostvm.emulate import AUTO, seed_emulators
 from hostvm.errors import DriverError, HostvmError, MachineError, PortTaken
+from hostvm.guest_images import stored_image
 from hostvm.machines.agents import START_SECONDS, agent_config
 from hostvm.machines.change import note_booted
 from hostvm.machines.domain import make_domain
+from hostvm.machines.halt import stop_machine
 from hostvm.machines.identity import free_port, port_is_free
+from hostvm.machines.image_check import begin_check
 from hostvm.machines.open import machine_driver
 from hostvm.machines.saved import drop_saved
+from hostvm.machines.trial import is_broken_off, keep_proven, settle_trial
 from hostvm.machines.wake import wake_machine
 from hostvm.more_disks import check_disks, check_places, disk_table, prepare_disks
 from hostvm.net.plan import plan_network
@@ -72,10 +76,26 @@ def start_machine(
     :param discard_state: boot a suspended machine without its saved memory, as after a power cut.
     :raises HostvmError: no usable hypervisor, a damaged machine, or a readiness check that did not hold in time.
     """
+    spec, state = load_spec(paths.spec), load_state(paths)
+    driver = machine_driver(paths, state, spec)
+    on_trial = is_broken_off(state)
+    if on_trial and driver.state() is DomainState.RUNNING:
+        try:
+            return _start(paths, progress, engine, discard_state=discard_state)
+        except HostvmError:
+            if not settle_trial(paths, driver, progress, lambda: stop_machine(paths, progress, force=True)):
+                raise
+    elif on_trial:
+        settle_trial(paths, driver, progress, lambda: stop_machine(paths, progress))
+    return _start(paths, progress, engine, discard_state=discard_state)
+
+
+def _start(paths: MachinePaths, progress: Progress, engine: BootEngine, *, discard_state: bool) -> float | None:
     began = time.monotonic()
     spec, state = load_spec(paths.spec), load_state(paths)
     driver = machine_driver(paths, state, spec)
     if agent_is_ready(paths.run_dir) and driver.state() is DomainState.RUNNING:
+        keep_proven(paths, driver, progress)
         take_back(paths.run_dir)
         _see_shares(paths, progress)
         return None
@@ -110,6 +130,7 @@ def start_machine(
                 raise _stays_on(paths, fault) from fault
         save_state(paths, replace(state, wanted_off=False))
         undo.pop_all()
+    keep_proven(paths, driver, progress)
     if power is DomainState.OFF and (spec.emulate != AUTO or (cache() / "emulators").is_dir()):
         from hostvm.emulators import start_emulators  # the archive's modules: not for every start
 
@@ -152,6 +173,7 @@ def _power_on(
     env = {**plan.proxies, **spec.env}
     for note in plan.notes:
         progress.note(note)
+    is_sound = begin_check(paths, spec, stored_image(state.image))
     driver.kill()  # clears run-time files of a machine that died with its host
     grow_disk(paths.data_disk, spec.disk)
     if spec.disks:
@@ -163,7 +185,12 @@ def _power_on(
     if state.subnet != str(plan.network.subnet):
         state = replace(state, subnet=str(plan.network.subnet))
         save_state(paths, state)
-    domain = make_domain(paths, spec, state, files, progress, remote=driver.features.remote)
+    try:
+        domain = make_domain(paths, spec, state, files, progress, remote=driver.features.remote)
+    except HostvmError:
+        is_sound()  # a kernel that is damaged may be why no accelerator works: this has the better words
+        raise
+    is_sound()
     rotate_console(paths.console)  # before the agent looks: the last boot's marks are not this one's
     for _ in range(_PORT_TRIES):
         if not port_is_free(state.ssh_port):

@@ -16,7 +16,7 @@ from hostvm.guest_images import kernel_cmdline, stored_image
 from hostvm.machines.seed import boot_initramfs, seed_entries
 from hostvm.more_disks import disk_file
 from hostvm.qemu_binary import complete_qemu
-from hostvm.shares.choose import device_shares, share_facts, shares_of, store_devices
+from hostvm.shares.choose import device_shares, forget_places, share_facts, shares_of, store_devices
 from hostvm.shares.device import mount_table
 
 _PATHS = ("qemu", "kernel", "initramfs", "root_image", "data_disk", "console", "run_dir")
@@ -50,6 +50,7 @@ def make_domain(
     accel = select_accel(spec.accel, qemu=qemu, kernel=image.kernel, cache_dir=places.cache(), progress=progress)
     shares = device_shares(spec.mounts, paths.run_dir, remote=remote)
     store_devices(shares, paths.run_dir)
+    forget_places(paths.folder)
     if spec.mounts:
         devices = {share.target for share in shares}
         table = mount_table(shares, [mount.target for mount in spec.mounts if mount.target not in devices])

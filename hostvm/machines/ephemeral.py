@@ -31,6 +31,7 @@ from hostvm.paths import CLIENT_KEY, HOST_KEY, KEYS, SUSPENDED_RAM, MachinePaths
 from hostvm.process import ProcessId
 from hostvm.spec import load_spec
 from hostvm.state import load_state, save_state
+from images.ages import age_of
 from images.progress import NullProgress
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def sweep() -> None:
         with suppress(HostvmError):
             paths = MachinePaths.of(name)
             owner = load_state(paths).owner
-            if owner and not process.is_alive(ProcessId(int(owner[0]), owner[1])):
+            if owner and not process.is_alive(ProcessId.of(owner)):
                 remove_ephemeral(paths, NullProgress())
     own = PREFIX + "[0-9a-f]" * _DIGITS
     if any((home() / "machines").glob(f".{own}.removed")):
@@ -114,8 +115,8 @@ def _is_left(rest: Path) -> bool:
     except HostvmError:
         owner = None
     if owner:
-        return not process.is_alive(ProcessId(int(owner[0]), owner[1]))
-    return time.time() - rest.stat().st_mtime >= _STALE_SECONDS
+        return not process.is_alive(ProcessId.of(owner))
+    return age_of(rest) >= _STALE_SECONDS
 
 
 def _make(target: MachinePaths, source: MachinePaths, found: Snapshot, state: MachineState) -> None:
@@ -129,7 +130,7 @@ def _make(target: MachinePaths, source: MachinePaths, found: Snapshot, state: Ma
         ssh_port=free_port(),
         created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         parent="",
-        owner=[float(me.pid), me.started],
+        owner=me.facts(),
     )
     with ExitStack() as undo:
         private_folder(draft.folder)

@@ -7,14 +7,17 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from hostvm.agent.client import end_agent, run_in_guest
-from hostvm.agent.spawn import end_sleeper
+from hostvm.agent.client import agent_is_ready, end_agent, run_in_guest, wait_ready
+from hostvm.agent.config import load as load_config
+from hostvm.agent.spawn import end_sleeper, spawn_agent
 from hostvm.console import WayDown
 from hostvm.drivers.base import DomainState
 from hostvm.errors import HostvmError
 from hostvm.machines.open import machine_driver, require_disks_unused
 from hostvm.machines.saved import drop_saved
+from hostvm.machines.trial import keep_proven
 from hostvm.machines.wake import wake_machine
+from hostvm.shares.choose import load_server
 from hostvm.spec import load_spec
 from hostvm.state import load_state, save_state
 
@@ -28,6 +31,7 @@ GUEST_SECONDS = 25.0
 ACPI_SECONDS = 15.0
 # Containers have their own stop times; the guest itself ends them after 5 minutes (images/files/*/.../engine-stop).
 ENGINE_SECONDS = 360.0
+AGENT_SECONDS = 10.0
 _LOOK_EVERY = 1.0
 POWEROFF = ("hostvm-poweroff",)
 
@@ -44,6 +48,7 @@ def stop_machine(paths: MachinePaths, progress: Progress, *, force: bool = False
         process has its disk open: it was started with another HOSTVM_RUN.
     """
     driver = machine_driver(paths, load_state(paths), None if force else load_spec(paths.spec))
+    keep_proven(paths, driver, progress)
     if not force:
         wake_machine(paths, driver, progress)
     is_off = driver.state() is DomainState.OFF
@@ -52,6 +57,8 @@ def stop_machine(paths: MachinePaths, progress: Progress, *, force: bool = False
     was_on = not is_off or paths.suspended.exists()
     if was_on and not force:
         with progress.step(f"stop {paths.name}"):
+            if not is_off:
+                _serve_shares(paths, progress)
             _ask(paths, driver, progress)
     driver.kill()  # clears what a stopped domain leaves behind, too
     end_agent(paths.run_dir)
@@ -60,6 +67,14 @@ def stop_machine(paths: MachinePaths, progress: Progress, *, force: bool = False
         end_sleeper(paths.run_dir)
     save_state(paths, replace(load_state(paths), wanted_off=not asleep))
     return was_on
+
+
+def _serve_shares(paths: MachinePaths, progress: Progress) -> None:
+    """Bring back an agent that died: what containers wrote to this computer's folders meanwhile waits in the guest."""
+    with suppress(HostvmError, OSError):
+        if load_server(paths.run_dir) is not None and not agent_is_ready(paths.run_dir):
+            spawn_agent(replace(load_config(paths.run_dir), woken=True, provision=False))
+            wait_ready(paths.run_dir, time.monotonic() + AGENT_SECONDS, progress)
 
 
 class _Descent:

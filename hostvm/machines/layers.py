@@ -14,12 +14,11 @@ import uuid
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from filelock import FileLock
-
 from hostvm import paths as places
 from hostvm.disks import backing_of, create_overlay, holds_nothing, require_unused
 from hostvm.errors import MachineError
 from hostvm.files import private_folder
+from hostvm.locks import home_lock
 from hostvm.machines.saved import check_disk_is, load_saved, stamped, store_saved
 from hostvm.more_disks import more_files
 
@@ -41,12 +40,11 @@ def layers_lock() -> Iterator[Path]:
     """Hold what keeps layers from being collected between their birth and their first use; gives their folder.
 
     Whoever also needs a machine's lock takes that one first.
+
+    :raises MachineError: HOSTVM_HOME cannot be written.
     """
-    folder = private_folder(places.layers())
-    lock = places.home() / "locks" / ".layers.lock"
-    lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with FileLock(lock, timeout=_LOCK_SECONDS, mode=0o600):
-        yield folder
+    with home_lock(places.home() / "locks" / ".layers.lock", _LOCK_SECONDS):
+        yield private_folder(places.layers())
 
 
 def freeze_disks(paths: MachinePaths, folder: Path) -> dict[str, str]:

@@ -1,18 +1,19 @@
-"""What a machine is now: asked of its hypervisor and its agent, never remembered."""
+"""What a machine is now: asked of its hypervisor and its agent, never remembered.
+
+What only a closer look needs is imported for that: `hostvm ls` is to be quick.
+"""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hostvm.agent.client import agent_status, docker_host, refuse_docker
 from hostvm.agent.spawn import sleeper_status
-from hostvm.console import panics
 from hostvm.drivers.base import DomainState
 from hostvm.errors import ForwardError, HostvmError
-from hostvm.machines.change import keys_in_words, pending
 from hostvm.machines.open import machine_driver
-from hostvm.machines.stalled import no_room
 from hostvm.paths import MachinePaths, machine_names
 from hostvm.sizes import format_size, human_size
 from hostvm.spec import load_spec
@@ -20,8 +21,11 @@ from hostvm.state import load_state
 
 if TYPE_CHECKING:
     from hostvm.drivers.base import Hardware
+    from hostvm.machines.room import Room
     from hostvm.spec import MachineSpec
-    from hostvm.state import MachineState
+    from hostvm.state import MachineState, Trial
+
+_GUEST_SECONDS = 3.0
 
 
 @dataclass(slots=True)
@@ -34,6 +38,7 @@ class Observation:
     :param hardware: what a running machine really has; known after `look_closely`, as is
     :param panics: what its kernel said when it panicked, of the boots since its last start.
     :param waiting: keys of machine.yaml whose values count from the next start.
+    :param room: of a running machine's data disk, as its guest sees it.
     """
 
     paths: MachinePaths
@@ -46,6 +51,7 @@ class Observation:
     hardware: Hardware | None = None
     waiting: tuple[str, ...] = ()
     panics: tuple[str, ...] = ()
+    room: Room | None = None
 
     @property
     def name(self) -> str:
@@ -94,6 +100,7 @@ class Observation:
                 "status": self.status,
                 "hardware": asdict(self.hardware) if self.hardware else None,
                 "disk_used": self._disk_used(),
+                "room": self.room_facts(),
                 "agent": self.agent or None,
                 "sleeper": self.sleeper or None,
             },
@@ -101,6 +108,10 @@ class Observation:
             "docker_host": self.docker_host,
             "faults": self.faults,
         }
+
+    def room_facts(self) -> dict[str, int | bool] | None:
+        """The data disk's room, in bytes, and whether it is worth a word; None where nobody could be asked."""
+        return {**asdict(self.room), "nearly_full": self.room.nearly_full} if self.room else None
 
     def lines(self) -> list[tuple[str, str]]:
         """The same for people."""
@@ -113,15 +124,28 @@ class Observation:
                 ("ssh", f"127.0.0.1:{self.state.ssh_port}"),
                 ("engine", self._engine(self.spec.engine)),
             ]
+            if self.room and self.room.nearly_full:
+                from hostvm.machines.room import way_out
+
+                left = f"{human_size(self.room.free)} free of {human_size(self.room.size)} on the data disk"
+                rows.append(("room", f"{left}: {way_out(self.name, self.spec)}"))
         if self.sleeper:
             rows.append(("listening", f"{self.sleeper['listens']}: the first client wakes the machine"))
         if self.panics:
             told = f"panicked {len(self.panics)} times, last: " if len(self.panics) > 1 else "panicked: "
             rows.append(("kernel", f"{told}{self.panics[-1]}; it booted anew. See: hostvm logs --console {self.name}"))
+        if self.state and self.state.trial:
+            rows.append(("upgrade", self._trial(self.state, self.state.trial)))
         if self.waiting:
+            from hostvm.machines.change import keys_in_words
+
             rows.append(("waiting", f"{keys_in_words(self.waiting)}, for: hostvm restart {self.name}"))
-        if url := self.agent.get("services", {}).get("names", {}).get("url"):
+        if self.names_taken:
+            rows.append(("names", f"{self.names_taken}; for another one: {self.names_fix}"))
+        elif url := self._names.get("url"):
             rows.append(("names", url))
+        if why := self.agent.get("services", {}).get("emulators", {}).get("why"):
+            rows.append(("emulators", why))
         for service in self.agent.get("services", {}).values():
             rows += [("port", f"{_port(row)} -> {row['container']}") for row in service.get("open", [])]
             rows += [
@@ -129,6 +153,30 @@ class Observation:
                 for row in service.get("failed", [])
             ]
         return rows + [("fault", fault) for fault in self.faults]
+
+    @property
+    def names_taken(self) -> str:
+        """Why no name of a container answers; "" when they do, are off, or nobody knows."""
+        port = self._names.get("port")
+        return f"port {port} is another program's, or another user's" if self._names.get("taken") else ""
+
+    @property
+    def names_fix(self) -> str:
+        """What gives them another port."""
+        return f"hostvm set --restart {self.name} names={int(self._names.get('port', 0)) % 65535 + 1}"
+
+    @property
+    def _names(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.agent.get("services", {}).get("names", {})
+        return found
+
+    def _trial(self, state: MachineState, trial: Trial) -> str:
+        from hostvm.machines.trial import is_broken_off, short
+
+        if not is_broken_off(state):
+            return f"image {short(state.image)} is being tried, in place of {short(trial.image)}"
+        keeps = "keeps it" if self.status in ("running", "suspended") else f"has image {short(trial.image)} again"
+        return f"to image {short(state.image)} was broken off; from the next start on the machine {keeps}"
 
     def _engine(self, name: str) -> str:
         version = self.agent.get("services", {}).get("engine", {}).get("version", "")
@@ -170,6 +218,8 @@ def observe(paths: MachinePaths) -> Observation:
         seen.agent = agent_status(paths.run_dir) or {}
     seen.status = power.value
     if power is DomainState.STALLED:
+        from hostvm.machines.stalled import no_room
+
         error = no_room(paths)
         seen.faults.append(str(error) if error else "its disk could not be written; it is about to go on")
     if power is DomainState.RUNNING and not seen.agent.get("ready"):
@@ -187,12 +237,19 @@ def look_closely(seen: Observation) -> Observation:
     """Add what only `status` and `inspect` tell; never fails, as `observe`. Gives `seen` back."""
     if seen.spec is None or seen.state is None or seen.status in ("stopped", "broken"):
         return seen
+    from hostvm.console import panics
+    from hostvm.machines.change import pending
+    from hostvm.machines.room import guest_room
+
     try:
         seen.panics = tuple(panics(seen.paths.console))
         seen.waiting = pending(seen.paths, seen.spec)
         seen.hardware = machine_driver(seen.paths, seen.state, seen.spec).hardware()
     except HostvmError as fault:
         seen.faults.append(str(fault))
+    if seen.status == "running":
+        with suppress(HostvmError):
+            seen.room = guest_room(seen.paths, timeout=_GUEST_SECONDS)
     return seen
 
 

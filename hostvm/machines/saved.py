@@ -45,7 +45,7 @@ class Saved:
     :param domain: what the machine was powered on with, see `hostvm.machines.domain`.
     :param engine_socket: of the machine's engine, in the guest.
     :param env: variables of programs in the guest.
-    :param share_server: where the guest's sftp mounts look for this computer's server; None without such mounts.
+    :param share_server: where the guest's mounts look for this computer's server; None without such mounts.
     """
 
     suspended: str

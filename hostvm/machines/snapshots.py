@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from hostvm.paths import MachinePaths
     from images.progress import Progress
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,8 @@ class Snapshot:
     :param layers: file name of each of its disks -> that of its layer.
     :param image: digest of the guest image that the machine had.
     :param saved: as in `suspended.json`; None of a machine that was off.
+    :param number: higher than of those that were there when it was made: `created` does not tell which is newer where
+        this computer's clock was set back. 0 in records of version 1.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Snapshot:
     layers: dict[str, str]
     image: str
     saved: dict[str, Any] | None = None
+    number: int = 0
     version: int = VERSION
 
     @property
@@ -105,7 +108,9 @@ def _record(paths: MachinePaths, name: str, target: Path) -> Snapshot:
             saved = asdict(load_saved(paths))
             link(paths.suspended_ram, draft / places.SUSPENDED_RAM)
         with layers_lock() as folder:
-            made = Snapshot(name, _now(), freeze_disks(paths, folder), load_state(paths).image, saved)
+            disks, image = freeze_disks(paths, folder), load_state(paths).image
+            number = 1 + max((one.number for one in list_snapshots(paths)), default=0)
+            made = Snapshot(name, _now(), disks, image, saved, number)
             write_atomic(draft / places.SNAPSHOT_JSON, json.dumps(asdict(made), indent=1).encode())
             move(draft, target)
     except BaseException:
@@ -188,7 +193,7 @@ def list_snapshots(paths: MachinePaths) -> list[Snapshot]:
             found.append(load_snapshot(paths, name))
         except HostvmError:
             continue
-    return sorted(found, key=lambda one: one.created)
+    return sorted(found, key=lambda one: (one.number, one.created))
 
 
 def newest_snapshot(paths: MachinePaths) -> Snapshot:

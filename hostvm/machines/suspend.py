@@ -20,6 +20,7 @@ from hostvm.machines.asleep import hand_over
 from hostvm.machines.domain import domain_of
 from hostvm.machines.open import machine_driver
 from hostvm.machines.saved import Saved, digest, drop_saved, stamp, store_saved
+from hostvm.machines.trial import keep_proven
 from hostvm.machines.wake import wait_awake
 from hostvm.shares.choose import load_server
 from hostvm.shares.client import SERVICE as SHARES
@@ -62,6 +63,7 @@ def suspend_machine(
     if paths.suspended.exists() and power is DomainState.OFF:
         return None
     _require_running(paths, power)
+    keep_proven(paths, driver, progress)
     if not driver.features.saves_state or driver.features.remote:
         raise _cannot(paths, f"driver {driver.features.name} saves no state on this computer")
     domain = _domain(paths)
@@ -85,6 +87,7 @@ def pause_machine(paths: MachinePaths, *, after: float | None = None) -> bool:
     if power is DomainState.PAUSED:
         return False
     _require_running(paths, power)
+    keep_proven(paths, driver, NullProgress())  # halted, it could not be told any more
     config = load_config(paths.run_dir)
     try:
         hand_over(paths, after)  # with an agent, commands would wait for a guest that does not answer

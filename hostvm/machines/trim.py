@@ -23,7 +23,6 @@ TRIM = ("sh", "-c", _SCRIPT)
 """In the guest: the blocks of deleted files become holes of the disks' files. Deletions count once they are on disk."""
 
 _TRIM_SECONDS = 600.0
-_DF = ("df", "-B1", "--output=size,used,avail", "/var")
 
 
 def trim_machine(paths: MachinePaths) -> None:
@@ -38,20 +37,6 @@ def trim_machine(paths: MachinePaths) -> None:
             done.stderr.decode(errors="replace").strip() or None,
             f"hostvm logs --console {paths.name}",
         )
-
-
-def guest_disk(paths: MachinePaths) -> dict[str, int]:
-    """Size, used and free bytes of a running machine's data disk, as its guest sees them.
-
-    :raises HostvmError: the guest cannot be asked.
-    """
-    done = run_in_guest(paths.run_dir, _DF)
-    numbers = done.stdout.decode(errors="replace").split()[-3:]
-    if done.status != 0 or not all(number.isdecimal() for number in numbers):
-        why = done.stderr.decode(errors="replace").strip()
-        raise MachineError(f"the guest of machine {paths.name} tells no sizes", why, f"hostvm shell {paths.name}")
-    size, used, free = map(int, numbers)
-    return {"size": size, "used": used, "free": free}
 
 
 def host_bytes(paths: MachinePaths) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""Another guest image under a machine's data: tried by a whole start, given up for the former one when that fails."""
+"""Another guest image under a machine's data: tried by a whole start, given up for the former one when that fails.
+
+One whose command is killed meanwhile is settled by the next start or upgrade: see `hostvm.machines.trial`.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,11 @@ from hostvm.config.rewrite import set_value
 from hostvm.drivers.base import DomainState
 from hostvm.errors import HostvmError, MachineError
 from hostvm.files import write_atomic
-from hostvm.guest_images import require_engine, stored_image
+from hostvm.guest_images import require_engine
 from hostvm.machines.boot import check_startable, start_machine
 from hostvm.machines.halt import stop_machine
 from hostvm.machines.open import machine_driver
+from hostvm.machines.trial import begin_trial, is_whole, settle_trial, short
 from hostvm.paths import CONSOLE_LOG_BEFORE
 from hostvm.spec import load_spec
 from hostvm.state import load_state, save_state
@@ -49,29 +53,36 @@ def upgrade_machine(
     A machine that runs, or is suspended, is stopped in order and runs afterwards; one that is off is started for the
     trial and stopped again. The data disk stays as it is. When the start fails, or a container that restarts by itself
     does not come back, the former image is put back, and started if the machine ran; if it is gone or damaged, the new
-    one stays.
+    one stays. A trial of before that was broken off is settled first.
 
     :param word: what machine.yaml is to say as `image:`; "" leaves it.
     :raises MachineError: the new image did not prove itself; the details say whether the former one runs again.
-    :raises HostvmError: nothing was stopped or changed: the image is damaged, or a start would be refused.
+    :raises HostvmError: the image is damaged, or a start would be refused; nothing was stopped or changed, but that a
+        trial which was broken off before was given up.
     """
     spec, state = load_spec(paths.spec), load_state(paths)
+    driver = machine_driver(paths, state, spec)
+    given_up = settle_trial(paths, driver, progress, lambda: stop_machine(paths, progress))
+    state = load_state(paths)
     digest = f"sha256:{image.digest}"
     if state.image == digest:
         _write_word(paths, word)
+        if given_up and not state.wanted_off:
+            start_machine(paths, progress, engine)
         return None
     _check_fits(paths, state, image)
     check_startable(paths, spec, engine)
-    way_back = _has_way_back(state)
+    way_back = is_whole(state.image)
     if not way_back:
-        progress.note(f"image {_short(state.image)} is gone or damaged, so there is no way back to it")
-    was_on = machine_driver(paths, state, spec).state() is not DomainState.OFF or paths.suspended.exists()
-    if was_on:
+        progress.note(f"image {short(state.image)} is gone or damaged, so there is no way back to it")
+    is_on = driver.state() is not DomainState.OFF or paths.suspended.exists()
+    was_on = is_on or (given_up and not state.wanted_off)
+    if is_on:
         if agent_is_ready(paths.run_dir):
             residents.note()
         stop_machine(paths, progress)
     # Both are written down before anything boots: whoever prunes images meanwhile leaves them alone.
-    save_state(paths, replace(state, image=digest, former_image=state.image if way_back else ""))
+    save_state(paths, begin_trial(state, digest) if way_back else replace(state, image=digest, former_image=""))
     try:
         seconds = _prove(paths, progress, engine, residents)
     except HostvmError as fault:
@@ -84,6 +95,7 @@ def upgrade_machine(
         finally:
             save_state(paths, state)
         raise
+    save_state(paths, replace(load_state(paths), trial=None))
     _write_word(paths, word)
     if not was_on:
         stop_machine(paths, progress)
@@ -101,15 +113,6 @@ def _check_fits(paths: MachinePaths, state: MachineState, image: Image) -> None:
     spec = load_spec(paths.spec)
     require_engine(image, spec.engine, rootless=spec.rootless)
     verify_image(image)
-
-
-def _has_way_back(state: MachineState) -> bool:
-    """Whether the former image is there, and whole: a damaged one is no way back."""
-    try:
-        verify_image(stored_image(state.image))
-    except (HostvmError, OSError):
-        return False
-    return True
 
 
 def _prove(paths: MachinePaths, progress: Progress, engine: BootEngine, residents: Residents) -> float:
@@ -134,7 +137,7 @@ def _roll_back(
 ) -> MachineError:
     """Put the former image back; gives the error that tells of both."""
     tried = load_state(paths).image
-    progress.note(f"image {_short(tried)} failed; back to {_short(state.image)}")
+    progress.note(f"image {short(tried)} failed; back to {short(state.image)}")
     now, way, is_off = "is off, as before", f"see what it booted with: less {paths.console}", True
     try:
         stop_machine(paths, progress)
@@ -149,13 +152,13 @@ def _roll_back(
         except HostvmError as second:
             now, way = f"does not start with it either: {second}", second.resolution or f"hostvm start {paths.name}"
     return MachineError(
-        f"machine {paths.name} was not upgraded to image {_short(tried)}",
+        f"machine {paths.name} was not upgraded to image {short(tried)}",
         "\n".join(
             part
             for part in (
                 fault.brief,
                 fault.details,
-                f"its image is {_short(state.image)} again, its data are kept, and it {now}",
+                f"its image is {short(state.image)} again, its data are kept, and it {now}",
             )
             if part
         ),
@@ -168,10 +171,6 @@ def _write_word(paths: MachinePaths, word: str) -> None:
         return
     text = set_value(paths.spec.read_text(encoding="utf-8"), ["image"], word)
     write_atomic(paths.spec, text.encode(), mode=paths.spec.stat().st_mode & 0o777)
-
-
-def _short(digest: str) -> str:
-    return digest.removeprefix("sha256:")[:12]
 
 
 def _names(names: list[str]) -> str:

@@ -15,11 +15,14 @@ from hostvm.drivers.base import DomainState
 from hostvm.errors import AgentError, DriverError, HostvmError, MachineError, PortTaken
 from hostvm.files import remove_for_good
 from hostvm.machines.agents import START_SECONDS, agent_config
+from hostvm.machines.change import booted_spec
 from hostvm.machines.domain import domain_of, same_domain, store_domain
 from hostvm.machines.identity import free_port, port_is_free
 from hostvm.machines.saved import check_digest, check_disk_is, digest_or_why, drop_saved, load_saved, unusable
 from hostvm.machines.stalled import let_go_on
 from hostvm.shares.choose import store_devices
+from hostvm.shares.model import Mount
+from hostvm.shares.sources import why_not
 from hostvm.spec import load_spec
 from hostvm.state import load_state, save_state
 
@@ -53,6 +56,10 @@ def wake_machine(paths: MachinePaths, driver: Driver, progress: Progress) -> boo
         return False
     if power is DomainState.PAUSED and not saved:
         drop_saved(paths)  # half of a state, of a command that was killed
+        if not driver.features.remote and port_is_free(load_state(paths).ssh_port):
+            # Half of a start: libvirt or the command was killed before a way led into the guest. Nothing ran in it.
+            driver.kill()
+            return False
         with progress.step(f"resume {paths.name}"):
             _unpause(paths, driver)
             wait_awake(paths, progress)
@@ -149,6 +156,23 @@ def _restore(paths: MachinePaths, driver: Driver, domain: DomainSpec, saved: Sav
         raise unusable(paths, "\n".join(word for word in (error.brief, error.details) if word)) from error
 
 
+def _check_sources(paths: MachinePaths, domain: DomainSpec) -> None:
+    """The hypervisor opens the folders of devices by their paths, whatever machine.yaml says by now.
+
+    :raises MachineError: a container may have put a link there.
+    """
+    if not domain.shares:
+        return
+    devices = [Mount(str(share.source), share.target, share.readonly) for share in domain.shares]
+    booted = booted_spec(paths)
+    known = [*(booted.mounts if booted else ()), *load_spec(paths.spec).mounts, *devices]
+    named = {(mount.source, mount.target): mount.leads_to for mount in known if mount.leads_to}
+    for device in devices:
+        mount = replace(device, leads_to=named.get((device.source, device.target), ""))
+        if why := why_not(mount, known):
+            raise unusable(paths, f"{mount.source} cannot be shared: {why}")
+
+
 def _checked_domain(
     paths: MachinePaths, state: MachineState, driver: Driver, saved: Saved, progress: Progress
 ) -> DomainSpec:
@@ -165,6 +189,7 @@ def _checked_domain(
     if size != saved.ram["size"]:
         raise unusable(paths, f"{paths.suspended_ram} has {size} bytes; {saved.ram['size']} were written")
     check_disk_is(paths, saved)
+    _check_sources(paths, domain)
     if board != saved.board:
         now, then = set(board) - set(saved.board), set(saved.board) - set(board)
         raise unusable(

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from hostvm.guest import Guest
 
 REQUEST_MOST = 4096
-"""Bytes of one line of JSON: {"labels": [...]} asks for a way, {} for all names. The answer is such a line too; after
-{"found": true} the stream is the container's."""
+"""Bytes of one line of JSON: {"labels": [...]} asks for a way, {} for all names, {"held": true} for the port that the
+agent holds for all machines (null: none). The answer is such a line too; after {"found": true} the stream is the
+container's."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,9 +29,11 @@ if TYPE_CHECKING:
     from hostvm.guest import Guest, GuestStream
     from hostvm.names.route import Router, Target
 
+_HTTP = 80
 _TAKE_OVER = 3.0
 _HEAD_SECONDS = 30.0
 _ASK_SECONDS = 10.0
+_HELD_SECONDS = 1.0
 _REASONS = {400: "Bad Request", 404: "Not Found", 421: "Misdirected Request", 502: "Bad Gateway"}
 
 
@@ -53,6 +55,7 @@ class NamesService:
         self._guest: Guest | None = None
         self._local: LocalListener | None = None
         self._held: list[socket.socket] = []
+        self._foreign = False
         self._lock = threading.Lock()
 
     def start(self, guest: Guest, host: Host) -> None:
@@ -74,17 +77,23 @@ class NamesService:
             self._local.close()
 
     def describe(self) -> dict[str, Any]:
-        """The address, and whether this agent is the one that holds it."""
-        return {"url": f"http://NAME.{DOMAIN}:{self._port}/", "port": self._port, "held": bool(self._held)}
+        """The address, whether this agent is the one that holds it, and whether somebody else did than one of ours.
+
+        That is as of the last try to have it, some seconds ago at most: to ask the others takes its time.
+        """
+        facts = {"url": self._url("NAME"), "port": self._port, "held": bool(self._held)}
+        return {**facts, "taken": self._foreign and not self._held}
 
     # ---- the shared port
 
     def _hold(self, host: Host, stopped: threading.Event) -> None:
-        told = False
+        refused = self._foreign = False
         while not self._take(stopped):
-            if not told:
+            if not refused:
                 host.log(f"names: port {self._port} is held by another agent or program")
-            told = True
+            refused = True
+            others = (place for place in self._machines() if place != self._run_dir)
+            self._foreign = not any(_holds(place, self._port) for place in others)
             if stopped.wait(_TAKE_OVER):
                 return
         host.log(f"names: answering at port {self._port}")
@@ -100,6 +109,10 @@ class NamesService:
             for listener in self._held:
                 accept_from(listener, self._serve, "names-port")
             return True
+
+    def _holding(self) -> int | None:
+        """The port that this agent holds."""
+        return self._port if self._held else None
 
     def _serve(self, sock: socket.socket) -> None:
         try:
@@ -166,8 +179,11 @@ class NamesService:
         return sorted(set(found))
 
     def _index(self) -> str:
-        lines = [f"http://{name}.{DOMAIN}:{self._port}/" for name in self._all_names()]
+        lines = [self._url(name) for name in self._all_names()]
         return "\n".join(["hostvm: containers that answer here:", *lines])
+
+    def _url(self, name: str) -> str:
+        return f"http://{name}.{DOMAIN}/" if self._port == _HTTP else f"http://{name}.{DOMAIN}:{self._port}/"
 
     # ---- this machine's part
 
@@ -182,7 +198,8 @@ class NamesService:
             sock.settimeout(_ASK_SECONDS)
             asked = json.loads(_read_line(sock))
             if "labels" not in asked:
-                sock.sendall(json.dumps({"names": self._router.names(guest)}).encode() + b"\n")
+                facts = {"held": self._holding()} if "held" in asked else {"names": self._router.names(guest)}
+                sock.sendall(json.dumps(facts).encode() + b"\n")
                 sock.close()
                 return
             try:
@@ -248,10 +265,20 @@ def _ask_agent(place: Path, labels: Sequence[str]) -> GuestStream | None:
     return None
 
 
-def _talk(place: Path, request: dict[str, Any]) -> tuple[dict[str, Any], LocalStream]:
+def _holds(place: Path, port: int) -> bool:
+    """Whether another machine's agent holds the port; one of before this question was known may."""
+    try:
+        answer, stream = _talk(place, {"held": True}, _HELD_SECONDS)
+    except (OSError, ValueError):
+        return False
+    stream.close()
+    return bool(answer.get("held", port) == port)
+
+
+def _talk(place: Path, request: dict[str, Any], seconds: float = _ASK_SECONDS) -> tuple[dict[str, Any], LocalStream]:
     sock = connect_local(str(place / NAMES_SOCK))
     try:
-        sock.settimeout(_ASK_SECONDS)
+        sock.settimeout(seconds)
         sock.sendall(json.dumps(request).encode() + b"\n")
         answer = json.loads(_read_line(sock))
         sock.settimeout(None)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 TTL = 5
 """Seconds that an answer may be kept. The system does not tell the real ones, and a VPN may come up any moment."""
 
+_PORT = 53
 _PLAIN_UDP = 512
 _FORWARD_SECONDS = 2.5
 _SERVERS_KEPT = 2.0
@@ -152,7 +153,7 @@ def _wire(response: dns.message.Message, query: dns.message.Message, *, stream: 
 
 
 def _ask_udp(server: str, query: bytes) -> bytes:
-    family, kind, _, _, address = socket.getaddrinfo(server, 53, type=socket.SOCK_DGRAM)[0]
+    family, kind, _, _, address = socket.getaddrinfo(server, _PORT, type=socket.SOCK_DGRAM)[0]
     deadline = time.monotonic() + _FORWARD_SECONDS
     with socket.socket(family, kind) as sock:
         sock.connect(address)  # so that a port where nobody listens is an error at once
@@ -166,7 +167,7 @@ def _ask_udp(server: str, query: bytes) -> bytes:
 
 
 def _ask_tcp(server: str, query: bytes) -> bytes:
-    with socket.create_connection((server, 53), _FORWARD_SECONDS) as sock:
+    with socket.create_connection((server, _PORT), _FORWARD_SECONDS) as sock:
         sock.sendall(struct.pack("!H", len(query)) + query)
         with sock.makefile("rb") as reader:
             return read_message(reader.read)

@@ -36,7 +36,7 @@ for _name in ("SetEvent", "DisconnectNamedPipe", "FlushFileBuffers"):
 
 
 class PipeListener:
-    r"""Serves `\\.\pipe\NAME`, for this user alone and for this computer alone.
+    r"""Serves `\\.\pipe\NAME`, for this user and the system, and for this computer alone.
 
     :raises OSError: the name is taken, by another user too, or Windows refuses.
     """

@@ -1,4 +1,4 @@
-"""Windows' access lists: a pipe, a folder or a file for this user alone. Windows only."""
+"""Windows' access lists: a pipe, a folder or a file for this user and the system. Windows only."""
 
 from __future__ import annotations
 

@@ -63,15 +63,13 @@ def wait_banner(
     )
 
 
-def speaks(port: int, seconds: float, host: str = "127.0.0.1") -> bool:
-    """Whether sshd speaks on a new connection within so many seconds; the connection is closed again."""
+def knock(port: int, seconds: float, host: str = "127.0.0.1") -> socket.socket | None:
+    """A new connection on which sshd speaks within so many seconds, its banner still unread; None when it does not."""
     probe = _connect(host, port)
     if probe is None:
         time.sleep(seconds)
-        return False
-    spoke = _speaks(probe, time.monotonic() + seconds, None)
-    probe.close()
-    return spoke
+        return None
+    return probe if _speaks(probe, time.monotonic() + seconds, None) else None
 
 
 def _connect(host: str, port: int) -> socket.socket | None:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from hostvm.ssh.transport import GuestTransport
 
 _CHUNK = 256 * 1024
+OUTPUT_MOST = 64 * 1024 * 1024
+"""Bytes of output that `run` collects, and as many of errors; what may have more is streamed."""
 
 
 class SshRefused(SshError):  # noqa: N818 - what happened
@@ -144,6 +146,10 @@ class Connection:
         """Whether the guest sends anything within `timeout` seconds, an answer to a ping or what else is on its way."""
         return self._transport.hears(timeout)
 
+    def quiet(self) -> float:
+        """Seconds since the guest last sent anything."""
+        return self._transport.quiet()
+
     def sent_since_heard(self) -> int:
         """Bytes on their way to the guest, at most: those since it last sent anything."""
         return self._transport.sent_since_heard()
@@ -164,23 +170,29 @@ class Connection:
     ) -> Completed:
         """See `Guest.run`."""
         process = self._start(argv, env, cwd, None)
-        expired = threading.Event()
+        expired, too_long = threading.Event(), threading.Event()
 
-        def give_up() -> None:
-            expired.set()
+        def give_up(why: threading.Event = expired) -> None:
+            why.set()
             process.abort()
 
         timer = threading.Timer(timeout, give_up)
         timer.daemon = True
         timer.start()
         try:
-            completed = _communicate(process, stdin)
+            completed = _communicate(process, stdin, lambda: give_up(too_long))
         except SshError:
-            if not expired.is_set():
+            if not expired.is_set() and not too_long.is_set():
                 raise
         finally:
             timer.cancel()
             process.close()
+        if too_long.is_set():
+            raise SshError(
+                "a program in the guest has too much to say",
+                f"{command_text(argv).decode(errors='replace')} wrote more than {OUTPUT_MOST >> 20} MiB and was killed",
+                "hostvm shell   # look what it is that answers there",
+            )
         if expired.is_set():
             raise GuestTimeout(
                 "a program in the guest took too long",
@@ -242,16 +254,16 @@ class Connection:
         return SshProcess(channel, has_pty=pty is not None)
 
 
-def _communicate(process: SshProcess, stdin: bytes) -> Completed:
+def _communicate(process: SshProcess, stdin: bytes, too_long: Callable[[], None]) -> Completed:
     errors: list[bytes] = []
-    threads = [threading.Thread(target=lambda: errors.extend(_chunks(process.read_stderr)), daemon=True)]
+    threads = [threading.Thread(target=lambda: errors.extend(_chunks(process.read_stderr, too_long)), daemon=True)]
     if stdin:
         threads.append(threading.Thread(target=_feed, args=(process, stdin), daemon=True))
     else:
         process.close_stdin()
     for thread in threads:
         thread.start()
-    output = list(_chunks(process.read_stdout))
+    output = list(_chunks(process.read_stdout, too_long))
     threads[0].join()
     return Completed(process.wait(), b"".join(output), b"".join(errors))
 
@@ -264,6 +276,11 @@ def _feed(process: SshProcess, stdin: bytes) -> None:
     process.close_stdin()
 
 
-def _chunks(read: Callable[[int], bytes]) -> Iterator[bytes]:
+def _chunks(read: Callable[[int], bytes], too_long: Callable[[], None]) -> Iterator[bytes]:
+    size = 0
     while data := read(_CHUNK):
+        size += len(data)
+        if size > OUTPUT_MOST:
+            too_long()
+            return
         yield data

@@ -26,7 +26,12 @@ class _ChannelWriter:
         while offset < len(view):
             if self._channel.reader_gone:
                 raise BrokenPipeError("the program in the guest reads no more")
-            sent = self._channel.send(bytes(view[offset : offset + _PIECE]))
+            try:
+                sent = self._channel.send(bytes(view[offset : offset + _PIECE]))
+            except OSError as error:
+                if isinstance(error, ConnectionError) or not self._channel.closed:
+                    raise
+                raise BrokenPipeError("the channel is closed") from error  # paramiko has heard of it by now
             if sent == 0:  # paramiko's word for "closed while waiting"; its own sendall would loop for ever
                 raise BrokenPipeError("the channel is closed")
             offset += sent

@@ -294,6 +294,10 @@ class GuestTransport(paramiko.Transport):
             time.sleep(_SLICE)
         return self.packetizer.heard > begun
 
+    def quiet(self) -> float:
+        """Seconds since anything came from sshd."""
+        return time.monotonic() - self.packetizer.heard
+
     def sent_since_heard(self) -> int:
         """Bytes that were sent, or are about to be, since anything came from sshd."""
         return self.packetizer.sent_since

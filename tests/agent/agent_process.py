@@ -13,4 +13,5 @@ from hostvm.agent.run import run_agent
 if __name__ == "__main__":
     config = load(Path(sys.argv[1]))
     is_running = forward_listens(config.ssh_port)
-    sys.exit(run_agent(config, Parts(), is_running, capture=True, lock_seconds=0.3))
+    sent = Path(config.run_dir) / "sent"  # what a client of docker.sock sent last
+    sys.exit(run_agent(config, Parts(before_request=sent.write_bytes), is_running, capture=True, lock_seconds=0.3))

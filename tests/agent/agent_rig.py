@@ -78,7 +78,7 @@ class AgentUnderTest:
         child = subprocess.Popen(argv, env=ENVIRONMENT, stdin=subprocess.DEVNULL, start_new_session=True)
         self.processes.append(child)
         identity = process.identify(child.pid)
-        settings.store(self.config, self.run_dir, (identity.pid, identity.started))
+        settings.store(self.config, self.run_dir, identity)
         return child
 
     def start(self) -> None:

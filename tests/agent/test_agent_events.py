@@ -86,11 +86,28 @@ def test_nothing_is_made_that_is_gone_by_now(known, helper, folder):
         path = str(folder / name)
         told = act_of("added", path, path, known, served_here=True)
         acts += [(*told, (known, path)), ("A", path, (known, path))]
+    assert [act[0] for act in acts] == ["C", "A", "M", "A", "C", "A"]
     (folder / "file").unlink()
     (folder / "dir").rmdir()
     helper.tell([*acts, ("D", str(folder / "end"), (known, "end"))])
     until(lambda: not known.swallows("end", there=True))
     assert [entry.name for entry in folder.iterdir()] == ["dangling"]
+
+
+def test_new_names_are_made_in_their_very_folder(known, helper, folder):
+    """Where a container has laid a link, anybody may make names."""
+    (folder / "in").mkdir()
+    (folder / "open").mkdir()
+    (folder / "in").chmod(0o777)
+    (folder / "open").chmod(0o777)
+    (folder / "in" / "link").symlink_to(folder / "open")
+    names = ("in/-p", "in/a b\n'", "in/link/new")
+    acts = [(kind, f"{folder}/{name}{kind}", (known, name)) for name in names for kind in "NF"]
+    helper.tell([*acts, ("D", str(folder / "end"), (known, "end"))])
+    until(lambda: not known.swallows("end", there=True))
+    made = {path.name: path.is_dir() for path in (folder / "in").iterdir() if not path.is_symlink()}
+    assert made == {"-pN": False, "-pF": True, "a b\n'N": False, "a b\n'F": True}
+    assert list((folder / "open").iterdir()) == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="inotify is Linux's")
@@ -119,6 +136,11 @@ def test_what_containers_see_of_each_act(known, helper, guest, folder):
         assert seen("M", "file") == ["MODIFY"]
         assert seen("M", "dir") == ["MODIFY"]
         assert seen("A", "file") == ["CLOSE_WRITE", "ATTRIB"]
+        # What is known there already; and what is not, where the server would say that it was made now.
+        assert seen("N", "file") == ["CLOSE_WRITE", "MODIFY"]
+        assert seen("F", "dir") == ["MODIFY"]
+        assert seen("N", "new") == ["CREATE", "MODIFY"]
+        assert seen("F", "new-dir") == ["CREATE"]
         after = (folder / "file").stat()
         assert (after.st_mtime_ns, after.st_mode, after.st_size) == (before.st_mtime_ns, before.st_mode, 5)
         assert seen("D", "file") == ["DELETE"]

@@ -229,6 +229,15 @@ def loaded_by(code: str) -> set[str]:
     return set(subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, check=True).stdout.split())
 
 
+def test_a_look_at_all_machines_imports_only_what_it_needs():
+    """`hostvm ls` of 20 machines is 120 ms, most of them imports."""
+    seen = "from hostvm import spec; from hostvm.drivers.qemu import driver; spec.default_spec()"
+    loaded = loaded_by(f"import cli.commands.look; {seen}")
+    assert "hostvm.machines.observe" in loaded
+    closer = {"hostvm.machines.change", "hostvm.machines.room", "hostvm.machines.stalled", "hashlib", "rich"}
+    assert not (closer | ({"psutil"} if sys.platform == "linux" else set())) & loaded
+
+
 def test_client_imports_nothing_heavy(agent):
     before = loaded_by("import cli.engine_words, cli.forward, cli.docker_words, cli.guest_env")
     base = loaded_by("pass")

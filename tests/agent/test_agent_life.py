@@ -20,7 +20,10 @@ from hostvm.agent.client import Agent, AgentAbsent, agent_is_ready, agent_status
 from hostvm.agent.parts import Parts
 from hostvm.agent.run import run_agent
 from hostvm.checks import Check
+from hostvm.console import ENGINE_MARK, SSH_MARK
+from hostvm.drivers.consoles import CONSOLE_MOST
 from hostvm.errors import AgentError, HostvmError, MachineError, SshError
+from hostvm.process import ProcessId
 from hostvm.ssh.keys import make_keys
 from images.progress import NullProgress
 
@@ -115,6 +118,17 @@ def test_sockets_of_a_dead_agent_are_replaced(own_agent):
     assert own_agent.run("echo", "again").stdout == b"again\n"
 
 
+def test_a_console_that_grows_is_cut_while_the_agent_lives(own_agent):
+    own_agent.start()
+    console = Path(own_agent.config.console)
+    with console.open("ab", buffering=0) as guest:
+        guest.write(b"noise of a driver\n" * (CONSOLE_MOST // 18 + 1))
+        until(lambda: console.stat().st_size < 1000, 20)
+        guest.write(b"and on\n")
+    assert console.read_bytes().endswith(b"\n" + SSH_MARK + b"\n" + ENGINE_MARK + b"\nand on\n")
+    assert "console was cut" in own_agent.log.read_text()
+
+
 def test_shutdown_removes_the_sockets(own_agent):
     own_agent.start()
     end_agent(own_agent.run_dir)
@@ -145,9 +159,9 @@ def test_reconnects_when_ssh_is_lost(own_agent, sshd):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    times = {"_PING_EVERY": 0.2, "_PING_WAITS": 0.3, "_ANOTHER_WAITS": 0.5, "_MUCH_WAITS": 2.0}
+    times = {"_IN_USE_EVERY": 0.2, "_PATIENCE": 0.5, "_PATIENCE_MOST": 0.5, "_MUCH_WAITS": 2.0}
     for name, seconds in times.items():
-        monkeypatch.setattr(f"hostvm.agent.life.{name}", seconds)
+        monkeypatch.setattr(f"hostvm.agent.watch.{name}", seconds)
 
 
 def frozen(processes):
@@ -249,7 +263,7 @@ def test_ends_with_its_machine(own_agent, sshd):
 def test_start_that_dies_is_told_at_once(own_agent):
     from hostvm.agent import config as settings
 
-    settings.store(own_agent.config, own_agent.run_dir, (2**22 - 1, 1.0))
+    settings.store(own_agent.config, own_agent.run_dir, ProcessId(2**22 - 1, 1.0))
     own_agent.log.write_text("2026 agent begins\nout of memory\n")
     begun = time.monotonic()
     with pytest.raises(AgentError) as caught:

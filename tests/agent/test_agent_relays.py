@@ -25,6 +25,13 @@ def test_end_of_file_travels_while_the_answer_comes(agent):
         assert read_all(sock) == data + b"<end>"
 
 
+def test_what_a_client_sends_is_shown_before_the_engine_has_it(agent):
+    with open_docker_sock(agent) as sock:
+        sock.sendall(b"GET /_ping HTTP/1.1\r\n\r\n")
+        read_all(sock)
+    assert (agent.run_dir / "sent").read_bytes() == b"GET /_ping HTTP/1.1\r\n\r\n"
+
+
 def test_guest_ends_first(agent):
     with open_docker_sock(agent) as sock:
         sock.sendall(b"GET /_ping HTTP/1.1\r\n\r\n")

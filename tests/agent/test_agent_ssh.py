@@ -316,8 +316,8 @@ def test_keys_are_renewed_while_channels_open_and_close(guest, monkeypatch):
         return guest.run(["cat"], stdin=data, timeout=30).stdout == data
 
     with ThreadPoolExecutor(20) as pool:
-        assert all(pool.map(work, range(100)))
-    assert len(exchanges) > 20
+        assert all(pool.map(work, range(250)))
+    assert len(exchanges) > 20  # fewer the busier the computer is: what is on its way goes first
     assert guest.ping(5)
 
 

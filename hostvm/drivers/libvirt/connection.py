@@ -18,6 +18,10 @@ OPEN_TIMEOUT = 20.0
 
 T = TypeVar("T")
 
+_NOT_THERE = ("Failed to connect socket", "Cannot recv data", "unable to connect to server")
+_GONE = ("End of file while reading data", "client socket is closed", "Cannot write data", "Connection reset by peer")
+"""libvirt's words when its daemon ended in the midst of a call."""
+
 
 def import_libvirt() -> Any:
     """The `libvirt` module, told not to print.
@@ -79,7 +83,10 @@ def within(timeout: float, call: Callable[[], T], brief: str, uri: str) -> T:
 def translate(error: Exception, uri: str) -> DriverError:
     """A libvirtError in hostvm's shape."""
     text = str(error)
-    if "Failed to connect socket" in text or "Cannot recv data" in text or "unable to connect to server" in text:
+    if any(words in text for words in _GONE):
+        again = f"virsh -c {uri} list --all   # a new one takes over what runs; then do the same again"
+        return DriverError(f"libvirt at {uri} ended meanwhile", text, again)
+    if any(words in text for words in _NOT_THERE):
         return DriverError(f"no connection to libvirt at {uri}", text, _resolution(uri))
     if "Cannot access storage file" in text or "Permission denied" in text:
         return DriverError(

@@ -145,7 +145,10 @@ class QemuDriver:
                 status = qmp.execute("query-status", timeout=ANSWER_TIMEOUT / 2)["status"]
         except (OSError, DriverError):
             # Not up yet, going down, or its monitor is held by somebody: then the process decides.
-            return DomainState.OFF if self._find() is None else DomainState.RUNNING
+            found = self._find()
+            if found is None or (process.is_ending(found.pid) and process.wait_gone(found, ANSWER_TIMEOUT)):
+                return DomainState.OFF
+            return DomainState.RUNNING
         return _STATES.get(status, DomainState.PAUSED)
 
     def powerdown(self) -> None:
@@ -297,7 +300,8 @@ class QemuDriver:
         except (OSError, ValueError):
             return None
         found = process.identify(pid)
-        return found if found and self._uuid in process.command_of(pid) else None
+        # One that was killed has no command while its threads end, and its disks are still locked.
+        return found if found and (self._uuid in process.command_of(pid) or process.is_ending(pid)) else None
 
     def _clear(self) -> None:
         for name in (QMP_SOCKET, PID_FILE, LOG_FILE):

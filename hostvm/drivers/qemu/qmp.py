@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _EVENTS_KEPT = 200
+MESSAGE_MOST = 4 * 1024 * 1024
+"""Bytes of one message; far more than any answer to what is asked here."""
 
 
 class QmpGoneError(DriverError):
@@ -128,6 +130,7 @@ class Qmp:
         """The next message; events are put aside.
 
         :raises QmpGoneError: end of stream.
+        :raises DriverError: a message that does not end.
         :raises TimeoutError: only when waiting for events; otherwise it becomes a DriverError.
         """
         while True:
@@ -144,10 +147,11 @@ class Qmp:
                 return message
 
     def _receive(self, deadline: float, *, quiet: bool) -> None:
+        if len(self._buffer) > MESSAGE_MOST:
+            told = f"a message of it has more than {MESSAGE_MOST >> 20} MiB"
+            raise DriverError("the monitor's socket is not QEMU's", told, _LOOK)
         try:
-            # Never 0, which would mean not to wait at all and raise another error.
-            self._connection.settimeout(max(0.001, deadline - time.monotonic()))
-            chunk = self._connection.recv(65536)
+            chunk = self._take(deadline - time.monotonic())
         except TimeoutError:
             if quiet:
                 raise
@@ -157,6 +161,12 @@ class Qmp:
         if not chunk:
             raise QmpGoneError("QEMU has ended", "the monitor's connection was closed", _LOOK)
         self._buffer += chunk
+
+    def _take(self, left: float) -> bytes:
+        if left <= 0:
+            raise TimeoutError  # though there may be more: of one that never stops
+        self._connection.settimeout(left)
+        return self._connection.recv(65536)
 
 
 def _message(line: bytes) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from dataclasses import replace
 
 import pytest
@@ -177,15 +178,33 @@ def test_what_owners_left_is_swept_once_it_is_old():
     assert [path.exists() for path in (old, new, lock, held)] == [False, True, False, True]
 
 
+def test_what_the_clock_was_set_back_under_is_swept_some_minutes_later():
+    rest = places.home() / "machines" / ".tmp-aaaaaaaaaaaa.new"
+    rest.mkdir(parents=True)
+    os.utime(rest, (time.time() + 86_400,) * 2)
+    sweep()
+    assert rest.exists()
+    seen = rest.stat().st_mtime
+    assert seen <= time.time()
+    os.utime(rest, (seen - 601,) * 2)
+    sweep()
+    assert not rest.exists()
+
+
 def test_what_dead_owners_left_half_made_or_half_removed_is_swept_at_once():
     me = process.identify(os.getpid())
     machines = places.home() / "machines"
-    dead, mine, rest = (
-        machines / f".tmp-{letter * 12}{end}" for letter, end in (("a", ".new"), ("b", ".new"), ("c", ".removed"))
-    )
-    for folder, owner in ((dead, [float(me.pid), me.started - 1]), (mine, [float(me.pid), me.started]), (rest, None)):
+    ends = (("a", ".new"), ("b", ".new"), ("c", ".removed"), ("d", ".new"), ("e", ".new"))
+    dead, mine, rest, older, booted = (machines / f".tmp-{letter * 12}{end}" for letter, end in ends)
+    for folder, owner in (
+        (dead, replace(me, started=me.started - 1).facts()),
+        (mine, me.facts()),
+        (rest, None),
+        (older, [float(me.pid), me.started]),  # as it was written before
+        (booted, replace(me, boot="another boot").facts()),
+    ):
         folder.mkdir(parents=True)
         save_state(MachinePaths(folder.stem[1:], folder, folder), replace(STATE, owner=owner))
     os.utime(mine, (0, 0))
     sweep()
-    assert [path.exists() for path in (dead, mine, rest)] == [False, True, False]
+    assert [path.exists() for path in (dead, mine, rest, older, booted)] == [False, True, False, True, False]

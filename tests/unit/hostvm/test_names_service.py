@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import shutil
+import socket
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
+from hostvm.doctor import machine
+from hostvm.doctor.finding import WARN
+from hostvm.machines.observe import Observation
+from hostvm.names import service as module
 from hostvm.names.route import Target
 from hostvm.names.service import NamesService
-from hostvm.paths import NAMES_SOCK
+from hostvm.paths import NAMES_SOCK, MachinePaths
 from hostvm.platform.local import connect_local
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="loopback, which unit tests may not use")
@@ -95,3 +102,91 @@ def test_the_way_to_a_container_is_closed_when_the_asker_has_gone(folder, guest)
         assert guest.asked.wait(10)
     guest.go_on.set()
     assert guest.stream.closed.wait(10)
+
+
+def holds(folder, name, monkeypatch, *, taken):
+    """A machine's service, when it has the port or knows that it has not."""
+
+    def listen(port):
+        held = socket.socket(socket.AF_UNIX)
+        held.bind(str(folder / f"{name}.port"))
+        held.listen()
+        return [held]
+
+    monkeypatch.setattr(module, "_listen", listen)
+    monkeypatch.setattr(module, "_TAKE_OVER", 0.02)
+    place = folder / name
+    place.mkdir()
+    service = NamesService(Router(), 7080, name, place)
+    if taken:
+        monkeypatch.setattr(service, "_take", lambda _: False)
+    told = Told()
+    service.start(Guest(), told)
+    assert told.line.get(timeout=10)
+    return service
+
+
+def until(condition):
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+class Told:
+    def __init__(self):
+        self.line = queue.Queue()
+
+    def log(self, text):
+        self.line.put(text)
+
+
+def test_a_port_that_none_of_ones_own_machines_holds_is_told_as_taken(folder, monkeypatch):
+    """It may be another user's, whose containers are what answers there."""
+    first = holds(folder, "a", monkeypatch, taken=True)
+    until(lambda: first.describe()["taken"])
+    assert first.describe()["held"] is False
+    holder = holds(folder, "b", monkeypatch, taken=False)
+    until(lambda: not first.describe()["taken"])
+    holder.stop()
+    until(lambda: first.describe()["taken"])
+    first.stop()
+
+
+def test_who_holds_the_port_is_asked_of_ones_own_machines(folder, monkeypatch):
+    holder = holds(folder, "b", monkeypatch, taken=False)
+    assert (holder.describe()["held"], holder.describe()["taken"]) == (True, False)
+    assert module._holds(folder / "b", 7080)
+    assert not module._holds(folder / "b", 7081)
+    holder.stop()
+    assert not module._holds(folder / "b", 7080)
+
+
+def test_an_agent_of_before_that_was_not_asked_such_things_may_hold_the_port(folder, monkeypatch):
+    holder = holds(folder, "b", monkeypatch, taken=False)
+    monkeypatch.setattr(module, "_talk", lambda *_: ({"names": []}, Stream()))
+    assert module._holds(folder / "b", 7080)
+    holder.stop()
+
+
+def test_status_and_doctor_say_what_to_type_when_the_port_is_taken():
+    def seen(taken, port=7080):
+        facts = {"url": f"http://NAME.hostvm.localhost:{port}/", "port": port, "held": False, "taken": taken}
+        return Observation(MachinePaths.of("m"), "running", agent={"ready": True, "services": {"names": facts}})
+
+    fix = "hostvm set --restart m names=7081"
+    assert dict(seen(taken=True).lines())["names"] == (
+        f"port 7080 is another program's, or another user's; for another one: {fix}"
+    )
+    assert dict(seen(taken=False).lines())["names"] == "http://NAME.hostvm.localhost:7080/"
+    assert seen(taken=True, port=65535).names_fix.endswith("names=1")
+    (found,) = (one for one in machine._running(MachinePaths.of("m"), seen(taken=True)) if one.name == "names")
+    assert (found.level, found.fix) == (WARN, fix)
+    assert not any(one.name == "names" for one in machine._running(MachinePaths.of("m"), seen(taken=False)))
+
+
+@pytest.mark.parametrize(
+    ("port", "url"), [(7080, "http://NAME.hostvm.localhost:7080/"), (80, "http://NAME.hostvm.localhost/")]
+)
+def test_the_address_is_the_shortest_that_works(folder, port, url):
+    assert NamesService(Router(), port, "m", folder).describe()["url"] == url

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import os
+import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hostvm.errors import SpecError
-from hostvm.paths import MachinePaths, check_name, machine_names, run_folder
+from hostvm.paths import MachinePaths, check_name, home, is_name, machine_names, run, run_folder
 
 
 @pytest.mark.parametrize("name", ["default", "a", "ci-2", "a" * 24])
@@ -78,3 +81,31 @@ def test_a_users_own_folder_keeps_its_mode(monkeypatch, tmp_path):
     monkeypatch.setenv("HOSTVM_RUN", str(tmp_path / "run"))
     MachinePaths.of("box").make_run_dir()
     assert (tmp_path / "run").stat().st_mode & 0o777 == 0o755
+
+
+GOOD = r"[a-z0-9]([a-z0-9-]{0,22}[a-z0-9])?"
+"""A host name's label of at most 24 letters."""
+
+
+@given(st.from_regex(GOOD, fullmatch=True))
+def test_a_good_name_is_that_of_its_places_alone(name):
+    paths = MachinePaths.of(name)
+    assert paths.folder.relative_to(home()).parts == ("machines", name)
+    assert paths.lock.relative_to(home()).parts == ("locks", f"{name}.lock")
+    assert paths.run_dir == run() / name
+    assert run_folder(name) == str(paths.run_dir)
+    assert MachinePaths.of(paths.folder.name).state == paths.state, "and is read back from them"
+    paths.folder.mkdir(parents=True, exist_ok=True)
+    assert name in machine_names()
+
+
+@given(
+    st.one_of(st.text(), st.text("az09-_./\\ A\u00e4\n", max_size=30)).filter(lambda text: not re.fullmatch(GOOD, text))
+)
+def test_any_other_name_is_told_and_leads_nowhere(name):
+    assert not is_name(name)
+    for place in (check_name, MachinePaths.of, run_folder):
+        with pytest.raises(SpecError) as caught:
+            place(name)
+        assert f"'{name}'" in caught.value.brief
+        assert caught.value.exit_status == 2

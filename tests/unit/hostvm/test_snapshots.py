@@ -16,6 +16,7 @@ from hostvm.machines.snapshots import (
     create_snapshot,
     list_snapshots,
     load_snapshot,
+    newest_snapshot,
     put_disk_and_memory,
     remove_snapshot,
     restore_snapshot,
@@ -92,6 +93,17 @@ def test_they_are_listed_by_age_and_completed(box, kept):
     create(box, "alater")
     assert [one.name for one in list_snapshots(box)] == ["kept", "alater"]
     assert ("kept", "snapshot") in answer_for(["-m", "box", "snapshot", "restore", ""]).items
+
+
+def test_the_newest_is_the_one_made_last_though_the_clock_was_set_back(box, kept, monkeypatch):
+    """By a day, and in one second; else a restore would take an older one, and with it what was made since."""
+    for name, now in (("b", "2026-01-03T00:00:00Z"), ("c", "2026-01-02T00:00:00Z"), ("a", "2026-01-02T00:00:00Z")):
+        monkeypatch.setattr(snapshots, "_now", lambda now=now: now)
+        assert create(box, name).created == now
+        assert newest_snapshot(box).name == name
+    assert [one.name for one in list_snapshots(box)] == ["kept", "b", "c", "a"]
+    remove_snapshot(box, "a")
+    assert create(box, "d").number == 3
 
 
 def test_a_name_that_is_taken_or_impossible_is_refused(box, kept):

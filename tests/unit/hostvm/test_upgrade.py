@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from hostvm import process
 from hostvm.drivers.base import DomainState
 from hostvm.errors import MachineError
-from hostvm.machines import upgrade
+from hostvm.machines import trial, upgrade
 from hostvm.machines.upgrade import upgrade_machine
 from hostvm.paths import MachinePaths
+from hostvm.process import ProcessId
 from hostvm.sizes import GIB
 from hostvm.spec import MachineSpec, load_spec, render_spec
-from hostvm.state import MachineState, load_state, save_state
+from hostvm.state import MachineState, Trial, load_state, save_state
 from images.progress import NullProgress
 from images.store import Image
 
-OLD, NEW = "sha256:" + "a" * 64, "sha256:" + "b" * 64
+OLDER, OLD, NEW = ("sha256:" + letter * 64 for letter in "0ab")
 
 
 class Residents:
@@ -39,12 +42,20 @@ def world(monkeypatch):
     paths.spec.write_text(render_spec(MachineSpec(cpus=1, memory=GIB, disk=10 * GIB, mounts=())))
     save_state(paths, MachineState("u", "m", "amd64", 1, "qemu", OLD, "now", wanted_off=False))
     told = argparse.Namespace(
-        paths=paths, power=DomainState.RUNNING, done=[], faults={}, stuck=[], residents=Residents()
+        paths=paths,
+        power=DomainState.RUNNING,
+        done=[],
+        tried=[],
+        faults={},
+        stuck=[],
+        whole=True,
+        residents=Residents(),
     )
 
     def start(_paths, *_):
         image = load_state(paths).image
         told.done.append(("start", image[7]))
+        told.tried.append(load_state(paths).trial)
         if image in told.faults:
             raise told.faults[image]
         return 2.0
@@ -60,11 +71,13 @@ def world(monkeypatch):
     monkeypatch.setattr(upgrade, "stop_machine", stop)
     monkeypatch.setattr(upgrade, "machine_driver", lambda *_: argparse.Namespace(state=lambda: told.power))
     monkeypatch.setattr(upgrade, "agent_is_ready", lambda _: True)
-    for name in ("verify_image", "stored_image", "check_startable"):
+    for name in ("verify_image", "check_startable"):
         monkeypatch.setattr(upgrade, name, lambda *_: None)
+    for place in (upgrade, trial):
+        monkeypatch.setattr(place, "is_whole", lambda _: told.whole)
 
-    def run(word="", arch="amd64"):
-        image = Image(NEW[7:], Path("x"), {"arch": arch})
+    def run(word="", arch="amd64", digest=NEW):
+        image = Image(digest[7:], Path("x"), {"arch": arch})
         return upgrade_machine(paths, image, NullProgress(), None, told.residents, word)
 
     told.run = run
@@ -143,13 +156,64 @@ def test_an_image_of_another_architecture_is_refused_before_anything_stops(world
     assert world.done == []
 
 
-def test_a_machine_whose_image_is_gone_gets_the_new_one_for_good(world, monkeypatch):
-    def gone(_):
-        raise MachineError("no image")
-
-    monkeypatch.setattr(upgrade, "stored_image", gone)
+def test_a_machine_whose_image_is_gone_gets_the_new_one_for_good(world):
+    world.whole = False
     world.faults[NEW] = MachineError("no engine")
     with pytest.raises(MachineError, match="no engine"):
         world.run()
     state = load_state(world.paths)
     assert (state.image, state.former_image) == (NEW, "")
+    assert world.tried == [None], "there is nothing to go back to"
+
+
+def test_a_trial_is_written_down_before_the_new_image_is_booted_and_gone_with_it(world):
+    save_state(world.paths, replace(load_state(world.paths), former_image=OLDER))
+    world.run()
+    (tried,) = world.tried
+    assert (tried.image, tried.former_image, tried.wanted_off) == (OLD, OLDER, False)
+    assert process.is_alive(ProcessId.of(tried.process))
+    assert load_state(world.paths).trial is None
+
+
+@pytest.mark.parametrize("fault", [MachineError("no engine"), KeyboardInterrupt()])
+def test_a_trial_that_failed_is_over(world, fault):
+    world.faults[NEW] = fault
+    with pytest.raises(type(fault)):
+        world.run()
+    assert world.tried[0] is not None
+    assert load_state(world.paths).trial is None
+
+
+def broken_off(paths, **changes):
+    """As a command leaves it that is killed while it tries `NEW`."""
+    left = Trial([2**22 + 1, 1.0, ""], OLD, OLDER, wanted_off=False)
+    save_state(paths, replace(load_state(paths), image=NEW, former_image=OLD, trial=left, **changes))
+
+
+@pytest.mark.parametrize("power", [DomainState.RUNNING, DomainState.OFF])
+def test_an_upgrade_after_one_that_was_broken_off_begins_from_the_former_image(world, monkeypatch, power):
+    broken_off(world.paths)
+    world.power = power
+    monkeypatch.setattr(trial, "agent_is_ready", lambda _: False)
+    world.run()
+    starts = [image for what, image in world.done if what == "start"]
+    assert starts == ["b"]
+    assert world.done[-1] == ("start", "b"), "it ran before the first of the two, and runs now"
+    state = load_state(world.paths)
+    assert (state.image, state.former_image, state.trial) == (NEW, OLD, None)
+
+
+def test_an_upgrade_back_to_the_former_image_after_one_that_was_broken_off(world, monkeypatch):
+    broken_off(world.paths)
+    monkeypatch.setattr(trial, "agent_is_ready", lambda _: False)
+    assert world.run(digest=OLD) is None
+    assert world.done == [("stop", "b"), ("start", "a")]
+    assert load_state(world.paths).former_image == OLDER
+
+
+def test_one_that_was_broken_off_and_is_ready_needs_no_other(world, monkeypatch):
+    broken_off(world.paths)
+    monkeypatch.setattr(trial, "agent_is_ready", lambda _: True)
+    assert world.run() is None
+    assert world.done == []
+    assert load_state(world.paths).trial is None

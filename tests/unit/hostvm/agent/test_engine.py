@@ -78,3 +78,13 @@ def test_stops_quietly():
     stop = threading.Event()
     stop.set()
     wait_engine(Guest(ConnectionRefusedError()), "/run/docker.sock", time.monotonic() + 9, stop)
+
+
+def test_a_line_without_end_is_no_answer():
+    guest = Guest(b"")
+    stream = Stream(b"")
+    stream.recv = lambda size: b"x" * size
+    guest.open_socket = lambda _: stream
+    with pytest.raises(MachineError) as caught:
+        wait_engine(guest, "/run/docker.sock", time.monotonic() + 0.2, threading.Event())
+    assert caught.value.details == f"/run/docker.sock in the guest: {'x' * 200}"

@@ -26,6 +26,9 @@ class Host:
 
     tell = log
 
+    def idle(self):
+        return 0.0
+
 
 class Guest:
     """Nobody can log in; what tests put in `faults` is raised before that is said."""
@@ -119,3 +122,45 @@ def test_an_error_of_this_computer_is_no_end_and_whoever_waits_goes_on_waiting(g
     until(lambda: guest.tried >= 2)
     assert life.describe()["state"] in (BOOTING, LOST)
     assert any(str(error) in line for line in host.lines)
+
+
+class Line:
+    """A connection that works until it is closed."""
+
+    def __init__(self):
+        self.alive = True
+
+    def warm_up(self): ...
+
+    def close(self):
+        self.alive = False
+
+
+def test_what_sshd_spoke_on_while_another_was_given_up_is_the_next_connection(guest, live, monkeypatch):
+    spare, used, held = Line(), [], []
+
+    def handshake(sock, **options):
+        used.append(sock)
+        return Line()
+
+    class Watch:
+        def __init__(self, *_): ...
+
+        def hold(self, connection):
+            held.append(connection)
+            while len(held) > 1 and connection.alive:
+                time.sleep(0.01)
+            connection.close()
+            return spare
+
+    monkeypatch.setattr(module, "Watch", Watch)
+    monkeypatch.setattr(module, "handshake", handshake)
+    monkeypatch.setattr(module, "run_checks", lambda *_, **__: [])
+    life, _, thread = live()
+    until(lambda: len(held) == 2)
+    assert used[1] is spare
+    assert life.describe()["ready"]
+    assert spare.alive
+    life.stop()
+    thread.join(10)
+    assert not spare.alive, "one that is not needed any more is closed"

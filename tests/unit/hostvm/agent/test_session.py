@@ -40,9 +40,9 @@ def serve():
     here, there = ends
     there.settimeout(10)
 
-    def run(program, settle=lambda: None):
+    def run(program, settle=lambda: None, explain=str, has_pty=False):
         with protocol.reader(here) as frames:
-            session = ExecSession(Client(here, frames), program, settle)
+            session = ExecSession(Client(here, frames), program, settle, explain, has_pty=has_pty)
             running = threading.Thread(target=session.run, daemon=True)
             running.start()
             found = []
@@ -90,3 +90,20 @@ def test_what_goes_wrong_is_told(serve, part, error, told):
 
 def test_ports_that_cannot_be_waited_for_do_not_cost_the_status(serve):
     assert serve(Program(), raises(ValueError("not JSON"))) == [(protocol.EXIT, b"\0\0\0\3")]
+
+
+@pytest.mark.parametrize(("has_pty", "end"), [(False, b"\n"), (True, b"\r\n")])
+def test_why_it_failed_is_told_before_the_status(serve, has_pty, end):
+    told = serve(Program(), explain=lambda: "the disk\x1b is full", has_pty=has_pty)
+    assert told == [(protocol.STDERR, b"hostvm: the disk\\x1b is full" + end), (protocol.EXIT, b"\0\0\0\3")]
+
+
+def test_a_program_that_succeeded_needs_no_explanation(serve):
+    program = Program()
+    program.wait = lambda: 0
+    assert serve(program, explain=lambda: "asked") == [(protocol.EXIT, b"\0\0\0\0")]
+
+
+def test_an_explanation_that_cannot_be_had_does_not_cost_the_status(serve):
+    gone = raises(SshError("the connection to the guest was lost", None, None))
+    assert serve(Program(), explain=gone) == [(protocol.EXIT, b"\0\0\0\3")]

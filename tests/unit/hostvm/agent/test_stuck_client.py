@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -107,9 +108,9 @@ def server(folder, talker):
     made.close()
 
 
-def begin(folder):
+def begin(folder, **options):
     client = Agent(folder, 10)
-    client.ask("exec", argv=["yes"], notices=True)
+    client.ask("exec", argv=["yes"], notices=True, **options)
     client.answer()
     return client
 
@@ -149,8 +150,22 @@ def test_a_notice_does_not_wait_for_a_client_that_does_not_read(folder, server, 
 def test_a_notice_is_told_while_the_program_is_silent(folder, server, talker):
     talker.hushed.set()
     with begin(folder) as client:
-        server.tell("news")
-        assert client.next_frame() == (protocol.STDERR, b"hostvm: news\n")
+        server.tell("news of \x1b]0;a container\x07")
+        assert client.next_frame() == (protocol.STDERR, b"hostvm: news of \\x1b]0;a container\\x07\n")
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_why_a_program_failed_is_told_to_who_asked_for_it(folder, talker, wanted):
+    talker.wait = lambda: 1
+    guest = OneConnection(talker)
+    parts = Parts(explain=lambda asked: "the disk is full" if asked is guest else "")
+    made = Server(config_of(folder), guest, NoPorts(), print, {"name": "m"}, parts, Activity(), lambda: None)
+    with contextlib.closing(made), begin(folder, explain=wanted) as client:
+        talker.over.set()
+        frames = []
+        while not frames or frames[-1][0] != protocol.EXIT:
+            frames.append(client.next_frame())
+    assert ((protocol.STDERR, b"hostvm: the disk is full\n") in frames) == wanted
 
 
 def test_a_notice_for_a_client_that_is_gone_is_no_matter():

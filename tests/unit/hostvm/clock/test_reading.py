@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 
 import pytest
 
 from hostvm.clock import reading, service
-from hostvm.clock.reading import TOLERANCE, GuestClock, Reading, best, sample
+from hostvm.clock.reading import TOLERANCE, Correction, GuestClock, Reading, best, sample
 from hostvm.errors import SshError
 
 
@@ -109,29 +110,77 @@ def test_the_reading_with_the_shortest_way_counts():
     assert best([Reading(1.0, 0.5), Reading(0.2, 0.001), Reading(0.4, 0.01)]) == Reading(0.2, 0.001)
 
 
-def test_a_jump_of_this_computers_clock_ends_the_waiting_and_nothing_else_does(monkeypatch):
-    wall = {"now": 1000.0, "mono": 0.0}
-    monkeypatch.setattr(service.time, "time", lambda: wall["now"])
-    monkeypatch.setattr(service.time, "monotonic", lambda: wall["mono"])
+@pytest.fixture
+def wall(monkeypatch):
+    """This computer's time of day and its count of seconds."""
+    made = {"now": 1000.0, "mono": 0.0}
+    monkeypatch.setattr(service.time, "time", lambda: made["now"])
+    monkeypatch.setattr(service.time, "monotonic", lambda: made["mono"])
+    return made
 
-    class Stopped:
-        """Lets a second pass for each wait; what happens meanwhile is on the list."""
 
-        def __init__(self, *jumps):
-            self.jumps = list(jumps)
+class Look:
+    """Lets a second pass for each wait, and besides what is on the list: on the clock, and in the count of seconds."""
 
-        def wait(self, seconds):
-            wall["mono"] += seconds
-            wall["now"] += seconds + (self.jumps.pop(0) if self.jumps else 0.0)
-            return False
+    def __init__(self, wall, *besides):
+        self.wall, self.besides = wall, list(besides)
 
-    for jumps, waited in (((0.0, 0.0, 3600.0), 3.0), ((0.0, -7200.0), 2.0), ((0.001,) * 100, 60.0)):
+    def wait(self, seconds):
+        clock, count = self.besides.pop(0) if self.besides else (0.0, 0.0)
+        self.wall["mono"] += seconds + count
+        self.wall["now"] += seconds + clock
+        return False
+
+
+def test_a_jump_of_this_computers_clock_ends_the_waiting_and_nothing_else_does(wall):
+    for jumps, waited in (((0.0, 0.0, 3600.0), 3.0), ((0.0, -7200.0), 2.0), ((0.0, -86400.0), 2.0)):
         began = wall["mono"]
-        service.wait_for_jump(Stopped(*jumps))
+        service.wait_for_jump(Look(wall, *((jump, 0.0) for jump in jumps)))
         assert wall["mono"] - began == waited
+    began = wall["mono"]
+    service.wait_for_jump(Look(wall, *[(0.001, 0.0)] * 100, *[(0.4, 0.4)] * 100))
+    assert wall["mono"] - began == service.LOOK_EVERY
+
+
+def test_a_sleep_that_the_count_of_seconds_went_through_ends_the_waiting(wall):
+    service.wait_for_jump(Look(wall, (0.0, 0.0), (20.0, 20.0)))
+    assert wall["mono"] == 22.0
 
 
 def test_stopping_ends_the_waiting():
     stopped = threading.Event()
     stopped.set()
     service.wait_for_jump(stopped)
+
+
+class Right:
+    """A clock that is right, and tells of each look at it."""
+
+    def __init__(self, looks):
+        self.looks = looks
+
+    def correct(self):
+        self.looks.put(self)
+        return Correction(0.0, 0.0, 0.001, 0)
+
+    def close(self):
+        pass
+
+
+def test_a_guest_that_answers_again_is_looked_at_on_each_connection(monkeypatch):
+    """Not because a time has come: a second lasts an hour here."""
+    looks = queue.Queue()
+    monkeypatch.setattr(service, "GuestClock", lambda _: Right(looks))
+    monkeypatch.setattr(service, "_TICK", 3600.0)
+    made = service.ClockService()
+    made.answers_again()  # nobody is connected
+    for _ in range(2):
+        made.start(None, None)
+        first = looks.get(timeout=10)
+        assert looks.empty()
+        made.answers_again()
+        assert looks.get(timeout=10) is first
+        made.stop()
+    for thread in (one for one in threading.enumerate() if one.name == "clock"):
+        thread.join(10)
+        assert not thread.is_alive(), "a connection that is over is waited for no more"

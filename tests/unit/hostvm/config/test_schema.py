@@ -74,7 +74,7 @@ MOUNTS = st.lists(
         source=PATHS,
         target=PATHS,
         readonly=st.booleans(),
-        kind=st.sampled_from(["auto", "9p", "virtiofs", "sftp"]),
+        kind=st.sampled_from(["auto", "9p", "virtiofs", "sftp", "nfs"]),
     ),
     max_size=3,
     unique_by=lambda mount: mount.target,

@@ -104,6 +104,12 @@ def test_who_writes_is_told(transport):
         SshStream(transport.channel).sendall(b"x")
 
 
+def test_who_writes_is_told_when_paramiko_has_heard_of_it(transport):
+    transport.channel.closed = True
+    with pytest.raises(ConnectionError):
+        SshProcess(transport.channel, has_pty=False).write_stdin(b"x")
+
+
 @pytest.mark.parametrize("pty", [None, Pty("xterm", 24, 80)])
 def test_a_program_that_cannot_begin_is_an_error_of_ssh(transport, pty):
     with pytest.raises(SshError, match="did not start a program"):

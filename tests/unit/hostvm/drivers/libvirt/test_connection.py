@@ -47,6 +47,9 @@ def test_an_error_inside_is_told_in_our_shape_and_the_connection_closed(libvirt)
     ("text", "brief"),
     [
         ("Failed to connect socket to '/run/libvirt/x': No such file", "no connection to libvirt at qemu:///system"),
+        ("Cannot recv data: Connection reset by peer", "libvirt at qemu:///system ended meanwhile"),
+        ("End of file while reading data: Input/output error", "libvirt at qemu:///system ended meanwhile"),
+        ("internal error: client socket is closed", "libvirt at qemu:///system ended meanwhile"),
         ("Cannot access storage file '/h/d' (as uid:64055)", "libvirt cannot open a file of the machine"),
     ],
 )

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from hostvm.drivers.qemu.qmp import Qmp, QmpGoneError
+from hostvm.drivers.qemu.qmp import MESSAGE_MOST, Qmp, QmpGoneError
 from hostvm.errors import DriverError
 
 GREETING = {"QMP": {"version": {}, "capabilities": []}}
@@ -104,3 +104,50 @@ def test_something_else_speaks():
 def test_nothing_listens(tmp_path):
     with pytest.raises(FileNotFoundError):
         Qmp.connect(tmp_path / "qmp.sock")
+
+
+class Endless:
+    """A connection that never stops to speak."""
+
+    def __init__(self, piece, first=b""):
+        self.piece, self.first, self.said = piece, first, 0
+
+    def recv(self, size):
+        data, self.first = self.first or self.piece, b""
+        self.said += len(data)
+        return data
+
+    def settimeout(self, seconds):
+        assert seconds > 0
+
+    def sendall(self, data): ...
+
+    def close(self): ...
+
+
+HELLO = json.dumps(GREETING).encode() + b"\n" + json.dumps(OK).encode() + b"\n"
+
+
+@pytest.mark.parametrize("first", [b"", HELLO])
+def test_a_message_that_does_not_end_is_not_kept(first):
+    peer = Endless(b" " * 65536, first)
+
+    def speak():
+        with Qmp(peer, 60) as qmp:
+            qmp.execute("query-status", timeout=60)
+
+    with pytest.raises(DriverError) as caught:
+        speak()
+    assert (caught.value.brief, caught.value.details) == (
+        "the monitor's socket is not QEMU's",
+        "a message of it has more than 4 MiB",
+    )
+    assert peer.said < MESSAGE_MOST + 200_000
+
+
+def test_events_without_end_do_not_hold_off_the_deadline():
+    with (
+        Qmp(Endless(b'{"event": "RESET"}\n', HELLO), 5) as qmp,
+        pytest.raises(DriverError, match="does not answer"),
+    ):
+        qmp.execute("query-status", timeout=0.05)

@@ -1,0 +1,73 @@
+"""What is looked at before a saved machine goes on."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from hostvm.drivers.base import DomainState
+from hostvm.errors import MachineError
+from hostvm.machines import wake
+from hostvm.paths import MachinePaths
+from hostvm.shares.device import DeviceShare
+from hostvm.shares.model import Mount
+from images.progress import NullProgress
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="making links takes rights there")
+@pytest.mark.parametrize("booted", ["all", "the outer one", None])
+def test_a_device_whose_path_a_container_may_have_changed_does_not_go_on(tmp_path, monkeypatch, booted):
+    """The hypervisor would open what the link leads to, whatever is still said of the folder."""
+    (tmp_path / "outer").mkdir()
+    (tmp_path / "outer/inner").symlink_to("/etc")
+    outer, inner = Mount(str(tmp_path / "outer"), "/a"), Mount(str(tmp_path / "outer/inner"), "/b", kind="9p")
+    said = {"all": (outer, inner), "the outer one": (outer,), None: ()}[booted]
+    monkeypatch.setattr(wake, "booted_spec", lambda _: SimpleNamespace(mounts=said) if booted else None)
+    monkeypatch.setattr(wake, "load_spec", lambda _: SimpleNamespace(mounts=() if booted else (outer,)))
+    paths = MachinePaths("box", tmp_path / "box", tmp_path / "run")
+    devices = [
+        DeviceShare("9p", f"share{n}", Path(one.source), one.target, False) for n, one in enumerate((outer, inner))
+    ]
+    wake._check_sources(paths, SimpleNamespace(shares=devices[:1]))
+    with pytest.raises(MachineError) as caught:
+        wake._check_sources(paths, SimpleNamespace(shares=devices[1:]))
+    assert "leads through a link in" in caught.value.details
+    assert "--discard-state" in caught.value.resolution
+    named = SimpleNamespace(mounts=(outer, replace(inner, leads_to="/etc")))
+    monkeypatch.setattr(wake, "booted_spec", lambda _: named)
+    wake._check_sources(paths, SimpleNamespace(shares=devices))
+
+
+class Paused:
+    """The driver of a machine that stands still."""
+
+    features = SimpleNamespace(remote=False)
+
+    def __init__(self):
+        self.done = []
+
+    def state(self):
+        return DomainState.PAUSED
+
+    def kill(self):
+        self.done.append("kill")
+
+
+@pytest.mark.parametrize(
+    ("no_way", "remote", "done"), [(True, False, "kill"), (False, False, "go"), (True, True, "go")]
+)
+def test_a_paused_machine_into_which_no_way_leads_is_half_of_a_start(tmp_path, monkeypatch, no_way, remote, done):
+    """libvirt makes the way after the domain: it, or the command, may be killed in between."""
+    driver = Paused()
+    driver.features = SimpleNamespace(remote=remote)
+    monkeypatch.setattr(wake, "load_state", lambda _: SimpleNamespace(ssh_port=2222))
+    monkeypatch.setattr(wake, "port_is_free", lambda port: no_way and port == 2222)
+    monkeypatch.setattr(wake, "_unpause", lambda *_: driver.done.append("go"))
+    monkeypatch.setattr(wake, "wait_awake", lambda *_: None)
+    (tmp_path / "box").mkdir()
+    woken = wake.wake_machine(MachinePaths("box", tmp_path / "box", tmp_path / "run"), driver, NullProgress())
+    assert (woken, driver.done) == (done == "go", [done])
