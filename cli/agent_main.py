@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,9 @@ from hostvm import process
 from hostvm.agent.config import load
 from hostvm.agent.parts import Parts
 from hostvm.agent.run import run_agent
+from hostvm.errors import HostvmError
 from hostvm.machines.identity import port_is_free
-from hostvm.paths import MACHINE_YAML, PROVISION_LOG
+from hostvm.paths import MACHINE_YAML, PROVISION_LOG, SHARE_PLACES
 from hostvm.process import ProcessId
 
 if TYPE_CHECKING:
@@ -26,9 +28,10 @@ if TYPE_CHECKING:
     from hostvm.agent.config import AgentConfig
     from hostvm.agent.service import Service
     from hostvm.drivers.base import Driver
-    from hostvm.errors import HostvmError
+    from hostvm.spec import MachineSpec
 
 _LOOK_SECONDS = 3600.0
+_FETCH_SECONDS = 1800.0  # 71 MB, over a slow line
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     config = load(Path(words[0]))
     if config.owner:
-        owner = ProcessId(int(config.owner[0]), config.owner[1])
+        owner = ProcessId.of(config.owner)
         threading.Thread(target=go_with, args=(owner, config), name="owner", daemon=True).start()
     listens = forward_listens(config.ssh_port)
     driver = own_driver(config)
@@ -66,6 +69,7 @@ def compose(config: AgentConfig) -> Parts:
     from hostvm.clock.service import ClockService
     from hostvm.engines import AS_ENGINE
     from hostvm.machines.change import booted_spec
+    from hostvm.machines.room import why_failed
     from hostvm.names.service import NamesService
     from hostvm.net.addresses import GuestNetwork
     from hostvm.net.auth_agent import AuthAgentService
@@ -80,15 +84,22 @@ def compose(config: AgentConfig) -> Parts:
     network = GuestNetwork.of(config.subnet)
     # As of its boot: what machine.yaml says since then counts from the next one on.
     booted = booted_spec(MachinePaths.of(config.name)) or spec
-    prefix = AS_ENGINE if spec.rootless else ()
-    shares = ShareService(booted.mounts, Path(config.run_dir), network.gateway, prefix)
+    actor = AS_ENGINE if spec.rootless else ()
+    places = Path(config.home) / SHARE_PLACES
+    shares = ShareService(booted.mounts, Path(config.run_dir), network.gateway, actor, places)
     clock = ClockService()
     idle = IdleService(
         Path(config.home) / MACHINE_YAML, lambda: spawn_in_background("sleep", config.name, Path(config.log))
     )
     services: list[Service] = [clock, shares, DnsService(network), idle]
     awaited = (clock.wait_right,) if config.woken else ()
-    parts = Parts(services, preparations=awaited, operations={shares.name: shares.ask}, find_folder=shares.guest_folder)
+    parts = Parts(
+        services,
+        preparations=awaited,
+        operations={shares.name: shares.ask},
+        find_folder=shares.guest_folder,
+        explain=partial(why_failed, MachinePaths.of(config.name)),
+    )
     if config.provision and not config.woken:
         scripts = Provisioner(config.name, Path(config.home) / PROVISION_LOG, config.env)
         parts = replace(parts, provision=scripts.run)
@@ -104,15 +115,44 @@ def compose(config: AgentConfig) -> Parts:
     parts = replace(parts, operations={**parts.operations, registry.name: registry.ask})
     if spec.names and not spec.rootless:  # its containers' addresses are of a network of its own
         services.append(NamesService(engine.router(config.name), spec.names, config.name, Path(config.run_dir)))
+    parts = with_emulator(parts, config, booted, engine.socket)
     if config.woken:
         return parts  # it had passed the checks of its boot, and was prepared
     prepared = (*engine.preparations(config.env), registry.prepare)
     return replace(parts, checks=engine.checks(), preparations=prepared)
 
 
+def with_emulator(parts: Parts, config: AgentConfig, booted: MachineSpec, socket: str) -> Parts:
+    """With what brings `auto`'s emulator for docker clients; as they are where a list in `emulate` names all."""
+    from hostvm.emulate import AUTO, emulated
+    from hostvm.paths import MachinePaths
+    from hostvm.state import load_state
+    from runtime.docker.foreign import ForeignService
+
+    if not config.docker_api or tuple(booted.emulate) != AUTO:
+        return parts
+    # Not by its name: one that is kept warm lies elsewhere.
+    paths = MachinePaths(config.name, Path(config.home), Path(config.run_dir))
+    try:
+        (arch,) = emulated(AUTO, load_state(paths).arch)
+    except HostvmError:
+        return parts  # a damaged state is told of by who looks; the machine may run, and its commands need an agent
+    foreign = ForeignService(socket, arch, lambda: bring_emulator(config.name))
+    return replace(parts, services=[*parts.services, foreign], before_request=foreign.before)
+
+
+def bring_emulator(name: str) -> str:
+    """Have the guest run programs of `auto`'s architecture; "" when it does, otherwise why not."""
+    argv = [sys.executable, "-m", "cli.background", "emulate", name]
+    try:
+        done = process.run(argv, timeout=_FETCH_SECONDS, check=False, tied=True)
+    except HostvmError as fault:
+        return fault.brief
+    return "" if done.status == 0 else done.stderr.decode(errors="replace").strip() or f"status {done.status}"
+
+
 def own_driver(config: AgentConfig) -> Driver | None:
     """The machine's own hypervisor, whatever `auto` would choose today; None when it cannot be told."""
-    from hostvm.errors import HostvmError
     from hostvm.machines.open import machine_driver
     from hostvm.paths import MachinePaths
     from hostvm.spec import load_spec

@@ -7,16 +7,15 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from cli import held
 from cli.commands.common import require_machine
-from cli.commands.sleep import container_name
+from cli.contexts import drop_context
 from hostvm.agent.client import docker_host, run_in_guest
 from hostvm.config.templates import template_settings
 from hostvm.errors import HostvmError, MachineError
-from hostvm.guest_images import ensure_image
 from hostvm.locks import machine_lock
-from hostvm.machines.boot import start_machine
+from hostvm.machines.boot import check_startable
 from hostvm.machines.clone import clone_machine, require_free
-from hostvm.machines.create import create_machine
 from hostvm.machines.ephemeral import remove_ephemeral, start_ephemeral
 from hostvm.machines.halt import stop_machine
 from hostvm.machines.observe import observe
@@ -28,7 +27,7 @@ from hostvm.machines.snapshots import (
     remove_snapshot,
     restore_snapshot,
 )
-from hostvm.machines.suspend import suspend_machine
+from hostvm.machines.suspend import pause_machine
 from hostvm.machines.warm import SNAPSHOT, discard_warm, ensure_warm, warm_paths, warm_spec
 from hostvm.paths import DEFAULT_MACHINE, MachinePaths, machine_names
 from hostvm.spec import default_spec, load_spec, parse_settings, with_own_image
@@ -75,8 +74,7 @@ class Machine:
         """
         machine = cls(name, progress=progress)
         with machine_lock(machine._paths):
-            spec = with_own_image(_spec(default_spec(), template, settings))
-            create_machine(machine._paths, spec, ensure_image(spec.image, machine._progress, spec.arch))
+            held.create(machine._paths, with_own_image(_spec(default_spec(), template, settings)), machine._progress)
         return machine
 
     @classmethod
@@ -147,35 +145,70 @@ class Machine:
 
     # ---- its life
 
-    def start(self) -> None:
+    def start(self, *, discard_state: bool = False) -> float | None:
         """Start it, or let it go on; returns when its engine answers. Idempotent.
 
+        Gives the seconds that it took; None when it was ready already.
+
+        :param discard_state: boot a suspended machine without its saved memory, as after a power cut.
         :raises HostvmError: it does not exist, or did not become ready.
         """
         with self._held() as paths:
-            start_machine(paths, self._progress, find_engine(load_spec(paths.spec).engine))
+            return held.start(paths, self._progress, discard_state=discard_state)
 
-    def stop(self, *, force: bool = False) -> None:
-        """Power it off through its guest; with `force` cut its power. Idempotent."""
+    def stop(self, *, force: bool = False) -> bool:
+        """Power it off through its guest; with `force` cut its power. Idempotent; False when it was off already."""
         with self._held() as paths:
-            stop_machine(paths, self._progress, force=force)
+            return stop_machine(paths, self._progress, force=force)
 
-    def suspend(self) -> None:
+    def restart(self) -> float:
+        """Stop and start it; gives the seconds of the start.
+
+        :raises HostvmError: its settings contradict each other, or name what is not there: it runs on; or it did not
+            become ready.
+        """
+        with self._held() as paths:
+            check_startable(paths, load_spec(paths.spec), held.engine_of(paths))  # rather than leave it stopped
+            return held.restart(paths, self._progress)
+
+    def suspend(self) -> float | None:
         """Save its memory to disk and free it; `start` goes on. Idempotent.
+
+        Gives the seconds that it took; None when it was suspended already.
 
         :raises MachineError: it does not run, or cannot be saved as it is; the details say why.
         """
         with self._held() as paths:
-            suspend_machine(paths, self._progress, self._container_name)
+            return held.suspend(paths, self._progress)
+
+    def pause(self) -> bool:
+        """Halt it in place, with its memory; `start` goes on. Idempotent; False when it was paused already.
+
+        :raises MachineError: it does not run.
+        """
+        with self._held() as paths:
+            return pause_machine(paths)
+
+    def resume(self) -> float | None:
+        """`start` for a machine that is suspended, paused or running.
+
+        :raises MachineError: it is off.
+        """
+        with self._held() as paths:
+            status = observe(paths).status
+            if status in ("stopped", "crashed", "broken"):
+                raise MachineError(f"machine {paths.name} is {status}", None, f"start it: hostvm start {paths.name}")
+            return held.start(paths, self._progress)
 
     def remove(self, *, force: bool = False) -> None:
-        """Delete it with its data; nobody is asked.
+        """Delete it with its data and its docker context; nobody is asked.
 
         :param force: although it runs or has clones.
         :raises MachineError: it runs or has clones.
         """
         with self._held() as paths:
-            remove_machine(paths, self._progress, force=force)
+            # Broken off afterwards, nobody would look for the context any more.
+            remove_machine(paths, self._progress, force=force, before=lambda: drop_context(paths, self._progress))
 
     # ---- others of it, and what it was
 
@@ -187,7 +220,7 @@ class Machine:
         made = Machine(name, progress=self._progress)
         source = self._there()
         require_free(made._paths)  # before the locks: its own name's would be waited for
-        first, second = sorted((source, made._paths), key=lambda paths: paths.name)
+        first, second = sorted((source, made._paths), key=lambda paths: paths.name)  # as everybody else who needs two
         with machine_lock(first), machine_lock(second):
             clone_machine(self._paths, made._paths)
         return made
@@ -199,15 +232,17 @@ class Machine:
         """
         name = name or time.strftime("s-%Y%m%d-%H%M%S")
         with self._held() as paths:
-            return create_snapshot(paths, name, self._progress, self._container_name).name
+            return create_snapshot(paths, name, self._progress, lambda ident: held.container_name(paths, ident)).name
 
-    def restore(self, name: str = "") -> None:
+    def restore(self, name: str = "") -> bool:
         """Make it what it was in a snapshot, the newest by default; what it is now is lost.
+
+        Whether it runs afterwards: one without memory is off.
 
         :raises MachineError: there is no such snapshot, or it cannot be used.
         """
         with self._held() as paths:
-            restore_snapshot(paths, name or newest_snapshot(paths).name, self._progress)
+            return restore_snapshot(paths, name or newest_snapshot(paths).name, self._progress)
 
     def snapshots(self) -> list[str]:
         """Names of its snapshots, the oldest first."""
@@ -249,9 +284,6 @@ class Machine:
         self._there()
         with machine_lock(self._paths):
             yield self._there()
-
-    def _container_name(self, ident: str) -> str:
-        return container_name(self._paths, ident)
 
 
 class EphemeralMachine(Machine):

@@ -1,6 +1,7 @@
-"""What an agent or a sleeper lets be done for its machine: `python -m cli.background wake|sleep NAME`.
+"""What an agent or a sleeper lets be done for its machine: `python -m cli.background VERB NAME`.
 
-The one ends the agent, the other begins it; so neither can be the agent's own work.
+`sleep` ends the agent and `wake` begins it, so neither can be the agent's own work; `emulate` needs more memory than an
+agent is to have.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; why it failed goes to standard error, for the log or for a docker client."""
     verb, name = sys.argv[1:] if argv is None else argv
     try:
-        {"wake": wake, "sleep": sleep}[verb](MachinePaths.of(name))
+        {"wake": wake, "sleep": sleep, "emulate": emulate}[verb](MachinePaths.of(name))
     except Exception as fault:  # noqa: BLE001 - the boundary where errors become text
         return print_failure(fault, forwarded=False, verbose=0)
     return 0
@@ -34,19 +35,15 @@ def wake(paths: MachinePaths) -> None:
 
     :raises HostvmError: it cannot, or the user stopped it.
     """
+    from cli import held
     from cli.commands.common import require_machine
-    from cli.contexts import keep_context
-    from hostvm.machines.boot import require_startable, start_machine
-    from hostvm.spec import load_spec
+    from hostvm.machines.boot import require_startable
     from images.progress import NullProgress
-    from runtime.engine import find_engine
 
-    progress = NullProgress()
     with machine_lock(paths):
         require_machine(paths)
         require_startable(paths)
-        start_machine(paths, progress, find_engine(load_spec(paths.spec).engine))
-        keep_context(paths, progress)
+        held.start(paths, NullProgress())
 
 
 def sleep(paths: MachinePaths) -> None:
@@ -68,18 +65,38 @@ def sleep(paths: MachinePaths) -> None:
         _tell(f"idle: it stays awake: {fault}".replace("\n", ": "))
 
 
+def emulate(paths: MachinePaths) -> None:
+    """Have in the running guest what `emulate: auto` stands for, fetched if it is not here. A docker client waits.
+
+    :raises HostvmError: see `provide_emulators`.
+    """
+    from hostvm.emulate import AUTO, emulated
+    from hostvm.emulators import provide_emulators
+    from hostvm.paths import cache
+    from hostvm.state import load_state
+    from images.progress import NullProgress
+
+    arch = load_state(paths).arch
+    provide_emulators(paths.run_dir, emulated(AUTO, arch), arch, cache(), NullProgress())
+
+
 def _act(paths: MachinePaths, action: str, after: float) -> None:
-    from cli.commands.sleep import container_name
+    from cli import held
     from hostvm.machines.asleep import hand_over
     from hostvm.machines.halt import stop_machine
-    from hostvm.machines.suspend import pause_machine, suspend_machine
+    from hostvm.machines.open import machine_driver
+    from hostvm.machines.suspend import pause_machine
+    from hostvm.machines.trial import keep_proven
+    from hostvm.spec import load_spec
+    from hostvm.state import load_state
     from images.progress import NullProgress
 
     if action == "suspend":
-        suspend_machine(paths, NullProgress(), lambda ident: container_name(paths, ident), after=after)
+        held.suspend(paths, NullProgress(), after=after)
     elif action == "pause":
         pause_machine(paths, after=after)
     elif action == "stop":
+        keep_proven(paths, machine_driver(paths, load_state(paths), load_spec(paths.spec)), NullProgress())
         hand_over(paths, after, stays=True)  # it asks the guest to power off
         stop_machine(paths, NullProgress(), asleep=True)
 

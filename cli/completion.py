@@ -11,6 +11,7 @@ import argparse
 import sys
 import time
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from cli.main import split_globals
 from cli.manage import build_parser
@@ -19,8 +20,12 @@ from hostvm.agent.client import Agent
 from hostvm.config.templates import bundled
 from hostvm.errors import HostvmError
 from hostvm.paths import MachinePaths, machine_names, run_folder
+from hostvm.plain import plain_line
 from hostvm.spec import BY_KEY
 from runtime.words import FORWARDED
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _SECONDS = 4.0
 _FILES = frozenset({"FILE", "PATH", "TEMPLATE"})
@@ -38,8 +43,10 @@ class Answer:
     switches: set[str] = field(default_factory=set)
 
 
-def complete(words: list[str]) -> int:
+def complete(words: list[str], launcher: Sequence[str] = ()) -> int:
     """`hostvm __complete SHELL ...`: bash gives its line up to the cursor and COMP_WORDBREAKS, others the words.
+
+    :param launcher: hostvm's words that the program stands for which was typed.
 
     Never a message and never a failure: it would land in the middle of what the user types.
     """
@@ -50,7 +57,7 @@ def complete(words: list[str]) -> int:
     if shell == "bash":
         rest, breaks = split_line(rest[0])[1:], rest[1]
     try:
-        answer = answer_for(rest or [""])
+        answer = answer_for([*launcher, *(rest or [""])])
     except (HostvmError, OSError, ValueError):
         return 0
     sys.stdout.write(render(shell, answer, (rest or [""])[-1], breaks))
@@ -183,8 +190,10 @@ def _of_engine(machine: str, argv: list[str], current: str) -> Answer:
         return Answer()
     # For "--format=js" cobra names the values alone.
     before = current[: current.index("=") + 1] if current.startswith("-") and "=" in current else ""
-    items = [(before + value, text) for value, _, text in (line.partition("\t") for line in lines)]
-    answer = Answer([item for item in items if not item[0].startswith("_activeHelp_")])
+    items = [(before + value, plain_line(text)) for value, _, text in (line.partition("\t") for line in lines)]
+    # What a shell would show and type is of the guest's choice.
+    items = [item for item in items if not item[0].startswith("_activeHelp_") and item[0] == plain_line(item[0])]
+    answer = Answer(items)
     if bits & _NO_SPACE:
         answer.switches.add("nospace")
     if bits & _ONLY_DIRS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
+from cli.printer import tell
 from hostvm.agent.client import open_engine
 from runtime.docker.api import EngineApi, EngineApiError
 from runtime.docker.copy import copy_in, copy_out
@@ -92,7 +93,7 @@ def run_copy(run_dir: Path, machine: str, copy: Copy) -> int:
         return _fail(f"{fault.filename or copy.here}: {fault.strerror or fault}")
     if copy.here != "-" and "quiet" not in copy.options and sys.stdout.isatty():
         to = f"{copy.container}:{copy.path}" if copy.into else copy.here
-        sys.stderr.write(f"Successfully copied {human(size)} to {to}\n")
+        tell(f"Successfully copied {human(size)} to {to}")
     return 0
 
 
@@ -106,5 +107,5 @@ def human(size: float) -> str:
 
 
 def _fail(text: str) -> int:
-    sys.stderr.write(f"{text}\n")
+    tell(text)
     return 1

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING
 
+from cli.printer import tell
 from hostvm import paths as places
 from hostvm.agent.client import docker_host
 from hostvm.errors import ForwardError, HostvmError
@@ -54,7 +54,7 @@ def use_context(context: MachineContext) -> None:
     context.use()
     overruled = [name for name in ("DOCKER_HOST", "DOCKER_CONTEXT") if os.environ.get(name)]
     if overruled:
-        sys.stderr.write(f"hostvm: {overruled[0]} is set here and goes before any context: unset {overruled[0]}\n")
+        tell(f"hostvm: {overruled[0]} is set here and goes before any context: unset {overruled[0]}")
 
 
 def drop_context(paths: MachinePaths, progress: Progress) -> None:

@@ -8,13 +8,16 @@ import sys
 from cli.host_client import choice, find_host_client
 from hostvm.agent.client import AgentAbsent, AgentNotReady, engine_of
 from hostvm.paths import run_folder
-from runtime.words import DOCKERS, FORWARDED
+from runtime.words import BROUGHT, DOCKERS, FORWARDED
 
 TYPE_CHECKING = False  # a type checker takes it for typing's, which takes 8 ms to import
 if TYPE_CHECKING:
     from typing import Any
 
     from cli.main import Globals
+
+_NOT_FOUND = 127
+"""Of a shell that finds no such program; also a program's own status."""
 
 
 def run_engine_word(found: Globals) -> int:
@@ -26,7 +29,7 @@ def run_engine_word(found: Globals) -> int:
     if word == "ctr":
         return _run_ctr(found.chosen(), arguments)
     words = _with_shares(found.chosen(), [*prefix[1:], *arguments])
-    _require_emulators(found.chosen(), words)
+    _require_emulators(found.chosen(), word, words)
     client = find_host_client(words) if word in DOCKERS else None
     if client is not None:
         return _run_here(found.chosen(), client, words)
@@ -38,7 +41,10 @@ def run_engine_word(found: Globals) -> int:
             f"looked for docker on PATH, with the plugin that '{' '.join(words[:2])}' needs",
             "install one, or let the guest's do it: unset HOSTVM_CLIENT",
         )
-    return _run_in_guest(found.chosen(), prefix[:1], words)
+    status = _run_in_guest(found.chosen(), prefix[:1], words)
+    if status == _NOT_FOUND and word in BROUGHT:
+        _require_program(found.chosen(), word)
+    return status
 
 
 def _with_shares(name: str, words: list[str]) -> list[str]:
@@ -59,16 +65,16 @@ def _with_shares(name: str, words: list[str]) -> list[str]:
     return with_guest_paths(words, mounts, here, lambda: _disks(name))
 
 
-def _require_emulators(name: str, words: list[str]) -> None:
+def _require_emulators(name: str, word: str, words: list[str]) -> None:
     """Programs of a platform that is named can run in the machine; costs nothing where none is named.
 
     :raises HostvmError: they cannot, and the command is for nothing else.
     """
-    if "DOCKER_DEFAULT_PLATFORM" not in os.environ and not any(word.startswith("--platform") for word in words):
+    if "DOCKER_DEFAULT_PLATFORM" not in os.environ and not any(one.startswith("--platform") for one in words):
         return
     from cli.platform_words import require_emulators
 
-    require_emulators(name, words, os.environ, lambda: _start(name))
+    require_emulators(name, word, words, os.environ, lambda: _start(name))
 
 
 def _disks(name: str) -> list[str]:
@@ -130,9 +136,12 @@ def _run_here(name: str, client: str, words: list[str]) -> int:
 
 def _run_ctr(name: str, words: list[str]) -> int:
     """Its grammar is another one than docker's: what reads input or a terminal says so by other words."""
+    from cli.ctr_words import with_hosts_dir
+
+    _require_emulators(name, "ctr", words)
     reads = "-" in words or any(word in ("run", "exec", "attach", "start") for word in words)
     tty = reads and any(word in ("-t", "--tty") for word in words) and os.isatty(0) and os.isatty(1)
-    return _forward(name, ["ctr", *words], tty=tty, stdin=0 if reads else None)
+    return _forward(name, ["ctr", *with_hosts_dir(words)], tty=tty, stdin=0 if reads else None)
 
 
 def _require_engine(name: str, word: str, engines: tuple[str, ...]) -> None:
@@ -162,11 +171,30 @@ def _require_engine(name: str, word: str, engines: tuple[str, ...]) -> None:
     )
 
 
+def _require_program(name: str, word: str) -> None:
+    """See that a client which the user brings is in the machine's guest image.
+
+    :raises ForwardError: it is not.
+    """
+    from hostvm.agent.client import run_in_guest
+    from hostvm.paths import MachinePaths
+
+    if run_in_guest(MachinePaths.of(name).run_dir, ["sh", "-c", 'command -v "$1"', "look", word]).status == 0:
+        return
+    from hostvm.errors import ForwardError
+
+    raise ForwardError(
+        f"the guest image of machine {name} has no {word}",
+        f"Debian has none; docs/engines.md has the recipe of an image with it ({word}.yaml)",
+        f"hostvm image build --recipe {word}.yaml && hostvm upgrade {name} --image {word}",
+    )
+
+
 def _run_in_guest(name: str, prefix: tuple[str, ...], words: list[str]) -> int:
     from cli.docker_words import plan, starts
     from cli.guest_env import engine_env
 
-    env = engine_env(os.environ)
+    env = {**engine_env(os.environ), **BROUGHT.get(prefix[0], {})}
     if words[:1] == ["compose"]:
         _require_project(name, words)
     if "cp" in words[:2] and (copied := _copy(name, words)) is not None:
@@ -211,10 +239,10 @@ def _forward(name: str, argv: list[str], **options: Any) -> int:
 
     folder = run_folder(name)
     try:
-        return forward(folder, argv, wait=0.0, **options)
+        return forward(folder, argv, wait=0.0, explain=True, **options)
     except (AgentAbsent, AgentNotReady):
         _start(name)
-        return forward(folder, argv, **options)
+        return forward(folder, argv, explain=True, **options)
 
 
 def _start(name: str) -> None:

@@ -14,7 +14,7 @@ from hostvm.agent.client import Agent
 
 TYPE_CHECKING = False  # a type checker takes it for typing's, which takes 8 ms to import
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
     from typing import Any
 
@@ -34,6 +34,8 @@ def forward(
     ready: bool = True,
     wait: float = WAIT,
     notices: bool = False,
+    explain: bool = False,
+    shown: Callable[[bytes], bytes] | None = None,
 ) -> int:
     """Run one argv in the guest as if it ran here, and return its exit status (128+n: ended by signal n).
 
@@ -49,6 +51,8 @@ def forward(
     :param ready: the whole machine must be ready, not only its ssh.
     :param wait: seconds that it may take to become so.
     :param notices: what the agent has to say meanwhile (a published port is taken) goes to standard error.
+    :param explain: so does why the program may have failed, when it has and the agent knows.
+    :param shown: what becomes of a piece of output before it is written; None: nothing.
     :raises AgentAbsent: no agent listens.
     :raises AgentNotReady: the machine was not ready in time; nothing was done.
     :raises HostvmError: the command could not be run, or the agent or machine went away.
@@ -67,6 +71,7 @@ def forward(
         "wait": wait,
         "ready": ready,
         "notices": notices,
+        "explain": explain,
         "auth_sock": os.environ.get("SSH_AUTH_SOCK"),
     }
     if tty:
@@ -77,7 +82,7 @@ def forward(
         from cli.session import Session
 
         agent.answer()
-        return Session(agent, stdin, tty=tty).run()
+        return Session(agent, stdin, tty=tty, shown=shown).run()
 
 
 def terminal_size(descriptor: int) -> tuple[int, int]:

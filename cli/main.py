@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 
 from runtime.words import FORWARDED
+
+_NOTHING_LEFT = {"cli.session", "cli.commands.look"}
 
 
 class Globals:
@@ -83,23 +86,32 @@ def show_commands() -> None:
     process.show_commands(lambda line: print(f"+ {line}", file=sys.stderr, flush=True))  # noqa: T201
 
 
+def _complete(found: Globals) -> int:
+    """Answer a completion script: `hostvm __complete ...`, or `docker __hostvm_complete ...` through a launcher."""
+    from cli.completion import complete
+
+    word, *rest = found.rest
+    return complete(rest) if word == "__complete" else complete(rest[1:], ["-m", found.chosen(), word])
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command line and return its exit status."""
     found = split_globals(sys.argv[1:] if argv is None else argv)
     try:
         if found.debug:
             show_commands()
+        if "__complete" in found.rest[:1] or "__hostvm_complete" in found.rest[1:2]:
+            return _complete(found)
         if found.rest and found.rest[0] in FORWARDED:
             from cli.engine_words import run_engine_word
 
             return run_engine_word(found)
-        if found.rest and found.rest[0] == "__complete":
-            from cli.completion import complete
-
-            return complete(found.rest[1:])
         from cli.manage import manage
 
-        return manage(found)
+        status = manage(found)
+        if sys.stdout:
+            sys.stdout.flush()  # what cannot be written is told here, not by Python's end
+        return status  # noqa: TRY300 - flushing may fail
     except KeyboardInterrupt:
         sys.stderr.write("hostvm: interrupted\n")
         return 130
@@ -115,10 +127,12 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def entry() -> None:
-    """The console script. After a forwarded word nothing is left to tidy up: Python's own end would take 5 ms."""
+    """The console script. After a forwarded word or a look nothing is left to tidy up: Python's own end takes 5 ms."""
     status = main()
-    if "cli.session" in sys.modules:
-        sys.stderr.flush()
+    if not _NOTHING_LEFT.isdisjoint(sys.modules):
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):  # of an output that is gone `main` has told
+                stream.flush()
         os._exit(status)
     sys.exit(status)
 

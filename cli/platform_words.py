@@ -1,9 +1,10 @@
-"""Platforms that docker's words name: is there an emulator of them in the machine?"""
+"""Platforms that an engine's words name: is there an emulator of them in the machine?"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cli.ctr_words import run_platforms
 from cli.docker_words import takes_next, verb_words
 
 if TYPE_CHECKING:
@@ -46,14 +47,18 @@ def _own_options(verb: str, rest: list[str]) -> list[str]:
     return rest[:at]
 
 
-def require_emulators(name: str, words: list[str], env: Mapping[str, str], start: Callable[[], None]) -> None:
+def require_emulators(
+    name: str, word: str, words: list[str], env: Mapping[str, str], start: Callable[[], None]
+) -> None:
     """Have the machine run programs of the platforms that are named; fetches an emulator that is not here yet.
 
+    :param word: the engine's client, whose words these are.
     :param start: starts the machine.
     :raises MachineError: `run` or `create` of a platform that `emulate` does not name.
     :raises HostvmError: the emulator cannot be fetched or placed.
     """
-    platforms = named_platforms(words, env)
+    of_ctr = word == "ctr"
+    platforms = run_platforms(words) if of_ctr else named_platforms(words, env)
     if not platforms:
         return
     from cli.commands.common import require_machine
@@ -68,7 +73,7 @@ def require_emulators(name: str, words: list[str], env: Mapping[str, str], start
     foreign = {platform_arch(one): one for one in platforms if not is_native(platform_arch(one), arch)}
     allowed = emulated(wanted, arch)
     unknown = [one for one in foreign if one not in allowed]
-    if unknown and verb_words(words)[0] in _PROGRAM_VERBS:
+    if unknown and (of_ctr or verb_words(words)[0] in _PROGRAM_VERBS):
         raise not_emulated(name, unknown[0], foreign[unknown[0]], wanted, arch)
     if names := [one for one in foreign if one in allowed]:
         from cli.progress import make_progress

@@ -1,4 +1,4 @@
-"""The one place where errors become text on stderr and exit statuses."""
+"""The one place where errors become text on stderr and exit statuses, and where notes are told."""
 
 from __future__ import annotations
 
@@ -6,8 +6,15 @@ import errno
 import sys
 
 from hostvm.errors import HostvmError, UsageError
+from hostvm.paths import home
+from hostvm.plain import plain
 
 FORWARD_FAILED = 125
+
+
+def tell(text: str) -> None:
+    """A line for people, on stderr. What a guest put into it cannot steer a terminal."""
+    sys.stderr.write(plain(text) + "\n")
 
 
 def print_failure(fault: Exception, *, forwarded: bool, verbose: int) -> int:
@@ -18,11 +25,11 @@ def print_failure(fault: Exception, *, forwarded: bool, verbose: int) -> int:
         lines += [f"  {line}" for line in error.details.splitlines()]
     if error.resolution:
         lines += [f"  -> {line}" if number == 0 else f"     {line}" for number, line in _numbered(error.resolution)]
-    sys.stderr.write("\n".join(lines) + "\n")
+    tell("\n".join(lines))
     if verbose:
         import traceback
 
-        traceback.print_exception(fault)
+        tell("".join(traceback.format_exception(fault)).rstrip("\n"))
     if forwarded and type(error) is not UsageError:  # wrong words stay a usage error; all else is "could not run it"
         return FORWARD_FAILED
     return error.exit_status
@@ -35,6 +42,10 @@ def _numbered(text: str) -> list[tuple[int, str]]:
 def _unforeseen(fault: Exception) -> HostvmError:
     if isinstance(fault, OSError) and fault.errno == errno.ENOSPC:
         return HostvmError("the disk is full", str(fault), "free some space, then run the same command again")
+    if isinstance(fault, OSError) and fault.errno == errno.EROFS and str(fault.filename).startswith(str(home())):
+        from hostvm.locks import unwritable
+
+        return unwritable(home(), fault)
     if isinstance(fault, OSError):
         return HostvmError("the system refused", str(fault), "run the same command with -v to see where")
     return HostvmError(

@@ -7,6 +7,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
+from hostvm.plain import plain
 from hostvm.sizes import human_size
 from images.progress import NullProgress
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress as RichBars
     from rich.progress import TaskID
+    from rich.status import Status
 
     from images.progress import Progress, Task
 
@@ -30,7 +32,7 @@ def make_progress(*, quiet: bool) -> Progress:
 
 class _PlainTask:
     def __init__(self, name: str, total: int | None, unit: str, out: TextIO) -> None:
-        self._name, self._total, self._unit, self._out = name, total, unit, out
+        self._name, self._total, self._unit, self._out = plain(name), total, unit, out
         self.done = 0
         self._began = self._told = time.monotonic()
 
@@ -54,16 +56,24 @@ class _PlainTask:
 
 
 class PlainProgress:
-    """One line a finished step; for logs and pipes."""
+    """One line a finished step, and one for each thing it says to be at; for logs and pipes."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
+        self._steps: list[str] = []
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Say so when it is over."""
+        """Say so when it is over, or has failed."""
         began = time.monotonic()
-        yield
+        self._steps.append(name)
+        try:
+            yield
+        except BaseException as error:
+            self.note(f"{name}: {_failure(error, began)}")
+            raise
+        finally:
+            self._steps.pop()
         self.note(f"{name}: {time.monotonic() - began:.1f} s")
 
     @contextmanager
@@ -75,8 +85,12 @@ class PlainProgress:
 
     def note(self, text: str) -> None:
         """One line."""
-        self._out.write(text + "\n")
+        self._out.write(plain(text) + "\n")
         self._out.flush()
+
+    def doing(self, text: str) -> None:
+        """One line, which begins with the step's name."""
+        self.note(": ".join([*self._steps[-1:], text]))
 
 
 class _RichTask:
@@ -94,13 +108,22 @@ class RichProgress:
         from rich.console import Console
 
         self._console = Console(stderr=True, highlight=False)
+        self._steps: list[tuple[str, Status]] = []
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
         """A spinner, then the elapsed time."""
-        began = time.monotonic()
-        with self._console.status(name):
-            yield
+        began, name = time.monotonic(), _literal(name)
+        try:
+            with self._console.status(name) as status:
+                self._steps.append((name, status))
+                try:
+                    yield
+                finally:
+                    self._steps.pop()
+        except BaseException as error:
+            self._console.print(f"[red]✗[/] {name} [dim]{_failure(error, began)}[/]")
+            raise
         self._console.print(f"[green]✓[/] {name} [dim]{time.monotonic() - began:.1f} s[/]")
 
     @contextmanager
@@ -118,11 +141,28 @@ class RichProgress:
 
         measured = [DownloadColumn(binary_units=True), TransferSpeedColumn()] if unit == "B" else [MofNCompleteColumn()]
         columns = (TextColumn("{task.description}"), BarColumn(), *measured, TimeRemainingColumn())
-        began = time.monotonic()
+        began, name = time.monotonic(), _literal(name)
         with Progress(*columns, console=self._console, transient=True) as bars:
             yield _RichTask(bars, bars.add_task(name, total=total))
         self._console.print(f"[green]✓[/] {name} [dim]{time.monotonic() - began:.1f} s[/]")
 
     def note(self, text: str) -> None:
         """One line above the bars."""
-        self._console.print(text, markup=False)
+        self._console.print(plain(text), markup=False)
+
+    def doing(self, text: str) -> None:
+        """Behind the spinner."""
+        for name, status in self._steps[-1:]:
+            status.update(f"{name}: {_literal(text)}")
+
+
+def _literal(text: str) -> str:
+    """For where rich reads markup: brackets are brackets."""
+    from rich.markup import escape
+
+    return escape(plain(text))
+
+
+def _failure(error: BaseException, began: float) -> str:
+    word = "failed" if isinstance(error, Exception) else "interrupted"
+    return f"{word} after {time.monotonic() - began:.1f} s"

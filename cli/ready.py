@@ -20,13 +20,11 @@ def ensure_ready(paths: MachinePaths) -> None:
     """
     if agent_is_ready(paths.run_dir):
         return
+    from cli import held
     from cli.commands.common import require_machine
-    from cli.contexts import keep_context
     from cli.progress import make_progress
     from hostvm.locks import machine_lock
-    from hostvm.machines.boot import require_startable, start_machine
-    from hostvm.spec import load_spec
-    from runtime.engine import find_engine
+    from hostvm.machines.boot import require_startable
 
     require_machine(paths)
     require_startable(paths)  # told at once; whoever has the lock may change it
@@ -35,6 +33,4 @@ def ensure_ready(paths: MachinePaths) -> None:
             return
         require_machine(paths)
         require_startable(paths)
-        progress = make_progress(quiet=False)
-        start_machine(paths, progress, find_engine(load_spec(paths.spec).engine))
-        keep_context(paths, progress)
+        held.start(paths, make_progress(quiet=False))

@@ -36,14 +36,17 @@ class Session:
     """A program in the guest, joined to this process's descriptors until it ends.
 
     :param agent: it has answered that the program begins.
-    :param stdin: as for `cli.forward.forward`.
+    :param stdin: as for `cli.forward.forward`, and so is `shown`.
     """
 
-    def __init__(self, agent: Agent, stdin: int | None, *, tty: bool) -> None:
+    def __init__(
+        self, agent: Agent, stdin: int | None, *, tty: bool, shown: Callable[[bytes], bytes] | None = None
+    ) -> None:
         self._agent = agent
         agent.read_ahead()
         self._stdin = stdin
         self._tty = tty
+        self._shown = shown
         # Reentrant: a signal's handler may interrupt another one of the same thread.
         self._send_lock = RLock()
         self._pump: InputPump | None = None
@@ -76,10 +79,8 @@ class Session:
         try:
             while self._status is None:
                 kind, payload = self._agent.next_frame()
-                if kind == protocol.STDOUT:
-                    _write(_OUT, payload)
-                elif kind == protocol.STDERR:
-                    _write(_ERR, payload)
+                if kind in (protocol.STDOUT, protocol.STDERR):
+                    _write(_OUT if kind == protocol.STDOUT else _ERR, self._shown(payload) if self._shown else payload)
                 elif kind == protocol.CREDIT:
                     if self._pump is not None:
                         self._pump.grant(protocol.parse_number(payload))

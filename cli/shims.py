@@ -53,6 +53,13 @@ def is_shim(path: str | Path) -> bool:
         return False
 
 
+def shims_in_use() -> list[str]:
+    """The programs of which a launcher of ours is what runs when their names are typed."""
+    import shutil  # not on the way of every forwarded command
+
+    return [program for program in PROGRAMS if (found := shutil.which(program)) and is_shim(found)]
+
+
 def native_client(program: str, folders: Sequence[str] | None = None) -> str | None:
     """The first program of that name on PATH that is none of our launchers.
 

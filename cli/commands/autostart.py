@@ -8,20 +8,18 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from cli import held
 from cli.commands.common import chosen_paths, existing_paths, print_json, say
-from cli.contexts import keep_context
 from cli.progress import make_progress
 from hostvm.agent.spawn import sleeper_status
 from hostvm.drivers.base import DomainState
 from hostvm.errors import MachineError
 from hostvm.locks import machine_lock
-from hostvm.machines.boot import start_machine
 from hostvm.machines.halt import stop_machine
 from hostvm.machines.open import machine_driver
 from hostvm.platform import login
 from hostvm.spec import load_spec
 from hostvm.state import load_state, save_state
-from runtime.engine import find_engine
 
 if TYPE_CHECKING:
     import argparse
@@ -68,8 +66,7 @@ def run(options: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         with machine_lock(paths):
-            start_machine(paths, progress, find_engine(load_spec(paths.spec).engine))
-            keep_context(paths, progress)
+            held.start(paths, progress)
         _watch(paths)
     except KeyboardInterrupt:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

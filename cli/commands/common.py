@@ -7,12 +7,16 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from cli.printer import tell
 from hostvm.errors import MachineError, UsageError
 from hostvm.paths import DEFAULT_MACHINE, MachinePaths, machine_names
+from hostvm.plain import plain, plain_line
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
+
+    from cli.api import Machine
 
 
 def chosen_paths(options: argparse.Namespace) -> MachinePaths:
@@ -34,6 +38,17 @@ def existing_paths(options: argparse.Namespace) -> MachinePaths:
     return require_machine(chosen_paths(options))
 
 
+def existing_machine(options: argparse.Namespace) -> Machine:
+    """The chosen machine as programs have it, which tells of its steps unless -q was given.
+
+    :raises MachineError: it does not exist.
+    """
+    from cli.api import Machine  # takes its time, and reads this module
+    from cli.progress import make_progress
+
+    return Machine(existing_paths(options).name, progress=make_progress(quiet=options.quiet))
+
+
 def require_machine(paths: MachinePaths) -> MachinePaths:
     """The same paths when the machine exists.
 
@@ -53,19 +68,35 @@ def print_json(facts: Any) -> int:
     return 0
 
 
+def say_of(options: argparse.Namespace, name: str, text: str) -> int:
+    """What became of a machine: its facts with --json, else a line for people."""
+    if options.json:
+        from hostvm.machines.observe import observe
+
+        return print_json(observe(MachinePaths.of(name)).facts())
+    say(options, f"machine {name} {text}")
+    return 0
+
+
 def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     """Columns as wide as their longest cell, two spaces apart; easy for people and for awk."""
-    table = [head, *rows]
+    table = [head, *(tuple(map(plain_line, row)) for row in rows)]
     widths = [max(len(row[column]) for row in table) for column in range(len(head))]
     for row in table:
         line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         sys.stdout.write(line.rstrip() + "\n")
 
 
+def print_facts(rows: Sequence[tuple[str, str]], width: int) -> None:
+    """A line each, `key: value`; values begin behind `width` letters and a space."""
+    for key, value in rows:
+        sys.stdout.write(f"{key + ':':<{width}} {plain(value)}\n")
+
+
 def say(options: argparse.Namespace, text: str) -> None:
     """A line for people, on stderr; results alone go to stdout."""
     if not options.quiet:
-        sys.stderr.write(text + "\n")
+        tell(text)
 
 
 def on_terminal() -> bool:
@@ -95,6 +126,6 @@ def offer(question: str) -> bool:
 
 
 def _ask(question: str) -> bool:
-    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.write(f"{plain(question)} [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")

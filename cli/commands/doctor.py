@@ -13,6 +13,7 @@ from hostvm.doctor.finding import FAIL, OK, Finding
 from hostvm.doctor.hypervisor import look_at_hypervisors
 from hostvm.doctor.machine import look_at_machine
 from hostvm.paths import MachinePaths, machine_names
+from hostvm.plain import plain
 
 if TYPE_CHECKING:
     import argparse
@@ -51,5 +52,5 @@ def _tell(finding: Finding) -> None:
     ]
     if finding.level != OK:
         lines.append(f"{'':<35}-> {finding.fix}")
-    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.write(plain("\n".join(lines)) + "\n")
     sys.stdout.flush()

@@ -5,19 +5,26 @@ from __future__ import annotations
 import shlex
 import sys
 import time
+from codecs import getincrementaldecoder
+from contextlib import suppress
+from io import IncrementalNewlineDecoder
 from typing import TYPE_CHECKING
 
-from cli.commands.common import existing_paths, print_json, print_table
+from cli.commands.common import existing_paths, print_facts, print_json, print_table
+from cli.printer import tell
 from hostvm.agent.client import docker_host, refuse_docker
 from hostvm.engines import LOGS
 from hostvm.errors import UsageError
 from hostvm.files import tail
+from hostvm.growing import Growing
 from hostvm.machines.observe import look_closely, observe, observe_all
+from hostvm.plain import plain
 from hostvm.sizes import format_size
 from hostvm.spec import load_spec
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
     from pathlib import Path
 
     from hostvm.machines.observe import Observation
@@ -53,10 +60,10 @@ def status(options: argparse.Namespace) -> int:
     """One machine, now. The exit status is 0 when it runs and 1 otherwise, for scripts."""
     seen = look_closely(observe(existing_paths(options)))
     if options.json:
-        print_json({**seen.facts(), "waiting": list(seen.waiting), "panics": list(seen.panics)})
+        closely = {"waiting": list(seen.waiting), "panics": list(seen.panics), "room": seen.room_facts()}
+        print_json({**seen.facts(), **closely})
     else:
-        for key, value in seen.lines():
-            sys.stdout.write(f"{key + ':':<10} {value}\n")
+        print_facts(seen.lines(), 10)
     return 0 if seen.status == "running" else 1
 
 
@@ -86,7 +93,8 @@ def logs(options: argparse.Namespace) -> int:
     for path in files:
         if len(files) > 1:
             sys.stdout.write(f"==> {path} <==\n")
-        sys.stdout.write(tail(path, options.lines, 16 * 1024 * 1024) + "\n")
+        lines = tail(path, options.lines, 16 * 1024 * 1024)
+        sys.stdout.write((plain(lines) if sys.stdout.isatty() else lines) + "\n")
     sys.stdout.flush()
     if options.follow:
         _follow(files)
@@ -97,27 +105,35 @@ def _engine_log(paths: MachinePaths, options: argparse.Namespace) -> int:
     from cli.forward import forward
 
     words = ["tail", "-n", str(options.lines), *(["-F"] if options.follow else []), LOGS[load_spec(paths.spec).engine]]
-    return forward(paths.run_dir, words, stdin=None, ready=False, wait=_ENGINE_SECONDS)
+    text = _reader()
+    shown = (lambda piece: text(piece).encode()) if sys.stdout.isatty() else None
+    return forward(paths.run_dir, words, stdin=None, ready=False, wait=_ENGINE_SECONDS, shown=shown)
+
+
+def _reader() -> Callable[[bytes], str]:
+    """Makes text of the pieces of a log: on a terminal plain, elsewhere as it is."""
+    utf8 = getincrementaldecoder("utf-8")("replace")
+    if not sys.stdout.isatty():
+        return utf8.decode
+    lines = IncrementalNewlineDecoder(utf8, translate=True)  # a serial console ends its lines with CR and LF
+    return lambda piece: plain(lines.decode(piece))
 
 
 def _follow(files: list[Path]) -> None:
-    places = {path: path.stat().st_size if path.exists() else 0 for path in files}
+    """Also over a boot, a log that is full, and a console that is cut: what stood there last is told first."""
+    logs = [(Growing(path, path.with_name(f"{path.name}.1")), _reader()) for path in files]
+    for log, _ in logs:
+        log.skip()
     while True:
-        for path, place in places.items():
-            if not path.exists():
-                continue
-            if path.stat().st_size < place:
-                place = 0  # noqa: PLW2901 - a new boot began a new file
-            with path.open("rb") as file:
-                file.seek(place)
-                data = file.read()
-                places[path] = file.tell()
-            if data:
-                sys.stdout.write(data.decode(errors="replace"))
-                sys.stdout.flush()
-        time.sleep(0.2)
+        for log, text in logs:
+            # Not there yet, or for the instant in which another takes its place (Windows: as no permission).
+            with suppress(FileNotFoundError, *([PermissionError] if sys.platform == "win32" else [])):
+                sys.stdout.writelines(map(text, log.pieces()))
+        sys.stdout.flush()
+        time.sleep(_FOLLOW_EVERY)
 
 
+_FOLLOW_EVERY = 0.2
 _ENGINE_SECONDS = 10.0
 _SET = {"sh": "export {0}={1}", "fish": "set -gx {0} {1};", "powershell": "$Env:{0} = {1}"}
 _UNSET = {"sh": "unset {0}", "fish": "set -e {0};", "powershell": "Remove-Item Env:{0} -ErrorAction SilentlyContinue"}
@@ -139,5 +155,5 @@ def env(options: argparse.Namespace) -> int:
         quoted = "'" + value.replace("'", "''") + "'" if options.shell == "powershell" else shlex.quote(value)
         sys.stdout.write(_SET[options.shell].format(key, quoted) + "\n")
     if seen.status != "running":
-        sys.stderr.write(f"hostvm: machine {paths.name} is {seen.status}; start it with: hostvm start {paths.name}\n")
+        tell(f"hostvm: machine {paths.name} is {seen.status}; start it with: hostvm start {paths.name}")
     return 0

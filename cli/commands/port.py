@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 from cli.commands.common import existing_paths, print_json, print_table
+from cli.printer import tell
 from hostvm.agent.client import request
 from hostvm.sizes import human_size
 
@@ -32,9 +32,8 @@ def ls(options: argparse.Namespace) -> int:
         print_table(_HEAD, [_cells(row) for row in rows])
         for row in rows:
             if row["state"] == "failed":
-                sys.stderr.write(
-                    f"hostvm: {row['host']}/{row['protocol']} for {row['container']} cannot be opened: {row['why']}\n"
-                )
+                place = f"{row['host']}/{row['protocol']}"
+                tell(f"hostvm: {place} for {row['container']} cannot be opened: {row['why']}")
     return 1 if any(row["state"] == "failed" for row in rows) else 0
 
 

@@ -8,8 +8,8 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from cli import held
 from cli.commands.common import existing_paths, offer, on_terminal, print_json, say
-from cli.commands.life import restart_machine
 from cli.edit import find_editor
 from cli.printer import print_failure
 from cli.progress import make_progress
@@ -51,7 +51,7 @@ def _save(
         check_startable(paths, after, find_engine(after.engine))  # before anything is written or stopped
     outcome = apply_change(paths, text, after, before)
     if options.restart and outcome.waiting:
-        seconds = restart_machine(paths, make_progress(quiet=options.quiet))
+        seconds = held.restart(paths, make_progress(quiet=options.quiet))
         told = f"machine {paths.name} is ready again after {seconds:.1f} s"
         outcome = replace(outcome, waiting=(), notes=(*outcome.notes, told))
     return outcome

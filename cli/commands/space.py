@@ -13,7 +13,8 @@ from hostvm import paths as places
 from hostvm.agent.client import agent_is_ready, engine_of, open_engine
 from hostvm.engines import WITHOUT_DOCKER_API
 from hostvm.locks import machine_lock
-from hostvm.machines.trim import allocated, guest_disk, host_bytes, trim_machine
+from hostvm.machines.room import guest_room
+from hostvm.machines.trim import allocated, host_bytes, trim_machine
 from hostvm.sizes import human_size
 from images.store import images_folder, list_images
 from runtime.docker.api import EngineApi
@@ -38,7 +39,7 @@ def df(options: argparse.Namespace) -> int:
     paths = existing_paths(options)
     facts: dict[str, Any] = {"name": paths.name, "guest": None, "engine": None, "host": _host(paths)}
     if agent_is_ready(paths.run_dir):
-        facts["guest"] = guest_disk(paths)
+        facts["guest"] = asdict(guest_room(paths))
         facts["engine"] = _engine_use(paths)
     if options.json:
         return print_json(facts)

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import argparse
+import os
+import re
 
 import pytest
 
 from cli.completion import Answer, answer_for, render, split_line
-from cli.completion_scripts import SCRIPTS
+from cli.completion_scripts import completion_script
 from cli.main import main
 from cli.manage import build_parser
 from hostvm import paths
@@ -72,6 +74,11 @@ def guest(monkeypatch):
     return prints
 
 
+def test_what_a_terminal_would_obey_is_not_proposed(guest):
+    guest("web\tabout \x1b[2J\n\x1b[2Jx\tno\n:4\n")
+    assert answer_for(["docker", "stop", ""]) == Answer([("web", "about \\x1b[2J")])
+
+
 def test_an_engines_words_are_asked_of_its_client(guest):
     asked = guest("pull\tDownload\npush\n_activeHelp_ x\n:4\n")
     assert answer_for(["-m", "ci", "docker", "pu"]) == Answer([("pull", "Download"), ("push", "")])
@@ -127,12 +134,57 @@ def test_bash_gets_what_stands_behind_its_break_characters():
     assert render("zsh", answer, "busybox:") == "nospace\nbusybox:latest\tan image\nbusybox:musl\n"
 
 
-@pytest.mark.parametrize("shell", sorted(SCRIPTS))
+SHELLS = ("bash", "fish", "powershell", "zsh")
+
+
+@pytest.mark.parametrize("shell", SHELLS)
 def test_the_scripts_ask_for_their_own_shell(shell, capsys):
     assert main(["completion", shell]) == 0
     text = capsys.readouterr().out
-    assert f"__complete {shell}" in text
+    assert re.search(rf'\$ask"? {shell} ', text)
     assert "hostvm completion " + shell in text
+    assert "@" not in text.replace("@typed", "").replace("@(", "").replace("(@", "").replace('"$@"', "")
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_launchers_that_come_first_on_path_are_completed_too(shell, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("cli.shims.sys.platform", "linux")
+    for folder, program, text in (
+        ("ours", "docker", "hostvm shim: docker"),
+        ("ours", "docker-compose", "hostvm shim: docker-compose"),
+        ("ours", "podman", "hostvm shim: podman"),
+        ("theirs", "podman", "another program"),
+    ):
+        place = tmp_path / folder / (program + (".cmd" if os.name == "nt" else ""))
+        place.parent.mkdir(exist_ok=True)
+        place.write_text(f"#!/bin/sh\n# {text}\n")
+        place.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'theirs'}{os.pathsep}{tmp_path / 'ours'}")
+    main(["completion", shell])
+    with_launchers = capsys.readouterr().out
+    assert "hostvm docker docker-compose" in with_launchers
+    assert "docker-compose podman" not in with_launchers.replace("docker docker-compose podman nerdctl", "")
+    monkeypatch.setenv("PATH", str(tmp_path / "theirs"))
+    main(["completion", shell])
+    assert "hostvm docker" not in capsys.readouterr().out
+
+
+def test_a_launcher_asks_for_its_machines_engine(guest, capsys):
+    asked = guest("pull\tDownload\npush\n:4\n")
+    assert main(["-m", "ci", "docker", "__hostvm_complete", "bash", "docker pu", "=:"]) == 0
+    assert capsys.readouterr().out == "\npull\npush\n"
+    assert main(["compose", "__hostvm_complete", "zsh", "up", "-"]) == 0
+    assert asked == [
+        ("ci", ["docker", "__complete", "pu"]),
+        ("default", ["docker", "__complete", "compose", "up", "-"]),
+    ]
+
+
+def test_bash_3_2_is_asked_for_nothing_that_it_lacks():
+    """It is macOS's, and has neither of the two builtins."""
+    text = completion_script("bash")
+    assert "mapfile" not in text
+    assert all("compopt -o" not in line for line in text.partition("type compopt")[0].splitlines())
 
 
 def test_powershells_empty_word(capsys):

@@ -1,9 +1,24 @@
 from __future__ import annotations
 
-import pytest
+import contextlib
+import errno
+import io
+import os
+import sys
 
-from cli.main import main, split_globals
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cli.main import entry, main, split_globals
 from cli.manage import build_parser, split_command
+from cli.printer import print_failure
+from hostvm import locks
+from hostvm.paths import MachinePaths, home, image_keys, is_name
+from hostvm.plain import plain
+from hostvm.sizes import GIB
+from hostvm.spec import MachineSpec, render_spec
+from hostvm.state import MachineState, save_state
 from runtime.words import FORWARDED
 
 
@@ -53,11 +68,107 @@ def test_a_bad_machine_name_for_a_forwarded_word_is_125(capsys):
     assert "cannot be a machine's name" in capsys.readouterr().err
 
 
+def verbs_of(parser):
+    return next(action for action in parser._actions if hasattr(action, "choices") and action.choices).choices
+
+
+EVERY = verbs_of(build_parser())
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_verb_alone_is_as_among_all(name):
+    alone = verbs_of(build_parser(name))
+    assert alone[name].format_help() == EVERY[name].format_help()
+    assert len(alone) < len(EVERY)
+
+
 def test_every_command_has_help_and_examples():
-    parser = build_parser()
-    verbs = next(action for action in parser._actions if hasattr(action, "choices") and action.choices).choices
+    verbs = EVERY
     for name, verb in verbs.items():
         if name in FORWARDED or isinstance(verb._actions[-1].choices, dict):
             continue  # the engines' own, and those that only hold others
         assert verb.description, name
         assert f"hostvm {name}" in verb.epilog or "hostvm " in verb.epilog, name
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.text(min_size=1).filter(lambda name: not is_name(name)), st.sampled_from(["status", "start", "stop", "docker"])
+)
+def test_no_name_of_a_machine_ends_in_a_traceback(name, verb):
+    told = io.StringIO()
+    with contextlib.redirect_stderr(told):
+        assert main([f"--machine={name}", verb]) in {2, 125}
+    assert f"'{plain(name)}' cannot be a machine's name" in told.getvalue()
+    assert "defect" not in told.getvalue()
+    assert "Traceback" not in told.getvalue()
+
+
+def test_what_only_looks_works_in_a_read_only_home(monkeypatch, capsys):
+    paths = MachinePaths.of("box")
+    paths.folder.mkdir(parents=True)
+    paths.spec.write_text(render_spec(MachineSpec(cpus=1, memory=GIB, disk=10 * GIB, mounts=())))
+    save_state(paths, MachineState("u", "m", "amd64", 2222, "qemu", "sha256:ab", "now"))
+    paths.console.write_text("what it said\n")
+
+    def refused(*_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(paths.lock))
+
+    monkeypatch.setattr(locks.FileLock, "acquire", refused)
+    for words, said in (
+        (["ls"], "stopped"),
+        (["status", "box"], "status:    stopped"),
+        (["inspect", "box"], '"faults": []'),
+        (["logs", "--console", "box"], "what it said"),
+    ):
+        main(words)
+        told = capsys.readouterr()
+        assert said in told.out
+        assert not told.err
+    assert main(["stop", "box"]) == 1
+    assert f"hostvm: HOSTVM_HOME is read-only: {home()}" in capsys.readouterr().err
+
+
+def test_a_write_outside_of_a_lock_tells_of_a_read_only_home_too(capsys):
+    for where, told in ((image_keys(), "HOSTVM_HOME is read-only"), ("/elsewhere", "the system refused")):
+        fault = OSError(errno.EROFS, os.strerror(errno.EROFS), str(where))
+        assert print_failure(fault, forwarded=False, verbose=0) == 1
+        assert capsys.readouterr().err.startswith(f"hostvm: {told}")
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "told"),
+    [
+        (BrokenPipeError(), 141, ""),
+        (OSError(errno.ENOSPC, "No space left on device"), 1, "hostvm: the disk is full"),
+    ],
+)
+def test_output_that_cannot_be_written(monkeypatch, capsys, fault, status, told):
+    """A short table is still in Python's buffer when the command is over."""
+
+    class Full(io.StringIO):
+        def flush(self):
+            raise fault
+
+    monkeypatch.setattr(sys, "stdout", Full())
+    monkeypatch.setattr(os, "dup2", lambda *_: None)
+    assert main(["ls"]) == status
+    said = capsys.readouterr().err
+    assert said.startswith(told) if told else not said
+
+
+@pytest.mark.parametrize(("verb", "at_once"), [("ls", True), ("frobnicate", False)])
+def test_after_a_look_python_s_own_end_is_not_waited_for(monkeypatch, verb, at_once):
+    monkeypatch.setattr(sys, "argv", ["hostvm", verb])
+    for name in ("cli.session", "cli.commands.look"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+
+    class Ended(BaseException):
+        pass
+
+    def end(status):
+        raise Ended
+
+    monkeypatch.setattr(os, "_exit", end)
+    with pytest.raises(Ended if at_once else SystemExit):
+        entry()

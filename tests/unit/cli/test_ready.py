@@ -9,10 +9,9 @@ from dataclasses import replace
 
 import pytest
 
-from cli import background, ready
+from cli import background, held, ready
 from hostvm import locks
 from hostvm.errors import MachineError
-from hostvm.machines import boot
 from hostvm.paths import MachinePaths
 from hostvm.sizes import GIB
 from hostvm.spec import MachineSpec, render_spec
@@ -33,12 +32,12 @@ def world(monkeypatch):
         told.meanwhile()
         yield
 
-    def start(*_):
+    def start(*_, **__):
         told.started += 1
 
     monkeypatch.setattr(locks, "machine_lock", lock)
     monkeypatch.setattr(background, "machine_lock", lock)
-    monkeypatch.setattr(boot, "start_machine", start)
+    monkeypatch.setattr(held, "start_machine", start)
     monkeypatch.setattr(ready, "agent_is_ready", lambda _: told.ready)
     return told
 

@@ -1,0 +1,120 @@
+"""What happens to an engine's word before it is forwarded, and after."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from cli import engine_words, platform_words
+from cli.engine_words import run_engine_word
+from cli.main import split_globals
+from hostvm.agent import client
+from hostvm.errors import ForwardError
+
+
+@pytest.fixture
+def forwarded(monkeypatch):
+    """What is forwarded to a machine of containerd; each ends with `status`."""
+    made = SimpleNamespace(argv=[], env=[], status=0)
+
+    def forward(name, argv, **options):
+        assert name == "bare"
+        made.argv.append(argv)
+        made.env.append(options.get("env") or {})
+        return made.status
+
+    monkeypatch.setattr(engine_words, "engine_of", lambda _: "containerd")
+    monkeypatch.setattr(engine_words, "_forward", forward)
+    monkeypatch.delenv("DOCKER_DEFAULT_PLATFORM", raising=False)
+    return made
+
+
+def run(line: str) -> int:
+    return run_engine_word(split_globals(["-m", "bare", *line.split()]))
+
+
+@pytest.mark.parametrize(
+    ("line", "word"),
+    [
+        ("ctr run --platform linux/arm64 image one", "ctr"),
+        ("nerdctl run --platform=linux/arm64 image", "nerdctl"),
+        ("nerdctl -n k8s.io run --platform linux/arm64 image", "nerdctl"),
+    ],
+)
+def test_an_emulator_is_there_before_a_platforms_program_is(line, word, forwarded, monkeypatch):
+    asked = []
+
+    def require(name, word, words, env, start):
+        assert not forwarded.argv
+        asked.append((name, word, words))
+
+    monkeypatch.setattr(platform_words, "require_emulators", require)
+    assert run(line) == 0
+    assert asked == [("bare", word, line.split()[1:])]
+    assert forwarded.argv == [line.split()]
+
+
+def test_a_platform_that_is_not_emulated_is_refused(forwarded, monkeypatch):
+    from cli.commands import common
+    from hostvm import spec, state
+    from hostvm.errors import MachineError
+
+    monkeypatch.setattr(common, "require_machine", lambda _: None)
+    monkeypatch.setattr(state, "load_state", lambda _: SimpleNamespace(arch="amd64"))
+    monkeypatch.setattr(spec, "load_spec", lambda _: spec.default_spec())
+    for line in ("ctr run --platform linux/riscv64 image one", "nerdctl -n x run --platform linux/riscv64 image"):
+        with pytest.raises(MachineError, match=r"does not run containers of linux/riscv64"):
+            run(line)
+    assert forwarded.argv == []
+    assert run("ctr run --platform linux/386 image one") == 0, "amd64 runs them by itself"
+
+
+def test_a_pull_is_told_how_registries_are_reached(forwarded):
+    run("ctr image pull docker.io/library/busybox:latest")
+    assert forwarded.argv[0][3:5] == ["--hosts-dir", "/etc/containerd/certs.d"]
+
+
+def test_nerdctl_finds_debians_network_plugins(forwarded, monkeypatch):
+    monkeypatch.setenv("CNI_PATH", "/opt/cni/here")
+    run("nerdctl ps")
+    run("ctr version")
+    assert [env.get("CNI_PATH") for env in forwarded.env] == ["/usr/lib/cni", None]
+
+
+def test_an_image_without_nerdctl_is_told_of_with_the_recipe(forwarded, monkeypatch):
+    looked = []
+
+    def run_in_guest(run_dir, argv):
+        looked.append(argv[-1])
+        return SimpleNamespace(status=there)
+
+    monkeypatch.setattr(client, "run_in_guest", run_in_guest)
+    assert run("nerdctl ps") == 0
+    assert looked == [], "what worked is there"
+    forwarded.status, there = 127, 0
+    assert run("nerdctl run image nothing") == 127, "the container's program is what is missing"
+    there = 1
+    with pytest.raises(ForwardError) as raised:
+        run("nerdctl ps")
+    assert raised.value.brief == "the guest image of machine bare has no nerdctl"
+    assert "docs/engines.md" in raised.value.details
+    assert "hostvm image build --recipe nerdctl.yaml" in raised.value.resolution
+    assert looked == ["nerdctl", "nerdctl"]
+    assert run("ctr run image one nothing") == 127
+
+
+def test_the_agent_may_explain_a_failure(monkeypatch):
+    """Also of one that is repeated once its machine has started."""
+    asked = []
+
+    def forward(_, argv, **options):
+        asked.append((argv, options["explain"]))
+        if len(asked) == 1:
+            raise client.AgentAbsent("off", None, None)
+        return 1
+
+    monkeypatch.setattr("cli.forward.forward", forward)
+    monkeypatch.setattr(engine_words, "_start", lambda _: None)
+    assert engine_words._forward("box", ["docker", "ps"]) == 1
+    assert asked == [(["docker", "ps"], True)] * 2
