@@ -6,17 +6,22 @@ import contextlib
 import json
 import os
 import re
-import subprocess
 import sys
-import threading
 import time
+from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "e2e"))
 
-from machines import HOSTVM, folders_of, hostvm, last_lines, small_machine, succeed  # a helper of the e2e tests
+from machines import folders_of, hostvm, last_lines, small_machine, succeed  # a helper of the e2e tests
+from writers import LEDGER, PYTHON, ROWS, Writers, ledger_of, rows_of  # helpers beside this file
+
+if TYPE_CHECKING:
+    from victims import Blow
 
 PASSED = pytest.StashKey[bool]()
 RECORD = Path(__file__).parents[2] / "build" / "faults.json"
@@ -36,14 +41,21 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
 
 
 class Record:
-    """Rounds of one fault: what was lost, what was told, and how long it took to be well again."""
+    """Rounds of one fault: what was hit, lost and told, and how long it took to be well again.
+
+    `disk` is what was found of the machine's disk after the last of them, "" where nobody looked; `repaired` says
+    whether its file system was repaired at a boot.
+    """
 
     def __init__(self, fault: str) -> None:
         self.fault = fault
         self.seconds: list[float] = []
+        self.blows: list[Blow] = []
         self.lost = 0
         self.acknowledged = 0
         self.told: list[str] = []
+        self.disk = ""
+        self.repaired = False
 
     @contextlib.contextmanager
     def healing(self):
@@ -56,12 +68,27 @@ class Record:
         """The first line of an error, in front of a user."""
         self.told += re.findall(r"^hostvm: (.+)$", err, re.MULTILINE)[:1]
 
+    def uncounted(self) -> Record:
+        """Another one, for what is no round; nobody writes it down."""
+        return Record(self.fault)
+
+    def check_hits(self) -> None:
+        """A fault that seldom happened says nothing of what becomes of it."""
+        hits = sum(blow.hit for blow in self.blows)
+        assert 2 * hits >= len(self.blows), f"{self.fault}: {hits} of {len(self.blows)} rounds hit: {self.blows}"
+
     def save(self) -> None:
         RECORD.parent.mkdir(exist_ok=True)
         rows = json.loads(RECORD.read_text()) if RECORD.exists() else {}
         told = sorted({re.sub(r"faults-\d+", "NAME", line) for line in self.told})
-        facts = {"rounds": len(self.seconds), "acknowledged": self.acknowledged, "lost": self.lost, "told": told}
-        rows[self.fault] = facts | {"seconds": self.seconds}
+        facts = {"rounds": len(self.blows or self.seconds), "acknowledged": self.acknowledged, "lost": self.lost}
+        facts |= {"told": told, "seconds": self.seconds}
+        if self.blows:
+            hits = Counter(blow.phase for blow in self.blows if blow.hit)
+            facts |= {"hits": hits.total(), "phases": dict(sorted(hits.items()))}
+        if self.disk:
+            facts["disk"] = self.disk
+        rows[self.fault] = facts
         RECORD.write_text(json.dumps(rows, indent=1) + "\n")
 
 
@@ -79,59 +106,6 @@ def record(request):
         one.save()
 
 
-LOOP = (
-    "i=$(tail -n 1 /v/ledger 2> /dev/null || echo 0); while :; do i=$((i + 1)); "
-    "echo $i | dd of=/v/ledger oflag=append conv=notrunc,fsync 2> /dev/null && echo $i; done"
-)
-
-
-class Ledger:
-    """A container that writes numbers into a volume, each by fsync, and only then tells them.
-
-    What it told before a fault is acknowledged, and must be there afterwards.
-    """
-
-    def __init__(self, machine) -> None:
-        self.machine = machine
-
-    def start(self) -> None:
-        policy = ("--restart", "always", "--stop-signal", "KILL")
-        volume = ("-v", "ledger:/v", "busybox")
-        self.machine.docker("run", "-d", "--name", "ledger", *policy, *volume, "sh", "-c", LOOP)
-
-    @contextlib.contextmanager
-    def read(self):
-        """Gives a function that tells the last number that was acknowledged, seen from this computer, until it ends."""
-        told: list[int] = [0]
-        command = subprocess.Popen(
-            [HOSTVM, "-m", self.machine.name, "docker", "logs", "-f", "--tail", "1", "ledger"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "HOSTVM_CLIENT": "guest"},
-        )
-
-        def take() -> None:
-            for line in command.stdout:
-                if line.strip().isdigit():
-                    told[0] = max(told[0], int(line))
-
-        reader = threading.Thread(target=take, daemon=True)
-        reader.start()
-        try:
-            yield lambda: told[0]
-        finally:
-            command.kill()
-            command.wait()
-            reader.join()
-
-    def check(self, acknowledged: int) -> int:
-        """How many of the acknowledged numbers are missing, or out of order."""
-        text = self.machine.docker("run", "--rm", "-v", "ledger:/v", "busybox", "cat", "/v/ledger")
-        there = [int(line) for line in text.split()]
-        return len(set(range(1, acknowledged + 1)) - set(there)) + (there != sorted(there))
-
-
 @pytest.fixture(scope="session")
 def faulty():
     """The machine that everything is done to."""
@@ -144,16 +118,30 @@ def machine(faulty):
     """It, running."""
     faulty.hostvm("start")
     yield faulty
-    hostvm("-m", faulty.name, "docker", "rm", "-fv", "ledger")
-    hostvm("-m", faulty.name, "docker", "volume", "rm", "ledger")
+    hostvm("start", faulty.name)  # a test that failed may have left it off
+    for words in (("rm", "-fv"), ("volume", "rm", "-f")):
+        hostvm("-m", faulty.name, "docker", *words, LEDGER, ROWS)
+
+
+def started(machine, *writers) -> Writers:
+    for writer in writers:
+        writer.start()
+    machine.shell("sync")  # the engine does not wait until what it unpacked is on the disk
+    return Writers(*writers)
 
 
 @pytest.fixture
 def ledger(machine):
     """A ledger that is being written."""
-    made = Ledger(machine)
-    made.start()
-    return made
+    return started(machine, ledger_of(machine))
+
+
+@pytest.fixture
+def ledger_and_rows(machine):
+    """Beside it, a database that is being written."""
+    if machine.try_docker("image", "inspect", PYTHON).status:
+        machine.hostvm("image", "base", "distroless-python")
+    return started(machine, ledger_of(machine), rows_of(machine))
 
 
 @pytest.fixture

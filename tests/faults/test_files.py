@@ -5,6 +5,7 @@ But for the copied home none of these boots a guest. Wrong settings are in tests
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from machines import flip_bit, folders_of, hostvm, succeed
+from machines import HOSTVM, flip_bit, folders_of, hostvm, run, succeed
 
 pytestmark = pytest.mark.vm
 
@@ -38,6 +39,7 @@ def is_listed(name: str) -> str:
     [
         ("empty", "is damaged"),
         ("cut", "is damaged"),
+        ("typed", 'ssh_port: "x" is not a port\'s number'),
         ("future", "was made by a newer hostvm"),
         ("other", "is that of machine somebody-else"),
     ],
@@ -50,6 +52,7 @@ def test_a_state_that_cannot_be_used(made, kind, said):
         {
             "empty": "",
             "cut": whole[: len(whole) // 2],
+            "typed": json.dumps(json.loads(whole) | {"ssh_port": "x"}),
             "future": whole.replace('"version": 1', '"version": 99'),
             "other": whole.replace(name, "somebody-else"),
         }[kind]
@@ -116,6 +119,32 @@ def test_an_image_with_one_bit_changed_is_found_and_can_be_replaced(made, tmp_pa
     refused(hostvm("image", "rm", digest), "is in use", f"hostvm upgrade {name}")
 
 
+def test_a_start_refuses_an_image_with_one_bit_changed(made, tmp_path):
+    name, folder = made
+    cache = tmp_path / "cache"
+    digest = json.loads((folder / "state.json").read_text())["image"].removeprefix("sha256:")
+    there = Path(os.environ["HOSTVM_CACHE"])
+    copy = cache / "images" / "sha256" / digest
+    shutil.copytree(there / "images" / "sha256" / digest, copy)
+    for known in ("accel.json", "firmware"):  # so that no accelerator is tried out, which is a boot
+        if (there / known).is_file():
+            shutil.copyfile(there / known, cache / known)
+        elif (there / known).is_dir():
+            shutil.copytree(there / known, cache / known)
+    for file in ("root.erofs", "initramfs"):
+        flip_back = flip_bit(copy / file)
+        for _ in range(2):
+            refused(
+                hostvm("start", name, env={"HOSTVM_CACHE": str(cache)}),
+                f"image {digest[:12]} is damaged",
+                f"{file} was changed",
+                f"hostvm image rm {digest[:12]} && hostvm upgrade {name}",
+            )
+            assert is_listed(name) == "stopped"
+        flip_back()
+    assert not (cache / "checked-images.json").exists(), "nothing was found sound"
+
+
 def test_what_other_programs_left_in_the_run_folder_is_no_machine(made):
     """Sockets nobody listens on, and numbers of processes that are somebody else's by now."""
     name, folder = made
@@ -155,6 +184,58 @@ def test_a_copied_home_does_not_take_the_other_ones_machine_for_its_own(machine,
     succeed(hostvm("rm", "--force", name, env=env))
     assert not copy.exists()
     assert machine.boot_id() == boot, "the machine that runs noticed nothing"
+
+
+@contextlib.contextmanager
+def read_only(home: Path):
+    """Gives `hostvm` as typed where HOSTVM_HOME is read-only: by a mount of its own; without root's rights by modes."""
+    if os.geteuid() == 0:
+        mount = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
+        yield lambda *words: run("unshare", "-m", "sh", "-c", mount, str(home), str(HOSTVM), *words)
+        return
+    modes = {path: path.stat().st_mode for path in (home, home / "locks", *(home / "locks").iterdir())}
+    try:
+        for path, mode in modes.items():
+            path.chmod(mode & 0o555)
+        yield hostvm
+    finally:
+        for path, mode in modes.items():
+            path.chmod(mode & 0o777)
+
+
+def test_a_read_only_home_can_be_looked_at_and_changes_are_refused(made):
+    name, folder = made
+    (folder / "console.log").write_text("what it said\n")
+    home = folder.parent.parent
+    before = (folder / "state.json").read_bytes()
+    with read_only(home) as look:
+        rows = json.loads(succeed(look("ls", "--json")))
+        assert {row["name"]: row["status"] for row in rows}[name] == "stopped"
+        assert json.loads(look("status", name, "--json").out)["status"] == "stopped"
+        assert json.loads(succeed(look("inspect", name)))["faults"] == []
+        assert "what it said" in succeed(look("logs", "--console", name))
+        for words in (
+            ("start", name),
+            ("stop", name),
+            ("suspend", name),
+            ("set", name, "cpus=1"),
+            ("rm", "--force", name),
+            ("create", f"{name}-2"),
+            ("snapshot", "create", "-m", name, "one"),
+        ):
+            refused(look(*words), "HOSTVM_HOME ", f": {home}", "sudo ")
+    assert (folder / "state.json").read_bytes() == before
+    assert is_listed(name) == "stopped"
+
+
+@pytest.mark.faults
+def test_a_machine_that_runs_is_used_while_its_home_is_read_only(machine):
+    boot = machine.boot_id()
+    with read_only(folders_of(machine.name)[0].parent.parent) as look:
+        assert "CONTAINER ID" in succeed(look("-m", machine.name, "docker", "ps"))
+        assert json.loads(succeed(look("status", machine.name, "--json")))["status"] == "running"
+        refused(look("stop", machine.name), "HOSTVM_HOME ", "commands in a machine that runs")
+    assert machine.boot_id() == boot
 
 
 def test_a_long_home_is_no_hindrance(tmp_path):

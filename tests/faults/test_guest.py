@@ -10,15 +10,9 @@ from machines import eventually, folders_of, hostvm, succeed
 pytestmark = [pytest.mark.vm, pytest.mark.faults]
 
 
-def acknowledged_by(ledger) -> int:
-    with ledger.read() as told:
-        eventually(told, "writes are acknowledged", 60)
-        return told()
-
-
 def test_a_panic_of_the_guests_kernel_is_noticed_and_shown(machine, ledger, record):
     rounds = record("panic of the guest's kernel")
-    acknowledged, boot = acknowledged_by(ledger), machine.boot_id()
+    acknowledged, boot = ledger.acknowledged(), machine.boot_id()
     crash = "echo 1 > /proc/sys/kernel/sysrq; echo c > /proc/sysrq-trigger"
     hostvm("-m", machine.name, "shell", "--", "sh", "-c", crash)
     with rounds.healing():
@@ -26,8 +20,8 @@ def test_a_panic_of_the_guests_kernel_is_noticed_and_shown(machine, ledger, reco
         names = ("ps", "--format", "{{.Names}}")
         eventually(lambda: machine.try_docker(*names).out.strip() == "ledger", "it is back", 120)
     assert machine.boot_id() != boot
-    assert ledger.check(acknowledged) == 0
-    rounds.acknowledged += acknowledged
+    assert ledger.lost(acknowledged) == 0
+    rounds.acknowledged += sum(acknowledged)
     shown = hostvm("status", machine.name)
     assert "panicked: sysrq triggered crash; it booted anew" in shown.out, shown
     rounds.told.append("status: kernel panicked: sysrq triggered crash; it booted anew")
@@ -37,7 +31,7 @@ def test_a_panic_of_the_guests_kernel_is_noticed_and_shown(machine, ledger, reco
 
 def test_an_sshd_that_is_down_is_told_and_a_restart_heals(machine, ledger, record):
     rounds = record("sshd of the guest dead and not restarted")
-    acknowledged = acknowledged_by(ledger)
+    acknowledged = ledger.acknowledged()
     ending = "s6-svc -d /run/service/sshd; (sleep 1; pkill -9 sshd) > /dev/null 2>&1 &"
     hostvm("-m", machine.name, "shell", "--", "sh", "-c", ending)
     status = ("status", machine.name, "--json")
@@ -46,8 +40,8 @@ def test_an_sshd_that_is_down_is_told_and_a_restart_heals(machine, ledger, recor
     with rounds.healing():
         succeed(hostvm("restart", machine.name))
     assert machine.try_docker("ps").status == 0
-    assert ledger.check(acknowledged) == 0
-    rounds.acknowledged += acknowledged
+    assert ledger.lost(acknowledged) == 0
+    rounds.acknowledged += sum(acknowledged)
 
 
 def test_an_engine_that_ends_again_and_again_is_told_and_the_machine_can_be_looked_into(machine, record):
@@ -66,3 +60,25 @@ def test_an_engine_that_ends_again_and_again_is_told_and_the_machine_can_be_look
     with rounds.healing():
         succeed(hostvm("restart", machine.name))
     assert machine.try_docker("ps").status == 0
+
+
+# Reading zeros into a buffer of nearly all memory: the kernel grants it, and finds out.
+EAT = "exec dd if=/dev/zero of=/dev/null count=1 bs=$(($(awk '/^MemTotal/ { print $2 }' /proc/meminfo) - 16384))k"
+
+
+def test_a_container_that_eats_all_memory_is_killed_and_nothing_else(machine, ledger, record):
+    rounds = record("container that eats all of the guest's memory")
+    boot = machine.boot_id()
+    machine.docker("run", "-d", "--name", "eater", "busybox", "sh", "-c", EAT)
+    how = ("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "eater")
+    eventually(lambda: machine.try_docker(*how).out.startswith("exited"), "it has ended", 180)
+    assert machine.docker(*how) == "exited 137"
+    with rounds.healing():
+        rounds.say(hostvm("start", machine.name).err)
+        eventually(ledger.run, "the other one is written", 90)
+    assert machine.boot_id() == boot, "the guest outlived it"
+    assert json.loads(hostvm("status", machine.name, "--json").out)["status"] == "running"
+    acknowledged = ledger.acknowledged()
+    assert ledger.lost(acknowledged) == 0
+    rounds.acknowledged += sum(acknowledged)
+    machine.docker("rm", "eater")

@@ -52,6 +52,7 @@ def test_well_formed_input_with_damage(name):
         ("qmp", b'{"QMP": {}}\n{"event": {}}\n'),
         ("agent_frames", b"\x02\0\0\xc3\x50" + b"[" * 50_000),
         ("engine_http", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{"),
+        ("engine_http", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\n{"),
         ("engine_http", b"HTTP/1.1 500 x\r\nTransfer-Encoding: chunked\r\n\r\n"),
         ("release", b"SHA256:\n 12 x"),
         ("release", b"Date: 14, 99999999999999999999 Oct 1 1:1:1"),

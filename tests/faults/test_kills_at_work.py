@@ -1,0 +1,165 @@
+"""`kill -9` in the midst of `docker build`, of `docker pull` and of the build of a guest image, by rounds.
+
+As in test_kills.py, and the same command does its work the next time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from machines import eventually, hostvm, succeed, unused_port
+from rounds import MOMENTS, finish, one_round, rounds_of
+from victims import INSIDE, Blow, Command
+
+from images.store import inspect_image, open_image, verify_image
+
+ROUNDS = rounds_of(5)
+
+pytestmark = [pytest.mark.vm, pytest.mark.faults, pytest.mark.timeout(600 + 300 * ROUNDS)]
+
+DOCKERFILE = "FROM busybox\nARG ROUND\nRUN i=0; while [ $i -lt 40 ]; do i=$((i+1)); echo $i > /$i; sleep 0.1; done\n"
+LARGE = "FROM busybox\nRUN dd if=/dev/urandom of=/large bs=1M count=16 && sha256sum /large > /sum\n"
+
+
+def dockerfile(tmp_path: Path, text: str) -> str:
+    """A folder that holds nothing else: it is sent to the guest."""
+    folder = tmp_path / "context"
+    folder.mkdir()
+    (folder / "Dockerfile").write_text(text)
+    return str(folder)
+
+
+@pytest.mark.parametrize("victim", ["agent", "qemu", *INSIDE])
+def test_killed_in_the_midst_of_a_build(machine, ledger, record, victim, tmp_path):
+    rounds = record(f"{victim} killed in the midst of `docker build`")
+    folder = dockerfile(tmp_path, DOCKERFILE)
+    words = ["-m", machine.name, "docker", "build", "--progress", "plain", "-t", "built", "--build-arg"]
+
+    def prepare():
+        # No two are alike, or it would be there already.
+        return Command([*words, f"ROUND={MOMENTS.random()}", folder], tmp_path / "said")
+
+    for number in range(ROUNDS):
+        one_round(machine, ledger, rounds, victim, 5.0, prepare, look=Command.last_line)
+        succeed(hostvm(*words, f"ROUND={victim}{number}", folder))
+        assert machine.docker("run", "--rm", "built", "cat", "/40") == "40"
+    machine.docker("rmi", "built")
+    finish(machine, rounds, victim, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def large(faulty, tmp_path_factory):
+    """The name of an image that is in the machine's own registry."""
+    port = str(unused_port())
+    name = f"localhost:{port}/large:1"
+    faulty.hostvm("start")
+    faulty.hostvm("registry", "start", faulty.name, "--port", port)
+    faulty.docker("build", "-q", "-t", name, dockerfile(tmp_path_factory.mktemp("large"), LARGE))
+    faulty.docker("push", "-q", name)
+    faulty.docker("rmi", name)
+    faulty.docker("builder", "prune", "-af")  # what it was built of would be no part of a pull
+    yield name
+    faulty.hostvm("start")
+    faulty.try_docker("rmi", name)
+    faulty.hostvm("registry", "rm", "--force", faulty.name)
+
+
+@pytest.mark.parametrize("victim", ["agent", "qemu", *INSIDE])
+def test_killed_in_the_midst_of_a_pull(machine, large, ledger, record, victim, tmp_path):
+    rounds = record(f"{victim} killed in the midst of `docker pull`")
+
+    def serves() -> bool:
+        told = hostvm("registry", "status", machine.name, "--json").out
+        return bool(told) and json.loads(told)["status"] == "running"
+
+    def prepare():
+        machine.try_docker("rmi", large)  # of the round before
+        eventually(serves, "the registry is up", 90)
+        return Command(["-m", machine.name, "docker", "pull", large], tmp_path / "said")
+
+    for _ in range(ROUNDS):
+        one_round(machine, ledger, rounds, victim, 5.0, prepare, look=Command.last_line)
+        eventually(serves, "the registry is up", 90)
+        machine.docker("pull", large)
+        assert machine.docker("run", "--rm", large, "sha256sum", "-c", "/sum") == "/large: OK"
+    finish(machine, rounds, victim, tmp_path)
+
+
+# ---- a guest image, which is made on this computer, in a guest of its own
+
+
+@pytest.fixture
+def cache(faulty, tmp_path):
+    """A cache without images, but with the packages that the machine's own image was made of."""
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    (folder / "archive").symlink_to(Path(os.environ["HOSTVM_CACHE"], "archive"))
+    return folder
+
+
+def builder_guests(command: Command) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.Error):
+        children = psutil.Process(command.pid).children(recursive=True)
+        return [child for child in children if "guest=hostvm-builder" in child.cmdline()]
+    return []
+
+
+def wait_for(look, command: Command, what: str) -> None:
+    """Until it is seen, or the command has ended without it."""
+    eventually(lambda: look() or not command.runs(), what, 300)
+
+
+def strike_build(victim: str, phase: str, command: Command, cache: Path) -> Blow:
+    """Kill the command or its builder guest, once it is in that phase, at any moment of some seconds."""
+    before = set(cache.glob("images/.new-*"))  # of one that was killed
+
+    def unpacks() -> bool:
+        return any(file.parent not in before for file in cache.glob("images/.new-*/*"))
+
+    if phase == "unpacking":
+        wait_for(unpacks, command, "packages are unpacked")
+    else:
+        wait_for(lambda: builder_guests(command), command, "the builder guest runs")
+    time.sleep(MOMENTS.uniform(0.0, 2.0))  # the moment is what is tried
+    guests = builder_guests(command)
+    late = not command.runs()
+    if victim == "command":
+        hit = command.kill()
+    else:
+        for guest in guests:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                guest.kill()
+        hit = bool(guests) and command.runs()
+    psutil.wait_procs(guests, 20)
+    alive = [guest for guest in guests if guest.is_running() and guest.status() != psutil.STATUS_ZOMBIE]
+    assert not alive, "the builder guest outlived who started it"
+    return Blow(hit, phase, late)
+
+
+@pytest.mark.parametrize(("victim", "phases"), [("command", ("unpacking", "packing")), ("qemu", ("packing",))])
+def test_killed_in_the_midst_of_a_guest_images_build(cache, record, victim, phases, tmp_path):
+    rounds = record(f"{victim} killed in the midst of `hostvm image build`")
+    env = {"HOSTVM_CACHE": str(cache), "TMPDIR": str(tmp_path)}
+    for number in range(ROUNDS):
+        command = Command(["image", "build"], tmp_path / "said", env)
+        try:
+            rounds.blows.append(strike_build(victim, phases[number % len(phases)], command, cache))
+        finally:
+            said = command.end()
+        assert "Traceback" not in said, said
+        rounds.say(said)
+        for image in cache.glob("images/sha256/*"):
+            verify_image(open_image(image))  # the kill came too late, and what is stored is whole
+            shutil.rmtree(image)  # the next round is to build it again
+    with rounds.healing():
+        succeed(hostvm("image", "build", env=env))
+    verify_image(inspect_image(cache, "docker"))
+    assert not list(cache.glob("images/.new-*")), "what was half-made is gone"
+    rounds.check_hits()
