@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 NAME = "bench"
 MIB = 2**20
-EATEN = 512
+EATEN = 1024
 LARGE = 250
 EAT = f"head -c {EATEN * MIB} /dev/zero > /dev/shm/x; sleep 3"
 LOAD = f"cd /dev/shm; yes hostvm | head -c {LARGE * MIB} > x; tar -c x | docker import - large:1; rm x; sync"

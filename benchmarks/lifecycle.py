@@ -3,14 +3,18 @@
     .venv/bin/python benchmarks/lifecycle.py [--rounds 5] [--accel auto] [--cpus 2] [--memory 2048]
 
 A container runs all the while and must be the same one after each resume. `hostvm docker ps` uses the client of the
-guest. The clock's error is read through ssh right after the resume. The machine that ephemeral ones begin from is made
-before it is measured. The computer should have nothing else to do.
+guest, then, where this computer has one, its own. The clock's error is read through ssh right after the resume. The
+machine that ephemeral ones begin from is made before it is measured. `hostvm ls` is run at least 20 times, with 19 more
+machines that were never started. The computer should have nothing else to do.
 """
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import life
@@ -20,20 +24,34 @@ import report
 from hostvm.paths import MachinePaths
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     import reference
 
 NAME = "bench"
 OBEDIENT = "trap exit TERM; while :; do sleep 1 & wait; done"
-WANTED = {"suspend": 3.5, "resume": 1.8, "stop": 4.0, "restore": 2.5, "clone": 1.0, "ephemeral": 2.5}
+WANTED = {
+    "suspend": 3.5,
+    "resume": 1.8,
+    "resume-here": 1.8,
+    "stop": 4.0,
+    "restore": 2.5,
+    "clone": 1.0,
+    "ephemeral": 2.5,
+    "ls": 0.12,
+}
+MACHINES = 20
 ROWS = {
     "suspend": "`hostvm suspend`",
-    "resume": "`hostvm docker ps` of a suspended machine",
+    "resume": "`hostvm docker ps` of a suspended machine, by the guest's client",
+    "resume-here": "... by this computer's client",
     "stop": "`hostvm stop`",
     "start": "`hostvm start` of a stopped machine",
     "snapshot": "`hostvm snapshot create` of a running machine",
     "restore": "`hostvm snapshot restore` of one, the container included",
     "clone": "`hostvm clone` of a stopped machine",
     "ephemeral": "`hostvm run --rm-machine -- true`, the machine's removal included",
+    "ls": f"`hostvm ls` with {MACHINES} machines",
 }
 
 
@@ -65,6 +83,10 @@ def run(host: reference.Host, rounds: int) -> dict[str, list[float]]:
             found["clock"].append(clock_error())
             if container() != before:
                 raise SystemExit("the container is another one after the resume")
+            if shutil.which("docker"):
+                ours.hostvm("-m", NAME, "suspend")
+                with environment("HOSTVM_CLIENT", "host"):
+                    found["resume-here"].append(seconds("docker", "ps"))
             found["snapshot"].append(seconds("snapshot", "create", "kept"))
             found["restore"].append(seconds("snapshot", "restore", "--force", "kept"))
             if container() != before:
@@ -76,9 +98,23 @@ def run(host: reference.Host, rounds: int) -> dict[str, list[float]]:
             if number == 0:
                 ours.hostvm("run", *ephemeral, "--", "true")
             found["ephemeral"].append(seconds("run", *ephemeral, "--", "true"))
+        found["ls"] = with_many(lambda: [seconds("ls") for _ in range(max(rounds, 20))])
     finally:
         ours.hostvm("rm", "--force", NAME)
     return found
+
+
+def with_many(measure: Callable[[], list[float]]) -> list[float]:
+    """What `measure` finds while there are `MACHINES` machines, all but one made for it and never started."""
+    others = [f"{NAME}-{number}" for number in range(1, MACHINES)]
+    try:
+        for other in others:
+            ours.hostvm("create", other, "--driver", "qemu", "--mount", "none")
+        return measure()
+    finally:
+        for other in others:
+            if MachinePaths.of(other).folder.exists():
+                ours.hostvm("rm", "--force", other)
 
 
 def seconds(*words: str) -> float:
@@ -86,6 +122,16 @@ def seconds(*words: str) -> float:
     began = time.monotonic()
     ours.hostvm("-m", NAME, *words)
     return round(time.monotonic() - began, 3)
+
+
+@contextmanager
+def environment(name: str, value: str) -> Iterator[None]:
+    """Another value of a variable that is set."""
+    before, os.environ[name] = os.environ[name], value
+    try:
+        yield
+    finally:
+        os.environ[name] = before
 
 
 def container() -> str:
@@ -104,7 +150,7 @@ def render(facts: dict[str, Any]) -> str:
     """The table for docs/benchmarks.md."""
     found, guest = facts["lifecycle"], facts["guest"]
     rows = []
-    for key, name in ROWS.items():
+    for key, name in ((key, name) for key, name in ROWS.items() if found[key]):
         wanted = f"≤ {WANTED[key]}" if key in WANTED else ""
         rows.append([name, f"{report.median(found[key]):.2f}", f"{min(found[key]):.2f}-{max(found[key]):.2f}", wanted])
     size = report.median(found["state"]) / 2**20

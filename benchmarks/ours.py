@@ -45,9 +45,9 @@ def hostvm(*words: str, timeout: float = 900.0) -> subprocess.CompletedProcess[s
 
 
 def create(name: str, host: Host) -> None:
-    """A machine of the run's size; the image is built when it is missing."""
-    mib = host.memory // 2**20
-    hostvm("create", name, "--driver", "qemu", "--cpus", str(host.cpus), "--memory", f"{mib}MiB", "--accel", host.accel)
+    """A machine of the run's size, without folders: its engine would wait for an agent that brings them."""
+    size = ("--cpus", str(host.cpus), "--memory", f"{host.memory // 2**20}MiB")
+    hostvm("create", name, "--driver", "qemu", *size, "--accel", host.accel, "--mount", "none")
 
 
 def argv(name: str, host: Host) -> list[str]:

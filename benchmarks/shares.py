@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NAME = "bench"
-KINDS = ("9p", "virtiofs", "sftp")
+KINDS = ("9p", "virtiofs", "sftp", "nfs")
 STEPS = ("create", "stat", "read", "remove", "write", "readback", "status")
 SFTP_SERVERS = ("/usr/lib/openssh/sftp-server", "/usr/libexec/sftp-server", "/usr/lib/ssh/sftp-server")
 
