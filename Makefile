@@ -20,7 +20,7 @@ test: setup lint ## everything: linters, unit tests, then real guests
 test-slow: setup ## tests with real guests that take minutes
 	@scripts/test.sh -m slow
 
-test-faults: setup ## kills and power cuts by rounds (HOSTVM_FAULT_ROUNDS, default 5); writes build/faults.json
+test-faults: setup ## kills by rounds, 5 of each, and 30 power cuts (or HOSTVM_FAULT_ROUNDS of all); writes build/faults.json
 	@scripts/test.sh -m faults
 
 test-unit: setup ## no process, no network; seconds
@@ -34,7 +34,7 @@ test-wine: ## Windows' side under Wine, with CPython and QEMU for Windows (Debia
 	@scripts/wine.sh
 	@$(PY) -m pytest tests/wine
 
-test-trixie: ## tests with real guests under Debian trixie's QEMU 10 and libvirt 11.3, by chroot (root; 1.5 GB); ARGS="-k suspend" chooses
+test-trixie: ## tests with real guests under Debian trixie's QEMU 10 and libvirt 11.3 (root; 1.5 GB); ARGS="-k suspend" chooses
 	@scripts/setup.sh trixie
 	@scripts/trixie.sh $(ARGS)
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The tests with real guests under Debian trixie's QEMU 10, libvirt 11.3, virtiofsd in Rust and Python 3.13, whatever
-# this computer has: makes a trixie tree in build/trixie, once, and runs scripts/test.sh in it by chroot.
+# this computer has: makes a trixie tree in build/trixie, once, and runs scripts/test.sh with it as its root.
 #
 #   scripts/trixie.sh [PYTEST-ARGUMENT...]     without arguments everything that `make test` runs, and arm64 guests
 #   scripts/trixie.sh -- COMMAND...            some command in the tree, in the checkout's folder
@@ -30,7 +30,7 @@ make_tree() {
     mv "$TOP/root.part" "$TOP/root"
 }
 
-# What runs between unshare and the command: binds, then chroot. $1: the tree; then the command.
+# What runs between unshare and the command: binds, then the tree becomes the root. $1: the tree; then the command.
 # shellcheck disable=SC2016 # expanded by the inner shell
 ENTER='
 set -eu
@@ -39,6 +39,7 @@ bind() { # folders and files that are here already, at the same path in the tree
     if [ -d "$1" ]; then mkdir -p "$tree$2"; else mkdir -p "$tree$(dirname "$2")"; [ -e "$tree$2" ] || : >"$tree$2"; fi
     mount --rbind "$1" "$tree$2"
 }
+mount --bind "$tree" "$tree"
 mount -t proc proc "$tree/proc"
 for path in /dev /sys /tmp; do bind "$path" "$path"; done
 for path in /etc/resolv.conf /etc/hosts /etc/ssl/certs/ca-certificates.crt; do [ ! -e "$path" ] || bind "$path" "$path"; done
@@ -47,7 +48,12 @@ for path in "${HOSTVM_HOME:-}" "${HOSTVM_RUN:-}" "${HOSTVM_CACHE:-}"; do
 done
 bind "$checkout" "$checkout"
 for name in venv tools; do mkdir -p "$checkout/.$name"; mount --bind "$checkout/build/trixie/$name" "$tree$checkout/.$name"; done
-exec chroot "$tree" /bin/sh -c "cd \"\$1\" && shift && exec \"\$@\"" sh "$checkout" "$@"
+# Not chroot alone: in one nobody can make user namespaces (unshare(2)), which virtiofsd needs for ordinary users.
+mkdir -p "$tree/mnt/before"
+cd "$tree"
+pivot_root . mnt/before
+umount -l mnt/before
+exec chroot . /bin/sh -c "cd \"\$1\" && shift && exec \"\$@\"" sh "$checkout" "$@"
 '
 
 inside() {

@@ -28,7 +28,7 @@ _TOGETHER = {"agent", "registry", "vm", "faults"}
 
 _LONGEST = (
     "machine",
-    "test_shares.py",
+    "_sharing_made",
     "test_snapshots.py",
     "test_engines.py",
     "test_architectures.py",
@@ -110,8 +110,8 @@ def _group(item: pytest.Item, folder: str) -> str:
     if folder in _TOGETHER:
         return folder
     fixtures = getattr(item, "fixturenames", ()) if folder == "e2e" else ()
-    if "machine" in fixtures and hasattr(item.module, "machine"):  # one of the module's own
-        return str(item.path)
+    if "machine" in fixtures and hasattr(item.module, "machine"):  # one of the module's own, or of two modules
+        return "_sharing_made" if "_sharing_made" in fixtures else str(item.path)
     return next((name for name in ("machine", "_spare_made") if name in fixtures), str(item.path))
 
 

@@ -44,7 +44,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
 @pytest.fixture(scope="session")
 def shared_folders(tmp_path_factory):
     """A folder of this computer for each way of sharing; the machine has them at the same paths."""
-    kinds = ("9p", "virtiofs", "sftp") if sys.platform == "linux" else ("9p", "sftp")
+    kinds = ("9p", "virtiofs", "sftp", "nfs") if sys.platform == "linux" else ("9p", "sftp", "nfs")
     return {kind: tmp_path_factory.mktemp(f"shared-by-{kind}") for kind in kinds}
 
 
@@ -62,6 +62,15 @@ def machine(shared_folders, names_port):
     with running_machine(f"e2e-{os.getpid()}", *options, shares=shared_folders) as made:
         for base in ("busybox:latest", "debian:trixie"):
             made.hostvm("image", "base", base)
+        yield made
+
+
+@pytest.fixture(scope="session")
+def _sharing_made(shared_folders, names_port):
+    """Whose agent is killed and whose shares come and go."""
+    options = ("--cpus", "2", "--memory", "2GiB", "--mount", "none", "--names", names_port)
+    with running_machine(f"e2e-{os.getpid()}-f", *options, shares=shared_folders) as made:
+        made.hostvm("image", "base", "busybox:latest")
         yield made
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import docker
+import psutil
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -208,8 +209,7 @@ def running_machine(name: str, *options: str, shares: dict[str, Path | str] | No
         yield machine
         machine.sdk.close()
     except BaseException as error:
-        for log in (folders_of(name)[0] / "console.log", folders_of(name)[0] / "agent.log"):
-            error.add_note(f"---- last lines of {log.parent.name}/{log.name}\n{last_lines(log)}")
+        add_logs(error, name)
         raise
     finally:
         removed = hostvm("rm", "--force", name)
@@ -219,11 +219,63 @@ def running_machine(name: str, *options: str, shares: dict[str, Path | str] | No
     assert not left, f"left behind by the machine: {left}"
 
 
+def add_logs(error: BaseException, name: str) -> None:
+    """What a machine's guest and its agent said last, as notes of an error."""
+    for log in (folders_of(name)[0] / "console.log", folders_of(name)[0] / "agent.log"):
+        error.add_note(f"---- last lines of {log.parent.name}/{log.name}\n{last_lines(log)}")
+
+
+@contextlib.contextmanager
+def told_with_logs(machine: Machine, container: str):
+    """A failure within is told with the machine's logs, the container's and what became of it."""
+    try:
+        yield
+    except BaseException as error:
+        add_logs(error, machine.name)
+        for words in (("logs", container), ("inspect", "--format", "{{json .State}}", container)):
+            error.add_note(str(machine.try_docker(*words)))
+        raise
+
+
 def last_lines(log: Path) -> str:
     """The last 40 lines of a log, which may be missing."""
     if not log.is_file():
         return "(none)"
     return "\n".join(log.read_bytes()[-12 * 1024 :].decode(errors="replace").splitlines()[-40:])
+
+
+def processes_of(name: str, part: str = "") -> list[int]:
+    """Of a machine: its QEMU, its agent, what listens while it sleeps, commands that name it.
+
+    :param part: only those that have it in their command line.
+    """
+
+    def is_its(word: str) -> bool:
+        word = word.replace("\\", "/")
+        return word == name or f"/{name}/" in word or word.endswith(f"/{name}")
+
+    found = [
+        (process.pid, process.info["cmdline"] or [])
+        for process in psutil.process_iter(["cmdline", "status"])
+        if process.info["status"] != psutil.STATUS_ZOMBIE
+    ]
+    return [pid for pid, words in found if any(map(is_its, words)) and part in " ".join(words)]
+
+
+def alive(pid: int) -> bool:
+    """Also of one whose first thread is dead, while another waits for the disk: its sockets are open still."""
+    try:
+        process = psutil.Process(pid)
+        return process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1
+    except psutil.NoSuchProcess:
+        return False
+
+
+def kill_agent(machine: Machine) -> None:
+    """A command that reaches it while it dies is told "went away": it may have been begun, so nothing repeats it."""
+    agent = json.loads((folders_of(machine.name)[1] / "agent.json").read_text())["process"][0]
+    os.kill(agent, 9)
+    eventually(lambda: not alive(agent), "the agent is dead")
 
 
 def folders_of(name: str) -> tuple[Path, Path]:

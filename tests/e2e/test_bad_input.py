@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from machines import HOSTVM, Done, eventually, folders_of, hostvm, succeed
+from machines import HOSTVM, Done, eventually, folders_of, hostvm, processes_of, succeed
 
 pytestmark = pytest.mark.vm
 
@@ -243,12 +243,12 @@ def test_ctrl_c_during_a_build(machine, tmp_path):
 
 
 def test_ctrl_c_during_start(made):
-    folder, run_dir = folders_of(made)
+    folder = folders_of(made)[0]
     with started("start", made) as start:
         eventually(lambda: b"hostvm-guest: mark root" in console(folder), "the guest boots", 60)
         interrupt(start)
     assert json.loads(hostvm("status", made, "--json").out)["status"] == "stopped"
-    eventually(lambda: not processes_of(run_dir), "QEMU and the agent are gone", 20)
+    eventually(lambda: not processes_of(made), "QEMU and the agent are gone", 20)
     succeed(hostvm("start", made))
     assert succeed(hostvm("-m", made, "shell", "--", "echo", "well")) == "well"
 
@@ -256,14 +256,6 @@ def test_ctrl_c_during_start(made):
 def console(folder: Path) -> bytes:
     path = folder / "console.log"
     return path.read_bytes() if path.exists() else b""
-
-
-def processes_of(run_dir: Path) -> list[int]:
-    return [
-        process.pid
-        for process in psutil.process_iter(["cmdline", "status"])
-        if process.info["status"] != psutil.STATUS_ZOMBIE and str(run_dir) in " ".join(process.info["cmdline"] or ())
-    ]
 
 
 def test_help_has_examples():

@@ -43,8 +43,10 @@ def test_the_context_in_use_is_taken_when_asked_and_given_back(machine, client_p
     name = unique("ctx")
     succeed(hostvm("create", name, "--memory", "512MiB"))
     try:
-        succeed(hostvm("context", "use", machine.name))
+        succeed(hostvm("start", machine.name, "--use-context"))
         assert succeed(run(client_program, "info", "--format", "{{.KernelVersion}}")) == machine.shell("uname", "-r")
+        told = hostvm("start", machine.name, "--use-context", env={"DOCKER_HOST": "unix:///elsewhere.sock"})
+        assert (told.status, "DOCKER_HOST is set here and goes before any context" in told.err) == (0, True), str(told)
         succeed(hostvm("context", "use", name))
         listed = {one["machine"]: one for one in json.loads(succeed(hostvm("context", "ls", "--json")))}
         assert (listed[name]["current"], listed[machine.name]["current"]) == (True, False)

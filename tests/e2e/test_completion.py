@@ -10,12 +10,15 @@ import time
 
 import pexpect
 import pytest
-from machines import HOSTVM
+from machines import HOSTVM, hostvm, succeed
 
 pytestmark = pytest.mark.vm
 
+_BASH = ["--norc", "--noprofile", "-i"]
 _START = {
-    "bash": (["--norc", "--noprofile", "-i"], "bind 'set bell-style none'; source <(hostvm completion bash)"),
+    "bash": (_BASH, "bind 'set bell-style none'; eval \"$(hostvm completion bash)\""),
+    # As macOS's /bin/bash, which has neither builtin.
+    "bash 3.2": (_BASH, "bind 'set bell-style none'; enable -n mapfile compopt; eval \"$(hostvm completion bash)\""),
     "zsh": (
         ["-f", "-i"],
         "unsetopt beep; PS1='sh> '; autoload -U compinit; compinit -u -D; source <(hostvm completion zsh)",
@@ -28,13 +31,16 @@ _CONTROLS = re.compile(r"\x1b(\[[0-9;?<>=]*[a-zA-Z]|\][^\x07\x1b]*(\x07|\x1b\\)|
 @pytest.fixture(params=sorted(_START))
 def shell(request, machine, tmp_path):
     """A shell at a terminal, hostvm's completion loaded, which uses the shared machine."""
-    program = shutil.which(request.param)
-    assert program, f"no {request.param}: run `make setup`"
+    name = request.param.split()[0]
+    program = shutil.which(name)
+    assert program, f"no {name}: run `make setup`"
+    launchers = tmp_path / "launchers"
+    succeed(hostvm("shim", "install", machine.name, "--force", "--dir", str(launchers)))
     options, script = _START[request.param]
     env = {
         **os.environ,
         "HOSTVM_MACHINE": machine.name,
-        "PATH": f"{HOSTVM.parent}{os.pathsep}{os.environ['PATH']}",
+        "PATH": os.pathsep.join([str(launchers), str(HOSTVM.parent), os.environ["PATH"]]),
         "HOME": str(tmp_path),
         "PS1": "sh> ",
         "TERM": "xterm",
@@ -69,3 +75,6 @@ def test_words_of_hostvm_machines_and_the_engines(shell, machine):
     typed(shell, "hostvm docker pu", "pull", "push")
     typed(shell, "hostvm docker run --read-o", "--read-only")
     typed(shell, "hostvm docker run busybox:la", "busybox:latest")
+    typed(shell, "docker pu", "pull", "push")
+    typed(shell, "docker run busybox:la", "busybox:latest")
+    typed(shell, "docker-compose up --det", "--detach")

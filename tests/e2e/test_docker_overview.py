@@ -85,6 +85,23 @@ def test_client_on_this_computer_and_daemon_in_the_guest(box, host_client, uniqu
     assert daemon == f"{box.name} {box.shell('uname', '-r')}"
 
 
+def test_the_engine_warns_of_nothing(box):
+    facts = box.sdk.info()
+    assert not facts.get("Warnings")
+    assert (facts["Driver"], facts["CgroupVersion"], facts["LoggingDriver"]) == ("overlay2", "2", "json-file")
+    assert "WARNING" not in box.try_docker("info").both
+
+
+def test_a_containers_log_does_not_fill_the_disk(box, unique):
+    name = unique("talks")
+    box.docker("run", "-d", "--name", name, "busybox", "sh", "-c", "head -c 13m /dev/zero | tr '\\0' x | fold -w 9000")
+    assert box.docker("wait", name) == "0"
+    path = box.container(name)["LogPath"]
+    sizes = box.shell("sh", "-c", f"stat -c %s {path} {path}.1").split()
+    assert len(sizes) == 2
+    assert all(int(size) <= 10 * 1000**2 + 32 * 1024 for size in sizes), sizes
+
+
 # ---- images --------------------------------------------------------------------------------------------------
 
 

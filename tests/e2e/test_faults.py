@@ -6,7 +6,9 @@ import contextlib
 import json
 import os
 import subprocess
+import sys
 import tarfile
+import time
 import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +24,7 @@ pytestmark = pytest.mark.vm
 
 BIG = 40 * 1024**2
 # Drops what comes to sshd, for so many seconds, and for good what comes on the connections it has: whether those would
-# recover is a matter of when TCP tries again. A share by sftp does not go through ssh and tells when it is over.
+# recover is a matter of when TCP tries again. A share does not go through ssh and tells when it is over.
 CUT = r"""
 iptables -N CUT
 iptables -A CUT -j DROP
@@ -39,9 +41,9 @@ MENDED = "iptables -D INPUT -p tcp --dport 22 -j CUT; iptables -F CUT; iptables 
 def kept(machine: Machine, shared_folders, free_port) -> Iterator[str]:
     """A container with a published port and a folder of each kind, which must outlive everything."""
     mounts = [word for kind, folder in shared_folders.items() for word in ("-v", f"{folder}:/{kind}")]
-    words = ("-p", f"{free_port}:80", *mounts, "busybox:latest", "httpd", "-f", "-h", "/sftp")
+    words = ("-p", f"{free_port}:80", *mounts, "busybox:latest", "httpd", "-f", "-h", "/nfs")
     machine.docker("run", "-d", "--name", "outlives-faults", *words)
-    (shared_folders["sftp"] / "page").write_text("served")
+    (shared_folders["nfs"] / "page").write_text("served")
     yield "outlives-faults"
     machine.try_docker("rm", "-f", "outlives-faults", "midway")
 
@@ -99,11 +101,11 @@ def test_an_agent_killed_in_the_midst_of_a_copy_and_a_run(machine: Machine, kept
 
 
 def test_a_connection_cut_by_a_firewall(machine: Machine, kept, shared_folders, free_port):
-    folder = shared_folders["sftp"]
+    folder = shared_folders["nfs"]
     begun = machine.container(kept)["State"]["StartedAt"]
     running = begin(machine, "exec", kept, "sh", "-c", "echo up; sleep 300")
     assert running.stdout.readline() == "up\n"
-    writer = ("exec", "-d", kept, "sh", "-c", "while sleep 1; do date > /sftp/beat; done")
+    writer = ("exec", "-d", kept, "sh", "-c", "while sleep 1; do date > /nfs/beat; done")
     machine.docker(*writer)
     machine.shell("sh", "-c", CUT, "cut", str(folder), "20")
     eventually((folder / "cut").exists, "the connection is cut")
@@ -117,4 +119,22 @@ def test_a_connection_cut_by_a_firewall(machine: Machine, kept, shared_folders, 
     eventually(lambda: (json.loads(hostvm(*status).out)["agent"] or {}).get("ready"), "it is ready")
     assert eventually(lambda: page(free_port), "the port is back") == "served"
     assert machine.container(kept)["State"]["StartedAt"] == begun
+    machine.shell("sh", "-c", MENDED)
+
+
+def test_a_connection_cut_by_a_firewall_that_lets_new_ones_in(machine: Machine, kept, shared_folders, free_port):
+    """Wanted is a new one within 5 s of the cut; what was found is printed."""
+    folder = shared_folders["nfs"]
+    (folder / "cut").unlink(missing_ok=True)
+    running = begin(machine, "exec", kept, "sh", "-c", "echo up; sleep 300")
+    assert running.stdout.readline() == "up\n"
+    machine.shell("sh", "-c", CUT, "cut", str(folder), "0")
+    eventually((folder / "cut").exists, "the connection is cut")
+    cut = time.monotonic()
+    assert running.wait(60) == 125
+    given_up = time.monotonic() - cut
+    assert "connection to the guest was lost" in running.stderr.read()
+    assert machine.docker("exec", kept, "cat", "/nfs/page") == "served"
+    sys.stdout.write(f"given up {given_up:.1f} s after the cut, in use again {time.monotonic() - cut:.1f} s after it\n")
+    assert eventually(lambda: page(free_port), "the port is back") == "served"
     machine.shell("sh", "-c", MENDED)

@@ -14,6 +14,7 @@ import sys
 import threading
 
 import docker
+import psutil
 import pytest
 from machines import HOSTVM, eventually, folders_of, hostvm, small_machine, succeed
 
@@ -142,6 +143,7 @@ def test_a_paused_one_goes_on_at_once(drowsy, sleepy):
 # What the guest has deleted is the computer's again.
 
 LARGE = 130_000_000
+EATEN = 400 << 20
 # Not zeros, which the disk does not keep anyway. In memory first, so that the disk sees it once.
 LOAD = "cd /dev/shm; yes hostvm | head -c $1 > large; tar -c large | docker import - large:1; rm large; sync"
 
@@ -166,6 +168,26 @@ def test_the_room_of_a_removed_image_comes_back_by_itself(drowsy):
     assert there["guest"]["size"] > there["guest"]["used"] > LARGE
     drowsy.docker("rmi", "large:1")
     eventually(lambda: disk(drowsy) - before < LARGE * 0.1, "its room is free here", 60)
+
+
+def rss(machine) -> int:
+    """Bytes of this computer's memory that the machine's QEMU holds."""
+    pid = int((folders_of(machine.name)[1] / "qemu.pid").read_text())
+    return psutil.Process(pid).memory_info().rss
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its pages go back when the system is short of memory")
+def test_the_memory_of_a_container_that_ended_comes_back(drowsy):
+    eat = f"head -c {EATEN} /dev/zero > /dev/shm/x; echo has it; exec sleep 3600"
+    before = rss(drowsy)
+    drowsy.docker("run", "-d", "--name", "eats", "--shm-size", str(EATEN + (1 << 20)), "busybox", "sh", "-c", eat)
+    try:
+        eventually(lambda: "has it" in drowsy.docker("logs", "eats"), "it has its memory", 120)
+        most = rss(drowsy)
+    finally:
+        drowsy.docker("rm", "-f", "eats")
+    assert most - before > EATEN * 0.25
+    eventually(lambda: most - rss(drowsy) >= EATEN * 0.6, f"of {before} and {most} bytes enough is free again", 120)
 
 
 def test_prune_deletes_only_what_it_is_told_to(drowsy):

@@ -10,7 +10,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from machines import HOSTVM, eventually, folders_of, hostvm, run, running_machine, succeed
+from machines import HOSTVM, eventually, folders_of, hostvm, processes_of, run, running_machine, succeed
 
 pytestmark = pytest.mark.vm
 
@@ -149,9 +149,31 @@ def test_restart_keeps_images_containers_and_identity(unique, tmp_path):
         assert "cutting its power" not in stopped.err, "the guest powered itself off"
         assert list(Path(folders_of(own.name)[1]).glob("*.sock")) == []
         assert "was stopped already" in hostvm("stop", own.name).err
-        succeed(hostvm("start", own.name))
+        start_four_times_at_once(own.name)
         assert proxies_of(own) == "", "the next start knows of no proxy"
         assert "one" in own.docker("ps", "-a", "--format", "{{.Names}}")
+
+
+def start_four_times_at_once(name: str) -> None:
+    """One start wins, the others wait for it and succeed; who looks meanwhile sees a machine."""
+    words = [HOSTVM, "start", name]
+    starts = [subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    seen = set()
+
+    def are_over() -> bool:
+        seen.update(row["status"] for row in json.loads(succeed(hostvm("ls", "--json"))) if row["name"] == name)
+        return all(start.poll() is not None for start in starts)
+
+    try:
+        eventually(are_over, "all of them have ended", 240)
+    finally:
+        for start in starts:
+            start.kill()
+    said = [start.communicate()[1] for start in starts]
+    assert [start.returncode for start in starts] == [0] * 4, said
+    assert sum("was running already" in text for text in said) == 3, said
+    assert not seen & {"broken", "crashed"}, seen
+    assert len(processes_of(name, "qemu-system")) == len(processes_of(name, "cli.agent_main")) == 1
 
 
 def test_images_are_listed_told_and_kept_while_a_machine_needs_them(machine):

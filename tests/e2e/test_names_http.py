@@ -8,7 +8,7 @@ import socket
 import threading
 
 import pytest
-from machines import eventually
+from machines import eventually, hostvm, succeed
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
 
@@ -112,3 +112,27 @@ def test_a_kept_connection_does_not_lead_to_another_host(mirror):
     assert echoed(mirror, data) == data
     mirror.sendall(b"GET / HTTP/1.1\r\nHost: front.hostvm.localhost\r\n\r\n")
     assert mirror.recv(4096) == b""
+
+
+@pytest.fixture
+def at_80(spare, names_port):
+    """The spare machine with `names: 80`; it answers at the port of the others afterwards."""
+    try:
+        socket.create_server(("127.0.0.1", 80)).close()
+    except OSError as fault:
+        pytest.skip(f"port 80 of this computer cannot be had: {fault}")
+    succeed(hostvm("set", "--restart", spare.name, "names=80"))
+    with spare.clean():
+        yield spare
+    succeed(hostvm("set", "--restart", spare.name, f"names={names_port}"))
+
+
+def test_names_need_no_port_in_the_address_where_port_80_may_be_had(at_80):
+    page = "mkdir -p /w && echo here > /w/index.html && exec httpd -f -h /w"
+    at_80.docker("run", "-d", "--name", "plain", "busybox", "sh", "-c", page)
+    eventually(lambda: get("80", "plain.hostvm.localhost") == (200, "here\n"), "the page")
+    assert "http://plain.hostvm.localhost/\n" in get("80", "hostvm.localhost")[1]
+    assert "http://NAME.hostvm.localhost/\n" in succeed(hostvm("status", at_80.name)) + "\n"
+    taken = at_80.try_docker("run", "-d", "--name", "published", "-p", "80:80", "busybox", "httpd", "-f")
+    assert "wants 127.0.0.1:80/tcp here, which cannot be opened" in taken.err
+    assert get("80", "plain.hostvm.localhost") == (200, "here\n")

@@ -146,8 +146,8 @@ def configured(proxy, registries):
 
 def test_folders_are_shared_in_another_subnet(configured):
     rows = json.loads(configured.hostvm("mount", "ls", "--json"))
-    assert [(row["kind"], row["state"]) for row in rows] == [("sftp", "mounted")]
-    assert f" {Path.home()} fuse.sshfs " in configured.shell("cat", "/proc/mounts")
+    assert [(row["kind"], row["state"]) for row in rows] == [("nfs", "mounted")]
+    assert f" {Path.home()} nfs " in configured.shell("cat", "/proc/mounts")
 
 
 def test_subnet_and_daemon_settings_are_the_wanted_ones(configured):

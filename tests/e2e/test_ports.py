@@ -31,7 +31,7 @@ class Published:
 
     def __init__(self, machine, name):
         self.machine, self.name = machine, name
-        self.plain, self.first, self.loopback, self.everywhere, self.six, self.low = free_ports(6, run_of=3)
+        self.plain, self.first, self.loopback, self.everywhere, self.six, self.all_six = free_ports(6, run_of=3)
         ports = [
             f"{self.plain}:7000",
             f"{self.plain}:7000/udp",
@@ -39,6 +39,7 @@ class Published:
             f"127.0.0.1:{self.loopback}:7000",
             f"0.0.0.0:{self.everywhere}:7000",
             f"[::1]:{self.six}:7000",
+            f"[::]:{self.all_six}:7000",
             "7000",
         ]
         listens = [f"0.0.0.0:{port}" for port in range(7000, 7004)]
@@ -117,11 +118,12 @@ def test_every_form_of_publish(machine, published):
         assert echo(port) == b"hellobye"
         assert echo(port, "::1") == b"hellobye"
     assert echo(published.loopback) == b"hellobye"
-    assert echo(published.six, "::1") == b"hellobye"
+    for port in (published.six, published.all_six):
+        assert echo(port, "::1") == b"hellobye"
     assert echo(published.everywhere) == b"hellobye"
     bindings = machine.container(published.name)["NetworkSettings"]["Ports"]["7000/tcp"]
-    known = {str(port) for port in (published.plain, published.loopback, published.everywhere, published.six)}
-    (random,) = {one["HostPort"] for one in bindings} - known
+    asked = (published.plain, published.loopback, published.everywhere, published.six, published.all_six)
+    (random,) = {one["HostPort"] for one in bindings} - set(map(str, asked))
     assert echo(int(random)) == b"hellobye"
 
 
@@ -133,10 +135,12 @@ def test_only_what_was_asked_for_is_bound(machine, published):
     for port in (published.plain, published.loopback):
         with pytest.raises(ConnectionRefusedError):
             dial(port, address)
-    with pytest.raises(ConnectionRefusedError):
-        dial(published.loopback, "::1")
-    with pytest.raises(ConnectionRefusedError):
-        dial(published.everywhere, "::1")
+    for port in (published.loopback, published.everywhere):
+        with pytest.raises(ConnectionRefusedError):
+            dial(port, "::1")
+    for port in (published.six, published.all_six):
+        with pytest.raises(ConnectionRefusedError):
+            dial(port)
 
 
 def test_an_address_of_this_computer_only(box, unique):
@@ -151,6 +155,54 @@ def test_an_address_of_this_computer_only(box, unique):
     eventually(lambda: quietly(echo, port, address) == b"hellobye", "the container answers")
     with pytest.raises(ConnectionRefusedError):
         dial(port)
+
+
+def test_a_low_port_where_it_may_be_had(box, unique):
+    port = low_port()
+    box.docker("run", "-d", "--name", unique("low"), "-p", f"{port}:80", "busybox", "httpd", "-f")
+    assert row(box, port)["state"] == "open"
+    for host in ("127.0.0.1", "::1"):
+        eventually(lambda host=host: is_web(port, host), f"it answers at {host}")
+
+
+def is_web(port, host):
+    return (quietly(echo, port, host, b"GET / HTTP/1.0\r\n\r\n") or b"").startswith(b"HTTP/1.1 404")
+
+
+def low_port() -> int:
+    """One of those that belong to root on most systems, which nobody has now."""
+    for port in (80, 443, *range(1023, 600, -1)):
+        try:
+            with socket.create_server(("127.0.0.1", port)), socket.create_server(("::1", port), family=socket.AF_INET6):
+                return port
+        except PermissionError:
+            pytest.skip(f"this user may not have port {port}")
+        except OSError:
+            continue
+    pytest.skip("all low ports are taken")
+
+
+@pytest.fixture
+def exposed(spare):
+    """The spare machine with `ports: {expose: lan}`."""
+    succeed(hostvm("set", "--restart", spare.name, "ports.expose=lan"))
+    with spare.clean():
+        yield spare
+    succeed(hostvm("set", "--restart", spare.name, "ports.expose="))
+
+
+def test_machine_yaml_exposes_what_names_no_address(exposed):
+    address = own_address()
+    if address is None:
+        pytest.skip("this computer has loopback addresses only")
+    port, hidden = free_ports(2)
+    words = ("-p", f"{port}:80", "-p", f"127.0.0.1:{hidden}:80", "busybox", "httpd", "-f")
+    exposed.docker("run", "-d", "--name", "seen", *words)
+    for host in ("127.0.0.1", "::1", address):
+        eventually(lambda host=host: is_web(port, host), f"it answers at {host}")
+    assert is_web(hidden, "127.0.0.1")
+    with pytest.raises(ConnectionRefusedError):
+        dial(hidden, address)
 
 
 def quietly(act, *words):

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 
+import pexpect
 import pytest
 from machines import HOSTVM, eventually, folders_of, hostvm, running_machine, succeed
 
@@ -58,6 +59,40 @@ def test_a_change_of_a_running_machine(own):
     assert "waiting:" not in own.hostvm("status", own.name)
     assert after - memory > 200
     assert (folders_of(own.name)[0] / "machine.yaml").read_text().endswith("# mine\n")
+
+
+EDITOR = """\
+#!/bin/sh
+# First a fault, then what is meant.
+grep -q "^cpus: none" "$1" && cpus=1 || cpus=none
+sed -i.bak "s/^cpus:.*/cpus: $cpus/" "$1" && rm "$1.bak"
+"""
+
+
+def test_an_editor_on_a_terminal(own, tmp_path):
+    """What it wrote wrong is told, and the editor comes again; what is sound is the machine's.
+
+    Follows the test above, which leaves two processors.
+    """
+    program = tmp_path / "editor"
+    program.write_text(EDITOR)
+    program.chmod(0o755)
+    env = {**os.environ, "EDITOR": str(program), "VISUAL": ""}
+    file = folders_of(own.name)[0] / "machine.yaml"
+    child = pexpect.spawn(str(HOSTVM), ["edit", own.name], env=env, timeout=60, dimensions=(30, 200))
+    try:
+        child.expect(r"cpus: .*none")
+        child.expect_exact("Edit it again?")
+        assert "cpus: 2" in file.read_text(), "nothing was saved"
+        child.sendline("y")
+        child.expect_exact(f"hostvm restart {own.name}")
+        child.expect(pexpect.EOF)
+    finally:
+        child.close(force=True)
+    assert child.exitstatus == 0
+    assert "cpus: 1" in file.read_text()
+    assert file.read_text().endswith("# mine\n")
+    assert json.loads(own.hostvm("inspect", own.name))["waiting"] == ["cpus"]
 
 
 @pytest.mark.slow

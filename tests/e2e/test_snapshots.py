@@ -165,6 +165,49 @@ def test_ephemeral_machines_begin_from_a_snapshot_and_go(origin):
     eventually(lambda: not any(folder.exists() for folder in folders_of(name)), "nothing of it is left")
 
 
+def test_a_machine_from_python_from_its_making_to_its_end(clone):
+    """As the commands have it, which see the same machine; one boot."""
+    name = f"e2e-{os.getpid()}-py"
+    machine = api.Machine(name)
+    assert not machine.exists
+    with pytest.raises(api.HostvmError, match="there is no machine called"):
+        machine.start()
+    settings = {"cpus": 1, "memory": "1GiB", "mounts": [], "driver": "qemu", "names": "off"}
+    try:
+        machine = api.Machine.create(name, **settings)
+        with pytest.raises(api.HostvmError, match="exists already"):
+            api.Machine.create(name, **settings)
+        assert machine.status == "stopped"
+        assert name in [one.name for one in api.Machine.all()]
+        assert machine.start() > 0
+        assert machine.start() is None, "it runs"
+        assert json.loads(hostvm("status", name, "--json").out)["docker_host"] == machine.docker_host
+        boot = machine.run(["cat", "/proc/sys/kernel/random/boot_id"], check=True).stdout
+        with pytest.raises(api.HostvmError, match="is running"):
+            machine.remove()
+        assert machine.suspend() > 0
+        assert machine.suspend() is None
+        assert (machine.status, machine.clone(clone).status) == ("suspended", "stopped")
+        api.Machine(clone).remove()
+        assert machine.resume() > 0
+        assert machine.pause()
+        assert machine.status == "paused"
+        assert machine.start() > 0
+        assert machine.run(["cat", "/proc/sys/kernel/random/boot_id"]).stdout == boot, "it went on, twice"
+        client = docker.DockerClient(base_url=machine.docker_host, timeout=60)
+        assert client.ping()
+        client.close()
+        assert (machine.stop(), machine.stop()) == (True, False)
+        with pytest.raises(api.HostvmError, match="is stopped"):
+            machine.resume()
+    finally:
+        if machine.exists:
+            machine.remove(force=True)
+    assert not machine.exists
+    assert name not in machine_names()
+    assert not any(folder.exists() for folder in folders_of(name))
+
+
 def test_a_suite_with_an_engine_that_each_test_finds_clean():
     """The example's own pytest, with the plugin; its machine begins from one that is booted for it."""
     words = (sys.executable, "-m", "pytest", "-c", str(SUITE / "pytest.ini"), "-p", "no:cacheprovider", str(SUITE))
@@ -177,6 +220,7 @@ def test_a_suite_with_an_engine_that_each_test_finds_clean():
 
 
 def test_a_stopped_machine_goes_back_to_its_disk(origin):
+    origin.shell("sh", "-c", "echo cold > /var/lib/hostvm/mark")
     origin.hostvm("stop")
     assert json.loads(origin.hostvm("snapshot", "create", "cold", "--json"))["memory"] == 0
     assert [one["name"] for one in json.loads(origin.hostvm("snapshot", "ls", "--json"))] == ["warm", "cold"]
@@ -185,8 +229,11 @@ def test_a_stopped_machine_goes_back_to_its_disk(origin):
     assert "snapshots there: cold, warm" in unknown.err
     origin.hostvm("start", "--from-snapshot", "warm")
     assert origin.state("counting") == "running"
+    assert "mark" not in origin.shell("ls", "/var/lib/hostvm").split(), "that came later"
     origin.hostvm("snapshot", "restore", "cold")
     assert json.loads(hostvm("status", NAME, "--json").out)["status"] == "stopped"
+    origin.hostvm("start")
+    assert origin.shell("cat", "/var/lib/hostvm/mark") == "cold"
     for name in ("warm", "cold"):
         origin.hostvm("snapshot", "rm", name)
     assert origin.hostvm("snapshot", "ls", "--json") == "[]"

@@ -6,25 +6,36 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 import urllib.request
+from pathlib import Path
 
 import pytest
-from machines import HOSTVM, eventually, flip_bit, folders_of, hostvm, running_machine, succeed
+from machines import HOSTVM, eventually, flip_bit, folders_of, hostvm, kill_agent, running_machine, succeed
 
 from hostvm import process
+from hostvm.agent import config as settings
+from hostvm.agent.client import run_in_guest, wait_ready
+from hostvm.clock.reading import best, sample
+from hostvm.clock.service import LOOK_EVERY
+from images.progress import NullProgress
 
 pytestmark = [
     pytest.mark.vm,
     pytest.mark.skipif(os.name == "nt", reason="QEMU's states are not saved on Windows"),
 ]
 
-COUNT = "httpd -h /t; i=0; while :; do i=$((i + 1)); echo $i > /t/new; mv /t/new /t/n; sleep 0.1; done"
+# Its file in /n is open all the time.
+COUNT = (
+    "httpd -h /t; i=0; exec 3>> /n/lines; while :; do i=$((i + 1)); echo $i > /t/new; mv /t/new /t/n; "
+    "echo $i >&3 || echo $i >> /n/lost; sleep 0.1; done"
+)
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
-    folders = {kind: tmp_path_factory.mktemp(f"kept-by-{kind}") for kind in ("sftp", "9p")}
+    folders = {kind: tmp_path_factory.mktemp(f"kept-by-{kind}") for kind in ("sftp", "9p", "nfs")}
     for kind, folder in folders.items():
         (folder / "note").write_text(f"by {kind}\n")
     return folders
@@ -44,8 +55,8 @@ def sleeper(shared):
 @pytest.fixture
 def counter(sleeper, shared, free_port):
     """A container that counts in memory and shows it on a port."""
-    words = ("--tmpfs", "/t", "-p", f"{free_port}:80", "-v", f"{shared['sftp']}:/s", "busybox", "sh", "-c", COUNT)
-    sleeper.docker("run", "-d", "--name", "counting", *words)
+    words = ("--tmpfs", "/t", "-p", f"{free_port}:80", "-v", f"{shared['sftp']}:/s", "-v", f"{shared['nfs']}:/n")
+    sleeper.docker("run", "-d", "--name", "counting", *words, "busybox", "sh", "-c", COUNT)
     eventually(lambda: counted(free_port), "it counts")
     yield free_port
     hostvm("-m", sleeper.name, "docker", "rm", "-f", "counting")
@@ -106,6 +117,11 @@ def test_a_suspended_machine_goes_on_where_it_was(sleeper, counter, shared):
     assert sleeper.docker("exec", "counting", "cat", "/s/note") == "by sftp"
     assert sleeper.shell("cat", "/root/note") == "by 9p"
     assert files(sleeper) == set()
+    lines = shared["nfs"] / "lines"
+    eventually(lambda: int(lines.read_text().split()[-1]) > there, "it writes on to the file that it had open")
+    numbers = [int(line) for line in lines.read_text().split()]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert not (shared["nfs"] / "lost").exists()
 
 
 def test_the_next_docker_command_resumes(sleeper, counter):
@@ -130,9 +146,56 @@ def test_a_paused_machine_goes_on_with_the_right_time(sleeper, counter):
 def test_a_clock_that_is_hours_off_is_set_at_the_next_connection(sleeper, seconds):
     sleeper.shell("sh", "-c", f"date -s @$(($(date +%s) + {seconds}))")
     assert clock_error(sleeper) > 3000
-    os.kill(json.loads(sleeper.hostvm("status", "--json"))["agent"]["pid"], signal.SIGKILL)
+    kill_agent(sleeper)
     sleeper.hostvm("start")
     eventually(lambda: clock_error(sleeper) < 0.1, "the clock is right")
+
+
+@pytest.fixture
+def agent_off_clock(sleeper, tmp_path):
+    """The machine's agent as one that sees another time of day: `agent_off_clock(3600)` sets its clock an hour ahead.
+
+    Not this computer's own clock: everybody else on it has that, too.
+    """
+    file, run_dir = tmp_path / "off", folders_of(sleeper.name)[1]
+
+    def put(seconds: float) -> None:
+        new = file.with_suffix(".new")
+        new.write_text(str(seconds))
+        new.replace(file)
+
+    put(0.0)
+    sleeper.hostvm("start")
+    kill_agent(sleeper)
+    argv = [sys.executable, str(Path(__file__).with_name("agent_off_clock.py")), str(run_dir), str(file)]
+    agent = process.spawn_detached(argv, folders_of(sleeper.name)[0] / "agent.log")
+    try:
+        settings.store(settings.load(run_dir), run_dir, agent)
+        wait_ready(run_dir, time.monotonic() + 60, NullProgress())
+        yield put
+    finally:
+        process.kill(agent)
+        sleeper.hostvm("start")
+
+
+def guest_less_host(machine, off: float) -> float:
+    """Seconds that the guest's clock is off at least, seen by this computer's clock with `off` added."""
+
+    def ask() -> float:
+        done = run_in_guest(folders_of(machine.name)[1], ["bash", "-c", "echo $EPOCHREALTIME"])
+        return float(done.stdout)
+
+    found = best([sample(ask, lambda: time.time() + off) for _ in range(3)])
+    return max(0.0, abs(found.off) - found.within)
+
+
+def test_a_step_of_this_computers_clock_either_way_is_followed(sleeper, agent_off_clock):
+    """By an agent that has a connection; what its own looks would find a minute later is not waited for."""
+    assert guest_less_host(sleeper, 0.0) <= 0.1
+    for off in (7200.0, -3600.0, -86400.0, 0.0):
+        agent_off_clock(off)
+        eventually(lambda off=off: guest_less_host(sleeper, off) <= 0.1, f"it follows to {off:+.0f} s", LOOK_EVERY / 2)
+    assert json.loads(sleeper.hostvm("status", "--json"))["agent"]["services"]["clock"]["set"] >= 4
 
 
 def test_who_has_a_9p_folder_is_named_and_the_machine_runs_on(sleeper, shared):
@@ -219,3 +282,15 @@ def test_stopping_a_suspended_machine_lets_its_guest_end_in_order(sleeper):
 def succeed_err(done) -> str:
     succeed(done)
     return str(done.err)
+
+
+def test_what_containers_write_last_is_kept_when_the_agent_is_gone(sleeper, shared):
+    """`hostvm stop` brings it back first: their folders are served until they have ended."""
+    last = "trap 'echo last > /n/last; exit' TERM; echo ready > /n/ready; while :; do sleep 0.1; done"
+    sleeper.hostvm("start")
+    sleeper.docker("run", "-d", "--name", "leaving", "-v", f"{shared['nfs']}:/n", "busybox", "sh", "-c", last)
+    eventually((shared["nfs"] / "ready").exists, "it runs")
+    kill_agent(sleeper)
+    sleeper.hostvm("stop")
+    assert (shared["nfs"] / "last").read_text() == "last\n"
+    assert "mark off" in (folders_of(sleeper.name)[0] / "console.log").read_text(), "its power was not cut"

@@ -49,7 +49,7 @@ def status_of(child) -> int:
 
 def clients_in(machine) -> list[str]:
     """docker clients that run in the guest, by their command lines."""
-    script = "for pid in /proc/[0-9]*; do tr '\\0' ' ' < $pid/cmdline 2>/dev/null && echo; done"
+    script = "for pid in /proc/[0-9]*; do tr '\\0' ' ' < $pid/cmdline 2>/dev/null && echo; done; true"
     return [line for line in machine.shell("sh", "-c", script).splitlines() if line.startswith("docker ")]
 
 
@@ -138,13 +138,18 @@ def test_detach_keys_leave_the_container_running(box, at_terminal, unique):
     assert status_of(again) == 7
 
 
-def test_a_lost_terminal_leaves_no_client_in_the_guest(box, at_terminal, unique):
+@pytest.mark.parametrize("hears", [False, True])
+def test_a_lost_terminal_leaves_no_client_in_the_guest(box, at_terminal, unique, hears):
+    """A container whose first process is a shell ignores the hang-up, as on Linux, and runs on; others end with it."""
     name = unique("lost")
-    child = at_terminal("run", "-it", "--rm", "--name", name, "-e", f"PS1={_PROMPT}", "busybox", "sh")
+    init = ("--init",) if hears else ()
+    child = at_terminal("run", "-it", "--rm", *init, "--name", name, "-e", f"PS1={_PROMPT}", "busybox", "sh")
     child.expect_exact(_PROMPT)
     with contextlib.suppress(pexpect.ExceptionPexpect):  # our client may live on until the guest's has ended
         child.close(force=False)  # as when the window is closed: hang-up, and the terminal is gone
     eventually(lambda: not clients_in(box), "the docker client in the guest is gone", 30)
+    if hears:
+        eventually(lambda: box.try_docker("inspect", name).status == 1, "the container of --rm is gone", 30)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])

@@ -6,10 +6,11 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
-from machines import folders_of, hostvm, succeed
+from machines import HOSTVM, eventually, folders_of, hostvm, succeed
 
 from images.cpio import CpioEntry, write_cpio
 from images.store import manifest_bytes
@@ -100,6 +101,37 @@ def test_an_upgrade_keeps_data_and_a_broken_image_is_rolled_back(spare, made_ima
     assert spare.shell("cat", "/etc/hostvm-test") == "newer"
     keeps(spare)
     assert "dockerd ended 3 times" in (folders_of(spare.name)[0] / "console.log.1").read_text(errors="replace")
+
+
+def test_an_upgrade_whose_command_is_killed_in_mid_trial_is_given_up_by_the_next_start(spare, made_images):
+    first, broken = image_of(spare), made_images["broken"]
+    spare.docker("run", "--name", "written", "busybox", "sh", "-c", "echo kept > /note")
+    options = ("--restart", "unless-stopped", "--stop-signal", "KILL", "--name", "comes-back")
+    spare.docker("run", "-d", *options, "busybox", "sleep", "3603")
+
+    def boots_it() -> bool:
+        seen = json.loads(hostvm("status", spare.name, "--json").out)
+        return (seen["image"], seen["status"]) == (broken, "starting")
+
+    words = (HOSTVM, "upgrade", spare.name, "--image", broken)
+    command = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        eventually(boots_it, "the new image is being booted", 120)
+    finally:
+        command.kill()
+        command.wait()
+    told = hostvm("status", spare.name).out
+    assert f"to image {broken[7:19]} was broken off" in told
+    assert f"has image {first[7:19]} again" in told
+
+    done = hostvm("start", spare.name)
+    assert done.status == 0, done
+    assert f"to image {broken[7:19]} was broken off; its image is {first[7:19]} again" in done.err, done
+    made = json.loads(spare.hostvm("inspect"))["made"]
+    assert (made["image"], made["trial"]) == (first, None)
+    eventually(lambda: spare.state("comes-back") == "running", "the container runs again", 60)
+    keeps(spare)
+    assert "was broken off" not in hostvm("start", spare.name).err
 
 
 def keeps(machine) -> None:

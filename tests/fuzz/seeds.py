@@ -9,9 +9,15 @@ import struct
 import tarfile
 
 import dns.message
+from targets import CLIENT, SHARE
 
 from hostvm.agent import protocol
 from hostvm.shares import sftp_wire as wire
+from hostvm.shares.nfs import rpc
+from hostvm.shares.nfs import wire as nfs
+from hostvm.shares.nfs.exports import NUMBER_BYTES, token_of
+from hostvm.shares.nfs.places import ROOT, number_of
+from hostvm.shares.nfs.xdr import opaque, u32, u64
 from images.artefact.bundle import Bundle, Member
 from images.artefact.layout import make_artefact
 from images.artefact.minisign import new_key
@@ -79,6 +85,52 @@ def _sftp() -> bytes:
     return hello + opened + wire.packet(wire.LSTAT, 3, wire.string(b"/share")) + closed
 
 
+def _nfs() -> list[bytes]:
+    """Every procedure once, all in one stream and each for itself; and a call in two pieces."""
+
+    def handle(number: int) -> bytes:
+        return opaque(token_of(SHARE) + number.to_bytes(NUMBER_BYTES, "big"))
+
+    root, folder, file, link = (handle(one) for one in (ROOT, *map(number_of, (b"d", b"d/f", b"l"))))
+    name, new, other = opaque(b"d"), opaque(b"new"), opaque(b"f")
+    nothing = bytes(24)
+    some = b"".join((u32(1), u32(0o644), u32(0), u32(0), u32(1), u64(3), u32(1), u32(2), u32(5), u32(6)))
+    calls = [
+        (nfs.MOUNT, nfs.MOUNT_MNT, opaque(b"/" + token_of(SHARE).hex().encode())),
+        (nfs.NFS, nfs.GETATTR, file),
+        (nfs.NFS, nfs.SETATTR, file + some + u32(0)),
+        (nfs.NFS, nfs.SETATTR, file + nothing + u32(1) + u64(0)),
+        (nfs.NFS, nfs.LOOKUP, root + name),
+        (nfs.NFS, nfs.LOOKUP, folder + opaque(b"..")),
+        (nfs.NFS, nfs.ACCESS, root + u32(0x3F)),
+        (nfs.NFS, nfs.READLINK, link),
+        (nfs.NFS, nfs.READ, file + u64(1) + u32(9)),
+        *((nfs.NFS, nfs.WRITE, file + u64(2) + u32(3) + u32(how) + opaque(b"abc")) for how in range(3)),
+        (nfs.NFS, nfs.CREATE, root + new + u32(nfs.UNCHECKED) + some),
+        (nfs.NFS, nfs.CREATE, folder + new + u32(nfs.GUARDED) + nothing),
+        (nfs.NFS, nfs.CREATE, folder + opaque(b"x") + u32(nfs.EXCLUSIVE) + b"verifier"),
+        (nfs.NFS, nfs.WRITE, handle(number_of(b"new")) + u64(0) + u32(1) + u32(0) + opaque(b"a")),
+        (nfs.NFS, nfs.MKDIR, root + opaque(b"e") + nothing),
+        (nfs.NFS, nfs.SYMLINK, root + opaque(b"s") + nothing + opaque(b"../d")),
+        (nfs.NFS, nfs.MKNOD, root + opaque(b"p") + u32(nfs.PIPE) + nothing),
+        (nfs.NFS, nfs.LINK, file + root + opaque(b"second")),
+        (nfs.NFS, nfs.RENAME, folder + other + root + opaque(b"g")),
+        (nfs.NFS, nfs.REMOVE, root + new),
+        (nfs.NFS, nfs.RMDIR, root + opaque(b"e")),
+        (nfs.NFS, nfs.READDIR, root + u64(0) + bytes(8) + u32(4096)),
+        (nfs.NFS, nfs.READDIRPLUS, folder + u64(2) + bytes(8) + u32(512) + u32(4096)),
+        *((nfs.NFS, procedure, root) for procedure in (nfs.FSSTAT, nfs.FSINFO, nfs.PATHCONF)),
+        (nfs.NFS, nfs.COMMIT, file + u64(0) + u32(0)),
+    ]
+    caller = opaque(b"".join((u32(0), opaque(CLIENT.encode()), u32(1000), u32(1000), u32(0))))
+    records = [
+        struct.pack(">7I", number, 0, 2, program, 3, procedure, nfs.AUTH_SYS) + caller + bytes(8) + words
+        for number, (program, procedure, words) in enumerate(calls)
+    ]
+    pieces = u32(8) + records[1][:8] + rpc.record(records[1][8:])
+    return [b"".join(map(rpc.record, records)), pieces, *map(rpc.record, records)]
+
+
 def _signed() -> list[bytes]:
     key = new_key()
     return [key.public.file.encode(), key.sign(b"content", "a comment").encode()]
@@ -90,6 +142,7 @@ SEEDS: dict[str, list[bytes]] = {
     "usernet": [_USERNET],
     "console": [b"hostvm-guest: fail engine dockerd ended 3 times\n[ 1.0] Kernel panic - not syncing: Oops\n"],
     "sftp": [_sftp()],
+    "nfs": _nfs(),
     "dns": [dns.message.make_query(*of).to_wire() for of in (("host.docker.internal", "A"), ("a.b", "MX"))],
     "http_names": [_HTTP, _CHUNKED],
     "engine_http": [_ANSWER, _REFUSED],

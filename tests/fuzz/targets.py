@@ -22,8 +22,13 @@ from hostvm.drivers.qemu.qmp import Qmp
 from hostvm.errors import HostvmError
 from hostvm.names.http import BadRequestError, RequestWatch, labels_of, parse_head
 from hostvm.net.lookup import Lookup
+from hostvm.shares.nfs.exports import Export, token_of
+from hostvm.shares.nfs.places import ROOT, PlaceStore, number_of
+from hostvm.shares.nfs.server import NfsServer
+from hostvm.shares.nfs.xdr import encode
 from hostvm.shares.sftp_server import SftpServer
 from hostvm.shares.sftp_wire import Reader, WireError
+from hostvm.shares.tree import Tree
 from images.archive.packages import PackageIndex, parse_relations
 from images.archive.release import check_release, parse_release
 from images.archive.versions import Version
@@ -44,6 +49,10 @@ if TYPE_CHECKING:
 
 LONGEST = 64 * 1024
 """Bytes of one input."""
+
+SHARE = "00" * 32
+CLIENT = "c" * 32
+"""The secret name of a share whose handles a seed can have."""
 
 
 class Told:
@@ -107,6 +116,34 @@ def sftp(data: bytes) -> None:
         reader.text()
 
 
+def nfs(data: bytes) -> None:
+    """Calls of whoever has handles of a share, with a folder, a file and a link in it."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        Path(folder, "d").mkdir()
+        Path(folder, "d", "f").write_bytes(b"content")
+        Path(folder, "l").symlink_to("d/f")
+        tree, store = Tree(folder), PlaceStore(":memory:")
+        export = Export(tree, SHARE, store)
+        # Numbers that are the same each time.
+        export.places.number = lambda _, path: number_of(encode(path)) if path else ROOT
+        top, inner = number_of(b"d"), number_of(b"d/f")
+        export.places.note(ROOT, [(top, "d"), (number_of(b"l"), "l")])
+        export.places.note(top, [(inner, "f")])
+        faults: list[str] = []
+        server = NfsServer(CLIENT, {token_of(SHARE): export}.__getitem__, lambda: [export], faults.append)
+        try:
+            server.run(Told(data))
+        finally:
+            for waiting in (server._sweeper, store._writer):
+                if waiting is not None:
+                    waiting.cancel()
+            server.let_go(export)
+            server._lasting.drain()
+            store.close()
+            tree.close()
+        assert not faults, faults
+
+
 def dns(data: bytes) -> None:
     for stream in (False, True):
         _LOOKUP.answer(data, stream=stream)
@@ -125,6 +162,8 @@ def engine_http(data: bytes) -> None:
     api = EngineApi(lambda: Told(data), "m")
     with contextlib.suppress(HostvmError):
         api.call("GET", "/containers/json")
+    with contextlib.suppress(HostvmError):
+        api.upload("POST", "/images/load", [b"tar"])
     with contextlib.suppress(HostvmError), api.open("GET", "/events") as response:
         for _ in read_chunks(response):
             pass
@@ -199,7 +238,7 @@ _LOOKUP = Lookup("10.0.2.2", _known, list)
 TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target
     for target in (
-        agent_frames, qmp, usernet, console, sftp, dns, http_names, engine_http, release, packages, versions, deb, oci,
-        bundle, image_file, registry_words,
+        agent_frames, qmp, usernet, console, sftp, nfs, dns, http_names, engine_http, release, packages, versions, deb,
+        oci, bundle, image_file, registry_words,
     )
 }  # fmt: skip

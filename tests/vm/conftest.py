@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import re
 import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
 from uuid import uuid4
 
+import psutil
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # helpers lie beside the tests
@@ -169,3 +171,38 @@ def tiny(tmp_path, image, accel) -> TinyGuest:
     run_dir = Path(os.environ["HOSTVM_RUN"], f"t{uuid4().hex[:8]}")
     run_dir.mkdir(parents=True, mode=0o700)
     return TinyGuest(tmp_path, run_dir, image, accel)
+
+
+FIRST_THREAD_ENDS = """
+import ctypes, threading
+threading.Thread(target=input).start()
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
+@pytest.fixture
+def half_dead():
+    """A process of Linux whose first thread is dead; a line of input ends the other one."""
+    with subprocess.Popen([sys.executable, "-c", FIRST_THREAD_ENDS], stdin=subprocess.PIPE) as begun:
+        deadline = time.monotonic() + 10
+        while psutil.Process(begun.pid).status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        yield begun
+
+
+@pytest.fixture
+def user(tmp_path_factory):
+    """Name and home of a new ordinary user; the home is short, for it holds sockets."""
+    name = f"hv{os.getpid()}"
+    home = Path("/tmp", name)
+    subprocess.run(["useradd", "--create-home", "--home-dir", home, "--shell", "/bin/sh", name], check=True)
+    subprocess.run(["usermod", "--append", "--groups", "kvm", name], check=False, capture_output=True)
+    yield name, home
+    uid = home.stat().st_uid
+    mine = [one for one in psutil.process_iter(["uids"]) if one.info["uids"] and one.info["uids"].real == uid]
+    for one in mine:
+        one.kill()
+    psutil.wait_procs(mine, timeout=10)
+    subprocess.run(["userdel", "--remove", name], check=True, capture_output=True)
+    assert not home.exists()

@@ -15,7 +15,7 @@ import pytest
 
 from hostvm import process
 from hostvm.drivers.base import DomainState, Hardware
-from hostvm.drivers.consoles import previous_console
+from hostvm.drivers.consoles import cut_console, previous_console
 from hostvm.drivers.libvirt.connection import connected
 from hostvm.drivers.libvirt.driver import LibvirtDriver
 from hostvm.drivers.registry import open_driver, pick_driver
@@ -65,9 +65,11 @@ def test_a_whole_life(tiny, driver):
     driver.grow_disk(128 * MIB)
     assert driver.hardware().disk == 128 * MIB
 
+    assert cut_console(tiny.domain.console, tiny.domain.console.stat().st_size - 1)
     driver.powerdown()
     assert driver.wait_off(60)
-    assert "button" in tiny.facts
+    assert list(tiny.facts) == ["button"], "it goes on where the console was cut"
+    assert "\0" not in tiny.console
     assert driver.state() is DomainState.OFF
     assert driver.hardware() is None
     with pytest.raises(DriverError):

@@ -16,7 +16,7 @@ import pytest
 
 from hostvm import process
 from hostvm.drivers.base import DomainState, Hardware
-from hostvm.drivers.consoles import previous_console
+from hostvm.drivers.consoles import cut_console, previous_console
 from hostvm.drivers.qemu.driver import QemuDriver
 from hostvm.drivers.qemu.qmp import Qmp
 from hostvm.errors import DriverError, PortTaken
@@ -61,9 +61,13 @@ def test_a_whole_life(tiny, driver):
     driver.grow_disk(128 * MIB)
     assert driver.hardware().disk == 128 * MIB
 
+    before = tiny.console
+    assert cut_console(tiny.domain.console, tiny.domain.console.stat().st_size - 1)
+    assert previous_console(tiny.domain.console).read_text(errors="replace") == before
     driver.powerdown()
     assert driver.wait_off(30)
-    assert "button" in tiny.facts
+    assert list(tiny.facts) == ["button"], "it goes on where the console was cut"
+    assert "\0" not in tiny.console
     assert driver.state() is DomainState.OFF
     assert driver.hardware() is None
     with pytest.raises(DriverError):
@@ -146,6 +150,18 @@ def test_a_qemu_that_was_killed_is_off_and_can_be_started_again(tiny, driver):
     assert driver.wait_off(10)
     driver.start(tiny.domain)
     tiny.wait_for("up")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="how Linux ends a process")
+def test_a_qemu_whose_first_thread_is_dead_is_waited_for(tiny, driver, half_dead):
+    """It has no command line any more to be known by, and its disks are locked."""
+    tiny.domain.run_dir.mkdir(parents=True, exist_ok=True)
+    (tiny.domain.run_dir / "qemu.pid").write_text(f"{half_dead.pid}\n")
+    assert driver.state() is DomainState.RUNNING
+    assert not driver.wait_off(0.2)
+    half_dead.communicate(b"\n")
+    assert driver.wait_off(10)
+    assert driver.state() is DomainState.OFF
 
 
 def test_stale_files_of_a_host_that_crashed_do_no_harm(tiny, driver):

@@ -93,6 +93,20 @@ def test_killing_it(tmp_path):
     assert process.kill(started)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="how Linux ends a process")
+def test_one_whose_first_thread_is_dead_lives_while_another_holds_its_files(half_dead):
+    """As for a moment after a kill, when the disk's lock is held still."""
+    identity = process.identify(half_dead.pid)
+    assert process.is_alive(identity)
+    assert process.is_ending(half_dead.pid)
+    assert not process.is_ending(os.getpid())
+    assert not process.wait_gone(identity, 0.2)
+    half_dead.communicate(b"\n")
+    assert process.wait_gone(identity, 10)
+    assert not process.is_alive(identity)
+    assert not process.is_ending(half_dead.pid)
+
+
 def test_it_inherits_descriptors_it_is_given(tmp_path):
     reading, writing = os.pipe()
     started = process.spawn_detached(

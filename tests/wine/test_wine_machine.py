@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 
 import pytest
@@ -71,6 +72,34 @@ def test_a_volume_of_a_drive_is_the_guests_path(hostvm):
     status, text = hostvm("docker", "create", "-v", "c:/data", "no-such-image")
     assert status == 125
     assert "-v c:/data:/c/data" in text
+
+
+SHARED = """
+cd /c/shared/KIND && cat word && rm word && mkdir -p a/b && echo there > a/b/made && mv a/b/made a/moved && rmdir a/b
+echo more >> a/moved && cp a/moved a/copy && echo short > a/copy && dd if=/dev/zero of=big bs=1M count=3 2> /dev/null
+mv a/copy a/moved && ls -R . && cat a/moved
+"""
+
+
+@pytest.mark.parametrize("kind", ["nfs", "sftp"])
+def test_a_folder_is_shared(hostvm, windows, kind):
+    here = windows.c / "shared" / kind
+    shutil.rmtree(here, ignore_errors=True)  # the last run's
+    here.mkdir(parents=True)
+    (here / "word").write_text("from here\n")
+    status, text = hostvm("mount", "add", "--kind", kind, rf"C:\shared\{kind}")
+    assert status == 0, text
+    rows = {row["target"]: row for row in json.loads(hostvm("mount", "ls", "--json")[1])}
+    assert (rows[f"/c/shared/{kind}"]["kind"], rows[f"/c/shared/{kind}"]["state"]) == (kind, "mounted")
+    assert rows["/c/users/root"]["kind"] == "nfs", rows
+    status, text = hostvm("shell", "--", "sh", "-c", SHARED.replace("KIND", kind))
+    assert (status, text) == (0, "from here\n.:\na\nbig\n\n./a:\nmoved\nshort\n"), text
+    assert (here / "a" / "moved").read_text() == "short\n"
+    assert (here / "big").stat().st_size == 3 * 2**20
+    (here / "a" / "moved").write_text("changed here")
+    assert hostvm("shell", "--", "cat", f"/c/shared/{kind}/a/moved") == (0, "changed here")
+    (here / "a" / "new").write_text("new")
+    assert hostvm("shell", "--", "ls", f"/c/shared/{kind}/a") == (0, "moved\nnew\n")
 
 
 def test_the_sdk_reaches_the_engine_through_the_pipe(hostvm, windows):

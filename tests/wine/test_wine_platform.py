@@ -22,7 +22,7 @@ def test_the_pipe_ends_each_direction_by_itself(windows):
 
 
 def test_what_is_private_and_what_is_atomic(windows, tmp_path):
-    """Folders for this user alone, files replaced whole, the control channel's token, a program without a window."""
+    """Folders for this user and the system, files replaced whole, the control channel's token, no program's window."""
     facts = windows.facts("local.py", rf"C:\test-{uuid4().hex}", "detached")
     # Wine keeps access lists as modes, so that order and protection from inheritance are lost.
     assert set(re.findall(r"\(.*?\)", facts["acl"])) == {f"(A;OICI;FA;;;{facts['sid']})", "(A;OICI;FA;;;SY)"}
