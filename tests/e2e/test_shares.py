@@ -473,22 +473,22 @@ def test_another_kind_for_a_folder_inside_of_a_shared_one(machine: Machine, shar
 
 def test_a_share_outlives_its_agent(machine: Machine, shared_folders):
     """The agent is killed while a container has its folders; nobody restarts anything. By nfs not even a file."""
-    folder, held = shared_folders["sftp"], shared_folders["nfs"]
-    writes = "exec 3>> /n/held; while sleep 0.1; do echo line >&3 || echo lost >> /n/lost; done"
-    words = ("-v", f"{folder}:/w", "-v", f"{held}:/n", "busybox:latest", "sh", "-c", writes)
+    folder, lines = shared_folders["sftp"], shared_folders["nfs"] / "lines"
+    writes = "exec 3>> /n/lines; while sleep 0.1; do echo line >&3 || echo lost >> /n/lost; done"
+    words = ("-v", f"{folder}:/w", "-v", f"{lines.parent}:/n", "busybox:latest", "sh", "-c", writes)
     machine.docker("run", "-d", "--name", "outlives", *words)
     (folder / "before").write_text("before")
-    eventually(lambda: (held / "held").exists() and (held / "held").stat().st_size, "it writes")
+    eventually(lambda: lines.exists() and lines.stat().st_size, "it writes")
     try:
         with told_with_logs(machine, "outlives"):
             kill_agent(machine)
             assert machine.docker("exec", "outlives", "cat", "/w/before") == "before"
             machine.docker("exec", "outlives", "sh", "-c", "echo after > /w/after")
             assert (folder / "after").read_text() == "after\n"
-            size = (held / "held").stat().st_size
-            eventually(lambda: (held / "held").stat().st_size > size + 10, "it writes on")
-            assert not (held / "lost").exists()
-            assert set((held / "held").read_text().splitlines()) == {"line"}
+            size = lines.stat().st_size
+            eventually(lambda: lines.stat().st_size > size + 10, "it writes on")
+            assert not lines.with_name("lost").exists()
+            assert set(lines.read_text().splitlines()) == {"line"}
     finally:
         machine.docker("rm", "-f", "outlives")
 
