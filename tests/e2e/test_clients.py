@@ -150,6 +150,40 @@ def test_files_through_docker_cp(box, current_client, residents, tmp_path):
     assert (tmp_path / "back").stat().st_mode & 0o777 == 0o750
 
 
+@pytest.mark.slow
+def test_a_gibibyte_through_docker_cp(box, current_client, unique, tmp_path):
+    docker, env = current_client
+    name, size = unique("large"), 1 << 30
+    sent, back = tmp_path / "sent", tmp_path / "back"
+    with sent.open("wb") as file:
+        for _ in range(size >> 20):
+            file.write(os.urandom(1 << 20))
+    box.docker("create", "--name", name, "busybox", "true")
+    succeed(run(docker, "cp", str(sent), f"{name}:/large", env=env, limit=600))
+    succeed(run(docker, "cp", f"{name}:/large", str(back), env=env, limit=600))
+    assert back.stat().st_size == size
+    assert digest_of(back) == digest_of(sent)
+
+
+def digest_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_stream_that_is_silent_for_ten_minutes_goes_on(box, unique):
+    """As of a shell that is left open over lunch."""
+    container = box.sdk.containers.create("busybox", ["cat"], stdin_open=True, name=unique("silent"))
+    attached = container.attach_socket(params={"stdin": 1, "stdout": 1, "stream": 1})
+    container.start()
+    time.sleep(600)
+    attached._sock.sendall(b"still here\n")
+    attached._sock.shutdown(socket.SHUT_WR)
+    assert demultiplexed(attached._sock) == b"still here\n"
+    attached.close()
+
+
 def test_a_hijacked_stream_ends_in_one_direction_first(box, residents):
     api = box.sdk.api
     made = api.exec_create(residents["busybox"], ["sh", "-c", "wc -c; sleep 0.2; echo late"], stdin=True)

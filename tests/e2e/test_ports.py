@@ -9,6 +9,7 @@ import signal
 import socket
 import struct
 import threading
+import time
 from pathlib import Path
 
 import psutil
@@ -264,6 +265,27 @@ def test_thousand_in_sequence_and_two_hundred_at_once(machine, published):
         sock.close()
     assert row(machine, published.first)["connections"] == carried + 1200
     eventually(lambda: agent.num_fds() <= descriptors, f"the agent has no more than {descriptors} descriptors")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_connections_that_are_silent_for_ten_minutes_are_still_there(machine, published, unique):
+    """Through QEMU's forward, and through ssh: what listens on the guest's loopback alone."""
+    (hidden,) = free_ports(1)
+    name = unique("hidden")
+    listens = f"127.0.0.1:{hidden}"
+    machine.docker("run", "-d", "--name", name, "--network", "host", "debian:trixie", "perl", "-e", ECHO, listens)
+    eventually(lambda: quietly(echo, hidden) == b"hellobye", "the container listens")
+    with dial(published.plain) as plain, dial(hidden) as by_ssh:
+        for sock in (plain, by_ssh):
+            sock.sendall(b"before")
+            assert sock.recv(100) == b"before"
+        time.sleep(600)
+        for sock in (plain, by_ssh):
+            sock.sendall(b"after")
+            sock.shutdown(socket.SHUT_WR)
+            assert read_all(sock) == b"afterbye"
+    machine.docker("rm", "-f", name)
 
 
 def test_a_taken_port_is_told_and_opened_when_it_is_free(box, unique):
