@@ -13,14 +13,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hostvm import process
+from hostvm import process, process_id
 from hostvm.agent.config import load
 from hostvm.agent.parts import Parts
 from hostvm.agent.run import run_agent
 from hostvm.errors import HostvmError
 from hostvm.machines.identity import port_is_free
 from hostvm.paths import MACHINE_YAML, PROVISION_LOG, SHARE_PLACES
-from hostvm.process import ProcessId
+from hostvm.process_id import ProcessId
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def go_with(owner: ProcessId, config: AgentConfig) -> None:
     """Have the machine removed when its owner has ended; by a process of its own, which ends this one too."""
-    while not process.wait_gone(owner, _LOOK_SECONDS):
+    while not process_id.wait_gone(owner, _LOOK_SECONDS):
         pass
     argv = [sys.executable, "-m", "cli.main", "rm", "--force", "--quiet", config.name]
     process.spawn_detached(argv, Path(os.devnull))

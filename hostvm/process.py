@@ -7,23 +7,20 @@ own; what fails is told with the command as it could be pasted into a shell. Not
 from __future__ import annotations
 
 import contextlib
-import math
 import os
-import select
 import shlex
 import signal
 import subprocess  # noqa: TID251 - this module is the exception the ban speaks of
 import sys
 import threading
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from shutil import which
 from typing import TYPE_CHECKING, Any
 
 from hostvm.errors import HostvmError
+from hostvm.process_id import ProcessId, identify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -53,32 +50,6 @@ class Result:
     status: int
     stdout: bytes
     stderr: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessId:
-    """A process that cannot be mistaken for a later one with the same number.
-
-    :param started: when it started, in the system's own terms; only good for comparing.
-    :param boot: of this computer, where `started` counts from it (Linux); "" elsewhere, and in what was written before.
-    """
-
-    pid: int
-    started: float
-    boot: str = ""
-
-    @classmethod
-    def of(cls, facts: Sequence[float | str]) -> ProcessId:
-        """The process of such facts.
-
-        :raises ValueError, TypeError: they are none.
-        """
-        pid, started, *boot = facts
-        return cls(int(pid), float(started), *map(str, boot))
-
-    def facts(self) -> list[float | str]:
-        """It as plain facts, for a file that may outlive this boot."""
-        return [self.pid, self.started, self.boot]
 
 
 _hearers: list[Callable[[str], None]] = []
@@ -240,125 +211,6 @@ def spawn_detached(
     identity = identify(process.pid) or ProcessId(process.pid, 0.0)
     threading.Thread(target=process.wait, name=f"reap-{process.pid}", daemon=True).start()
     return identity
-
-
-def identify(pid: int) -> ProcessId | None:
-    """The process that has this number now; None when there is none, or only a zombie without threads."""
-    if sys.platform == "linux":
-        # psutil adds the boot time, which moves when the clock is set; the kernel's own ticks do not.
-        try:
-            fields = _stat_fields(pid)
-        except OSError:
-            return None
-        # Of one that was killed the first thread may be dead while others still hold its files: no zombie yet.
-        ended = fields[0] == b"X" or (fields[0] == b"Z" and int(fields[17]) <= 1)
-        return None if ended else ProcessId(pid, float(fields[19]), linux_boot())
-    import psutil
-
-    try:
-        process = psutil.Process(pid)
-        return None if process.status() == psutil.STATUS_ZOMBIE else ProcessId(pid, _started(process))
-    except psutil.Error:
-        return None
-
-
-def _started(process: Any) -> float:
-    """When it started, by the clock of then.
-
-    psutil 7.1 and later move that on macOS when the clock is set, in processes that loaded psutil before: to an agent
-    everybody would be somebody else from then on.
-    """
-    try:
-        return float(process._proc.create_time(monotonic=True))  # noqa: SLF001 - nothing else tells
-    except (AttributeError, TypeError):  # an older psutil, or Windows: it never moves
-        return float(process.create_time())
-
-
-@cache
-def linux_boot() -> str:
-    """Names this boot of the computer; "" where that is not Linux, or it does not tell."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
-
-
-def _stat_fields(pid: int) -> list[bytes]:
-    """Of proc_pid_stat(5), from the third on: the second is a name that may hold anything."""
-    return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-
-
-def is_alive(process: ProcessId) -> bool:
-    """Whether this very process still runs."""
-    found = identify(process.pid)
-    return found is not None and found.started == process.started and process.boot in {"", found.boot}
-
-
-def command_of(pid: int) -> tuple[str, ...]:
-    """The argv a process was started with; empty when it is gone or not ours to see."""
-    import psutil
-
-    try:
-        return tuple(psutil.Process(pid).cmdline())
-    except psutil.Error:
-        return ()
-
-
-def is_ending(pid: int) -> bool:
-    """Whether a process was killed or ends, and is still there; it has no command any more, but may hold its files.
-
-    Only Linux tells (PF_EXITING in proc_pid_stat(5)'s flags); elsewhere False.
-    """
-    if sys.platform != "linux":
-        return False
-    try:
-        return bool(int(_stat_fields(pid)[6]) & 0x4)
-    except OSError:
-        return False
-
-
-def wait_gone(process: ProcessId, timeout: float) -> bool:
-    """Wait up to `timeout` seconds for this very process to end (a zombie has ended); False when it still runs."""
-    deadline = time.monotonic() + timeout
-    if sys.platform == "linux":
-        try:
-            descriptor = os.pidfd_open(process.pid)
-        except OSError:
-            return not is_alive(process)
-        try:
-            poller = select.poll()
-            poller.register(descriptor, select.POLLIN)
-            if is_alive(process):
-                poller.poll(max(0, math.ceil(timeout * 1000)))
-        finally:
-            os.close(descriptor)
-        return not is_alive(process)
-    while is_alive(process):
-        if time.monotonic() >= deadline:
-            return False
-        time.sleep(0.02)
-    return True
-
-
-def kill(process: ProcessId, *, timeout: float = 5.0) -> bool:
-    """Kill this very process and wait for its end; False when it still lives after `timeout` seconds.
-
-    :raises HostvmError: it belongs to another user.
-    """
-    import psutil
-
-    if is_alive(process):
-        try:
-            psutil.Process(process.pid).kill()
-        except psutil.NoSuchProcess:
-            return True
-        except psutil.AccessDenied as error:
-            raise HostvmError(
-                f"process {process.pid} belongs to another user",
-                str(error),
-                f"End it as that user or as root: sudo kill -9 {process.pid}",
-            ) from error
-    return wait_gone(process, timeout)
 
 
 def _show(words: Sequence[str], env: Mapping[str, str] | None, cwd: Path | None = None) -> None:

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hostvm.process import linux_boot
+from hostvm.process_id import linux_boot
 
 if TYPE_CHECKING:
     from hostvm.qemu_binary import QemuBinary

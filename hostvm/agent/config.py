@@ -11,7 +11,7 @@ from hostvm.errors import AgentError
 from hostvm.files import private_folder, write_atomic
 from hostvm.net.addresses import DEFAULT_SUBNET
 from hostvm.paths import AGENT_JSON, AGENT_LOCK, AGENT_SOCK, DOCKER_SOCK
-from hostvm.process import ProcessId
+from hostvm.process_id import ProcessId
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hostvm import process
+from hostvm import process, process_id
 from hostvm.agent import config as settings
 from hostvm.agent.client import Agent, request
 from hostvm.credential_helpers import helper_environment
@@ -46,13 +46,13 @@ def spawn_agent(config: AgentConfig) -> None:
 def may_appear(run_dir: Path) -> bool:
     """Whether the process that was started last as this machine's agent lives, or is not known."""
     agent = settings.spawned(run_dir)
-    return agent is None or process.is_alive(agent)
+    return agent is None or process_id.is_alive(agent)
 
 
 def is_gone(run_dir: Path, timeout: float) -> bool:
     """Whether the agent's process ends within `timeout` seconds, or none is known."""
     agent = settings.spawned(run_dir)
-    return agent is None or process.wait_gone(agent, timeout)
+    return agent is None or process_id.wait_gone(agent, timeout)
 
 
 def end_process(run_dir: Path, timeout: float) -> None:
@@ -61,8 +61,8 @@ def end_process(run_dir: Path, timeout: float) -> None:
     :raises HostvmError: it belongs to another user.
     """
     agent = settings.spawned(run_dir)
-    if agent is not None and not process.wait_gone(agent, timeout):
-        process.kill(agent)
+    if agent is not None and not process_id.wait_gone(agent, timeout):
+        process_id.kill(agent)
 
 
 def log_tail(run_dir: Path, lines: int) -> str:
@@ -82,8 +82,8 @@ def spawn_sleeper(run_dir: Path, log: Path) -> None:
     sleeper = process.spawn_detached([sys.executable, "-m", _SLEEPER, str(run_dir), *wake], log)
     deadline = time.monotonic() + _SLEEPER_SECONDS
     while (sleeper_status(run_dir) or {}).get("pid") != sleeper.pid:
-        if time.monotonic() > deadline or not process.is_alive(sleeper):
-            process.kill(sleeper)
+        if time.monotonic() > deadline or not process_id.is_alive(sleeper):
+            process_id.kill(sleeper)
             raise AgentError(
                 f"nothing listens for docker clients of machine {run_dir.name}",
                 tail(log, 5) or None,
@@ -119,9 +119,9 @@ def end_sleeper(run_dir: Path, *, wait: bool = True) -> None:
         facts = _ask_sleeper(run_dir, "shutdown")
     except HostvmError:
         return
-    sleeper = process.identify(int(facts["pid"]))
-    if wait and sleeper is not None and not process.wait_gone(sleeper, 2.0):
-        process.kill(sleeper)
+    sleeper = process_id.identify(int(facts["pid"]))
+    if wait and sleeper is not None and not process_id.wait_gone(sleeper, 2.0):
+        process_id.kill(sleeper)
 
 
 def _ask_sleeper(run_dir: Path, op: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from hostvm import process
+from hostvm import process_id
 from hostvm.console import MARKS
 from hostvm.disks import create_overlay
 from hostvm.errors import HostvmError, MachineError
@@ -28,7 +28,7 @@ from hostvm.machines.remove import remove_machine
 from hostvm.machines.saved import Saved, stamped, store_saved, unusable
 from hostvm.machines.snapshots import check_snapshot, load_snapshot, resume, snapshot_folder
 from hostvm.paths import CLIENT_KEY, HOST_KEY, KEYS, SUSPENDED_RAM, MachinePaths, home, machine_names
-from hostvm.process import ProcessId
+from hostvm.process_id import ProcessId
 from hostvm.spec import load_spec
 from hostvm.state import load_state, save_state
 from images.ages import age_of
@@ -89,7 +89,7 @@ def sweep() -> None:
         with suppress(HostvmError):
             paths = MachinePaths.of(name)
             owner = load_state(paths).owner
-            if owner and not process.is_alive(ProcessId.of(owner)):
+            if owner and not process_id.is_alive(ProcessId.of(owner)):
                 remove_ephemeral(paths, NullProgress())
     own = PREFIX + "[0-9a-f]" * _DIGITS
     if any((home() / "machines").glob(f".{own}.removed")):
@@ -115,7 +115,7 @@ def _is_left(rest: Path) -> bool:
     except HostvmError:
         owner = None
     if owner:
-        return not process.is_alive(ProcessId.of(owner))
+        return not process_id.is_alive(ProcessId.of(owner))
     return age_of(rest) >= _STALE_SECONDS
 
 
@@ -123,7 +123,7 @@ def _make(target: MachinePaths, source: MachinePaths, found: Snapshot, state: Ma
     """A suspended machine, whole or not at all."""
     assert found.saved is not None
     draft = MachinePaths(target.name, target.folder.parent / f".{target.name}.new", target.run_dir)
-    me = process.identify(os.getpid()) or ProcessId(os.getpid(), 0.0)
+    me = process_id.identify(os.getpid()) or ProcessId(os.getpid(), 0.0)
     made = replace(
         state,
         uuid=new_uuid(),

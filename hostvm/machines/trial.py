@@ -13,11 +13,11 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from hostvm import process
+from hostvm import process_id
 from hostvm.agent.client import agent_is_ready
 from hostvm.drivers.base import DomainState
 from hostvm.errors import HostvmError
-from hostvm.process import ProcessId
+from hostvm.process_id import ProcessId
 from hostvm.state import Trial, load_state, save_state
 
 if TYPE_CHECKING:
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 
 def begin_trial(state: MachineState, image: str) -> MachineState:
     """The state of a machine that is about to try `image`, a digest, as this process does it."""
-    me = process.identify(os.getpid()) or ProcessId(os.getpid(), 0.0)
+    me = process_id.identify(os.getpid()) or ProcessId(os.getpid(), 0.0)
     trial = Trial(me.facts(), state.image, state.former_image, state.wanted_off)
     return replace(state, image=image, former_image=state.image, trial=trial)
 
 
 def is_broken_off(state: MachineState) -> bool:
     """Whether an image is on trial, and nobody is left who tries it."""
-    return state.trial is not None and not process.is_alive(ProcessId.of(state.trial.process))
+    return state.trial is not None and not process_id.is_alive(ProcessId.of(state.trial.process))
 
 
 def settle_trial(paths: MachinePaths, driver: Driver, progress: Progress, stop: Callable[[], object]) -> bool:

@@ -71,13 +71,13 @@ class AgentUnderTest:
         self.processes: list[subprocess.Popen] = []
 
     def spawn(self) -> subprocess.Popen:
-        from hostvm import process
+        from hostvm import process_id
         from hostvm.agent import config as settings
 
         argv = [sys.executable, HERE / "agent_process.py", self.run_dir]
         child = subprocess.Popen(argv, env=ENVIRONMENT, stdin=subprocess.DEVNULL, start_new_session=True)
         self.processes.append(child)
-        identity = process.identify(child.pid)
+        identity = process_id.identify(child.pid)
         settings.store(self.config, self.run_dir, identity)
         return child
 

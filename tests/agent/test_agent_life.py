@@ -23,7 +23,7 @@ from hostvm.checks import Check
 from hostvm.console import ENGINE_MARK, SSH_MARK
 from hostvm.drivers.consoles import CONSOLE_MOST
 from hostvm.errors import AgentError, HostvmError, MachineError, SshError
-from hostvm.process import ProcessId
+from hostvm.process_id import ProcessId
 from hostvm.ssh.keys import make_keys
 from images.progress import NullProgress
 

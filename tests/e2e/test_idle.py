@@ -18,7 +18,7 @@ import psutil
 import pytest
 from machines import HOSTVM, eventually, folders_of, hostvm, small_machine, succeed
 
-from hostvm import process
+from hostvm import process_id
 from hostvm.agent.client import request
 from hostvm.agent.spawn import sleeper_status
 
@@ -298,9 +298,9 @@ def test_a_machine_stands_still_while_this_computers_disk_is_full(drowsy, small_
 
 def test_what_the_user_stops_stays_stopped(drowsy):
     drowsy.hostvm("suspend")
-    sleeper = process.identify(sleeper_status(folders_of(drowsy.name)[1])["pid"])
+    sleeper = process_id.identify(sleeper_status(folders_of(drowsy.name)[1])["pid"])
     drowsy.hostvm("stop")
-    assert not process.is_alive(sleeper)
+    assert not process_id.is_alive(sleeper)
     with pytest.raises(docker.errors.DockerException):
         images(drowsy)
     assert status(drowsy) == "stopped"

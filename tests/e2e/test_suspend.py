@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from machines import HOSTVM, eventually, flip_bit, folders_of, hostvm, kill_agent, running_machine, succeed
 
-from hostvm import process
+from hostvm import process, process_id
 from hostvm.agent import config as settings
 from hostvm.agent.client import run_in_guest, wait_ready
 from hostvm.clock.reading import best, sample
@@ -102,7 +102,7 @@ def test_a_suspended_machine_goes_on_where_it_was(sleeper, counter, shared):
     assert "suspended" in sleeper.hostvm("ls")
     assert json.loads(sleeper.hostvm("inspect"))["observed"]["status"] == "suspended"
     assert files(sleeper) == {"suspended.json", "suspended.ram"}
-    assert process.identify(qemu) is None, "its memory is free"
+    assert process_id.identify(qemu) is None, "its memory is free"
     assert counted(counter) == 0, "its port is closed"
     assert "was suspended already" in hostvm("suspend", sleeper.name).err
     found = {row["name"]: row["level"] for row in json.loads(hostvm("doctor", sleeper.name, "--json").out)}
@@ -174,7 +174,7 @@ def agent_off_clock(sleeper, tmp_path):
         wait_ready(run_dir, time.monotonic() + 60, NullProgress())
         yield put
     finally:
-        process.kill(agent)
+        process_id.kill(agent)
         sleeper.hostvm("start")
 
 

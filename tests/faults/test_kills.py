@@ -20,7 +20,7 @@ from machines import hostvm, succeed
 from rounds import MOMENTS, audit, begin, finish, heal, one_round, rounds_of
 from victims import INSIDE, Blow, kill_at_rest, phase_of, qemu_of
 
-from hostvm import process
+from hostvm import process_id
 
 ROUNDS, CUTS = rounds_of(5), rounds_of(30)
 
@@ -61,7 +61,7 @@ def test_killed_in_the_midst_of(machine, ledger, record, verb, victim, tmp_path)
 
 def test_power_is_cut_while_a_container_writes(machine, ledger_and_rows, record, tmp_path):
     """The host's own power: QEMU is gone from one moment to the next, with its caches, in the midst of an fsync."""
-    options = [word for word in process.command_of(qemu_of(machine.name)) if "data.qcow2" in word]
+    options = [word for word in process_id.command_of(qemu_of(machine.name)) if "data.qcow2" in word]
     assert options, "its disk is in QEMU's command line"
     assert not any("cache." in word for word in options), "QEMU's default, which is writeback"
     rounds = record("power cut while a container writes by fsync")

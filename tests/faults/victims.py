@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from machines import HOSTVM, eventually, folders_of, processes_of  # a helper of the e2e tests
 
-from hostvm import process
+from hostvm import process_id
 from hostvm.agent.client import run_in_guest
 from hostvm.errors import HostvmError
 
@@ -98,12 +98,12 @@ def agent_of(name: str) -> int:
     return int(json.loads((folders_of(name)[1] / "agent.json").read_text())["process"][0])
 
 
-def find(name: str, victim: str) -> process.ProcessId | None:
+def find(name: str, victim: str) -> process_id.ProcessId | None:
     """QEMU or the agent of a machine; None when it is not there yet, or any more."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        found = process.identify({"qemu": qemu_of, "agent": agent_of}[victim](name))
+        found = process_id.identify({"qemu": qemu_of, "agent": agent_of}[victim](name))
         # The number of one that is gone may be somebody else's by now.
-        if found is not None and any(name in word for word in process.command_of(found.pid)):
+        if found is not None and any(name in word for word in process_id.command_of(found.pid)):
             return found
     return None
 
@@ -144,7 +144,7 @@ def strike(name: str, victim: str, command: Command, after: float, look: Callabl
         return Blow(False, phase, late)
     os.kill(found.pid, signal.SIGKILL)
     hit = command.runs()  # at once: it may end because of it
-    process.wait_gone(found, 10)
+    process_id.wait_gone(found, 10)
     return Blow(hit, phase, late)
 
 
@@ -172,7 +172,7 @@ def kill_at_rest(name: str, victim: str) -> Blow:
     found = find(name, victim)
     if found is not None:
         os.kill(found.pid, signal.SIGKILL)
-        process.wait_gone(found, 10)
+        process_id.wait_gone(found, 10)
     return Blow(found is not None, "at rest")
 
 

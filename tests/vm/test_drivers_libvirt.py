@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import pytest
 
-from hostvm import process
+from hostvm import process_id
 from hostvm.drivers.base import DomainState, Hardware
 from hostvm.drivers.consoles import cut_console, previous_console
 from hostvm.drivers.libvirt.connection import connected
@@ -142,6 +142,6 @@ def test_qemu_ends_with_its_domain(tiny, driver):
     assert f"<uuid>{tiny.domain.uuid}</uuid>" in xml
     run_dir = Path(os.environ.get("XDG_RUNTIME_DIR", "/none"), "libvirt", "qemu", "run")
     pid = int((run_dir / f"hostvm-{tiny.name}.pid").read_text())
-    assert tiny.domain.uuid in process.command_of(pid)
+    assert tiny.domain.uuid in process_id.command_of(pid)
     driver.kill()
-    assert process.identify(pid) is None
+    assert process_id.identify(pid) is None

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import pytest
 
-from hostvm import process
+from hostvm import process_id
 from hostvm.drivers.base import DomainState, Hardware
 from hostvm.drivers.consoles import cut_console, previous_console
 from hostvm.drivers.qemu.driver import QemuDriver
@@ -113,7 +113,7 @@ def test_the_monitor_is_private_and_the_guest_survives_who_started_it(tiny, driv
     assert driver.state() is DomainState.PAUSED
     pid = qemu_pid(tiny)
     driver.kill()
-    assert process.identify(pid) is None
+    assert process_id.identify(pid) is None
     assert driver.state() is DomainState.OFF
 
 

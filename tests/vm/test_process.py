@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hostvm import process
+from hostvm import process, process_id
 from hostvm.errors import HostvmError
 
 pytestmark = pytest.mark.vm
@@ -59,7 +59,7 @@ def test_a_time_out_kills_what_it_started_and_keeps_the_output(tmp_path):
     assert time.monotonic() - began < 5
     assert "so far" in (caught.value.details or "")
     for pid in pids.read_text().split():
-        wait_until(lambda pid=pid: process.identify(int(pid)) is None)
+        wait_until(lambda pid=pid: process_id.identify(int(pid)) is None)
 
 
 def test_a_block_that_is_left_ends_the_program(tmp_path):
@@ -69,7 +69,7 @@ def test_a_block_that_is_left_ends_the_program(tmp_path):
         assert child.poll() is None
         assert child.wait(0.05) is None
         wait_until(lambda: (tmp_path / "l").read_text() == "hi\n")
-    assert process.identify(child.pid) is None
+    assert process_id.identify(child.pid) is None
 
 
 def test_a_detached_program_has_no_terminal_and_is_reaped(tmp_path):
@@ -77,34 +77,11 @@ def test_a_detached_program_has_no_terminal_and_is_reaped(tmp_path):
     started = process.spawn_detached(
         [PYTHON, "-c", "import os,sys; print(os.getsid(0) == os.getpid(), sys.stdin.read()); sys.stdin.read()"], log
     )
-    assert process.wait_gone(started, 10)
-    assert not process.is_alive(started)
+    assert process_id.wait_gone(started, 10)
+    assert not process_id.is_alive(started)
     assert log.read_text() == "True \n"
     assert log.stat().st_mode & 0o777 == 0o600
     wait_until(lambda: not Path(f"/proc/{started.pid}").exists())
-
-
-def test_killing_it(tmp_path):
-    started = process.spawn_detached([PYTHON, "-c", "import time; time.sleep(99)"], tmp_path / "log")
-    assert process.is_alive(started)
-    assert not process.wait_gone(started, 0.1)
-    assert process.kill(started)
-    assert not process.is_alive(started)
-    assert process.kill(started)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="how Linux ends a process")
-def test_one_whose_first_thread_is_dead_lives_while_another_holds_its_files(half_dead):
-    """As for a moment after a kill, when the disk's lock is held still."""
-    identity = process.identify(half_dead.pid)
-    assert process.is_alive(identity)
-    assert process.is_ending(half_dead.pid)
-    assert not process.is_ending(os.getpid())
-    assert not process.wait_gone(identity, 0.2)
-    half_dead.communicate(b"\n")
-    assert process.wait_gone(identity, 10)
-    assert not process.is_alive(identity)
-    assert not process.is_ending(half_dead.pid)
 
 
 def test_it_inherits_descriptors_it_is_given(tmp_path):
@@ -115,7 +92,7 @@ def test_it_inherits_descriptors_it_is_given(tmp_path):
     os.close(writing)
     assert os.read(reading, 100) == b"through"
     os.close(reading)
-    assert process.wait_gone(started, 10)
+    assert process_id.wait_gone(started, 10)
 
 
 def test_a_command_that_is_shown_can_be_pasted(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from hostvm import process
+from hostvm import process, process_id
 from hostvm.drivers.base import DomainState, Features, Hardware
 from hostvm.drivers.consoles import rotate_console
 from hostvm.drivers.hostfwd import Hostfwd
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hostvm.drivers.base import DomainSpec
-    from hostvm.process import ProcessId
+    from hostvm.process_id import ProcessId
     from hostvm.shares.device import DeviceShare
 
 START_TIMEOUT = 20.0
@@ -91,7 +91,7 @@ class QemuDriver:
             try:
                 self._greet(started)
             except (OSError, DriverError) as error:
-                process.kill(started)
+                process_id.kill(started)
                 raise self._explain(domain, error) from error
             undo.pop_all()
 
@@ -146,7 +146,7 @@ class QemuDriver:
         except (OSError, DriverError):
             # Not up yet, going down, or its monitor is held by somebody: then the process decides.
             found = self._find()
-            if found is None or (process.is_ending(found.pid) and process.wait_gone(found, ANSWER_TIMEOUT)):
+            if found is None or (process_id.is_ending(found.pid) and process_id.wait_gone(found, ANSWER_TIMEOUT)):
                 return DomainState.OFF
             return DomainState.RUNNING
         return _STATES.get(status, DomainState.PAUSED)
@@ -161,7 +161,7 @@ class QemuDriver:
         found = self._find()
         with contextlib.suppress(OSError, DriverError), Qmp.connect(self._qmp, ANSWER_TIMEOUT) as qmp:
             qmp.execute("quit", timeout=ANSWER_TIMEOUT)
-        if found and not process.wait_gone(found, ANSWER_TIMEOUT) and not process.kill(found):
+        if found and not process_id.wait_gone(found, ANSWER_TIMEOUT) and not process_id.kill(found):
             raise DriverError(
                 f"QEMU of machine {self._name} cannot be killed",
                 f"process {found.pid} hangs in the kernel",
@@ -172,7 +172,7 @@ class QemuDriver:
     def wait_off(self, timeout: float) -> bool:
         """See `Driver.wait_off`."""
         found = self._find()
-        if found is not None and not process.wait_gone(found, timeout):
+        if found is not None and not process_id.wait_gone(found, timeout):
             return False
         self._clear()
         return True
@@ -235,18 +235,18 @@ class QemuDriver:
         build = build_argv if incoming is None else incoming_argv
         if sys.platform == "win32":
             started = process.spawn_detached(build(domain, _facts(domain)), self._log)
-            undo.callback(process.kill, started)
+            undo.callback(process_id.kill, started)
             return started
         for share in domain.shares:
             if share.socket is not None:
-                undo.callback(process.kill, self._spawn_virtiofsd(share, share.socket))
+                undo.callback(process_id.kill, self._spawn_virtiofsd(share, share.socket))
         # QEMU gets a socket that listens already: nobody has to wait for it to appear, and connecting to a QEMU
         # that fails ends at once.
         with unix_socket.listen(self._qmp) as listener:
             facts = _facts(domain, listener.fileno())
             inherited = [listener.fileno(), *([] if incoming is None else [incoming])]
             started = process.spawn_detached(build(domain, facts), self._log, pass_fds=inherited)
-            undo.callback(process.kill, started)
+            undo.callback(process_id.kill, started)
             return started
 
     def _spawn_virtiofsd(self, share: DeviceShare, place: Path) -> ProcessId:
@@ -266,7 +266,7 @@ class QemuDriver:
                 Qmp.connect(self._qmp, max(0.1, deadline - time.monotonic())).close()
             except (FileNotFoundError, ConnectionRefusedError):
                 # Only where QEMU makes the socket itself.
-                if not process.is_alive(started) or time.monotonic() > deadline:
+                if not process_id.is_alive(started) or time.monotonic() > deadline:
                     raise
                 time.sleep(0.02)
             else:
@@ -299,9 +299,9 @@ class QemuDriver:
             pid = int((self._run_dir / PID_FILE).read_text())
         except (OSError, ValueError):
             return None
-        found = process.identify(pid)
+        found = process_id.identify(pid)
         # One that was killed has no command while its threads end, and its disks are still locked.
-        return found if found and (self._uuid in process.command_of(pid) or process.is_ending(pid)) else None
+        return found if found and (self._uuid in process_id.command_of(pid) or process_id.is_ending(pid)) else None
 
     def _clear(self) -> None:
         for name in (QMP_SOCKET, PID_FILE, LOG_FILE):

@@ -13,7 +13,7 @@ import hostvm
 from cli.api import EphemeralMachine, Machine
 from cli.manage import build_parser
 from hostvm import paths as places
-from hostvm import process
+from hostvm import process_id
 from hostvm.errors import MachineError, SpecError, UsageError
 from hostvm.machines.ephemeral import start_ephemeral, sweep
 from hostvm.machines.snapshots import snapshot_folder
@@ -192,7 +192,7 @@ def test_what_the_clock_was_set_back_under_is_swept_some_minutes_later():
 
 
 def test_what_dead_owners_left_half_made_or_half_removed_is_swept_at_once():
-    me = process.identify(os.getpid())
+    me = process_id.identify(os.getpid())
     machines = places.home() / "machines"
     ends = (("a", ".new"), ("b", ".new"), ("c", ".removed"), ("d", ".new"), ("e", ".new"))
     dead, mine, rest, older, booted = (machines / f".tmp-{letter * 12}{end}" for letter, end in ends)

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from hostvm import process
+from hostvm import process_id
 from hostvm.agent.client import agent_is_ready
 from hostvm.drivers.base import DomainState
 from hostvm.errors import DriverError, MachineError
@@ -141,7 +141,7 @@ def test_one_that_cannot_be_stopped_is_settled_the_next_time(world):
 
 
 def test_a_trial_whose_command_lives_is_left_alone(world):
-    me = process.identify(os.getpid())
+    me = process_id.identify(os.getpid())
     own = replace(STATE, trial=replace(LEFT, process=me.facts()))
     save_state(world.paths, own)
     assert not world.settle()
@@ -215,7 +215,7 @@ def test_status_tells_of_it(world):
     ) in (seen.lines())
     seen.status = "running"
     assert dict(seen.lines())["upgrade"].endswith("from the next start on the machine keeps it")
-    me = process.identify(os.getpid())
+    me = process_id.identify(os.getpid())
     seen.state = replace(STATE, trial=replace(LEFT, process=me.facts()))
     assert dict(seen.lines())["upgrade"] == f"image {'b' * 12} is being tried, in place of {'a' * 12}"
     assert seen.everything()["made"]["trial"]["image"] == OLD

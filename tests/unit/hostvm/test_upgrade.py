@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from hostvm import process
+from hostvm import process_id
 from hostvm.drivers.base import DomainState
 from hostvm.errors import MachineError
 from hostvm.machines import trial, upgrade
 from hostvm.machines.upgrade import upgrade_machine
 from hostvm.paths import MachinePaths
-from hostvm.process import ProcessId
+from hostvm.process_id import ProcessId
 from hostvm.sizes import GIB
 from hostvm.spec import MachineSpec, load_spec, render_spec
 from hostvm.state import MachineState, Trial, load_state, save_state
@@ -171,7 +171,7 @@ def test_a_trial_is_written_down_before_the_new_image_is_booted_and_gone_with_it
     world.run()
     (tried,) = world.tried
     assert (tried.image, tried.former_image, tried.wanted_off) == (OLD, OLDER, False)
-    assert process.is_alive(ProcessId.of(tried.process))
+    assert process_id.is_alive(ProcessId.of(tried.process))
     assert load_state(world.paths).trial is None
 
 

@@ -12,7 +12,7 @@ import time
 from ctypes import wintypes
 from pathlib import Path
 
-from hostvm import process
+from hostvm import process, process_id
 from hostvm.files import move, private_folder, write_atomic
 from hostvm.platform import windows_security
 from hostvm.platform.local import LocalListener, connect_local
@@ -91,8 +91,8 @@ if len(sys.argv) > 2:
     while not log.read_text().strip() and time.monotonic() < deadline:
         time.sleep(0.05)
     facts["window"] = log.read_text().strip()
-    facts["alive"] = process.is_alive(child)
-    facts["killed"] = process.kill(child)
+    facts["alive"] = process_id.is_alive(child)
+    facts["killed"] = process_id.kill(child)
 print(json.dumps(facts))
 sys.stdout.flush()
 os._exit(0)

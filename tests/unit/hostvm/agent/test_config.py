@@ -4,7 +4,7 @@ import pytest
 
 from hostvm.agent import config as settings
 from hostvm.errors import AgentError
-from hostvm.process import ProcessId
+from hostvm.process_id import ProcessId
 
 CONFIG = settings.AgentConfig(
     name="m",

@@ -24,7 +24,7 @@ from hostvm.agent.parts import Parts
 from hostvm.agent.server import Server
 from hostvm.errors import AgentError, HostvmError, MachineError, SshError
 from hostvm.platform.local import LocalListener
-from hostvm.process import ProcessId
+from hostvm.process_id import ProcessId
 from images.progress import NullProgress
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="loopback, which unit tests may not use")
