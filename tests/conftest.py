@@ -26,11 +26,14 @@ _ORDER = list(_SECONDS)
 _TOGETHER = {"agent", "registry", "vm", "faults"}
 """Folders whose tests share a fixture of the whole run."""
 
+_SHARED = ("_sharing_made", "rig", "machine", "_spare_made")
+"""Fixtures of tests/e2e that hold a machine of several modules; a test that uses two of them belongs to the first."""
+
 _LONGEST = (
     "machine",
     "_sharing_made",
     "test_snapshots.py",
-    "test_engines.py",
+    "rig",
     "test_architectures.py",
     "test_idle.py",
 )
@@ -110,9 +113,10 @@ def _group(item: pytest.Item, folder: str) -> str:
     if folder in _TOGETHER:
         return folder
     fixtures = getattr(item, "fixturenames", ()) if folder == "e2e" else ()
-    if "machine" in fixtures and hasattr(item.module, "machine"):  # one of the module's own, or of two modules
-        return "_sharing_made" if "_sharing_made" in fixtures else str(item.path)
-    return next((name for name in ("machine", "_spare_made") if name in fixtures), str(item.path))
+    shared = [name for name in _SHARED if name in fixtures]
+    if shared[:1] == ["machine"] and hasattr(item.module, "machine"):  # the module's own
+        return str(item.path)
+    return shared[0] if shared else str(item.path)
 
 
 def _processes() -> dict[int, str]:

@@ -15,7 +15,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from machines import (  # a helper beside this file
+from engine_rig import running_rig  # helpers beside this file
+from machines import (
     HOSTVM,
     hostvm,
     last_lines,
@@ -103,6 +104,19 @@ def spare(_spare_made):
     _spare_made.hostvm("start")
     yield _spare_made
     _spare_made.try_docker("rm", "-fv", "comes-back", "written")
+
+
+@pytest.fixture(
+    scope="session",
+    params=[
+        "podman",
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("containerd", "docker-rootless", "podman-rootless")),
+    ],
+)
+def rig(request, names_port):
+    """A machine for one kind of engine after the other: of two modules, whose tests of a kind come together."""
+    with running_rig(request.param, "--names", names_port) as made:
+        yield made
 
 
 @pytest.fixture

@@ -11,105 +11,15 @@ import json
 import os
 import threading
 import urllib.request
-from dataclasses import dataclass
-from pathlib import Path
 
 import docker
 import pytest
-from machines import eventually, folders_of, hostvm, last_lines, run, succeed, unused_port  # a helper beside this file
+from engine_rig import BUSYBOX, TABLE, Rig  # helpers beside this file
+from machines import eventually, folders_of, hostvm, run, succeed
 
 from hostvm.accel import host_arch
 
-PAGE = Path(__file__).parent.parent.parent / "docs" / "engines.md"
-BUSYBOX = "docker.io/library/busybox:latest"
-KINDS = ("docker", "podman", "containerd", "docker-rootless", "podman-rootless")
-
-
-def read_table(page: Path = PAGE) -> dict[str, dict[str, str]]:
-    """Ability -> kind of engine -> what the page says: "yes", or "no" and why."""
-    rows = [line.strip().strip("|").split("|") for line in page.read_text(encoding="utf-8").splitlines() if "|" in line]
-    cells = [[cell.strip() for cell in row] for row in rows]
-    start = next(number for number, row in enumerate(cells) if tuple(row[1:]) == KINDS)
-    found = {}
-    for ability, *told in cells[start + 2 :]:
-        if len(told) != len(cells[start]) - 1:
-            break
-        found[ability] = dict(zip(cells[start][1:], told, strict=True))
-    return found
-
-
-TABLE = read_table()
-
-
-@dataclass
-class Rig:
-    """A running machine with its engine."""
-
-    name: str
-    kind: str
-
-    @property
-    def engine(self) -> str:
-        return self.kind.removesuffix("-rootless")
-
-    @property
-    def rootless(self) -> bool:
-        return self.kind != self.engine
-
-    def words(self, *words: str, stdin: str | None = None):
-        return hostvm("-m", self.name, *words, stdin=stdin)
-
-    def ok(self, *words: str, stdin: str | None = None) -> str:
-        return succeed(self.words(*words, stdin=stdin))
-
-    def facts(self) -> dict:
-        return json.loads(self.ok("status", "--json"))
-
-    def can(self, ability: str, *instead: str) -> bool:
-        """Whether the page says yes; where it says no, `instead` is refused with the engine's name."""
-        told = TABLE[ability][self.kind]
-        if told.startswith("yes"):
-            return True
-        assert told.startswith("no")
-        refused = self.words(*instead)
-        assert refused.status in (1, 125), str(refused)
-        assert self.engine in refused.err, str(refused)
-        return False
-
-    def remove(self, container: str) -> None:
-        """At once: Podman alone gives one that it is told to remove the time to stop."""
-        self.ok("docker", "rm", "-f", *(("-t", "0") if self.engine == "podman" else ()), container)
-
-    def run(self, *command: str, stdin: str | None = None):
-        """A container that is gone when its command has ended."""
-        if self.engine == "containerd":
-            return self.words("ctr", "run", "--rm", BUSYBOX, f"once-{os.getpid()}", *command, stdin=stdin)
-        return self.words(self.engine, "run", "--rm", "-i", "busybox", *command, stdin=stdin)
-
-
 SHARE = "cat /w/word && mkdir /w/made && echo kept > /w/made/there"
-SLOW = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("containerd", "docker-rootless", "podman-rootless")]
-
-
-@pytest.fixture(scope="module", params=["podman", *SLOW])
-def rig(request, names_port):
-    """A machine for one engine after the other, with busybox made from packages."""
-    name = f"e2e-{os.getpid()}-{request.param[:3]}{'-r' if 'rootless' in request.param else ''}"
-    made = Rig(name, request.param)
-    options = ("--cpus", "1", "--memory", "1GiB", "--mount", "none", "--names", names_port)
-    try:
-        if made.rootless:
-            options += ("--template", "rootless")
-        succeed(hostvm("start", name, "--engine", made.engine, *options))
-        made.ok("image", "base", "busybox")
-        yield made
-    except BaseException as error:
-        for log in ("console.log", "agent.log"):
-            error.add_note(f"---- last lines of {name}/{log}\n{last_lines(folders_of(name)[0] / log)}")
-        raise
-    finally:
-        removed = hostvm("rm", "--force", name)
-    succeed(removed)
 
 
 @pytest.fixture
@@ -129,11 +39,6 @@ def server_here():
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server.server_port
         server.shutdown()
-
-
-@pytest.fixture
-def port():
-    return unused_port()
 
 
 def test_a_container_runs_with_its_status_and_input(rig):
@@ -288,14 +193,14 @@ def test_volume(rig):
             assert (letter.status, "at least two alphanumeric" in letter.err) == (125, True), str(letter)
 
 
-def test_published_port_is_reached_from_here(rig, port):
+def test_published_port_is_reached_from_here(rig, free_port):
     if rig.can("published ports", "docker", "ps"):
         serve = "mkdir /w && echo served > /w/index.html && exec httpd -f -p 80 -h /w"
-        rig.ok("docker", "run", "-d", "--name", "web", "-p", f"{port}:80", "busybox", "sh", "-c", serve)
+        rig.ok("docker", "run", "-d", "--name", "web", "-p", f"{free_port}:80", "busybox", "sh", "-c", serve)
 
         def look() -> bytes:
             try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as answer:
+                with urllib.request.urlopen(f"http://127.0.0.1:{free_port}/", timeout=10) as answer:
                     return answer.read()
             except OSError:
                 return b""
@@ -389,57 +294,6 @@ def test_it_sleeps_and_a_clone_of_it_goes_its_own_way(rig):
         rig.ok("ctr", "containers", "rm", "awake")
     else:
         rig.remove("awake")
-
-
-@pytest.mark.slow
-def test_a_login_outlives_a_restart(rig, port):
-    if rig.engine != "podman":
-        pytest.skip("docker's are in test_registry_command.py, and ctr has none")
-    image, password = f"localhost:{port}/own:1", "correct horse"
-    words = ("registry", "start", rig.name, "--port", str(port), "--auth", "alice", "--password-stdin")
-    try:
-        rig.ok(*words, stdin=f"{password}\n")
-        rig.ok("docker", "login", "-u", "alice", "--password-stdin", f"localhost:{port}", stdin=password)
-        rig.ok("docker", "tag", "busybox", image)
-        rig.ok("docker", "push", image)
-        rig.ok("docker", "rmi", image)
-        rig.ok("restart")
-        rig.ok("docker", "pull", image)
-        rig.ok("podman", "rmi", image)
-        client = docker.DockerClient(base_url=rig.facts()["docker_host"], timeout=60)
-        if not rig.rootless:  # its service is another user, and is told the login with each pull
-            client.images.pull(f"localhost:{port}/own", "1")
-            rig.ok("docker", "rmi", image)
-        client.close()
-        kept = ("shell", "--", "stat", "-c", "%a %u", "/var/lib/hostvm/logins", "/var/lib/hostvm/logins/auth.json")
-        assert rig.ok(*kept).splitlines() == ["700 0", "600 0"]
-        rig.ok("podman", "logout", f"localhost:{port}")
-        refused = rig.words("podman", "pull", image)
-        assert refused.status != 0, str(refused)
-    finally:
-        hostvm("registry", "rm", rig.name, "--force")
-
-
-@pytest.mark.slow
-def test_registries_of_machine_yaml_count_for_ctr(rig, port):
-    if rig.engine != "containerd":
-        pytest.skip("the others' are in test_docker_overview_registry.py and tests/unit")
-    here = f"localhost:{port}"
-    try:
-        rig.ok("registry", "start", rig.name, "--port", str(port))
-        rig.ok("ctr", "images", "tag", BUSYBOX, f"{here}/library/bb:1")
-        rig.ok("ctr", "images", "push", f"{here}/library/bb:1")
-        # Docker Hub has no such image.
-        for wish in ({"mirrors": [f"http://{here}"]}, {"default": f"http://{here}"}, {"insecure": [here]}):
-            rig.ok("set", f"registries={json.dumps(wish)}", "--restart")
-            image = f"{here}/library/bb:1" if "insecure" in wish else "docker.io/library/bb:1"
-            rig.words("ctr", "images", "rm", image)
-            rig.ok("ctr", "images", "pull", image)
-            assert rig.ok("ctr", "run", "--rm", image, "pulled", "echo", "hi") == "hi"
-    finally:
-        rig.words("set", "registries={}")
-        hostvm("registry", "rm", rig.name, "--force")
-        rig.words("ctr", "images", "rm", f"{here}/library/bb:1", "docker.io/library/bb:1")
 
 
 @pytest.mark.slow
