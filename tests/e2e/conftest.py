@@ -26,6 +26,7 @@ from machines import (
     succeed,
     unused_port,
 )
+from sharing import KINDS, TOOLS, shared_with_container
 
 ROOT = Path(__file__).parent.parent.parent
 _numbers = count(1)
@@ -76,6 +77,21 @@ def _sharing_made(shared_folders, names_port):
 
 
 @pytest.fixture(scope="session")
+def tools(_sharing_made) -> str:
+    """An image with python3, git and a shell; without dpkg, whose configuring takes minutes under emulation."""
+    packages = [word for name in ("coreutils", "dash", "git") for word in ("--package", name)]
+    _sharing_made.hostvm("image", "base", "distroless-python:trixie", *packages, "--tag", TOOLS)
+    return TOOLS
+
+
+@pytest.fixture(scope="session", params=KINDS)
+def share(request, _sharing_made, shared_folders, tools):
+    """One kind's folder here, and a container that has it at /w; the tests of a kind come together, of both modules."""
+    with shared_with_container(_sharing_made, request.param, shared_folders[request.param], tools) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
 def residents(machine):
     """Names of two containers that always run, a Debian and a busybox one, made without any option."""
     names = {"debian": "resident-debian", "busybox": "resident-busybox"}
@@ -114,7 +130,7 @@ def spare(_spare_made):
     ],
 )
 def rig(request, names_port):
-    """A machine for one kind of engine after the other: of two modules, whose tests of a kind come together."""
+    """A machine for one kind of engine after the other; the tests of a kind come together, of both modules."""
     with running_rig(request.param, "--names", names_port) as made:
         yield made
 
