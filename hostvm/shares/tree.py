@@ -1,10 +1,6 @@
-"""The files of one shared folder, reached so that nothing outside of it can be.
+"""The files of one shared folder, reached by `hostvm.shares.open_folder` alone.
 
-Paths are those of the share, `a/b/c`. On POSIX each folder on the way is opened from the one before without
-following links (openat, O_NOFOLLOW), so neither `..`, nor a link to elsewhere, nor a folder that is swapped for a
-link meanwhile leads out. Links are data: the guest's kernel follows them, in the guest.
-
-Windows has no openat: there the resolved folder is compared with the share's, which a race could beat.
+Paths are those of the share, `a/b/c`. Links are data: the guest's kernel follows them, in the guest.
 """
 
 from __future__ import annotations
@@ -14,33 +10,16 @@ import errno
 import os
 import stat
 import sys
-import threading
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from hostvm.platform.birth import birth_of
-from hostvm.platform.unlinked import open_unlinked
 from hostvm.shares.known import Known
+from hostvm.shares.open_folder import ALWAYS, FOLDER, POSIX, OpenFolder, Place, pinned, split
+from hostvm.shares.owners import SAME, owner_of, owner_of_open, set_owner, set_owner_of_open
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-
-_POSIX = sys.platform != "win32"
-_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-_ALWAYS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-_ALWAYS |= getattr(os, "O_NONBLOCK", 0)  # a named pipe must not hold the server up
-_OWNER = "user.hostvm.owner"
-_SAME = 0xFFFFFFFF
-"""A user or group that chown(2) is to leave as it is."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A name in an open folder. Without `folder` (Windows) the name is an absolute path."""
-
-    folder: int | None
-    name: str
 
 
 class Seen(NamedTuple):
@@ -66,26 +45,15 @@ class Tree:
         self.source = source
         self.known = Known()
         self.readonly = readonly
-        self._closing = threading.Lock()
-        self._root = _open_root(source, unlinked) if _POSIX else None
-        self._real = os.path.realpath(source)
+        self._root = OpenFolder(source, unlinked)
 
     def close(self) -> None:
         """Let go of the folder. Idempotent."""
-        with self._closing:
-            root, self._root = self._root, None
-            if root is not None:
-                os.close(root)
+        self._root.close()
 
     def is_current(self) -> bool:
         """Whether it is open, and its path still leads to the same folder."""
-        with self._closing:
-            try:
-                if self._root is not None:
-                    return os.path.samestat(os.fstat(self._root), Path(self.source).stat())
-            except OSError:
-                return False
-            return not _POSIX and os.path.realpath(self.source) == self._real
+        return self._root.is_current()
 
     def outside(self, path: str) -> str:
         """What this computer calls it; for comparing, never for opening."""
@@ -95,32 +63,28 @@ class Tree:
 
     def stat(self, path: str) -> os.stat_result:
         """Of the thing itself, a link included."""
-        with self._place(path) as place:
+        with self._root.place(path) as place:
             return os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
 
     def look(self, path: str) -> tuple[os.stat_result, tuple[int, int]]:
         """`stat` and `owner` at once."""
-        with self._place(path) as place:
+        with self._root.place(path) as place:
             found = os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
-            return found, _owner_of(place)
+            return found, owner_of(place)
 
     def see(self, path: str) -> Seen:
         """All that can be known of it."""
-        with self._place(path) as place:
+        with self._root.place(path) as place:
             return _see(place)
 
     def see_open(self, descriptor: int) -> Seen:
         """The same of a file that is open, whatever its name is by now."""
         found = os.fstat(descriptor)
-        try:
-            owner = _get_owner(descriptor)
-        except OSError:
-            owner = (0, 0)
-        return Seen(found, owner, birth_of("", descriptor))
+        return Seen(found, owner_of_open(descriptor), birth_of("", descriptor))
 
     def entries(self, path: str) -> list[tuple[str, os.stat_result]]:
         """Names with what is known of each; what vanishes meanwhile is left out."""
-        with self._folder(path) as folder:
+        with self._root.folder(path) as folder:
             found = []
             with os.scandir(folder) as entries:
                 for entry in entries:
@@ -130,12 +94,12 @@ class Tree:
 
     def names(self, path: str) -> list[str]:
         """Names in a folder, in no order."""
-        with self._folder(path) as folder:
+        with self._root.folder(path) as folder:
             return os.listdir(folder)  # noqa: PTH208 - may be a descriptor
 
     def see_each(self, path: str, names: Iterable[str]) -> Iterator[tuple[str, Seen]]:
         """What `see` tells of some names in a folder, the folder opened once; those that vanished are left out."""
-        with self._folder(path) as folder:
+        with self._root.folder(path) as folder:
             for name in names:
                 at = Place(folder, name) if isinstance(folder, int) else Place(None, os.path.join(folder, name))  # noqa: PTH118
                 with contextlib.suppress(OSError):
@@ -156,7 +120,7 @@ class Tree:
         """Whether this process may do that with a file: os.R_OK, os.W_OK. Its own it may; see `open_owned`."""
         if sys.platform == "win32":
             return True
-        with self._place(path) as place:
+        with self._root.place(path) as place:
             found = os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
             if found.st_uid == os.geteuid() or not os.geteuid():
                 return True
@@ -164,14 +128,14 @@ class Tree:
 
     def readlink(self, path: str) -> str:
         """Where a link says that it leads."""
-        with self._place(path) as place:
+        with self._root.place(path) as place:
             return os.readlink(place.name, dir_fd=place.folder)
 
     def statvfs(self, path: str) -> os.statvfs_result:
         """Of the file system that holds it; POSIX only."""
         if sys.platform == "win32":
             raise OSError(errno.ENOSYS, "no statvfs")
-        with self._folder(os.path.dirname(path)) as folder:  # noqa: PTH120 - not a path of this computer
+        with self._root.folder(os.path.dirname(path)) as folder:  # noqa: PTH120 - not a path of this computer
             return os.fstatvfs(folder) if isinstance(folder, int) else os.statvfs(folder)
 
     # ---- opening
@@ -183,8 +147,8 @@ class Tree:
         """
         if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND):
             self._check_writable()
-        with self._place(path) as place:
-            opened = os.open(place.name, flags | _ALWAYS, mode, dir_fd=place.folder)
+        with self._root.place(path) as place:
+            opened = os.open(place.name, flags | ALWAYS, mode, dir_fd=place.folder)
         if stat.S_ISREG(os.fstat(opened).st_mode):
             return opened
         os.close(opened)
@@ -198,7 +162,7 @@ class Tree:
         with contextlib.suppress(PermissionError):
             return self.open(path, flags)
         self._check_writable()
-        with self._place(path) as place, _pinned(place) as name:
+        with self._root.place(path) as place, pinned(place) as name:
             mode = stat.S_IMODE(os.stat(name).st_mode)  # noqa: PTH116 - may be a descriptor
             os.chmod(name, mode | stat.S_IWUSR | stat.S_IRUSR)  # noqa: PTH101
             try:
@@ -215,7 +179,7 @@ class Tree:
                 Path(place.name).mkdir(mode)
                 return
             os.mkdir(place.name, 0o700, dir_fd=place.folder)
-            made = os.open(place.name, _FOLDER, dir_fd=place.folder)  # a link that has the name by now is not followed
+            made = os.open(place.name, FOLDER, dir_fd=place.folder)  # a link that has the name by now is not followed
             try:
                 with contextlib.suppress(OSError):  # a file system without modes
                     os.fchmod(made, mode)
@@ -244,7 +208,7 @@ class Tree:
 
     def chmod(self, path: str, mode: int) -> None:
         """Permission bits of a file or folder."""
-        with self._change(path) as place, _pinned(place) as name:
+        with self._change(path) as place, pinned(place) as name:
             os.chmod(name, mode & 0o7777)  # noqa: PTH101 - may be a descriptor
 
     def utime(self, path: str, times: tuple[int, int]) -> None:
@@ -253,7 +217,7 @@ class Tree:
             found = os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
             same = found.st_mtime_ns // 10**9 == times[1]
             exact = (times[0] * 10**9, found.st_mtime_ns if same else times[1] * 10**9)
-            if _POSIX:
+            if POSIX:
                 os.utime(place.name, ns=exact, dir_fd=place.folder, follow_symlinks=False)
             else:
                 os.utime(place.name, ns=exact)
@@ -266,7 +230,7 @@ class Tree:
                 found.st_atime_ns if accessed is None else accessed,
                 found.st_mtime_ns if modified is None else modified,
             )
-            if _POSIX:
+            if POSIX:
                 os.utime(place.name, ns=times, dir_fd=place.folder, follow_symlinks=False)
             else:
                 os.utime(place.name, ns=times)
@@ -276,9 +240,8 @@ class Tree:
     ) -> None:
         """Mode, owner and times (ns) of a file that is open, where its name is another's by now; None: as they are."""
         self._check_writable()
-        if owner is not None and sys.platform == "linux":
-            with contextlib.suppress(OSError):  # the file system keeps no attributes
-                os.setxattr(descriptor, _OWNER, b"%d:%d" % owner)
+        if owner is not None:
+            set_owner_of_open(descriptor, owner)
         if mode is not None and hasattr(os, "fchmod"):
             os.fchmod(descriptor, mode & 0o7777)
         if times is not None and os.utime in os.supports_fd:
@@ -316,21 +279,19 @@ class Tree:
         with self._change(path) as place:
             if stat.S_ISLNK(os.stat(place.name, dir_fd=place.folder, follow_symlinks=False).st_mode):
                 return
-            before = _owner_of(place)
-            user, group = (old if new == _SAME else new for old, new in zip(before, owner, strict=True))
-            _set_owner(place, (user, group))
+            before = owner_of(place)
+            user, group = (old if new == SAME else new for old, new in zip(before, owner, strict=True))
+            set_owner(place, (user, group))
 
     def owner(self, path: str) -> tuple[int, int]:
         """Whose it is in the guest's eyes: what was set there, else root's."""
         if sys.platform != "linux":
             return (0, 0)
         try:
-            with self._place(path) as place:
-                return _owner_of(place)
+            with self._root.place(path) as place:
+                return owner_of(place)
         except OSError:
             return (0, 0)
-
-    # ---- the way there
 
     def _check_writable(self) -> None:
         if self.readonly:
@@ -339,116 +300,10 @@ class Tree:
     @contextlib.contextmanager
     def _change(self, path: str) -> Iterator[Place]:
         self._check_writable()
-        with self._place(path) as place:
+        with self._root.place(path) as place:
             yield place
-
-    @contextlib.contextmanager
-    def _place(self, path: str) -> Iterator[Place]:
-        """The folder that holds the last name; the share itself is `.` in itself."""
-        names = split(path)
-        last = names.pop() if names else "."
-        if not _POSIX:
-            yield Place(None, self._windows_path([*names, last]))
-            return
-        with self._walk(names) as folder:
-            yield Place(folder, last)
-
-    @contextlib.contextmanager
-    def _folder(self, path: str) -> Iterator[int | str]:
-        if not _POSIX:
-            yield self._windows_path(split(path))
-            return
-        with self._walk(split(path)) as folder:
-            yield folder
-
-    @contextlib.contextmanager
-    def _walk(self, names: list[str]) -> Iterator[int]:
-        with self._closing:  # or the number could be another file's by the time that it is used
-            if self._root is None:
-                raise OSError(errno.ENODEV, "the share is closed")
-            current = os.dup(self._root)
-        try:
-            for name in names:
-                inner = os.open(name, _FOLDER, dir_fd=current)
-                os.close(current)
-                current = inner
-            yield current
-        finally:
-            os.close(current)
-
-    def _windows_path(self, names: list[str]) -> str:
-        if any(letter in name for name in names for letter in '\\/:*?"<>|'):
-            raise OSError(errno.EINVAL, "a name that Windows cannot hold")
-        path = os.path.join(self._real, *(name for name in names if name != "."))  # noqa: PTH118 - text throughout
-        folder = os.path.realpath(os.path.dirname(path)) if names else self._real  # noqa: PTH120 - see above
-        if os.path.commonpath([folder, self._real]) != self._real and path != self._real:
-            raise OSError(errno.EACCES, "outside the share")
-        return path
-
-
-def _open_root(source: str, unlinked: str) -> int:
-    return open_unlinked(unlinked) if unlinked else os.open(source, _FOLDER & ~getattr(os, "O_NOFOLLOW", 0))
-
-
-def split(path: str) -> list[str]:
-    """A path's names. OSError for one that names a way up, which the guest's kernel never sends."""
-    names = [name for name in path.split("/") if name not in ("", ".")]
-    if ".." in names:
-        raise OSError(errno.EACCES, "a way out of the share")
-    if any("\0" in name for name in names):
-        raise OSError(errno.EINVAL, "a zero byte in a name")
-    return names
-
-
-@contextlib.contextmanager
-def _pinned(place: Place) -> Iterator[int | str]:
-    """A file or folder by something that cannot become a link meanwhile; unreadable ones too where that is possible."""
-    if place.folder is None:
-        yield place.name
-        return
-    path_only = getattr(os, "O_PATH", 0)
-    opened = os.open(place.name, (path_only or os.O_RDONLY) | _ALWAYS, dir_fd=place.folder)
-    try:
-        if stat.S_ISLNK(os.fstat(opened).st_mode):
-            raise OSError(errno.EOPNOTSUPP, "a link has no mode of its own")
-        yield f"/proc/self/fd/{opened}" if path_only else opened
-    finally:
-        os.close(opened)
-
-
-def _set_owner(place: Place, owner: tuple[int, int]) -> None:
-    if sys.platform != "linux":
-        return
-    path = f"/proc/self/fd/{place.folder}/{place.name}"
-    with contextlib.suppress(OSError):  # the file system keeps no attributes
-        if owner == (0, 0):
-            os.removexattr(path, _OWNER, follow_symlinks=False)
-        else:
-            os.setxattr(path, _OWNER, b"%d:%d" % owner, follow_symlinks=False)
 
 
 def _see(place: Place) -> Seen:
     found = os.stat(place.name, dir_fd=place.folder, follow_symlinks=False)
-    return Seen(found, _owner_of(place), birth_of(place.name, place.folder))
-
-
-def _owner_of(place: Place) -> tuple[int, int]:
-    if sys.platform != "linux":
-        return (0, 0)
-    try:
-        return _get_owner(f"/proc/self/fd/{place.folder}/{place.name}")
-    except OSError:
-        return (0, 0)
-
-
-def _get_owner(path: str | int) -> tuple[int, int]:
-    """The owner that was set; root otherwise.
-
-    :raises OSError: there is none.
-    """
-    if sys.platform != "linux":
-        return (0, 0)
-    value = os.getxattr(path, _OWNER) if isinstance(path, int) else os.getxattr(path, _OWNER, follow_symlinks=False)
-    user, _, group = value.partition(b":")
-    owner = (int(user), int(group)) if user.isdigit() and group.isdigit() else (0, 0)
-    return owner if max(owner) < _SAME else (0, 0)
+    return Seen(found, owner_of(place), birth_of(place.name, place.folder))

@@ -157,7 +157,7 @@ def test_what_stands_and_answers_is_left_alone(service, guest, host, folders):
     tree = next(iter(made._listener._trees.values()))
     made.start(guest, host)
     assert guest.did == ["mount /a", "mount /b"]
-    assert tree._root is not None, "requests on their way go on"
+    assert tree._root._descriptor is not None, "requests on their way go on"
     made.stop()
     guest.dead.add("/b")
     made.start(guest, host)

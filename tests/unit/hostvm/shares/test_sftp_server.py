@@ -246,12 +246,12 @@ def test_a_share_closed_in_the_midst_of_a_request_reaches_nothing_else(folder, m
         """Closes the tree when it is about to be used."""
 
         def __enter__(self):
-            tree._root = None
+            tree._root._descriptor = None
 
         def __exit__(self, *what):
             pass
 
-    tree._closing = Closing()
+    tree._root._closing = Closing()
     with pytest.raises(OSError, match="closed"):
         tree.unlink("f")
     assert (folder.parent / "cwd" / "f").exists()

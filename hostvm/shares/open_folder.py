@@ -1,0 +1,142 @@
+"""The way from a shared folder to a name in it, by which nothing outside of it is reached.
+
+Paths are those of the share, `a/b/c`. On POSIX each folder on the way is opened from the one before without
+following links (openat, O_NOFOLLOW), so neither `..`, nor a link to elsewhere, nor a folder that is swapped for a
+link meanwhile leads out.
+
+Windows has no openat: there the resolved folder is compared with the share's, which a race could beat.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hostvm.platform.unlinked import open_unlinked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+POSIX = sys.platform != "win32"
+FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+ALWAYS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+ALWAYS |= getattr(os, "O_NONBLOCK", 0)  # a named pipe must not hold the server up
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A name in an open folder. Without `folder` (Windows) the name is an absolute path."""
+
+    folder: int | None
+    name: str
+
+
+class OpenFolder:
+    """A shared folder that is open. Every method but `close` and `is_current` raises OSError; none follows a link.
+
+    :param unlinked: its real path, where that has to be opened without following a link.
+    """
+
+    def __init__(self, source: str, unlinked: str = "") -> None:
+        self._source = source
+        self._closing = threading.Lock()
+        self._descriptor = _open(source, unlinked) if POSIX else None
+        self._real = os.path.realpath(source)
+
+    def close(self) -> None:
+        """Let go of the folder. Idempotent."""
+        with self._closing:
+            descriptor, self._descriptor = self._descriptor, None
+            if descriptor is not None:
+                os.close(descriptor)
+
+    def is_current(self) -> bool:
+        """Whether it is open, and its path still leads to the same folder."""
+        with self._closing:
+            try:
+                if self._descriptor is not None:
+                    return os.path.samestat(os.fstat(self._descriptor), Path(self._source).stat())
+            except OSError:
+                return False
+            return not POSIX and os.path.realpath(self._source) == self._real
+
+    @contextlib.contextmanager
+    def place(self, path: str) -> Iterator[Place]:
+        """The folder that holds the last name; the share itself is `.` in itself."""
+        names = split(path)
+        last = names.pop() if names else "."
+        if not POSIX:
+            yield Place(None, self._windows_path([*names, last]))
+            return
+        with self._walk(names) as folder:
+            yield Place(folder, last)
+
+    @contextlib.contextmanager
+    def folder(self, path: str) -> Iterator[int | str]:
+        """A folder itself: a descriptor; on Windows its path."""
+        if not POSIX:
+            yield self._windows_path(split(path))
+            return
+        with self._walk(split(path)) as folder:
+            yield folder
+
+    @contextlib.contextmanager
+    def _walk(self, names: list[str]) -> Iterator[int]:
+        with self._closing:  # or the number could be another file's by the time that it is used
+            if self._descriptor is None:
+                raise OSError(errno.ENODEV, "the share is closed")
+            current = os.dup(self._descriptor)
+        try:
+            for name in names:
+                inner = os.open(name, FOLDER, dir_fd=current)
+                os.close(current)
+                current = inner
+            yield current
+        finally:
+            os.close(current)
+
+    def _windows_path(self, names: list[str]) -> str:
+        if any(letter in name for name in names for letter in '\\/:*?"<>|'):
+            raise OSError(errno.EINVAL, "a name that Windows cannot hold")
+        path = os.path.join(self._real, *(name for name in names if name != "."))  # noqa: PTH118 - text throughout
+        folder = os.path.realpath(os.path.dirname(path)) if names else self._real  # noqa: PTH120 - see above
+        if os.path.commonpath([folder, self._real]) != self._real and path != self._real:
+            raise OSError(errno.EACCES, "outside the share")
+        return path
+
+
+def _open(source: str, unlinked: str) -> int:
+    return open_unlinked(unlinked) if unlinked else os.open(source, FOLDER & ~getattr(os, "O_NOFOLLOW", 0))
+
+
+def split(path: str) -> list[str]:
+    """A path's names. OSError for one that names a way up, which the guest's kernel never sends."""
+    names = [name for name in path.split("/") if name not in ("", ".")]
+    if ".." in names:
+        raise OSError(errno.EACCES, "a way out of the share")
+    if any("\0" in name for name in names):
+        raise OSError(errno.EINVAL, "a zero byte in a name")
+    return names
+
+
+@contextlib.contextmanager
+def pinned(place: Place) -> Iterator[int | str]:
+    """A file or folder by something that cannot become a link meanwhile; unreadable ones too where that is possible."""
+    if place.folder is None:
+        yield place.name
+        return
+    path_only = getattr(os, "O_PATH", 0)
+    opened = os.open(place.name, (path_only or os.O_RDONLY) | ALWAYS, dir_fd=place.folder)
+    try:
+        if stat.S_ISLNK(os.fstat(opened).st_mode):
+            raise OSError(errno.EOPNOTSUPP, "a link has no mode of its own")
+        yield f"/proc/self/fd/{opened}" if path_only else opened
+    finally:
+        os.close(opened)
