@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from hostvm.agent.accept import accept_each, accept_from
 from hostvm.agent.relay import relay
-from hostvm.names.http import DOMAIN, HEAD_MOST, BadRequestError, Head, RequestWatch, labels_of, parse_head
+from hostvm.http_wire import HEAD_MOST, BadRequestError
+from hostvm.names.http import DOMAIN, Head, RequestWatch, labels_of, parse_head
 from hostvm.names.route import REQUEST_MOST, LocalStream
 from hostvm.paths import DEFAULT_MACHINE, NAMES_SOCK
 from hostvm.platform.local import LocalListener, close_listener, connect_local

@@ -20,7 +20,8 @@ from hostvm.console import EngineTrouble, panics
 from hostvm.drivers.hostfwd import parse_usernet
 from hostvm.drivers.qemu.qmp import Qmp
 from hostvm.errors import HostvmError
-from hostvm.names.http import BadRequestError, RequestWatch, labels_of, parse_head
+from hostvm.http_wire import BadRequestError
+from hostvm.names.http import RequestWatch, labels_of, parse_head
 from hostvm.net.lookup import Lookup
 from hostvm.shares.nfs.exports import Export, token_of
 from hostvm.shares.nfs.places import ROOT, PlaceStore, number_of

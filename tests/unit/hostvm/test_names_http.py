@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostvm.names.http import BadRequestError, RequestWatch, labels_of, parse_head
+from hostvm.http_wire import BadRequestError
+from hostvm.names.http import RequestWatch, labels_of, parse_head
 from hostvm.names.service import _WatchedSocket
 
 WEB = "web.hostvm.localhost"
