@@ -1,26 +1,16 @@
-"""Folders of this computer in docker's words: `-v SRC:DST` and `--mount type=bind,source=SRC,...` of run and create.
-
-The engine knows only the guest's paths, and makes an empty folder for one that it does not have. So before a
-container is made its folders are looked up among the shares, and one that is not shared is told by name.
-"""
+"""Folders of this computer in docker's words: `-v SRC:DST` and `--mount type=bind,source=SRC,...` of run and create."""
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from cli.docker_words import takes_next, verb_words
-from hostvm.errors import ForwardError
-from hostvm.shares.model import guest_path
+from hostvm.shares.named import engine_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from hostvm.shares.model import Mount
-
-# The guest's own, which people mean when they name them: its engine's socket, its kernel's files.
-_GUESTS = ("/dev", "/lib/modules", "/proc", "/run", "/sys", "/var/lib", "/var/log", "/var/run")
-_GUESTS_FILES = frozenset({"/", "/etc/localtime", "/etc/timezone", "/etc/resolv.conf", "/etc/ssl/certs"})
 
 
 def may_name_folders(words: Sequence[str]) -> bool:
@@ -81,7 +71,7 @@ def _volume(text: str, mounts: Sequence[Mount], folder: str, disks: Callable[[],
     source, colon, rest = text.partition(":")
     if not colon or not _is_path(source):
         return text  # an anonymous volume, or a named one
-    return f"{_lookup(source, mounts, folder, disks)}:{rest}"
+    return f"{engine_path(source, mounts, disks, folder=folder)}:{rest}"
 
 
 def _mount(text: str, mounts: Sequence[Mount], folder: str, disks: Callable[[], Sequence[str]]) -> str:
@@ -91,35 +81,9 @@ def _mount(text: str, mounts: Sequence[Mount], folder: str, disks: Callable[[], 
     for place, field in enumerate(fields):
         key, _, value = field.partition("=")
         if key in ("source", "src") and _is_path(value):
-            fields[place] = f"{key}={_lookup(value, mounts, folder, disks)}"
+            fields[place] = f"{key}={engine_path(value, mounts, disks, folder=folder)}"
     return ",".join(fields)
 
 
 def _is_path(source: str) -> bool:
     return source.startswith(("/", "./", "../", "~")) or source in (".", "..")
-
-
-def _lookup(source: str, mounts: Sequence[Mount], folder: str, disks: Callable[[], Sequence[str]]) -> str:
-    path = os.path.normpath(os.path.join(folder, source))  # noqa: PTH118 - links stay as they are
-    inside = guest_path(mounts, path)
-    if inside is not None:
-        return inside
-    if path in _GUESTS_FILES or _is_in(path, _GUESTS) or _is_in(path, disks()):
-        return source
-    raise ForwardError(
-        f"{path} is not shared with the machine",
-        "the container would see an empty folder of the guest instead; shared are: "
-        + (", ".join(mount.source for mount in mounts) or "none"),
-        f"hostvm mount add {_quoted(path if os.path.isdir(path) else os.path.dirname(path))}\n"  # noqa: PTH112, PTH120
-        "or, if a path of the guest is meant: hostvm shell -- docker run ...",
-    )
-
-
-def _is_in(path: str, folders: Sequence[str]) -> bool:
-    return any(path == own or path.startswith(f"{own}/") for own in folders)
-
-
-def _quoted(path: str) -> str:
-    import shlex
-
-    return shlex.quote(path)

@@ -64,3 +64,15 @@ def test_what_lies_on_a_further_disk_is_the_guests():
     assert with_guest_paths(words, MOUNTS, "/home/me/p", lambda: ["/srv/scratch"]) == words
     with pytest.raises(ForwardError):
         with_guest_paths(["run", "-v", "/srv/scratchy:/a", "x"], MOUNTS, "/home/me/p", lambda: ["/srv/scratch"])
+
+
+def test_what_is_the_guests_stays_so_when_the_whole_computer_is_shared():
+    words = ["run", "-v", "/var/run/docker.sock:/s", "-v", "/opt/a:/a", "x"]
+    wanted = ["run", "-v", "/var/run/docker.sock:/s", "-v", "/computer/opt/a:/a", "x"]
+    assert with_guest_paths(words, [Mount("/", "/computer")], "/") == wanted
+
+
+def test_a_folder_that_is_not_there_is_named_itself(tmp_path):
+    with pytest.raises(ForwardError) as caught:
+        with_guest_paths(["run", "-v", f"{tmp_path}/absent:/a", "x"], MOUNTS, "/")
+    assert caught.value.resolution.startswith(f"hostvm mount add {tmp_path}/absent\n")

@@ -1,0 +1,87 @@
+"""Folders of this computer that the engine is told of, for bind mounts: where the guest has them.
+
+The engine knows only the guest's paths, and makes an empty folder for one that it does not have. So before a
+container is made its folders are looked up among the shares, and one that is not shared is told by name.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from hostvm.errors import ForwardError
+from hostvm.shares.model import guest_path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from hostvm.shares.model import Mount
+
+# The guest's own, which people mean when they name them: its engine's socket, its kernel's files.
+_GUESTS = ("/dev", "/lib/modules", "/proc", "/run", "/sys", "/var/lib", "/var/log", "/var/run")
+_GUESTS_FILES = frozenset({"/", "/etc/localtime", "/etc/timezone", "/etc/resolv.conf", "/etc/ssl/certs"})
+
+
+def engine_path(
+    source: str,
+    mounts: Sequence[Mount],
+    disks: Callable[[], Sequence[str]] = tuple,
+    *,
+    folder: str = "/",
+    option: str = "",
+    platform: str = sys.platform,
+) -> str:
+    """Where the guest has what a path of this computer names; the path itself, where the guest's own is meant.
+
+    :param source: absolute, or counting from `folder`.
+    :param disks: where the machine's further disks are mounted; asked only for what is not shared.
+    :param option: of hostvm's commands in the error's last lines, to choose the machine.
+    :raises ForwardError: it is not shared.
+    """
+    path = _here(source, folder, platform)
+    if path is None or _is_guests(path, mounts):
+        return source
+    inside = guest_path(mounts, path)
+    if inside is not None:
+        return inside
+    if _is_in(path, disks()):
+        return source
+    import shlex  # for forwarding clients every millisecond counts
+
+    raise ForwardError(
+        f"{path} is not shared with the machine",
+        "the container would see an empty folder of the guest instead; shared are: "
+        + (", ".join(mount.source for mount in mounts) or "none"),
+        f"hostvm mount add {shlex.quote(_folder_of(path))}{option}\n"
+        f"or, if a path of the guest is meant: hostvm shell{option} -- docker run ...",
+    )
+
+
+def _here(source: str, folder: str, platform: str) -> str | None:
+    """The absolute path of this computer; None where it has none of that name, as Windows for `/var/run`."""
+    if platform == "win32" and source.startswith("/"):
+        from hostvm.platform import windows_paths
+
+        return windows_paths.windows_path(windows_paths.guest_path(source))
+    return os.path.normpath(os.path.join(folder, source))  # noqa: PTH118 - links stay as they are
+
+
+def _is_guests(path: str, mounts: Iterable[Mount]) -> bool:
+    """A share of such a folder itself means this computer's; one of the whole computer is no reason to.
+
+    A link here does not count: /var/run/docker.sock may be one to a machine's socket.
+    """
+    if path not in _GUESTS_FILES and not _is_in(path, _GUESTS):
+        return False
+    return not any(mount.source == path or (mount.source != "/" and _is_in(path, (mount.source,))) for mount in mounts)
+
+
+def _folder_of(path: str) -> str:
+    """What would be shared for the path: folders alone can be."""
+    single = os.path.lexists(path) and not os.path.isdir(path)  # noqa: PTH112 - a plain word
+    return os.path.dirname(path) if single else path  # noqa: PTH120
+
+
+def _is_in(path: str, folders: Iterable[str]) -> bool:
+    return any(path == own or path.startswith(f"{own}/") for own in folders)
