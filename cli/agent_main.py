@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from hostvm.agent.config import AgentConfig
     from hostvm.agent.service import Service
     from hostvm.drivers.base import Driver
+    from hostvm.shares.service import ShareService
     from hostvm.spec import MachineSpec
+    from runtime.docker.foreign import ForeignService
 
 _LOOK_SECONDS = 3600.0
 _FETCH_SECONDS = 1800.0  # 71 MB, over a slow line
@@ -115,30 +117,50 @@ def compose(config: AgentConfig) -> Parts:
     parts = replace(parts, operations={**parts.operations, registry.name: registry.ask})
     if spec.names and not spec.rootless:  # its containers' addresses are of a network of its own
         services.append(NamesService(engine.router(config.name), spec.names, config.name, Path(config.run_dir)))
-    parts = with_emulator(parts, config, booted, engine.socket)
+    parts = with_docker_clients(parts, config, booted, engine.socket, shares)
     if config.woken:
         return parts  # it had passed the checks of its boot, and was prepared
     prepared = (*engine.preparations(config.env), registry.prepare)
     return replace(parts, checks=engine.checks(), preparations=prepared)
 
 
-def with_emulator(parts: Parts, config: AgentConfig, booted: MachineSpec, socket: str) -> Parts:
-    """With what brings `auto`'s emulator for docker clients; as they are where a list in `emulate` names all."""
+def with_docker_clients(
+    parts: Parts, config: AgentConfig, booted: MachineSpec, socket: str, shares: ShareService
+) -> Parts:
+    """With what looks at docker clients' requests: at folders that they name, at platforms that want an emulator."""
+    if not config.docker_api:
+        return parts
+    from hostvm.paths import DEFAULT_MACHINE
+    from hostvm.shares.named import told_path
+    from runtime.docker.bind_requests import BindJudge
+    from runtime.docker.requests import ClientRequests
+
+    option = "" if config.name == DEFAULT_MACHINE else f" -m {config.name}"
+    disks = [disk.mount for disk in booted.disks]
+    judge = BindJudge(lambda source: told_path(source, shares.mounted(), lambda: disks, option))
+    foreign = emulator_service(config, booted, socket)
+    if foreign is None:
+        return replace(parts, examine=lambda: ClientRequests(judge))
+    services = [*parts.services, foreign]
+    return replace(parts, services=services, examine=lambda: ClientRequests(judge, foreign.before))
+
+
+def emulator_service(config: AgentConfig, booted: MachineSpec, socket: str) -> ForeignService | None:
+    """What brings `auto`'s emulator for docker clients; none where a list in `emulate` names all."""
     from hostvm.emulate import AUTO, emulated
     from hostvm.paths import MachinePaths
     from hostvm.state import load_state
     from runtime.docker.foreign import ForeignService
 
-    if not config.docker_api or tuple(booted.emulate) != AUTO:
-        return parts
+    if tuple(booted.emulate) != AUTO:
+        return None
     # Not by its name: one that is kept warm lies elsewhere.
     paths = MachinePaths(config.name, Path(config.home), Path(config.run_dir))
     try:
         (arch,) = emulated(AUTO, load_state(paths).arch)
     except HostvmError:
-        return parts  # a damaged state is told of by who looks; the machine may run, and its commands need an agent
-    foreign = ForeignService(socket, arch, lambda: bring_emulator(config.name))
-    return replace(parts, services=[*parts.services, foreign], before_request=foreign.before)
+        return None  # a damaged state is told of by who looks; the machine may run, and its commands need an agent
+    return ForeignService(socket, arch, lambda: bring_emulator(config.name))
 
 
 def bring_emulator(name: str) -> str:

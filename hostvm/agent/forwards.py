@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from hostvm.agent.accept import Listener
     from hostvm.agent.activity import Activity
-    from hostvm.agent.relay import LocalEnd
+    from hostvm.agent.relay import Examine, LocalEnd
     from hostvm.agent.rules import Rules
     from hostvm.agent.service import PortForward
     from hostvm.ssh.process import SshStream
@@ -34,7 +34,7 @@ class SocketForward:
 
     :param connect: opens the guest's end; may block while the machine boots.
     :param activity: counts connections.
-    :param before: see `relay`.
+    :param examine: makes what looks at one connection's requests, see `relay`.
     """
 
     def __init__(
@@ -43,13 +43,13 @@ class SocketForward:
         connect: Callable[[], SshStream],
         activity: Activity,
         log: Callable[[str], None],
-        before: Callable[[bytes], None],
+        examine: Callable[[], Examine],
     ) -> None:
         self._activity = activity
         self._listener = listener
         self._connect = connect
         self._log = log
-        self._before = before
+        self._examine = examine
         serve_each(self._listener, self._serve, "engine-socket")
 
     def close(self) -> None:
@@ -70,7 +70,7 @@ class SocketForward:
             self._log(f"engine socket: {error}")
             reset(sock)
             return
-        relay(sock, stream, before=self._before)
+        relay(sock, stream, examine=self._examine())
 
 
 class Ports:

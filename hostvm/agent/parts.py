@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from hostvm.agent.relay import Passage
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from hostvm.agent.relay import Examine
     from hostvm.agent.service import Operation, Preparation, Service
     from hostvm.checks import Check
     from hostvm.guest import Guest
@@ -17,7 +20,7 @@ def _same(path: str) -> str | None:
     return path
 
 
-def _ignore(told: str | bytes) -> None:
+def _ignore(told: str) -> None:
     del told
 
 
@@ -43,7 +46,8 @@ class Parts:
     :param explain: why a client's program in the guest may have failed, in a line for its user; "" for no idea. May
         raise anything.
     :param hear: told the ssh agent's socket of each command's user.
-    :param before_request: told what docker clients send, before the engine gets it; holds up its own connection alone.
+    :param examine: makes what looks at one docker client's requests before the engine gets them; it holds up its own
+        connection alone.
     """
 
     services: Sequence[Service] = ()
@@ -54,4 +58,4 @@ class Parts:
     find_folder: Callable[[str], str | None] = _same
     hear: Callable[[str], None] = _ignore
     explain: Callable[[Guest], str] = _know_nothing
-    before_request: Callable[[bytes], None] = _ignore
+    examine: Callable[[], Examine] = lambda: Passage

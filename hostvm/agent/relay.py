@@ -8,13 +8,12 @@ import socket
 import struct
 import sys
 import threading
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from hostvm.agent.service import Traffic
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from hostvm.guest import GuestStream
 
 _CHUNK = 256 * 1024
@@ -40,25 +39,38 @@ class LocalEnd(Protocol):
         ...
 
 
-def _pass_on(data: bytes) -> None:
-    del data
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """What becomes of something that a client sent.
+
+    :param on: goes to the guest: what came, or what was kept until now, or nothing yet.
+    :param back: goes to the client, as if the guest had said it.
+    :param last: nothing more is said to the client.
+    """
+
+    on: bytes = b""
+    back: bytes = b""
+    last: bool = False
 
 
-def relay(
-    sock: LocalEnd,
-    stream: GuestStream,
-    traffic: Traffic | None = None,
-    before: Callable[[bytes], None] = _pass_on,
-) -> None:
+class Examine(Protocol):
+    """Looks at what the client of one connection sends."""
+
+    def __call__(self, data: bytes, /) -> Passage:
+        """What becomes of a piece, as it was read; may block. An empty one is the end: what was kept goes on."""
+        ...
+
+
+def relay(sock: LocalEnd, stream: GuestStream, traffic: Traffic | None = None, examine: Examine | None = None) -> None:
     """Carry bytes both ways until both ends are done; closes both.
 
     An end of file travels as a half-close, so that a request may be ended while its answer still comes (the
     engine's attach and exec do that). A lost connection resets a TCP client.
 
-    :param before: called with what `sock` sent, as it was read, before that goes on; may block.
+    :param examine: is asked before anything that `sock` sent goes on.
     """
     traffic = traffic or Traffic()
-    upward = threading.Thread(target=_carry_up, args=(sock, stream, traffic, before), name="relay-up", daemon=True)
+    upward = threading.Thread(target=_carry_up, args=(sock, stream, traffic, examine), name="relay-up", daemon=True)
     try:
         upward.start()
         _carry_down(stream, sock, traffic)
@@ -76,14 +88,16 @@ def reset(sock: LocalEnd) -> None:
     sock.close()
 
 
-def _carry_up(sock: LocalEnd, stream: GuestStream, traffic: Traffic, before: Callable[[bytes], None]) -> None:
+def _carry_up(sock: LocalEnd, stream: GuestStream, traffic: Traffic, examine: Examine | None) -> None:
     try:
         while data := sock.recv(_CHUNK):
-            before(data)
-            if before is not _pass_on and _has_left(sock):
-                raise ConnectionAbortedError("who sent it has left meanwhile")  # and may have asked again
-            stream.sendall(data)
+            if examine is None:
+                stream.sendall(data)
+            else:
+                _pass(sock, stream, examine(data))
             traffic.up += len(data)
+        if examine is not None and (kept := examine(b"").on):
+            stream.sendall(kept)
         stream.shutdown_write()
         if _wait_hangup(sock):
             stream.close()
@@ -91,6 +105,17 @@ def _carry_up(sock: LocalEnd, stream: GuestStream, traffic: Traffic, before: Cal
         # Either side is gone for good: wake the other direction.
         stream.close()
         _shutdown(sock, socket.SHUT_RDWR)
+
+
+def _pass(sock: LocalEnd, stream: GuestStream, passage: Passage) -> None:
+    if _has_left(sock):
+        raise ConnectionAbortedError("who sent it has left meanwhile")  # and may have asked again
+    if passage.back:  # clients wait for an answer before they ask again: the guest says nothing meanwhile
+        sock.sendall(passage.back)
+    if passage.last:
+        _shutdown(sock, socket.SHUT_WR)
+    if passage.on:
+        stream.sendall(passage.on)
 
 
 def _has_left(sock: LocalEnd) -> bool:

@@ -138,7 +138,7 @@ def _serve(
 
         def forward(listener: Listener) -> None:
             connect = partial(_as_oserror, connect_engine)
-            undo.callback(SocketForward(listener, connect, activity, log, parts.before_request).close)
+            undo.callback(SocketForward(listener, connect, activity, log, parts.examine).close)
 
         server = Server(config, life, ports, log, facts, parts, activity, listen)
         undo.callback(server.close)

@@ -7,6 +7,7 @@ container is made its folders are looked up among the shares, and one that is no
 from __future__ import annotations
 
 import os
+import posixpath
 import sys
 from typing import TYPE_CHECKING
 
@@ -58,6 +59,18 @@ def engine_path(
     )
 
 
+def told_path(source: str, mounts: Sequence[Mount], disks: Callable[[], Sequence[str]], option: str) -> str:
+    """The same for an absolute path of a docker client, which may have the guest's paths of shares already.
+
+    :raises ForwardError: it is not shared.
+    """
+    plain = _plain(source)
+    if _is_in(plain, [mount.target for mount in mounts]):
+        return source
+    found = engine_path(plain, mounts, disks, option=option)
+    return source if found == plain else found
+
+
 def _here(source: str, folder: str, platform: str) -> str | None:
     """The absolute path of this computer; None where it has none of that name, as Windows for `/var/run`."""
     if platform == "win32" and source.startswith("/"):
@@ -81,6 +94,11 @@ def _folder_of(path: str) -> str:
     """What would be shared for the path: folders alone can be."""
     single = os.path.lexists(path) and not os.path.isdir(path)  # noqa: PTH112 - a plain word
     return os.path.dirname(path) if single else path  # noqa: PTH120
+
+
+def _plain(path: str) -> str:
+    """As the engine reads it: two slashes at the beginning, as Git Bash wants them, are one."""
+    return "/" + posixpath.normpath(path).lstrip("/")
 
 
 def _is_in(path: str, folders: Iterable[str]) -> bool:

@@ -156,6 +156,10 @@ class ShareService:
         """Where a folder of this computer is in the guest; None when it is not shared."""
         return guest_path(self._mounts(), path)
 
+    def mounted(self) -> list[Mount]:
+        """The folders that are in the guest now."""
+        return [share.mount for share in list(self._shares) if share.state == "mounted"]
+
     def watch(self, paths: Iterable[str]) -> None:
         """Carry file events of these paths of the guest, which running containers have, and of no others."""
         with self._lock:

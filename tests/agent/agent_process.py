@@ -8,10 +8,17 @@ from pathlib import Path
 from cli.agent_main import forward_listens
 from hostvm.agent.config import load
 from hostvm.agent.parts import Parts
+from hostvm.agent.relay import Passage
 from hostvm.agent.run import run_agent
 
 if __name__ == "__main__":
     config = load(Path(sys.argv[1]))
     is_running = forward_listens(config.ssh_port)
     sent = Path(config.run_dir) / "sent"  # what a client of docker.sock sent last
-    sys.exit(run_agent(config, Parts(before_request=sent.write_bytes), is_running, capture=True, lock_seconds=0.3))
+
+    def examine(data: bytes) -> Passage:
+        if data:
+            sent.write_bytes(data)
+        return Passage(data)
+
+    sys.exit(run_agent(config, Parts(examine=lambda: examine), is_running, capture=True, lock_seconds=0.3))

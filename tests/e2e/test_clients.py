@@ -14,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from docker.errors import APIError
+from docker.types import Mount
 from machines import eventually, hostvm, run, succeed
 
 pytestmark = pytest.mark.vm
@@ -102,6 +104,34 @@ def test_compose_of_this_computer(box, current_client, tmp_path, unique):
     assert sorted(succeed(run(*compose, "ps", "--services", env=env)).split()) == ["ask", "web"]
     succeed(run(*compose, "down", "-t", "0", env=env))
     assert succeed(run(*compose, "ps", "-aq", env=env)) == ""
+
+
+def test_compose_and_a_client_are_told_which_folder_is_not_shared(
+    box, current_client, shared_folders, tmp_path, unique
+):
+    docker, env = current_client
+    (tmp_path / "data").mkdir()
+    (tmp_path / "compose.yaml").write_text(
+        "services:\n  web: {image: busybox, command: sleep 60, init: true, volumes: ['./data:/data']}\n"
+    )
+    words = [docker, "compose", "-p", unique("project")]
+    refused = run(*words, "-f", str(tmp_path / "compose.yaml"), "up", "-d", env=env)
+    assert refused.status != 0, str(refused)
+    assert f"{tmp_path}/data is not shared with the machine" in refused.both
+    assert f"hostvm mount add {tmp_path}/data -m {box.name}" in refused.both
+    assert succeed(run(*words, "-f", str(tmp_path / "compose.yaml"), "ps", "-aq", env=env)) == ""
+    succeed(run(*words, "-f", str(tmp_path / "compose.yaml"), "down", "-t", "0", env=env))
+    done = run(docker, "run", "--rm", "--mount", f"type=bind,src={tmp_path},dst=/w", "busybox", "true", env=env)
+    assert (done.status, f"hostvm mount add {tmp_path} -m {box.name}\n" in done.err) == (125, True), str(done)
+    # The same project in a folder that is shared.
+    folder = shared_folders["nfs"] / unique("project")
+    shutil.copytree(tmp_path, folder)
+    (folder / "data" / "word").write_text("from here")
+    words = [docker, "compose", "-p", unique("project"), "-f", str(folder / "compose.yaml")]
+    succeed(run(*words, "up", "-d", env=env))
+    assert succeed(run(*words, "exec", "-T", "web", "cat", "/data/word", env=env)) == "from here"
+    succeed(run(*words, "down", "-t", "0", env=env))
+    shutil.rmtree(folder)
 
 
 @pytest.fixture
@@ -227,6 +257,55 @@ def test_attach_logs_and_events_follow(box, unique):
             break
     events.close()
     assert {"create", "attach", "start", "die"} <= set(seen)
+
+
+BOTH = [
+    lambda folder: {"volumes": {str(folder): {"bind": "/w", "mode": "rw"}}},
+    lambda folder: {"mounts": [Mount("/w", str(folder), type="bind")]},
+]
+
+
+@pytest.mark.parametrize("asked", BOTH, ids=["Binds", "Mounts"])
+def test_the_sdk_is_told_which_folder_is_not_shared(box, tmp_path, unique, asked):
+    name, place = unique("never"), f"/{unique('elsewhere')}"
+    (tmp_path / "word").write_text("from here")
+    with pytest.raises(APIError) as caught:
+        box.sdk.containers.create("busybox", ["true"], name=name, **asked(tmp_path))
+    assert caught.value.status_code == 400
+    assert f"{tmp_path} is not shared with the machine" in caught.value.explanation
+    assert f"hostvm mount add {tmp_path} -m {box.name}\n" in caught.value.explanation
+    assert name not in [one.name for one in box.sdk.containers.list(all=True)]
+    assert box.shell("sh", "-c", 'test -e "$0" || echo none', str(tmp_path)) == "none", "nothing was made in the guest"
+    for shared in (str(tmp_path), f"{tmp_path}:{place}"):
+        box.hostvm("mount", "add", shared)
+        try:
+            words = ["cat", "/w/word"]
+            assert box.sdk.containers.run("busybox", words, remove=True, **asked(tmp_path)) == b"from here"
+            if place in shared:  # the guest's own name of it
+                assert box.sdk.containers.run("busybox", words, remove=True, **asked(place)) == b"from here"
+        finally:
+            box.hostvm("mount", "rm", str(tmp_path))
+
+
+def test_the_guests_own_folders_and_volumes_are_the_sdks_as_before(box, unique):
+    own = ["/:/h:ro", "/proc:/p:ro", "/lib/modules:/m:ro", "/etc/localtime:/t:ro", "/var/lib/docker:/d:ro", "/dev:/v"]
+    binds = [*own, "//var/run/docker.sock:/s", f"{unique('kept')}:/k"]
+    look = "test -d /h/proc && test -e /p/1 && test -d /d/containers && test -c /v/null && test -S /s && echo all"
+    told = box.sdk.containers.run("busybox", ["sh", "-c", look], remove=True, volumes=binds, tmpfs={"/x": ""})
+    assert told == b"all\n"
+
+
+def test_an_engine_in_a_container_is_asked_for_what_it_has(box, residents):
+    """Its requests travel in a stream of ours, and are none of ours."""
+    asked = (
+        b"POST /containers/create HTTP/1.1\r\nContent-Length: 40\r\n\r\n" + b'{"HostConfig":{"Binds":["/nowhere:/a"]}}'
+    )
+    made = box.sdk.api.exec_create(residents["busybox"], ["head", "-c", str(len(asked))], stdin=True)
+    stream = box.sdk.api.exec_start(made["Id"], socket=True)
+    stream._sock.sendall(asked)
+    frames = demultiplexed(stream._sock)
+    stream.close()
+    assert frames == asked
 
 
 def test_a_hundred_requests_at_once(box):

@@ -149,6 +149,15 @@ def test_a_limit_of_memory(rig):
         assert limit in ("max", "")
 
 
+def test_a_docker_client_is_told_which_folder_is_not_shared(rig, tmp_path):
+    if rig.can("Docker's API on this computer", "env"):
+        client = docker.DockerClient(base_url=rig.facts()["docker_host"], timeout=60)
+        with pytest.raises(docker.errors.APIError, match=f"hostvm mount add {tmp_path} -m {rig.name}"):
+            client.containers.create("busybox", ["true"], name="never", volumes=[f"{tmp_path}:/w"])
+        assert "never" not in [one.name for one in client.containers.list(all=True)]
+        client.close()
+
+
 def test_a_shared_folder(rig, tmp_path):
     if rig.can("shared folders", "docker", "ps"):
         (tmp_path / "word").write_text("from here")

@@ -1,7 +1,9 @@
-"""What the agent is put together of for containers of another architecture."""
+"""What the agent is put together of for docker clients: folders that they name, containers of another architecture."""
 
 from __future__ import annotations
 
+import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,13 +14,18 @@ from cli import agent_main, background
 from cli.agent_main import bring_emulator, compose
 from hostvm import emulators
 from hostvm.agent.config import AgentConfig
+from hostvm.agent.relay import Passage
 from hostvm.errors import HostvmError
+from hostvm.more_disks import Disk
 from hostvm.paths import MachinePaths, cache
+from hostvm.shares.model import Mount
+from hostvm.shares.service import ShareService
 from hostvm.sizes import GIB
 from hostvm.spec import MachineSpec, render_spec
 from hostvm.state import MachineState, save_state
 from runtime.docker.foreign import ForeignService
 
+START = b"POST /containers/web/start HTTP/1.1\r\n\r\n"
 BOX = MachineSpec(cpus=1, memory=GIB, disk=10 * GIB, mounts=())
 
 
@@ -43,18 +50,28 @@ def foreign_of(parts):
     return [one for one in parts.services if isinstance(one, ForeignService)]
 
 
+@pytest.fixture
+def shown(monkeypatch):
+    """What the service for another architecture is shown of requests."""
+    told = []
+    monkeypatch.setattr(ForeignService, "before", lambda self, data: told.append((self, data)))
+    return told
+
+
 @pytest.mark.parametrize("engine", ["docker", "podman"])
 @pytest.mark.parametrize(("arch", "other"), [("amd64", "arm64"), ("arm64", "amd64")])
-def test_requests_at_docker_sock_are_looked_at_for_the_other_architecture(made, engine, arch, other):
+def test_requests_at_docker_sock_are_looked_at_for_the_other_architecture(made, shown, engine, arch, other):
     parts = compose(made(replace(BOX, engine=engine), arch))
     (service,) = foreign_of(parts)
     assert service.describe()["arch"] == other
-    assert parts.before_request == service.before
+    assert parts.examine()(START) == Passage(START)
+    assert shown == [(service, START)]
 
 
-def test_so_they_are_in_a_machine_that_was_woken(made):
+def test_so_they_are_in_a_machine_that_was_woken(made, shown):
     parts = compose(replace(made(), woken=True))
-    assert parts.before_request == foreign_of(parts)[0].before
+    parts.examine()(START)
+    assert shown == [(foreign_of(parts)[0], START)]
 
 
 def test_one_that_is_kept_warm_lies_elsewhere(made, tmp_path):
@@ -74,7 +91,30 @@ def test_a_damaged_state_keeps_no_agent_from_a_machine_that_runs(made):
 def test_a_list_and_an_engine_without_docker_clients_need_no_look(made, change):
     parts = compose(made(replace(BOX, **change)))
     assert foreign_of(parts) == []
-    assert parts.before_request(b"POST /containers/web/start HTTP/1.1\r\n") is None
+    assert parts.examine()(START) == Passage(START)
+
+
+def create(source):
+    body = json.dumps({"HostConfig": {"Binds": [f"{source}:/w"]}}).encode()
+    return b"POST /v1.45/containers/create HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="these are POSIX paths")
+@pytest.mark.parametrize("change", [{}, {"emulate": ()}, {"engine": "podman"}])
+def test_a_folder_that_is_not_shared_is_refused_at_docker_sock(made, monkeypatch, shown, change):
+    config = made(replace(BOX, disks=(Disk("scratch", GIB, "/srv/scratch"),), **change))
+    monkeypatch.setattr(ShareService, "mounted", lambda _: [Mount("/data", "/shared")])
+    for named, option in (("box", " -m box"), ("default", "")):
+        examine = compose(replace(config, name=named)).examine
+        refused = examine()(create("/other"))
+        assert (refused.on, refused.last) == (b"", False)
+        assert f"hostvm mount add /other{option}\\nor, if".encode() in refused.back
+        for path, becomes in (("/srv/scratch/x", "/srv/scratch/x"), ("/proc", "/proc"), ("/data/x", "/shared/x")):
+            assert examine()(create(path)) == Passage(create(becomes))
+
+
+def test_an_engine_without_docker_clients_has_nobody_refused(made):
+    assert compose(made(replace(BOX, engine="containerd"))).examine()(create("/other")) == Passage(create("/other"))
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from hostvm.agent.forwards import SocketForward
 from hostvm.errors import SshError
 from runtime.docker import foreign as module
 from runtime.docker.foreign import ForeignService, Wish, read_wish
+from runtime.docker.requests import ClientRequests
 
 
 def request(path: str, method: str = "POST") -> bytes:
@@ -327,13 +328,22 @@ class Upstream:
         self.closed.set()
 
 
+class Nothing:
+    """Has no request read."""
+
+    def wants(self, parts):
+        return False
+
+
 class Clients:
     """Stands where docker.sock's listener does; gives each client's end of a connection."""
 
     def __init__(self, monkeypatch, world):
         monkeypatch.setattr(forwards, "serve_each", self._take)
         self._upstreams = queue.SimpleQueue()
-        SocketForward(None, self._open, Activity(), pytest.fail, world.service.before)
+        SocketForward(
+            None, self._open, Activity(), pytest.fail, lambda: ClientRequests(Nothing(), world.service.before)
+        )
 
     def _take(self, listener, serve, name):
         self._serve = serve

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from hostvm.agent.relay import relay
+from hostvm.agent.relay import Passage, relay
 
 
 class Stream:
@@ -40,12 +40,14 @@ def test_a_request_whose_client_has_left_while_it_was_held_up_goes_no_further(le
     client, ours = socket.socketpair()
     stream = Stream()
 
-    def before(data):
-        assert data == b"POST"
-        client.close() if leaves else client.shutdown(socket.SHUT_WR)
+    def examine(data):
+        if data:
+            assert data == b"POST"
+            client.close() if leaves else client.shutdown(socket.SHUT_WR)
+        return Passage(data)
 
     client.sendall(b"POST")
-    carrying = threading.Thread(target=relay, args=(ours, stream), kwargs={"before": before})
+    carrying = threading.Thread(target=relay, args=(ours, stream), kwargs={"examine": examine})
     carrying.start()
     if not leaves:
         assert stream.sent.wait(10)
@@ -54,3 +56,51 @@ def test_a_request_whose_client_has_left_while_it_was_held_up_goes_no_further(le
     carrying.join(10)
     assert not carrying.is_alive()
     assert stream.got == ([] if leaves else [b"POST"])
+
+
+class Relay:
+    """One between a client and a guest; `becomes` are the passages of what is sent, in their order."""
+
+    def __init__(self, *becomes):
+        self.client, ours = socket.socketpair()
+        self.client.settimeout(10)
+        self.stream, self.asked, passages = Stream(), [], iter(becomes)
+
+        def examine(data):
+            self.asked.append(data)
+            return next(passages, Passage())
+
+        self.thread = threading.Thread(target=relay, args=(ours, self.stream), kwargs={"examine": examine})
+        self.thread.start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.client.close()
+        self.stream.close()
+        self.thread.join(10)
+        assert not self.thread.is_alive()
+
+
+def test_a_request_is_answered_in_the_guests_place_and_the_next_one_goes_on():
+    with Relay(Passage(back=b"no"), Passage(b"two, changed")) as one:
+        one.client.sendall(b"one")
+        assert one.client.recv(100) == b"no"
+        one.client.sendall(b"two")
+        assert one.stream.sent.wait(10)
+        assert (one.stream.got, one.asked) == ([b"two, changed"], [b"one", b"two"])
+
+
+def test_the_last_answer_ends_what_the_client_hears():
+    with Relay(Passage(back=b"no", last=True)) as one:
+        one.client.sendall(b"one")
+        assert (one.client.recv(100), one.client.recv(100)) == (b"no", b"")
+
+
+def test_what_was_kept_goes_on_when_the_client_says_no_more():
+    with Relay(Passage(), Passage(b"beginning")) as one:
+        one.client.sendall(b"beginning")
+        one.client.shutdown(socket.SHUT_WR)
+        assert one.stream.sent.wait(10)
+        assert (one.stream.got, one.asked) == ([b"beginning"], [b"beginning", b""])

@@ -8,7 +8,7 @@ import pytest
 
 from hostvm.errors import ForwardError
 from hostvm.shares.model import Mount
-from hostvm.shares.named import engine_path
+from hostvm.shares.named import engine_path, told_path
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="these are POSIX paths")
 MOUNTS = [Mount("/home/me", "/home/me"), Mount("/data/src", "/src")]
@@ -40,6 +40,7 @@ GUESTS = [
 @pytest.mark.parametrize("path", GUESTS)
 def test_the_guests_own(path):
     assert engine_path(path, MOUNTS) == path
+    assert told_path(path, MOUNTS, list, "") == path
 
 
 @posix
@@ -89,6 +90,29 @@ def test_nothing_at_all_is_shared():
     with pytest.raises(ForwardError, match="/a is not shared") as caught:
         engine_path("/a", [])
     assert caught.value.details.endswith("shared are: none")
+
+
+@posix
+@pytest.mark.parametrize(
+    ("source", "becomes"),
+    [
+        ("/src/a", "/src/a"),
+        ("/src", "/src"),
+        ("/src/", "/src/"),
+        ("//home/me/a", "//home/me/a"),
+        ("/data/src/a", "/src/a"),
+        ("//var/run/docker.sock", "//var/run/docker.sock"),
+    ],
+)
+def test_a_docker_client_may_name_the_guests_path_of_a_share(source, becomes):
+    assert told_path(source, MOUNTS, list, "") == becomes
+
+
+@posix
+@pytest.mark.parametrize("source", ["/srcs", "/src/../data", "/nowhere"])
+def test_other_paths_of_a_docker_client_are_refused(source):
+    with pytest.raises(ForwardError, match="is not shared"):
+        told_path(source, MOUNTS, list, "")
 
 
 @pytest.mark.parametrize(

@@ -213,6 +213,7 @@ def test_what_cannot_be_shared_is_tried_again_and_does_not_stop_the_others(servi
     made = service(Mount(str(tmp_path / "usb"), "/a"), Mount(folders["other"], "/b"))
     made.start(guest, host)
     assert states(made) == [("/a", "failed"), ("/b", "mounted")]
+    assert [mount.target for mount in made.mounted()] == ["/b"]
     assert states_why(made.ask({"do": "again"})) == ["there is no such folder", ""]
     (tmp_path / "usb").mkdir()
     made.ask({"do": "again"})
