@@ -137,7 +137,13 @@ def with_docker_clients(
 
     option = "" if config.name == DEFAULT_MACHINE else f" -m {config.name}"
     disks = [disk.mount for disk in booted.disks]
-    judge = BindJudge(lambda source: told_path(source, shares.mounted(), lambda: disks, option))
+
+    def tell(source: str) -> str:
+        if source == config.engine_sock:  # testcontainers gives its helper the socket that it talks to itself
+            return socket
+        return told_path(source, shares.mounted(), lambda: disks, option)
+
+    judge = BindJudge(tell)
     foreign = emulator_service(config, booted, socket)
     if foreign is None:
         return replace(parts, examine=lambda: ClientRequests(judge))

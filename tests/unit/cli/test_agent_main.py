@@ -24,6 +24,7 @@ from hostvm.sizes import GIB
 from hostvm.spec import MachineSpec, render_spec
 from hostvm.state import MachineState, save_state
 from runtime.docker.foreign import ForeignService
+from runtime.engine import find_engine
 
 START = b"POST /containers/web/start HTTP/1.1\r\n\r\n"
 BOX = MachineSpec(cpus=1, memory=GIB, disk=10 * GIB, mounts=())
@@ -111,6 +112,13 @@ def test_a_folder_that_is_not_shared_is_refused_at_docker_sock(made, monkeypatch
         assert f"hostvm mount add /other{option}\\nor, if".encode() in refused.back
         for path, becomes in (("/srv/scratch/x", "/srv/scratch/x"), ("/proc", "/proc"), ("/data/x", "/shared/x")):
             assert examine()(create(path)) == Passage(create(becomes))
+
+
+@pytest.mark.parametrize("engine", ["docker", "podman"])
+def test_the_socket_of_this_computer_is_the_engines_own_in_a_container(made, shown, engine):
+    config = made(replace(BOX, engine=engine))
+    passed = compose(config).examine()(create(config.engine_sock))
+    assert passed == Passage(create(find_engine(engine).socket))
 
 
 def test_an_engine_without_docker_clients_has_nobody_refused(made):
