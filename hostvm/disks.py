@@ -21,6 +21,9 @@ from hostvm.sizes import format_size, human_size
 _LOCKED = (b'"write" lock', b"used by another process")
 """What qemu-img says of a disk that another process has open: on Linux, on Windows."""
 
+UNFINISHED = ".new-disk-"
+"""How folders are called in which disks are made, beside the place that they are for."""
+
 _ENDING_SECONDS = 2.0
 _PAUSE = 0.1
 
@@ -47,7 +50,7 @@ def create_disk(path: Path, size: int) -> None:
     """
     if path.exists():
         raise _exists(path)
-    with tempfile.TemporaryDirectory(prefix=".new-disk-", dir=path.parent) as folder:
+    with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=path.parent) as folder:
         fresh = Path(folder, "disk.qcow2")
         _qemu_img("create", "-q", "-f", "qcow2", str(fresh), str(size), about=path)
         fresh.chmod(0o600)
@@ -64,7 +67,7 @@ def create_overlay(path: Path, base: Path, *, replacing: bool = False) -> None:
     """
     if path.exists() and not replacing:
         raise _exists(path)
-    with tempfile.TemporaryDirectory(prefix=".new-disk-", dir=path.parent) as folder:
+    with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=path.parent) as folder:
         # qemu-img reads a relative name from the new disk's own folder, which is one deeper until it is published.
         fresh, named = Path(folder, "disk.qcow2"), os.path.relpath(base, path.parent)
         words = ("-q", "-f", "qcow2", "-F", "qcow2", "-u", "-b", named, str(fresh), str(disk_size(base)))

@@ -13,6 +13,7 @@ from hostvm import paths as places
 from hostvm.agent.client import agent_is_ready, engine_of, open_engine
 from hostvm.engines import WITHOUT_DOCKER_API
 from hostvm.locks import machine_lock
+from hostvm.machines.drafts import sweep_drafts
 from hostvm.machines.room import guest_room
 from hostvm.machines.trim import allocated, host_bytes, trim_machine
 from hostvm.sizes import human_size
@@ -106,6 +107,7 @@ def prune(options: argparse.Namespace) -> int:
     progress = make_progress(quiet=options.quiet)
     before = host_bytes(paths)["disk"]
     with machine_lock(paths):
+        sweep_drafts(paths)
         with progress.step(f"prune {paths.name}"):
             freed = prune_engine(_api(paths), kinds)
             trim_machine(paths)

@@ -20,6 +20,7 @@ from hostvm.guest_images import stored_image
 from hostvm.machines.agents import START_SECONDS, agent_config
 from hostvm.machines.change import note_booted
 from hostvm.machines.domain import make_domain
+from hostvm.machines.drafts import clear_drafts
 from hostvm.machines.halt import stop_machine
 from hostvm.machines.identity import free_port, port_is_free
 from hostvm.machines.image_check import begin_check
@@ -180,6 +181,7 @@ def _power_on(
         state = _prepare_disks(paths, spec, state)
         files["disks"] = disk_table(spec.disks)
     end_agent(paths.run_dir)
+    clear_drafts(paths)
     paths.check_socket_length()
     paths.make_run_dir()
     if state.subnet != str(plan.network.subnet):

@@ -12,6 +12,7 @@ from hostvm.disks import create_overlay
 from hostvm.drivers.base import DomainState
 from hostvm.errors import HostvmError, MachineError
 from hostvm.files import move, private_folder, write_atomic
+from hostvm.machines.drafts import draft_of, sweep_drafts
 from hostvm.machines.identity import free_port, mac_of, new_uuid
 from hostvm.machines.layers import freeze_disks, layers_lock
 from hostvm.machines.open import machine_driver
@@ -55,12 +56,12 @@ def require_free(target: MachinePaths) -> None:
 
 
 def build_machine(target: MachinePaths, source: MachinePaths, state: MachineState) -> MachineState:
-    """A machine on the disks and with the settings of `source`, which is off; its lock must be held.
+    """A machine on the disks and with the settings of `source`, which is off; the locks of both must be held.
 
     :param state: of the source, whose driver and image the machine keeps.
     """
-    draft = MachinePaths(target.name, target.folder.parent / f".{target.name}.new", target.run_dir)
-    shutil.rmtree(draft.folder, ignore_errors=True)
+    sweep_drafts(source, target)
+    draft = MachinePaths(target.name, draft_of(target.folder), target.run_dir)
     with layers_lock() as folder, ExitStack() as undo:
         private_folder(draft.folder)
         undo.callback(shutil.rmtree, draft.folder, ignore_errors=True)

@@ -12,6 +12,7 @@ from hostvm.drivers.registry import pick_driver
 from hostvm.errors import MachineError
 from hostvm.files import move, private_folder, write_atomic
 from hostvm.guest_images import require_engine
+from hostvm.machines.drafts import draft_of, sweep_drafts
 from hostvm.machines.identity import free_port, mac_of, new_uuid
 from hostvm.paths import KEYS, MachinePaths
 from hostvm.spec import render_spec
@@ -39,8 +40,8 @@ def create_machine(paths: MachinePaths, spec: MachineSpec, image: Image) -> Mach
     paths.check_socket_length()
     kind = pick_driver(spec.driver, spec.libvirt_uri)
     private_folder(paths.folder.parent)
-    draft = MachinePaths(paths.name, paths.folder.parent / f".{paths.name}.new", paths.run_dir)
-    shutil.rmtree(draft.folder, ignore_errors=True)  # of a command that was killed; the lock says nobody else's
+    sweep_drafts(paths)
+    draft = MachinePaths(paths.name, draft_of(paths.folder), paths.run_dir)
     with ExitStack() as undo:
         private_folder(draft.folder)
         undo.callback(shutil.rmtree, draft.folder, ignore_errors=True)

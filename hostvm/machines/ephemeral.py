@@ -21,6 +21,7 @@ from hostvm.errors import HostvmError, MachineError
 from hostvm.files import move, private_folder, write_atomic
 from hostvm.locks import machine_lock
 from hostvm.machines.domain import domain_facts, domain_of
+from hostvm.machines.drafts import draft_of
 from hostvm.machines.identity import free_port, new_uuid
 from hostvm.machines.layers import collect_layers, layers_lock, link, sweep_removed
 from hostvm.machines.open import machine_driver
@@ -122,7 +123,7 @@ def _is_left(rest: Path) -> bool:
 def _make(target: MachinePaths, source: MachinePaths, found: Snapshot, state: MachineState) -> None:
     """A suspended machine, whole or not at all."""
     assert found.saved is not None
-    draft = MachinePaths(target.name, target.folder.parent / f".{target.name}.new", target.run_dir)
+    draft = MachinePaths(target.name, draft_of(target.folder), target.run_dir)
     me = process_id.identify(os.getpid()) or ProcessId(os.getpid(), 0.0)
     made = replace(
         state,

@@ -11,6 +11,7 @@ from hostvm.agent.spawn import end_sleeper
 from hostvm.drivers.base import DomainState
 from hostvm.errors import HostvmError, MachineError
 from hostvm.machines.clone import children
+from hostvm.machines.drafts import sweep_drafts
 from hostvm.machines.halt import stop_machine
 from hostvm.machines.layers import delete_folder, layers_lock
 from hostvm.machines.open import is_others, machine_driver, require_disks_unused
@@ -60,6 +61,7 @@ def remove_machine(
     require_disks_unused(paths)
     end_sleeper(paths.run_dir)
     before()
+    sweep_drafts(paths)
     with layers_lock() as folder:
         delete_folder(folder, paths.folder)
     if not others:

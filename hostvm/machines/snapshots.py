@@ -18,6 +18,7 @@ from hostvm.disks import create_overlay
 from hostvm.drivers.base import DomainState
 from hostvm.errors import HostvmError, MachineError, SpecError
 from hostvm.files import move, private_folder, write_atomic
+from hostvm.machines.drafts import draft_of, sweep_drafts
 from hostvm.machines.layers import collect_layers, delete_folder, freeze_disks, layers_lock, link
 from hostvm.machines.open import machine_driver, require_disks_unused
 from hostvm.machines.saved import Saved, drop_saved, load_saved, stamped, store_saved
@@ -99,8 +100,8 @@ def create_snapshot(
 
 def _record(paths: MachinePaths, name: str, target: Path) -> Snapshot:
     private_folder(target.parent)
-    draft = target.with_name(f".{name}.new")
-    shutil.rmtree(draft, ignore_errors=True)  # of a command that was killed
+    sweep_drafts(paths)
+    draft = draft_of(target)
     try:
         private_folder(draft)
         saved = None
@@ -141,6 +142,7 @@ def restore_snapshot(paths: MachinePaths, name: str, progress: Progress) -> bool
         driver.kill()
         drop_saved(paths)
         save_state(paths, replace(state, wanted_off=True))
+        sweep_drafts(paths)
         put_disk_and_memory(paths, found, snapshot_folder(paths, name))
     if found.saved is None:
         return False
@@ -175,6 +177,7 @@ def remove_snapshot(paths: MachinePaths, name: str) -> None:
     folder = snapshot_folder(paths, name)
     if not folder.is_dir():
         raise _unknown(paths, name)
+    sweep_drafts(paths)
     with layers_lock() as layers:
         delete_folder(layers, folder)
 
