@@ -53,7 +53,8 @@ def upgrade_machine(
     A machine that runs, or is suspended, is stopped in order and runs afterwards; one that is off is started for the
     trial and stopped again. The data disk stays as it is. When the start fails, or a container that restarts by itself
     does not come back, the former image is put back, and started if the machine ran; if it is gone or damaged, the new
-    one stays. A trial of before that was broken off is settled first.
+    one stays. Interrupted, it is off, with the former image if that is whole. A trial of before that was broken off is
+    settled first.
 
     :param word: what machine.yaml is to say as `image:`; "" leaves it.
     :raises MachineError: the new image did not prove itself; the details say whether the former one runs again.
@@ -82,18 +83,13 @@ def upgrade_machine(
             residents.note()
         stop_machine(paths, progress)
     # Both are written down before anything boots: whoever prunes images meanwhile leaves them alone.
-    save_state(paths, begin_trial(state, digest) if way_back else replace(state, image=digest, former_image=""))
+    tries = begin_trial(state, digest) if way_back else replace(state, image=digest, former_image="")
+    save_state(paths, tries)
     try:
-        seconds = _prove(paths, progress, engine, residents)
-    except HostvmError as fault:
-        if not way_back:
-            raise
-        raise _roll_back(paths, state, fault, progress, engine, was_on=was_on) from fault
-    except BaseException:
-        try:
-            stop_machine(paths, progress, force=True)
-        finally:
-            save_state(paths, state)
+        seconds = _try(paths, state if way_back else None, progress, engine, residents, was_on=was_on)
+    except BaseException as fault:
+        if not isinstance(fault, HostvmError):
+            _break_off(paths, state if way_back else tries, progress)
         raise
     save_state(paths, replace(load_state(paths), trial=None))
     _write_word(paths, word)
@@ -113,6 +109,44 @@ def _check_fits(paths: MachinePaths, state: MachineState, image: Image) -> None:
     spec = load_spec(paths.spec)
     require_engine(image, spec.engine, rootless=spec.rootless)
     verify_image(image)
+
+
+def _try(
+    paths: MachinePaths,
+    former: MachineState | None,
+    progress: Progress,
+    engine: BootEngine,
+    residents: Residents,
+    *,
+    was_on: bool,
+) -> float:
+    """Start it with the new image; gives the seconds. One that fails has its former image again, if there is a way."""
+    try:
+        return _prove(paths, progress, engine, residents)
+    except HostvmError as fault:
+        if former is None:
+            raise
+        raise _roll_back(paths, former, fault, progress, engine, was_on=was_on) from fault
+
+
+def _break_off(paths: MachinePaths, state: MachineState, progress: Progress) -> None:
+    """After Ctrl-C: cut the machine's power, then give it the image of `state`.
+
+    Not the other way round: a machine that runs with one image and is said to have another would be suspended as the
+    latter's. Interrupted once more, it stays on trial, which its next start settles.
+    """
+    try:
+        stop_machine(paths, progress, force=True)
+    except HostvmError:
+        _put_back(paths, state)
+        raise
+    _put_back(paths, state)
+
+
+def _put_back(paths: MachinePaths, state: MachineState) -> None:
+    """What the machine was before the trial. Its ports, and disks that were made in it, stay."""
+    now = load_state(paths)
+    save_state(paths, replace(state, ssh_port=now.ssh_port, subnet=now.subnet, disks=now.disks, trial=None))
 
 
 def _prove(paths: MachinePaths, progress: Progress, engine: BootEngine, residents: Residents) -> float:
@@ -143,8 +177,7 @@ def _roll_back(
         stop_machine(paths, progress)
     except HostvmError as second:
         now, way, is_off = f"cannot be stopped: {second}", f"hostvm restart {paths.name}", False
-    finally:
-        save_state(paths, state)
+    _put_back(paths, state)
     if was_on and is_off:
         now, way = "runs again", f"see that boot's console: less {paths.folder / CONSOLE_LOG_BEFORE}"
         try:

@@ -138,6 +138,69 @@ def test_ctrl_c_leaves_the_former_image(world):
     assert load_state(world.paths).wanted_off is False, "the next command starts it"
 
 
+def interrupt_stops(world, monkeypatch, *outcomes):
+    """Each stop ends with the next of these, None for well; gives whether each was forced, and the image then."""
+    stops, rest = [], list(outcomes)
+
+    def stop(paths, *_, force=False):
+        stops.append((force, load_state(paths).image[7]))
+        if (outcome := rest.pop(0)) is not None:
+            raise outcome
+
+    monkeypatch.setattr(upgrade, "stop_machine", stop)
+    return stops
+
+
+def test_ctrl_c_on_the_way_back_cuts_the_power_before_the_former_image_is_written(world, monkeypatch):
+    """Else a machine would run with an image, and be suspended with it, that it is not said to have."""
+    world.faults[NEW] = MachineError("no engine")
+    stops = interrupt_stops(world, monkeypatch, None, KeyboardInterrupt(), None)
+    with pytest.raises(KeyboardInterrupt):
+        world.run()
+    assert stops == [(False, "a"), (False, "b"), (True, "b")]
+    state = load_state(world.paths)
+    assert (state.image, state.trial, state.wanted_off) == (OLD, None, False)
+
+
+@pytest.mark.parametrize("fault", [KeyboardInterrupt(), OSError(28, "No space left on device")])
+def test_a_second_ctrl_c_leaves_the_way_back_to_the_next_start(world, monkeypatch, fault):
+    world.faults[NEW] = fault
+    interrupt_stops(world, monkeypatch, None, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        world.run()
+    state = load_state(world.paths)
+    assert (state.image, state.trial.image) == (NEW, OLD)
+    monkeypatch.setattr(process, "is_alive", lambda _: False)  # the command has ended
+    monkeypatch.setattr(trial, "agent_is_ready", lambda _: False)
+    driver = argparse.Namespace(state=lambda: DomainState.RUNNING)
+    assert trial.settle_trial(world.paths, driver, NullProgress(), lambda: None)
+    assert load_state(world.paths).image == OLD
+
+
+def test_ctrl_c_gives_no_machine_an_image_back_that_is_gone(world):
+    world.whole = False
+    world.faults[NEW] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        world.run()
+    state = load_state(world.paths)
+    assert (state.image, state.former_image, state.wanted_off) == (NEW, "", False)
+
+
+@pytest.mark.parametrize("fault", [MachineError("no engine"), KeyboardInterrupt()])
+def test_a_disk_that_was_made_in_a_trial_is_not_forgotten_with_it(world, monkeypatch, fault):
+    """It would be made anew, empty, if its file were lost."""
+
+    def start(paths, *_):
+        save_state(paths, replace(load_state(paths), disks=["more"], ssh_port=7))
+        raise fault
+
+    monkeypatch.setattr(upgrade, "start_machine", start)
+    with pytest.raises(type(fault)):
+        world.run()
+    state = load_state(world.paths)
+    assert (state.image, state.disks, state.ssh_port) == (OLD, ["more"], 7)
+
+
 @pytest.mark.parametrize("fault", [MachineError("no engine"), KeyboardInterrupt()])
 def test_the_former_image_is_written_back_though_the_new_ones_guest_cannot_be_stopped(world, fault):
     world.faults[NEW], world.stuck = fault, [NEW]
