@@ -16,8 +16,7 @@ from hostvm.guest_images import kernel_cmdline, stored_image
 from hostvm.machines.seed import boot_initramfs, seed_entries
 from hostvm.more_disks import disk_file
 from hostvm.qemu_binary import complete_qemu
-from hostvm.shares.choose import device_shares, forget_places, share_facts, shares_of, store_devices
-from hostvm.shares.device import mount_table
+from hostvm.shares.choose import device_shares, forget_places, share_facts, share_seed, shares_of, store_devices
 
 _PATHS = ("qemu", "kernel", "initramfs", "root_image", "data_disk", "console", "run_dir")
 
@@ -51,10 +50,7 @@ def make_domain(
     shares = device_shares(spec.mounts, paths.run_dir, remote=remote)
     store_devices(shares, paths.run_dir)
     forget_places(paths.folder)
-    if spec.mounts:
-        devices = {share.target for share in shares}
-        table = mount_table(shares, [mount.target for mount in spec.mounts if mount.target not in devices])
-        files = {**files, "shares": table.encode("utf-8", "surrogateescape")}
+    files = {**files, **share_seed(spec.mounts, shares)}
     seed = seed_entries(paths, str(uuid.uuid4()), state.uuid, files)
     write_atomic(paths.initramfs, boot_initramfs(image.initramfs.read_bytes(), seed))
     domain = DomainSpec(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hostvm.files import write_atomic
 from hostvm.paths import SHARE_PLACES, SHARE_SERVER_JSON, SHARES_BEFORE, SHARES_JSON
-from hostvm.shares.device import DeviceShare
+from hostvm.shares.device import DeviceShare, mount_table
 from hostvm.shares.nfs.places import PLACES_ENDS
 from hostvm.shares.sources import why_not
 
@@ -59,6 +59,22 @@ def device_shares(mounts: Sequence[Mount], run_dir: Path, *, remote: bool = Fals
             socket = run_dir / f"{tag}.sock" if kind == "virtiofs" else None
             shares.append(DeviceShare(kind, tag, Path(mount.source), mount.target, mount.readonly, socket))
     return tuple(shares)
+
+
+def share_seed(mounts: Sequence[Mount], devices: Sequence[DeviceShare]) -> dict[str, bytes]:
+    """What a guest is told at its boot of the folders that it will have, as files of its seed.
+
+    :param devices: those of the mounts that are devices of the machine.
+    """
+    if not mounts:
+        return {}
+    there = {share.target for share in devices}
+    later = [mount for mount in mounts if mount.target not in there]
+    table = mount_table(tuple(devices), [mount.target for mount in later])
+    files = {"shares": table.encode("utf-8", "surrogateescape")}
+    if any(served_kinds(mount)[0] == "nfs" for mount in later):
+        files["nfs"] = b""  # its kernel may load the client before somebody waits for it
+    return files
 
 
 def share_facts(shares: Iterable[DeviceShare]) -> list[dict[str, Any]]:

@@ -79,6 +79,18 @@ def test_the_guests_own_wait_has_no_limit(run_script, tmp_path):
     ]
 
 
+@pytest.mark.parametrize("by_nfs", [True, False])
+def test_the_client_of_nfs_is_loaded_for_folders_by_nfs_alone(run_script, tmp_path, by_nfs):
+    (tmp_path / "marks").mkdir()
+    (tmp_path / "seed").mkdir()
+    (tmp_path / "seed/shares").write_text("wait\n")
+    if by_nfs:
+        (tmp_path / "seed/nfs").touch()
+    prelude = PRELUDE.replace("nice() { :; }", 'nice() { echo "nice $*"; }')
+    said = run_script("guest/usr/lib/hostvm/shares", prelude, {}, PLACES | THERE, end="wait")
+    assert sorted(said) == ["mark share-devices", *["nice -n 10 /usr/sbin/modprobe -q nfsv3"] * by_nfs]
+
+
 def test_a_folder_below_home_is_mounted_after_the_data_disk(here):
     guest = here(calls=3)
     mounting.mount_device(guest, share("/home/me"))

@@ -53,6 +53,7 @@ SEED_NAMES = {
     "ssh_host_ed25519_key",
     "authorized_keys",
     "shares",
+    "nfs",
     "provision/table",
     "disks",
     "emulate",

@@ -14,7 +14,7 @@ import pytest
 
 from hostvm.errors import AgentError, MachineError
 from hostvm.guest import Completed
-from hostvm.shares.choose import forget_places
+from hostvm.shares.choose import forget_places, share_seed
 from hostvm.shares.device import DeviceShare, mount_table
 from hostvm.shares.listener import ShareListener
 from hostvm.shares.model import Mount
@@ -357,6 +357,25 @@ def test_later_folders_have_covers_unless_something_lies_inside():
     assert table[4].startswith("9p share0 rw,")
     assert len(table) == 5
     assert mount_table((device,)).splitlines()[0] == "all"
+
+
+@pytest.mark.parametrize(
+    ("kinds", "told"),
+    [
+        ((), set()),
+        (("sftp", "sftp"), {"shares"}),
+        (("sftp", "auto"), {"shares", "nfs"}),
+        (("nfs",), {"shares", "nfs"}),
+        (("9p",), {"shares"}),
+    ],
+)
+def test_a_guest_loads_the_client_of_nfs_before_it_is_asked_only_where_folders_come_by_nfs(kinds, told):
+    mounts = [Mount(f"/here/{number}", f"/{number}", kind=kind) for number, kind in enumerate(kinds)]
+    devices = [DeviceShare("9p", "share0", SimpleNamespace(), one.target, False) for one in mounts if one.kind == "9p"]
+    files = share_seed(mounts, devices)
+    assert set(files) == told
+    if told:
+        assert files["shares"].startswith(b"all\n" if devices else b"wait\n")
 
 
 def test_a_port_in_use_for_a_moment_is_waited_for(tmp_path, monkeypatch):
