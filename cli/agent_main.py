@@ -9,7 +9,6 @@ import os
 import sys
 import threading
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,7 +70,7 @@ def compose(config: AgentConfig) -> Parts:
     from hostvm.clock.service import ClockService
     from hostvm.engines import AS_ENGINE
     from hostvm.machines.change import booted_spec
-    from hostvm.machines.room import why_failed
+    from hostvm.machines.room import Explainer
     from hostvm.names.service import NamesService
     from hostvm.net.addresses import GuestNetwork
     from hostvm.net.auth_agent import AuthAgentService
@@ -100,7 +99,7 @@ def compose(config: AgentConfig) -> Parts:
         preparations=awaited,
         operations={shares.name: shares.ask},
         find_folder=shares.guest_folder,
-        explain=partial(why_failed, MachinePaths.of(config.name)),
+        explain=Explainer(MachinePaths.of(config.name)).why_failed,
     )
     if config.provision and not config.woken:
         scripts = Provisioner(config.name, Path(config.home) / PROVISION_LOG, config.env)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ from hostvm.sizes import MIB, format_size
 from hostvm.spec import load_spec
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hostvm.guest import Completed, Guest
     from hostvm.paths import MachinePaths
     from hostvm.spec import MachineSpec
@@ -22,6 +25,10 @@ _FREE_LEAST = 512 * MIB
 _FULL = MIB
 _SECONDS = 2.0
 """That the user of a failed command waits for its explanation at most."""
+
+_ROOM_SECONDS = 10.0
+"""That a disk with much room is taken to have some: whoever tries again and again until something is there (a database
+that answers, say) has the guest asked once in that time, not each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +72,31 @@ def way_out(name: str, spec: MachineSpec) -> str:
     return larger if spec.engine in WITHOUT_DOCKER_API else f"hostvm prune --all {name}, or {larger}"
 
 
-def why_failed(paths: MachinePaths, guest: Guest) -> str:
-    """What a command's user should know who was told only that it failed; "" when the disk is not full.
+class Explainer:
+    """Why commands in a machine's guest fail, for its agent.
 
-    :raises HostvmError: the guest cannot be asked, or machine.yaml not be read.
+    :param clock: seconds, which only go on.
     """
-    room = _read(guest.run(_DF, timeout=_SECONDS))
-    if room is None or not room.full:
-        return ""
-    return f"the data disk of machine {paths.name} is full: {way_out(paths.name, load_spec(paths.spec))}"
+
+    def __init__(self, paths: MachinePaths, clock: Callable[[], float] = time.monotonic) -> None:
+        self._paths = paths
+        self._clock = clock
+        self._has_room_until = 0.0
+
+    def why_failed(self, guest: Guest) -> str:
+        """What a command's user should know who was told only that it failed; "" when the disk is not full.
+
+        :raises HostvmError: the guest cannot be asked, or machine.yaml not be read.
+        """
+        if self._clock() < self._has_room_until:
+            return ""
+        room = _read(guest.run(_DF, timeout=_SECONDS))
+        if room is None or not room.full:
+            if room is not None and not room.nearly_full:
+                self._has_room_until = self._clock() + _ROOM_SECONDS
+            return ""
+        name = self._paths.name
+        return f"the data disk of machine {name} is full: {way_out(name, load_spec(self._paths.spec))}"
 
 
 def _read(done: Completed) -> Room | None:

@@ -12,7 +12,7 @@ from hostvm.errors import MachineError, SshError
 from hostvm.guest import Completed
 from hostvm.machines import observe, room
 from hostvm.machines.observe import Observation, look_closely
-from hostvm.machines.room import Room, guest_room, way_out, why_failed
+from hostvm.machines.room import Explainer, Room, guest_room, way_out
 from hostvm.paths import MachinePaths
 from hostvm.sizes import GIB, MIB
 from hostvm.spec import MachineSpec, render_spec
@@ -128,10 +128,28 @@ def test_a_guest_that_does_not_answer_is_no_fault(look):
 
 def test_why_a_command_failed(paths):
     guest = Guest(df(10 * GIB, 10 * GIB, 0))
-    assert why_failed(paths, guest) == f"the data disk of machine box is full: {WAY_OUT}"
+    assert Explainer(paths).why_failed(guest) == f"the data disk of machine box is full: {WAY_OUT}"
     assert guest.asked[0][1] <= 2.0, "its user waits"
     for answer in (df(10 * GIB, 9 * GIB, MIB), Completed(1, b"", b"")):
-        assert why_failed(paths, Guest(answer)) == ""
+        assert Explainer(paths).why_failed(Guest(answer)) == ""
+
+
+@pytest.mark.parametrize(
+    ("answer", "asked"),
+    [
+        (df(10 * GIB, GIB, 9 * GIB), 3),
+        (df(10 * GIB, 9 * GIB + 600 * MIB, 300 * MIB), 6),
+        (df(10 * GIB, 10 * GIB, 0), 6),
+        (Completed(1, b"", b""), 6),
+    ],
+    ids=["much room", "nearly full", "full", "unknown"],
+)
+def test_who_fails_again_and_again_costs_a_guest_with_much_room_one_question_in_ten_seconds(paths, answer, asked):
+    now = 1000.0
+    explainer, guest = Explainer(paths, lambda: now), Guest(answer)
+    for now in (1000.0, 1001.0, 1009.0, 1011.0, 1020.0, 1100.0):  # noqa: B007 - the clock's
+        assert ("is full" in explainer.why_failed(guest)) == (answer.stdout.split()[-1:] == [b"0"])
+    assert len(guest.asked) == asked
 
 
 def test_the_agent_is_told_how_to_explain(paths):
