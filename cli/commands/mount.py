@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+import shlex
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from hostvm.shares.choose import kind_of
 from hostvm.shares.client import SERVICE, missing_shares, share_facts
 from hostvm.shares.model import Mount, check_mounts, check_source, guest_path, make_mount, parse_mount
 from hostvm.shares.settings import render_mounts
-from hostvm.shares.sources import as_typed, is_there
+from hostvm.shares.sources import as_typed, is_there, moved_by
 from hostvm.spec import load_spec
 
 if TYPE_CHECKING:
@@ -50,13 +51,60 @@ def add(options: argparse.Namespace) -> int:
             _see(paths, mount)
             say(options, f"{mount.source} is in the guest already, at {mount.target}")
             return _tell(options, paths)
-        wanted = _with(mounts, mount)
-        check_places(spec.disks, (mount,))
-        running = _ask(paths, "add", mount)
+        moved = _moved(mounts, mount)
+        wanted = _with(tuple(moved.get(one, one) for one in mounts), mount)
+        check_places(spec.disks, (mount, *moved.values()))
+        running = _share(paths, mount, moved)
         _write(paths, wanted, running=running)
     when = "" if running else " from the machine's next start on"
     say(options, f"{mount.source} is {mount.target} in the guest{when}")
+    for old, new in moved.items():
+        say(options, f"{old.source} is {new.target} there{when}, where that link leads; it was {old.target}")
+    for row in _hidden(paths, mount):
+        say(options, f"{row['source']} is not in the guest any more: {row['why'] or row['state']}")
     return _tell(options, paths)
+
+
+def _moved(mounts: tuple[Mount, ...], mount: Mount) -> dict[Mount, Mount]:
+    """Shares that have another place in the guest with this one around them, and what they are then.
+
+    :raises SpecError: one can have none.
+    """
+    try:
+        return dict(moved_by(mount, mounts))
+    except ValueError as fault:
+        raise SpecError(
+            f"{mount.source} would hide a folder that is shared",
+            str(fault),
+            f"share that folder at another place: hostvm mount rm, then hostvm mount add FOLDER:/some/where\n"
+            f"or this one: hostvm mount add {shlex.quote(mount.source)}:/some/where",
+        ) from None
+
+
+def _share(paths: MachinePaths, mount: Mount, moved: dict[Mount, Mount]) -> bool:
+    """Tell the running machine of a new share, and where others are then; False when it does not run."""
+    with ExitStack() as undo:
+        for old, new in moved.items():
+            _ask(paths, "rm", old)
+            undo.callback(_quietly, paths, "add", old)
+            _ask(paths, "add", new)
+            undo.callback(_quietly, paths, "rm", new)
+        running = _ask(paths, "add", mount)
+        undo.pop_all()
+    return running
+
+
+def _quietly(paths: MachinePaths, what: str, mount: Mount) -> None:
+    with suppress(HostvmError):  # what went wrong before is told
+        _ask(paths, what, mount)
+
+
+def _hidden(paths: MachinePaths, mount: Mount) -> list[dict[str, Any]]:
+    """Shares inside of a new one that are not in the guest: their places are links in it, say."""
+    with suppress(HostvmError):
+        rows = share_facts(paths.run_dir)
+        return [row for row in rows if row["state"] != "mounted" and row["target"].startswith(f"{mount.target}/")]
+    return []
 
 
 def _kind_there(mounts: tuple[Mount, ...], path: str) -> str:
@@ -79,9 +127,10 @@ def _with(mounts: tuple[Mount, ...], mount: Mount) -> tuple[Mount, ...]:
     try:
         return check_mounts((*mounts, mount))
     except ValueError:
-        there = next(one for one in mounts if one.target == mount.target)
+        targets = [one.target for one in mounts]
+        there = next(one for one in mounts if one.target == mount.target or targets.count(one.target) > 1)
         raise SpecError(
-            f"{mount.target} in the guest is {there.source} already",
+            f"{there.target} in the guest is {there.source} already",
             None,
             f"choose another place: hostvm mount add {mount.source}:/some/where\n"
             f"or take that one away: hostvm mount rm {there.target}",

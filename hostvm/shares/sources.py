@@ -154,11 +154,33 @@ def as_typed(mount: Mount, mounts: Sequence[Mount]) -> Mount:
         return mount
     with suppress(OSError):
         if any(_outer_of(link, _around(mount, mounts)) for link in way_of(mount.source).links):
-            target = "" if guest_path(mounts, mount.source) == target else target
+            # Not by the deepest share alone: that may be the one that the link was named for before.
+            target = "" if any(guest_path((one,), mount.source) == target for one in mounts) else target
     try:
         return replace(mount, target=make_mount(real, target).target, leads_to=real)
     except ValueError as fault:
         raise ValueError(f"leads to {real!a}, which {fault}") from None
+
+
+def moved_by(outer: Mount, mounts: Sequence[Mount]) -> list[tuple[Mount, Mount]]:
+    """Shares whose place in the guest becomes a link with a new one around them, each as it was and as it has to be.
+
+    That is where the link leads, as if they were named after the new one. One that was not named as a link, or that
+    leads elsewhere now, stays as it is: a container may have put the link.
+
+    :raises ValueError: what one leads to cannot be there; the reason reads by itself.
+    """
+    found = []
+    for one in mounts:
+        if not one.leads_to or os.path.realpath(one.source) != one.leads_to:
+            continue
+        try:
+            now = as_typed(one, [outer])
+        except ValueError as fault:
+            raise ValueError(f"{one.source} {fault}") from None
+        if now.target != one.target:
+            found.append((one, now))
+    return found
 
 
 def is_there(mount: Mount, mounts: Iterable[Mount]) -> bool:

@@ -16,6 +16,7 @@ from hostvm.shares.sources import (
     DistrustedError,
     as_typed,
     is_there,
+    moved_by,
     typed_mounts,
     unlinked_path,
     way_of,
@@ -188,6 +189,48 @@ def test_what_the_guest_has_already(base):
         assert is_there(mount, [*mounts, mount])
         assert not is_there(replace(mount, readonly=True), [*mounts, mount])
         assert why_not(mount, [*mounts, mount]) is None
+
+
+@pytest.mark.parametrize(("name", "there"), [("out", "secret"), ("in", "home/src"), ("twice", "secret")])
+def test_a_folder_by_a_link_is_where_the_link_leads_whichever_share_comes_first(base, name, there):
+    outer = Mount(f"{base}/home", f"{base}/home")
+    inner = Mount(f"{base}/home/{name}", f"{base}/home/{name}")
+    first, last = as_typed(inner, []), as_typed(inner, [outer])
+    assert (first.target, last.target) == (inner.target, f"{base}/{there}")
+    assert moved_by(outer, [first, Mount("/other", "/other")]) == [(first, last)]
+    assert moved_by(outer, [last]) == []
+    assert why_not(last, [outer, last]) is None
+
+
+def test_a_folder_that_is_not_there_by_the_new_share_stays_where_it_is(base):
+    inner = as_typed(Mount(f"{base}/home/out", f"{base}/home/out"), [])
+    assert moved_by(Mount(f"{base}/home", "/h"), [inner]) == [], "its own place is no link there"
+    assert moved_by(Mount(f"{base}/home", f"{base}/home"), [replace(inner, target="/data")]) == []
+    assert moved_by(Mount(f"{base}/beside", f"{base}/beside"), [inner]) == []
+
+
+def test_a_link_that_a_container_may_have_put_moves_nothing(base):
+    outer, inner = Mount(f"{base}/home", f"{base}/home"), Mount(f"{base}/home/out", f"{base}/home/out")
+    named = as_typed(inner, [])
+    (base / "home/out").unlink()
+    (base / "home/out").symlink_to(base / "beside")
+    assert moved_by(outer, [inner]) == []
+    assert moved_by(outer, [named]) == []
+
+
+def test_a_folder_by_a_link_that_can_be_nowhere_else_is_told(base):
+    inner = as_typed(Mount(f"{base}/home/etc", f"{base}/home/etc"), [])
+    with pytest.raises(ValueError, match=r"home/etc leads to '/etc', which would cover /etc"):
+        moved_by(Mount(f"{base}/home", f"{base}/home"), [inner])
+
+
+@pytest.mark.parametrize("name", ["out", "out/deep"])
+def test_a_named_link_is_there_when_it_is_named_again(base, name):
+    outer = Mount(f"{base}/home", f"{base}/home")
+    mounts = [outer, as_typed(Mount(f"{base}/home/out", f"{base}/home/out"), [outer])]
+    again = as_typed(Mount(f"{base}/home/{name}", f"{base}/home/{name}"), mounts)
+    assert again.target == f"{base}/home/{name}".replace("home/out", "secret")
+    assert is_there(again, mounts)
 
 
 def test_options_and_the_file_keep_where_it_led(base, monkeypatch):
