@@ -194,6 +194,7 @@ def _power_on(
         raise
     is_sound()
     rotate_console(paths.console)  # before the agent looks: the last boot's marks are not this one's
+    note_booted(paths, spec)  # the same: it shares what this boot was to have
     for _ in range(_PORT_TRIES):
         if not port_is_free(state.ssh_port):
             taken, state = state.ssh_port, replace(state, ssh_port=free_port())
@@ -210,7 +211,6 @@ def _power_on(
             for disk in (domain.data_disk, *(one.path for one in domain.disks)):
                 check_disk(disk)  # if that is why, it has the better words
             raise
-        note_booted(paths, spec)
         return state
     raise DriverError(
         f"machine {paths.name} finds no free port for ssh",

@@ -1,0 +1,68 @@
+"""In which order a start does what others look at; machines are started for real in tests/e2e."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from hostvm.drivers.base import DomainState
+from hostvm.errors import DriverError
+from hostvm.machines import boot
+from hostvm.machines.change import booted_spec, note_booted
+from hostvm.paths import MachinePaths
+from hostvm.shares.model import Mount
+from hostvm.sizes import GIB
+from hostvm.spec import MachineSpec, render_spec
+from hostvm.state import MachineState, save_state
+from images.progress import NullProgress
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SPEC = MachineSpec(cpus=1, memory=GIB, disk=10 * GIB, mounts=(Mount("/new", "/new"),))
+ENGINE = SimpleNamespace(socket="", seed=lambda *_: {})
+
+
+@dataclass
+class Domain:
+    """What of one a start looks at."""
+
+    data_disk: Path
+    disks: tuple = ()
+    ssh_port: int = 0
+
+
+@pytest.fixture
+def box(monkeypatch):
+    """A machine that is off, and was started with other folders before."""
+    paths = MachinePaths.of("box")
+    paths.folder.mkdir(parents=True)
+    paths.make_run_dir()
+    paths.spec.write_text(render_spec(SPEC))
+    save_state(paths, MachineState("u", "m", "amd64", 1, "qemu", "sha256:0", "now"))
+    note_booted(paths, replace(SPEC, mounts=(Mount("/old", "/old"),)))
+    features = SimpleNamespace(remote=False)
+    driver = SimpleNamespace(state=lambda: DomainState.OFF, kill=lambda: None, features=features)
+    monkeypatch.setattr(boot, "machine_driver", lambda *_: driver)
+    monkeypatch.setattr(boot, "begin_check", lambda *_: lambda: None)
+    monkeypatch.setattr(boot, "port_is_free", lambda _: True)
+    monkeypatch.setattr(boot, "make_domain", lambda *_, **__: Domain(paths.data_disk))
+    for name in ("stored_image", "grow_disk", "check_disk", "end_agent"):
+        monkeypatch.setattr(boot, name, lambda *_: None)
+    return SimpleNamespace(paths=paths, driver=driver)
+
+
+def test_an_agent_that_is_quicker_than_the_hypervisor_finds_the_folders_of_this_boot(box, monkeypatch):
+    found = []
+    monkeypatch.setattr(boot, "spawn_agent", lambda _: found.append(booted_spec(box.paths).mounts))
+
+    def start(_):
+        raise DriverError("far enough")
+
+    box.driver.start = start
+    with pytest.raises(DriverError, match="far enough"):
+        boot.start_machine(box.paths, NullProgress(), ENGINE)
+    assert found == [SPEC.mounts]
