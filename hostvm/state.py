@@ -8,6 +8,7 @@ something of the machine changes.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
@@ -168,6 +169,9 @@ def _faults(data: dict[str, Any], record: type[MachineState | Trial]) -> list[st
 
 
 def save_state(paths: MachinePaths, state: MachineState) -> None:
-    """Write state.json; the machine's lock must be held."""
-    facts = {"machine": paths.name, **asdict(state)}
-    write_atomic(paths.state, json.dumps(facts, indent=2).encode() + b"\n")
+    """Write state.json, unless it says that already; the machine's lock must be held."""
+    data = json.dumps({"machine": paths.name, **asdict(state)}, indent=2).encode() + b"\n"
+    with suppress(OSError):
+        if paths.state.read_bytes() == data:
+            return  # a machine goes on, and is handed a new agent, though this computer's disk is full
+    write_atomic(paths.state, data)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from hostvm.agent.client import end_agent
@@ -42,8 +41,7 @@ def remove_machine(
     """
     others = is_others(paths)
     if force and not others:
-        with suppress(MachineError):  # a damaged state names no driver to stop
-            stop_machine(paths, progress, force=True)
+        _cut_power(paths, progress)
         end_agent(paths.run_dir)
     elif clones := children(load_state(paths).uuid):
         raise MachineError(
@@ -66,6 +64,17 @@ def remove_machine(
         delete_folder(folder, paths.folder)
     if not others:
         shutil.rmtree(paths.run_dir, ignore_errors=True)
+
+
+def _cut_power(paths: MachinePaths, progress: Progress) -> None:
+    try:
+        stop_machine(paths, progress, force=True)
+    except MachineError:
+        pass  # a damaged state names no driver to stop
+    except OSError:
+        # A disk that is too full for a machine's state is why some are removed.
+        if _is_running(paths):
+            raise
 
 
 def _is_running(paths: MachinePaths) -> bool:

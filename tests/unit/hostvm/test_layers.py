@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import struct
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from hostvm import paths as places
+from hostvm.drivers.base import DomainState
 from hostvm.errors import MachineError
-from hostvm.machines import layers
+from hostvm.machines import halt, layers, remove
 from hostvm.machines import open as opened
 from hostvm.machines.clone import children, require_free
 from hostvm.machines.layers import collect_layers, freeze_disk, layers_lock
@@ -109,6 +111,26 @@ def test_a_machine_that_runs_unseen_is_not_removed(box, name, force):
     box.in_use.clear()
     remove_machine(box, NullProgress(), force=force)
     assert not box.folder.exists()
+
+
+@pytest.mark.parametrize("power", [DomainState.OFF, DomainState.RUNNING])
+def test_a_machine_can_be_removed_from_a_disk_that_is_too_full_for_its_state(box, monkeypatch, power):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    driver = SimpleNamespace(state=lambda: power, kill=lambda: None)
+    monkeypatch.setattr(remove, "machine_driver", lambda *_: driver)
+    monkeypatch.setattr(halt, "machine_driver", lambda *_: driver)
+    monkeypatch.setattr(halt, "end_agent", lambda _: None)
+    monkeypatch.setattr(remove, "end_agent", lambda _: None)
+    monkeypatch.setattr(halt, "save_state", full)
+    if power is DomainState.RUNNING:  # what failed came before its end
+        with pytest.raises(OSError, match="No space left"):
+            remove_machine(box, NullProgress(), force=True)
+        assert box.data_disk.exists()
+    else:
+        remove_machine(box, NullProgress(), force=True)
+        assert not box.folder.exists()
 
 
 def test_ctrl_c_once_the_overlay_is_in_its_place_keeps_the_layer(box, overlays, monkeypatch):

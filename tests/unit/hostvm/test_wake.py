@@ -9,12 +9,14 @@ from types import SimpleNamespace
 
 import pytest
 
+from hostvm import state
 from hostvm.drivers.base import DomainState
 from hostvm.errors import MachineError
 from hostvm.machines import wake
 from hostvm.paths import MachinePaths
 from hostvm.shares.device import DeviceShare
 from hostvm.shares.model import Mount
+from hostvm.state import MachineState, save_state
 from images.progress import NullProgress
 
 
@@ -71,3 +73,20 @@ def test_a_paused_machine_into_which_no_way_leads_is_half_of_a_start(tmp_path, m
     (tmp_path / "box").mkdir()
     woken = wake.wake_machine(MachinePaths("box", tmp_path / "box", tmp_path / "run"), driver, NullProgress())
     assert (woken, driver.done) == (done == "go", [done])
+
+
+def test_a_machine_goes_on_though_this_computers_disk_is_full(monkeypatch):
+    """Nothing has to be written for it but that its user wants it to run, where that is news."""
+    paths = MachinePaths.of("box")
+    paths.folder.mkdir(parents=True)
+    made = MachineState("u", "m", "amd64", 1, "qemu", "sha256:0", "now", wanted_off=False)
+    save_state(paths, made)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(wake, "wait_ready", lambda *_: None)
+    monkeypatch.setattr(state, "write_atomic", full)
+    wake.wait_awake(paths, NullProgress())
+    with pytest.raises(OSError, match="No space left"):
+        save_state(paths, replace(made, wanted_off=True))
