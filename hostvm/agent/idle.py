@@ -69,7 +69,10 @@ class IdleService:
             if settings is tried[0] and time.monotonic() < tried[1]:
                 continue
             host.log(f"idle: nothing used the machine for {settings.after} s: {settings.action}")
-            self._sleep()
+            try:
+                self._sleep()
+            except (HostvmError, OSError) as fault:  # no memory for one more process, say
+                host.log(f"idle: it stays awake: {fault}".replace("\n", ": "))
             tried = (settings, time.monotonic() + max(float(settings.after), _AGAIN_LEAST))
 
     def _settings(self, host: Host) -> IdleSettings:

@@ -19,7 +19,7 @@ from hostvm.guest import Pty
 from hostvm.platform.local import LocalListener
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from hostvm.agent.activity import Activity
     from hostvm.agent.config import AgentConfig
@@ -121,7 +121,9 @@ class Server:
         }
         asked = self._parts.operations.get(str(hello.get("op")))
         if asked is not None:
-            client.send(protocol.control(protocol.OK, asked(hello)))
+            with _refusals_told():
+                answer = asked(hello)
+            client.send(protocol.control(protocol.OK, answer))
             return
         operation = operations.get(str(hello.get("op")))
         if operation is None:
@@ -215,7 +217,8 @@ class Server:
 
     def _listen_again(self, client: Client, hello: dict[str, Any]) -> None:
         del hello
-        self._listen()
+        with _refusals_told():
+            self._listen()
         client.send(protocol.control(protocol.OK, {}))
 
     def _all_facts(self) -> dict[str, Any]:
@@ -228,6 +231,19 @@ class Server:
             "ports": self._ports.describe(),
             **self._life.describe(),
         }
+
+
+@contextlib.contextmanager
+def _refusals_told() -> Iterator[None]:
+    """What the system refuses inside of the block is told to the client; else it would mean that the client has left.
+
+    :raises AgentError: it refused.
+    """
+    try:
+        yield
+    except OSError as fault:
+        again = "run the same command again; if that does not help: hostvm restart"
+        raise AgentError("the system refuses what the agent was asked for", str(fault), again) from fault
 
 
 def _nothing() -> None:

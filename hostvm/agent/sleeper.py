@@ -48,8 +48,7 @@ class Sleeper:
         self._tried, self._why = 0.0, ""
         self._changed = threading.Condition()
         self._held = 0
-        self._engine = LocalListener(self._path)
-        serve_each(self._engine, self._serve, "engine-socket")
+        self._listen()
         self._control = LocalListener(os.path.join(run_dir, SLEEPER_SOCK))  # noqa: PTH118 - as above
         serve_each(self._control, self._answer, "control")
 
@@ -59,15 +58,20 @@ class Sleeper:
             if self._control.replaced:
                 break  # another one sleeps for this machine, or its folder was removed
             if not os.path.lexists(self._path):
-                # An agent had it, and its machine did not wake.
-                self._engine = LocalListener(self._path)
-                serve_each(self._engine, self._serve, "engine-socket")
+                # An agent had it, and its machine did not wake. What cannot be had now is had later: whom this one
+                # carries would be cut off by its end.
+                with contextlib.suppress(OSError):
+                    self._listen()
         self._engine.close()
         self._control.close()
         with self._changed:
             self._changed.wait_for(lambda: not self._held)
 
     # ---- docker clients
+
+    def _listen(self) -> None:
+        self._engine = LocalListener(self._path)
+        serve_each(self._engine, self._serve, "engine-socket")
 
     def _serve(self, sock: socket.socket) -> None:
         with self._changed:

@@ -8,6 +8,7 @@ import pytest
 
 from hostvm.agent import idle as module
 from hostvm.agent.idle import IdleService
+from hostvm.errors import HostvmError
 
 
 class Host:
@@ -47,3 +48,26 @@ def test_what_was_in_the_way_is_tried_again_when_the_settings_change(idle, spec,
     spec.write_text("idle: {after: 1s, action: stop}\n")
     assert asked.acquire(timeout=10)
     assert idle.describe()["action"] == "stop"
+
+
+@pytest.mark.parametrize("fault", [HostvmError("python cannot be started"), OSError(12, "Cannot allocate memory")])
+def test_an_agent_that_cannot_begin_it_tries_again(spec, monkeypatch, fault):
+    monkeypatch.setattr(module, "_TICK_LEAST", 0.01)
+    monkeypatch.setattr(module, "_AGAIN_LEAST", 0.01)
+    spec.write_text("idle: {after: 1s, action: suspend}\n")
+    tried, host = threading.Semaphore(0), Host()
+    told = []
+    host.log = told.append
+
+    def sleep():
+        tried.release()
+        raise fault
+
+    service = IdleService(spec, sleep)
+    service.start(None, host)
+    try:
+        assert tried.acquire(timeout=10)
+        assert tried.acquire(timeout=10)
+    finally:
+        service.stop()
+    assert f"idle: it stays awake: {fault}".replace("\n", ": ") in told

@@ -153,6 +153,30 @@ def test_a_socket_that_an_agent_took_away_with_it_is_there_again(folder, engine,
     assert say(folder, b"hello") == b"HELLO"
 
 
+def test_a_socket_that_cannot_be_had_is_had_later(folder, engine, sleeper, monkeypatch):
+    refused = threading.Event()
+
+    def refuse(path):
+        refused.set()
+        raise OSError(28, "No space left on device")
+
+    with connect_local(str(folder / "docker.sock")) as sock:
+        sock.settimeout(10)
+        sock.sendall(b"a")
+        assert sock.recv(10) == b"A"
+        with monkeypatch.context() as patched:
+            patched.setattr(module, "LocalListener", refuse)
+            engine.listener.close()
+            assert refused.wait(10)
+        sock.sendall(b"b")
+        assert sock.recv(10) == b"B", "who was carried is still"
+    for _ in range(500):
+        if (folder / "docker.sock").exists():
+            break
+        threading.Event().wait(0.01)
+    assert say(folder, b"hello") == b"HELLO"
+
+
 def test_nobody_is_left_behind_when_the_folder_is_removed(folder, engine, sleeper):
     _, runs = sleeper
     (folder / "sleep.sock").unlink()

@@ -1,0 +1,43 @@
+"""What a client of the agent's socket is told when what it asked for cannot be had."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from hostvm.agent.activity import Activity
+from hostvm.agent.client import request
+from hostvm.agent.config import AgentConfig
+from hostvm.agent.parts import Parts
+from hostvm.agent.server import Server
+from hostvm.errors import AgentError
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="loopback, which unit tests may not use")
+
+
+@pytest.fixture
+def folder():
+    made = Path(tempfile.mkdtemp(prefix="hvq"))  # short, as a socket's path must be
+    yield made
+    shutil.rmtree(made)
+
+
+def refuse(*_):
+    raise OSError(24, "Too many open files")
+
+
+@pytest.mark.parametrize("operation", ["listen", "registry"])
+def test_what_the_system_refuses_is_told_not_taken_for_a_client_that_left(folder, operation):
+    config = AgentConfig(
+        "m", str(folder), str(folder), str(folder / "log"), 1, "key", "host", "", str(folder / "console")
+    )
+    parts = Parts(operations={"registry": refuse})
+    made = Server(config, None, None, print, {"name": "m"}, parts, Activity(), refuse)
+    with contextlib.closing(made), pytest.raises(AgentError, match="the system refuses") as caught:
+        request(folder, operation)
+    assert "Too many open files" in caught.value.details
