@@ -37,12 +37,26 @@ def remove_for_good(path: Path) -> None:
     :raises OSError: it cannot be deleted, or the folder not be written.
     """
     path.unlink(missing_ok=True)
+    _flush_names(path.parent)
+
+
+def flush(path: Path) -> None:
+    """Have a file on the disk, its name included, that was written without being flushed.
+
+    :raises OSError: it cannot be opened for writing, or the disk is full.
+    """
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())
+    _flush_names(path.parent)
+
+
+def _flush_names(folder: Path) -> None:
     if sys.platform != "win32":  # NTFS keeps the order of such changes by itself
-        folder = os.open(path.parent, os.O_RDONLY)
+        opened = os.open(folder, os.O_RDONLY)
         try:
-            os.fsync(folder)
+            os.fsync(opened)
         finally:
-            os.close(folder)
+            os.close(opened)
 
 
 def move(source: Path, target: Path) -> None:

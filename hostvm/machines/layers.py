@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from hostvm import paths as places
 from hostvm.disks import backing_of, create_overlay, holds_nothing, require_unused
 from hostvm.errors import MachineError
-from hostvm.files import private_folder
+from hostvm.files import flush, private_folder
 from hostvm.locks import home_lock
 from hostvm.machines.saved import check_disk_is, load_saved, stamped, store_saved
 from hostvm.more_disks import more_files
@@ -105,6 +105,7 @@ def link(source: Path, target: Path) -> None:
         try:
             shutil.copy2(source, target)  # a suspended machine knows its disk by the time of its last change
             target.chmod(0o600)
+            flush(target)  # `source` may be about to go
         except BaseException:
             target.unlink(missing_ok=True)
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -177,6 +178,24 @@ def test_a_copy_is_as_old_as_what_it_is_of(tmp_path, monkeypatch):
     layers.link(source, tmp_path / "copy.qcow2")
     assert stamp(tmp_path / "copy.qcow2") == stamp(source)
     assert (tmp_path / "copy.qcow2").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders cannot be opened there")
+def test_a_copy_is_on_the_disk_before_what_it_is_of_goes(tmp_path, monkeypatch):
+    """After a power cut it would be empty, and the machine's disk, which it is, gone."""
+    flushed, fsync = [], os.fsync
+
+    def note(descriptor):
+        flushed.append(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def no_links(*_):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(os, "link", no_links)
+    monkeypatch.setattr(os, "fsync", note)
+    layers.link(qcow2(tmp_path / "data.qcow2"), tmp_path / "copy.qcow2")
+    assert flushed == [(tmp_path / "copy.qcow2").stat().st_ino, tmp_path.stat().st_ino]
 
 
 def test_only_layers_that_nothing_stands_on_are_collected(box):
