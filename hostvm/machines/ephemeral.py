@@ -87,7 +87,7 @@ def sweep() -> None:
     for name in machine_names():
         if not name.startswith(PREFIX):
             continue
-        with suppress(HostvmError):
+        with suppress(HostvmError, OSError):  # one that cannot be deleted is in nobody's way
             paths = MachinePaths.of(name)
             owner = load_state(paths).owner
             if owner and not process_id.is_alive(ProcessId.of(owner)):

@@ -36,7 +36,14 @@ def let_go_on(paths: MachinePaths, driver: Driver) -> None:
 def no_room(paths: MachinePaths) -> MachineError | None:
     """What to tell of a machine that stands still; None when its disk has room."""
     folder = paths.data_disk.resolve().parent
-    free = shutil.disk_usage(folder).free
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError as fault:  # the drive that it is on was unplugged, say
+        return MachineError(
+            f"machine {paths.name} stands still: its disk is not there",
+            str(fault),
+            f"bring it back: ls -l {folder}\nor give the machine up: hostvm stop --force {paths.name}",
+        )
     if free >= ROOM:
         return None
     return MachineError(

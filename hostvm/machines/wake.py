@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -70,13 +70,19 @@ def wake_machine(paths: MachinePaths, driver: Driver, progress: Progress) -> boo
     with progress.step(f"resume {paths.name}"):
         _resume(paths, driver, load_saved(paths), progress)
         # Takes a tenth of a second, which the guest uses to answer.
-        remover = threading.Thread(target=lambda: paths.suspended_ram.unlink(missing_ok=True), name="remove")
+        remover = threading.Thread(target=_remove_memory, args=(paths,), name="remove")
         remover.start()
         try:
             wait_awake(paths, progress)
         finally:
             remover.join()
     return True
+
+
+def _remove_memory(paths: MachinePaths) -> None:
+    """What cannot be removed is worth nothing without its record, and removed by the next command."""
+    with suppress(OSError):
+        paths.suspended_ram.unlink(missing_ok=True)
 
 
 def wait_awake(paths: MachinePaths, progress: Progress) -> None:

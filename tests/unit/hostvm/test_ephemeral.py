@@ -15,6 +15,7 @@ from cli.manage import build_parser
 from hostvm import paths as places
 from hostvm import process_id
 from hostvm.errors import MachineError, SpecError, UsageError
+from hostvm.machines import ephemeral
 from hostvm.machines.ephemeral import start_ephemeral, sweep
 from hostvm.machines.snapshots import snapshot_folder
 from hostvm.machines.warm import is_warm, warm_paths, warm_spec
@@ -208,3 +209,22 @@ def test_what_dead_owners_left_half_made_or_half_removed_is_swept_at_once():
     os.utime(mine, (0, 0))
     sweep()
     assert [path.exists() for path in (dead, mine, rest, older, booted)] == [False, True, False, True, False]
+
+
+def test_one_that_cannot_be_deleted_is_in_nobodys_way(monkeypatch):
+    """As one that `sudo hostvm` left."""
+    me = process.identify(os.getpid())
+    names = [f"tmp-{letter * 12}" for letter in "ab"]
+    for name in names:
+        paths = MachinePaths.of(name)
+        paths.folder.mkdir(parents=True)
+        save_state(paths, replace(STATE, owner=replace(me, started=me.started - 1).facts()))
+    tried = []
+
+    def refuse(paths, _):
+        tried.append(paths.name)
+        raise PermissionError(13, "Permission denied", str(paths.folder))
+
+    monkeypatch.setattr(ephemeral, "remove_ephemeral", refuse)
+    sweep()
+    assert tried == names

@@ -88,3 +88,14 @@ def test_a_hypervisor_that_does_not_answer_says_nothing_of_the_disk(paths, free,
     driver.state = silent
     free(0)
     assert watcher(paths, driver)() is None
+
+
+def test_a_disk_on_a_drive_that_was_unplugged_is_told(tmp_path):
+    """By `hostvm ls`, too, which looks at all machines."""
+    gone = MachinePaths("box", tmp_path / "unplugged", tmp_path / "run")
+    driver = Driver()
+    with pytest.raises(MachineError, match="stands still: its disk is not there") as caught:
+        let_go_on(gone, driver)
+    assert str(gone.folder) in caught.value.details
+    assert driver.now is DomainState.STALLED
+    assert "hostvm stop --force box" in watcher(gone, driver)().resolution

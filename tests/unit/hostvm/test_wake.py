@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -90,3 +91,16 @@ def test_a_machine_goes_on_though_this_computers_disk_is_full(monkeypatch):
     wake.wait_awake(paths, NullProgress())
     with pytest.raises(OSError, match="No space left"):
         save_state(paths, replace(made, wanted_off=True))
+
+
+def test_memory_that_cannot_be_removed_is_no_failure_and_no_traceback(monkeypatch):
+    paths = MachinePaths.of("box")
+    paths.suspended_ram.mkdir(parents=True)  # which unlink() refuses
+    paths.suspended.write_text("{}")
+    said = []
+    monkeypatch.setattr(threading, "excepthook", said.append)
+    for name in ("load_saved", "_resume", "wait_awake"):
+        monkeypatch.setattr(wake, name, lambda *_: None)
+    driver = SimpleNamespace(state=lambda: DomainState.OFF, kill=lambda: None)
+    assert wake.wake_machine(paths, driver, NullProgress())
+    assert said == []
