@@ -12,7 +12,7 @@ from hostvm.agent.client import run_in_guest
 from hostvm.agent.pipe import GuestPipe
 from hostvm.emulate import AUTO, emulated
 from hostvm.errors import HostvmError, MachineError
-from images.emulators import fetch_emulators, find_emulator
+from images.emulators import Supply, fetch_emulators, find_emulator
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +36,7 @@ def provide_emulators(run_dir: Path, names: Sequence[str], arch: str, cache: Pat
         found = find_emulator(name, arch, cache)
         if found is None:
             progress.note(f"the emulator of {name} is not here yet and is fetched now, once")
-            fetch_emulators(arch, cache, progress)
+            fetch_emulators(Supply(arch, cache), progress)
             found = find_emulator(name, arch, cache)
             assert found is not None  # all are stored together
         with progress.step(f"emulator of {name}"):

@@ -16,7 +16,7 @@ from images.base_stored import IMAGE, MANIFEST, read_base
 from images.cpio import CpioEntry
 from images.disk import replace_folder, require_space, temporary_folder, work_lock
 from images.dpkg import install_unpacked
-from images.emulators import fetch_emulators_once, find_emulator
+from images.emulators import Supply, fetch_emulators_once, find_emulator
 from images.errors import RecipeError
 from images.foreign import DEBIAN
 from images.initramfs import own_files
@@ -238,9 +238,8 @@ class _Shop:
             return None
         found = find_emulator(arch, native, self.cache)
         if found is None:
-            fetch_emulators_once(
-                native, self.cache, progress, mirror=self.request.mirror, keys=self.keys, fetcher=self.fetcher
-            )
+            supply = Supply(native, self.cache, self.request.mirror, self.keys, self.fetcher)
+            fetch_emulators_once(supply, progress)
             found = find_emulator(arch, native, self.cache)
             assert found is not None  # all are stored together
         return found

@@ -111,39 +111,37 @@ def _unpacked_sum(packed: Path) -> str | None:
     return digest.hexdigest()
 
 
-def fetch_emulators(
-    arch: str,
-    cache: Path,
-    progress: Progress,
-    *,
-    mirror: str | None = None,
-    keys: Sequence[Cert] | None = None,
-    fetcher: Fetcher | None = None,
-) -> None:
-    """Have the emulators of the archive's newest package stored, all that are known; nothing is unpacked when they are.
+@dataclass(frozen=True, slots=True)
+class Supply:
+    """Where emulators come from, and where they are stored.
 
     :param arch: of the guest that is to run them.
+    :param keys: pinned certificates instead of the shipped ones.
+    """
+
+    arch: str
+    cache: Path
+    mirror: str = DEFAULT_MIRROR
+    keys: Sequence[Cert] | None = None
+    fetcher: Fetcher | None = None
+
+
+def fetch_emulators(supply: Supply, progress: Progress) -> None:
+    """Have the emulators of the archive's newest package stored, all that are known; nothing is unpacked when they are.
+
     :raises HostvmError: see `open_archive`, `Fetcher.fetch_all`; the package lacks an emulator.
     """
-    with_fresh_index(
-        lambda: fetch_emulators_once(arch, cache, progress, mirror=mirror, keys=keys, fetcher=fetcher), progress
-    )
+    with_fresh_index(lambda: fetch_emulators_once(supply, progress), progress)
 
 
-def fetch_emulators_once(
-    arch: str,
-    cache: Path,
-    progress: Progress,
-    *,
-    mirror: str | None = None,
-    keys: Sequence[Cert] | None = None,
-    fetcher: Fetcher | None = None,
-) -> None:
+def fetch_emulators_once(supply: Supply, progress: Progress) -> None:
     """As `fetch_emulators`, for a caller that reads the index anew itself when the mirror is not as it says."""
+    arch, cache = supply.arch, supply.cache
     folder = cache / "emulators"
     with work_lock(folder, progress):
-        suites = suites_of(SUITE, mirror or DEFAULT_MIRROR, ("security",))
-        archive = open_archive(suites, arch, fetcher or Fetcher(cache), progress, keys=keys, only={PACKAGE})
+        suites = suites_of(SUITE, supply.mirror, ("security",))
+        fetcher = supply.fetcher or Fetcher(cache)
+        archive = open_archive(suites, arch, fetcher, progress, keys=supply.keys, only={PACKAGE})
         (package,) = archive.resolve([PACKAGE])
         target = folder / f"{arch}-{package.sha256}"
         stored = read_emulators(target)

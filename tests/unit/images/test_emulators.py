@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from images.emulators import fetch_emulators, find_emulator
+from images.emulators import Supply, fetch_emulators, find_emulator
 from images.errors import ImageError
 from images.foreign import FOREIGN
 from images.progress import NullProgress
@@ -40,7 +40,7 @@ def shop(archive, make):
 @pytest.fixture
 def fetch(shop, fetcher, cache):
     def fetch(progress=None):
-        fetch_emulators("amd64", cache, progress or NullProgress(), mirror=shop.mirror, keys=shop.keys, fetcher=fetcher)
+        fetch_emulators(Supply("amd64", cache, shop.mirror, shop.keys, fetcher), progress or NullProgress())
 
     return fetch
 
