@@ -12,9 +12,9 @@ from images.archive import DEFAULT_MIRROR, Archive, Fetcher, Package, open_archi
 from images.bakery import MIB, make_disk
 from images.base_busybox import busybox_tree
 from images.base_python import NONROOT, choose_python, python_tree
-from images.base_stored import IMAGE, MANIFEST, read_base
+from images.base_stored import IMAGE, MANIFEST, is_sound_base, read_base
 from images.cpio import CpioEntry
-from images.disk import replace_folder, require_space, temporary_folder, work_lock
+from images.disk import replace_folder, require_space, sha256_file, temporary_folder, work_lock
 from images.dpkg import install_unpacked
 from images.emulators import Supply, fetch_emulators_once, find_emulator
 from images.errors import RecipeError
@@ -112,6 +112,8 @@ def find_base(
 ) -> Path | None:
     """The newest image made by the same request before, without any look at the network; damaged ones are passed over.
 
+    All of it is read and compared.
+
     :param mirror: where it came from; None: from any, as what came in a bundle was made from its sender's.
     :raises RecipeError: an unknown name.
     """
@@ -122,7 +124,7 @@ def find_base(
         entry = read_base(path.parent)
         if entry is not None and entry["revision"] == REVISION and entry["request"] | anywhere == wanted:
             found.append((entry["date"], path))
-    return max(found)[1] if found else None
+    return next((path for _, path in sorted(found, reverse=True) if is_sound_base(path.parent)), None)
 
 
 def build_base(
@@ -146,7 +148,7 @@ def build_base(
     Returns a tar for `docker load`.
 
     Debian's packages are configured by their own maintainer scripts, run by dpkg inside the builder guest. The
-    tar belongs to the cache: the same packages give the same one. Do not change it.
+    tar belongs to the cache: the same packages give the same one. Do not change it; one that was is made again.
 
     :param packages: Debian packages on top of the minimal set (not for busybox).
     :param suite: instead of the one that `name` says.
@@ -170,7 +172,9 @@ def _have_base(shop: _Shop, base: Path, progress: Progress) -> Path:
     chosen = _choose(archive, request)
     entry = _entry(request, chosen)
     folder = base / "sha256" / hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()
-    if read_base(folder) is None:
+    if not is_sound_base(folder):
+        if read_base(folder) is not None:
+            progress.note(f"the stored {request.reference} is damaged and is made again")
         with temporary_folder(base) as work:
             _Maker(request, work, progress, shop).make(archive, chosen, entry)
             replace_folder(work / "result", folder)
@@ -286,7 +290,7 @@ class _Maker:
                 write_tar(tree, file, date)
             config = container_config(self.request, packages, date)
             image_id = write_image(layer, config, self.request.reference, result / IMAGE)
-            facts = entry | {"image_id": image_id, "date": date}
+            facts = entry | {"image_id": image_id, "date": date, "sha256": sha256_file(result / IMAGE)}
             (result / MANIFEST).write_text(json.dumps(facts, indent=1, sort_keys=True), encoding="utf-8")
 
     def tree(self, unpacked: Sequence[Unpacked], archive: Archive) -> tuple[Tree, int]:

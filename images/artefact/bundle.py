@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from images.artefact.layout import SMALL, Blob, parse_manifest, parts_of, refused
 from images.artefact.stream import BLOCK, TarReader, header, open_zstd, packer, padding
-from images.base_stored import read_base
+from images.base_stored import is_sound_base, read_base
 from images.disk import CHUNK, replace_folder, require_space, sha256_file, temporary_folder, work_lock
 from images.emulators import changed_emulators, read_emulators
 from images.errors import HashError, ImageError
@@ -111,12 +111,7 @@ def describe_bundle(
     """
     folders = list(folders)
     for folder in folders:
-        if changed := changed_emulators(folder):
-            raise HashError(
-                f"the emulator of {', '.join(changed)} is damaged",
-                f"{folder} has other programs than its manifest says.",
-                "Delete that folder, then `hostvm bundle create` again: it is fetched when it is wanted",
-            )
+        _require_sound(folder, cache)
     sources: dict[str, Path] = {f"{WHEELS}/{path.name}": path for path in sorted(wheels)}
     signatures = {}
     for image in images:
@@ -124,13 +119,32 @@ def describe_bundle(
         sources |= {f"images/{image.digest}/{name}": image.path / name for name in (MANIFEST, *PARTS)}
         signatures[image.digest] = read_record(cache, image.digest).signatures
     for folder in folders:
-        kind = "base" if folder.parent.parent == cache / "base" else folder.parent.name
+        kind = "base" if _is_base(folder, cache) else folder.parent.name
         sources |= {f"{kind}/{folder.name}/{path.name}": path for path in sorted(folder.iterdir())}
     for name, path in sources.items():
         if not _NAMES.fullmatch(name):
             raise ImageError(f"{path} cannot be in a bundle", f"its name is {name!r}", "Leave it out, or rename it")
     members = tuple(Member(name, path.stat().st_size, sha256_file(path)) for name, path in sources.items())
     return Bundle(members, signatures, notes), sources
+
+
+def _is_base(folder: Path, cache: Path) -> bool:
+    return folder.parent.parent == cache / "base"
+
+
+def _require_sound(folder: Path, cache: Path) -> None:
+    if _is_base(folder, cache) and not is_sound_base(folder):
+        raise HashError(
+            f"base image {folder.name[:12]} is damaged",
+            f"{folder} holds another image than its manifest says.",
+            "Type `hostvm bundle create` again: it is made anew",
+        )
+    if changed := changed_emulators(folder):
+        raise HashError(
+            f"the emulator of {', '.join(changed)} is damaged",
+            f"{folder} has other programs than its manifest says.",
+            "Delete that folder, then `hostvm bundle create` again: it is fetched when it is wanted",
+        )
 
 
 def write_bundle(
@@ -241,6 +255,8 @@ def _check_units(bundle: Bundle, work: Path, where: str) -> None:
     for unit in bundle.units("base"):
         if read_base(work / "base" / unit) is None:
             raise refused(where, f"base image {unit[:12]} lacks its image.tar, or a manifest that can be read")
+        if not is_sound_base(work / "base" / unit):
+            raise refused(where, f"base image {unit[:12]} is not what its manifest says")
     for unit in bundle.units("emulators"):
         folder = work / "emulators" / unit
         if read_emulators(folder) is None:
@@ -255,15 +271,19 @@ def _store(bundle: Bundle, work: Path, cache: Path, progress: Progress) -> None:
         folder = work / "images" / digest
         store_image(folder, json.loads((folder / MANIFEST).read_bytes()), cache)
         add_record(cache, digest, signatures=tuple(bundle.signatures.get(digest, ())))
-    for kind, parent, read in (
-        ("base", cache / "base" / "sha256", read_base),
-        ("emulators", cache / "emulators", read_emulators),
+    for kind, parent, is_sound in (
+        ("base", cache / "base" / "sha256", is_sound_base),
+        ("emulators", cache / "emulators", _are_sound_emulators),
     ):
         if units := bundle.units(kind):
             with work_lock(cache / kind, progress):
                 for unit in units:
-                    if read(parent / unit) is None:
+                    if not is_sound(parent / unit):
                         replace_folder(work / kind / unit, parent / unit)
     for name in bundle.units(WHEELS):
         (cache / WHEELS).mkdir(parents=True, exist_ok=True)
         (work / WHEELS / name).replace(cache / WHEELS / name)
+
+
+def _are_sound_emulators(folder: Path) -> bool:
+    return read_emulators(folder) is not None and not changed_emulators(folder)

@@ -200,7 +200,11 @@ def test_another_tag(busybox):
 
 
 @pytest.mark.parametrize(
-    "manifest", [None, b"", b"{}", b"[]", b"\xff", b'{"revision": 4, "request": 7, "date": 1}', b"[" * 100_000]
+    "manifest",
+    [
+        *(None, b"", b"{}", b"[]", b"\xff", b"[" * 100_000),
+        *(b'{"revision": 4, "request": 7, "date": 1}', b'{"revision": 4, "request": {}, "date": 1, "sha256": 7}'),
+    ],
 )
 def test_a_stored_one_with_an_odd_manifest_is_passed_over_and_made_again(busybox, cache, shop, manifest):
     path = busybox()
@@ -212,6 +216,38 @@ def test_a_stored_one_with_an_odd_manifest_is_passed_over_and_made_again(busybox
     assert (busybox(), path.read_bytes()) == (path, content)
     assert find_base("busybox", "amd64", [], None, shop.mirror, cache) == path
     assert sorted(one.name for one in path.parent.parent.iterdir()) == [path.parent.name]
+
+
+def test_a_stored_one_that_is_damaged_is_passed_over_and_made_again(busybox, cache, shop, noting):
+    path = busybox()
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + b"x")  # of the right size
+    assert find_base("busybox", "amd64", [], None, shop.mirror, cache) is None
+    assert (busybox(progress=noting), path.read_bytes()) == (path, content)
+    assert noting.notes == ["the stored busybox:latest is damaged and is made again"]
+    assert find_base("busybox", "amd64", [], None, shop.mirror, cache) == path
+
+
+def test_of_two_that_are_stored_a_damaged_one_leaves_the_other(busybox, cache, shop, make):
+    old = busybox()
+    entry = make.entry("usr/bin/busybox", BUSYBOX, mode=0o755, mtime=1_700_000_100)
+    shop.stanzas.clear()
+    shop.add("busybox-static", "2.0", files=[entry])
+    shop.publish(until=None)
+    new = busybox()
+    assert find_base("busybox", "amd64", [], None, shop.mirror, cache) == new
+    new.write_bytes(b"")
+    assert find_base("busybox", "amd64", [], None, shop.mirror, cache) == old
+
+
+def test_one_that_cannot_be_read_is_passed_over(busybox, cache, shop, monkeypatch):
+    busybox()
+
+    def refuse(_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("images.base_stored.sha256_file", refuse)
+    assert find_base("busybox", "amd64", [], None, shop.mirror, cache) is None
 
 
 def test_a_stored_one_without_its_image_is_made_again(busybox, cache, shop):

@@ -27,7 +27,13 @@ def ring(tmp_path):
     return ring
 
 
-BASE = {"revision": 4, "request": {"kind": "busybox"}, "date": 1_700_000_000}
+TAR = b"tar" * 9000
+BASE = {
+    "revision": 4,
+    "request": {"kind": "busybox"},
+    "date": 1_700_000_000,
+    "sha256": hashlib.sha256(TAR).hexdigest(),
+}
 PROGRAM = b"an emulator" * 1000
 EMULATORS = {"revision": 1, "version": "1:10.0-1", "emulators": {"arm64": hashlib.sha256(PROGRAM).hexdigest()}}
 
@@ -40,7 +46,7 @@ def packed(program: bytes) -> bytes:
 def stored(make_image, cache, tmp_path):
     """A guest image, a base image, emulators and two wheels."""
     for folder, files in {
-        f"base/sha256/{KEY}": {"image.tar": b"tar" * 9000, "manifest.json": json.dumps(BASE).encode()},
+        f"base/sha256/{KEY}": {"image.tar": TAR, "manifest.json": json.dumps(BASE).encode()},
         f"emulators/amd64-{KEY}": {
             "arm64.gz": packed(PROGRAM),
             "manifest.json": json.dumps(EMULATORS).encode(),
@@ -254,7 +260,13 @@ def rewritten(described, ring, changes: dict[str, bytes | None], tmp_path) -> by
 
 
 SHAPES = [None, b"", b"{}", b"[]", b"7", b"\xff", b"[" * 100_000]
-ODD_BASES = [*SHAPES, *(json.dumps(BASE | odd).encode() for odd in ({"request": 7}, {"date": "x"}, {"revision": None}))]
+ODD_BASES = [
+    *SHAPES,
+    *(
+        json.dumps(BASE | odd).encode()
+        for odd in ({"request": 7}, {"date": "x"}, {"revision": None}, {"sha256": 7}, {"sha256": "../x"})
+    ),
+]
 ODD_EMULATORS = [
     *SHAPES,
     *(
@@ -282,6 +294,11 @@ def test_a_base_image_with_an_odd_manifest(described, tmp_path, ring, manifest):
 def test_a_base_image_without_its_image(described, tmp_path, ring):
     data = rewritten(described, ring, {f"base/{KEY}/image.tar": None}, tmp_path)
     assert "lacks its image.tar" in refused(data, tmp_path / "other", ring)
+
+
+def test_a_base_image_that_is_not_what_its_manifest_says(described, tmp_path, ring):
+    data = rewritten(described, ring, {f"base/{KEY}/image.tar": TAR[:-1] + b"t"}, tmp_path)
+    assert "Base image abababababab is not what its manifest says" in refused(data, tmp_path / "other", ring)
 
 
 @pytest.mark.parametrize("manifest", ODD_EMULATORS)
@@ -341,6 +358,11 @@ def test_what_is_damaged_in_the_cache_is_replaced_and_what_is_whole_stays(data, 
     (base / "manifest.json").write_bytes(b"{")
     take(data, other, ring)
     assert json.loads((base / "manifest.json").read_bytes()) == BASE
+    (base / "image.tar").write_bytes(TAR[:-1] + b"t")
+    (emulators / "arm64.gz").write_bytes(packed(b"another"))
+    take(data, other, ring)
+    assert (base / "image.tar").read_bytes() == TAR
+    assert (emulators / "arm64.gz").read_bytes() == packed(PROGRAM)
 
 
 def test_what_is_damaged_goes_into_no_bundle(stored, cache):
@@ -348,6 +370,10 @@ def test_what_is_damaged_goes_into_no_bundle(stored, cache):
     (folders[1] / "arm64.gz").write_bytes(packed(b"another"))
     with pytest.raises(HashError, match="the emulator of arm64 is damaged"):
         describe_bundle([], folders, [], cache, {})
+    for manifest in (json.dumps(BASE | {"sha256": KEY}).encode(), b""):
+        (folders[0] / "manifest.json").write_bytes(manifest)
+        with pytest.raises(HashError, match="base image abababababab is damaged"):
+            describe_bundle([], folders[:1], [], cache, {})
     images[0].root.write_bytes(b"toor" * 1000)
     with pytest.raises(HashError, match="is damaged"):
         describe_bundle(images, [], [], cache, {})
