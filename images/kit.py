@@ -1,6 +1,9 @@
 """The builder guest's kernel and initramfs, kept between jobs.
 
-CACHE/builder/KEY/{vmlinuz,initramfs}   KEY: sha256 of the packages and files it is made of
+CACHE/builder/KEY/{vmlinuz,initramfs,manifest.json}   KEY: sha256 of the packages and files it is made of
+
+The manifest has the sha256 of the other two, some 70 MB together, which are compared whenever a bakery is opened: that
+takes a fraction of a second, a job many. A kit that is not whole is made again.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ import json
 from typing import TYPE_CHECKING
 
 from images.bakery import BUILDER_MODULES, TOOL_PACKAGES, Bakery, builder_initramfs
-from images.disk import temporary_folder, work_lock
+from images.disk import replace_folder, sha256_file, temporary_folder, work_lock
 from images.initramfs import own_files
 from images.kernel import bootable_kernel
 from images.modules import ModuleSet
@@ -29,6 +32,7 @@ REVISION = 2  # raise it when this code makes another kit of the same packages a
 KERNELS = {"amd64": "linux-image-amd64", "arm64": "linux-image-arm64"}
 # Scripts and helpers of a kernel that is installed; this one is only booted.
 NOT_BOOTED = ("linux-base", "initramfs-tools", "kmod")
+KERNEL, INITRAMFS, MANIFEST = "vmlinuz", "initramfs", "manifest.json"
 
 
 def open_bakery(
@@ -39,7 +43,7 @@ def open_bakery(
     progress: Progress,
     unpacked: Sequence[Unpacked] = (),
 ) -> Bakery:
-    """A builder guest of the archive's newest kernel and tools; made when the cache has none.
+    """A builder guest of the archive's newest kernel and tools; made when the cache has none, or a damaged one.
 
     :param unpacked: packages that are unpacked already, the kernel perhaps; the others are fetched.
     :raises HostvmError: see `Archive.resolve`, `Archive.fetch`.
@@ -47,16 +51,20 @@ def open_bakery(
     tools = archive.resolve(TOOL_PACKAGES)
     kernel = archive.resolve([KERNELS[arch]], NOT_BOOTED)
     folder = cache / "builder" / kit_key(arch, [*tools, *kernel])
-    if not (folder / "initramfs").is_file():
+    initramfs = _read_kit(folder)
+    if initramfs is None:
         with work_lock(folder.parent, progress), temporary_folder(folder.parent) as work:
-            if not folder.exists():
+            initramfs = _read_kit(folder)  # another hostvm may have made it meanwhile
+            if initramfs is None:
+                if (folder / MANIFEST).exists():
+                    progress.note("the stored builder guest is damaged and is made again")
                 missing = [p for p in [*tools, *kernel] if p not in {item.package for item in unpacked}]
                 fresh = unpack_packages(missing, archive.fetch(missing, progress), work, progress)
                 have = {item.package: item for item in [*unpacked, *fresh]}
                 with progress.step("builder guest"):
-                    _make_kit([have[p] for p in tools], [have[p] for p in kernel], work / "kit")
-                (work / "kit").replace(folder)
-    return Bakery(arch, folder / "vmlinuz", (folder / "initramfs").read_bytes(), builder)
+                    initramfs = _make_kit([have[p] for p in tools], [have[p] for p in kernel], work / "kit")
+                replace_folder(work / "kit", folder)
+    return Bakery(arch, folder / KERNEL, initramfs, builder)
 
 
 def tool_versions(archive: Archive) -> list[str]:
@@ -76,9 +84,26 @@ def kit_key(arch: str, packages: Sequence[Package]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _make_kit(tools: Sequence[Unpacked], kernel: Sequence[Unpacked], kit: Path) -> None:
+def _read_kit(folder: Path) -> bytes | None:
+    """The initramfs of a kit whose every byte is as it was made; None of any other."""
+    try:
+        sums = json.loads((folder / MANIFEST).read_bytes())
+        initramfs = (folder / INITRAMFS).read_bytes()
+        found = {KERNEL: sha256_file(folder / KERNEL), INITRAMFS: hashlib.sha256(initramfs).hexdigest()}
+    except (OSError, ValueError, RecursionError):
+        return None
+    return initramfs if found == sums else None
+
+
+def _make_kit(tools: Sequence[Unpacked], kernel: Sequence[Unpacked], kit: Path) -> bytes:
     tree = package_tree(kernel)
     modules = ModuleSet.of(tree)
     kit.mkdir()
-    (kit / "vmlinuz").write_bytes(bootable_kernel(tree.read(f"boot/vmlinuz-{modules.release}")))
-    (kit / "initramfs").write_bytes(builder_initramfs(package_tree(tools), modules))
+    vmlinuz = bootable_kernel(tree.read(f"boot/vmlinuz-{modules.release}"))
+    initramfs = builder_initramfs(package_tree(tools), modules)
+    sums = {}
+    for name, data in ((KERNEL, vmlinuz), (INITRAMFS, initramfs)):
+        (kit / name).write_bytes(data)
+        sums[name] = hashlib.sha256(data).hexdigest()
+    (kit / MANIFEST).write_text(json.dumps(sums, indent=1, sort_keys=True), encoding="utf-8")
+    return initramfs
