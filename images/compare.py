@@ -54,15 +54,11 @@ FACTS = ("name", "arch", "suite", "suites", "kernel_release", "cmdline", "cmdlin
 
 def diff(before: Mapping[str, Any], after: Mapping[str, Any]) -> Difference:
     """Compare two manifests; what a recipe added of other makers counts as a package whose version is its sha256."""
-    old, new = ({**_packages(one), **_downloads(one)} for one in (before, after))
+    old, new = _parts(before), _parts(after)
     return Difference(
-        added=tuple((name, new[name]["version"]) for name in sorted(new.keys() - old.keys())),
-        removed=tuple((name, old[name]["version"]) for name in sorted(old.keys() - new.keys())),
-        changed=tuple(
-            (name, old[name]["version"], new[name]["version"])
-            for name in sorted(old.keys() & new.keys())
-            if (old[name]["version"], old[name]["sha256"]) != (new[name]["version"], new[name]["sha256"])
-        ),
+        added=tuple(new[key][:2] for key in sorted(new.keys() - old.keys())),
+        removed=tuple(old[key][:2] for key in sorted(old.keys() - new.keys())),
+        changed=tuple((*old[key][:2], new[key][1]) for key in sorted(old.keys() & new.keys()) if old[key] != new[key]),
         facts=tuple((key, _show(before, key), _show(after, key)) for key in FACTS if before.get(key) != after.get(key)),
         size=(_size(before), _size(after)),
     )
@@ -102,9 +98,17 @@ def _packages(manifest: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return {package["name"]: package for package in manifest["packages"]}
 
 
-def _downloads(manifest: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    found = manifest.get("downloads", [])
-    return {one["name"]: {"version": f"sha256:{one['sha256'][:12]}", "sha256": one["sha256"]} for one in found}
+def _parts(manifest: Mapping[str, Any]) -> dict[tuple[str, str, int], tuple[str, str, str]]:
+    """Name, version and sha256 of each package and download.
+
+    The key tells the kinds apart, and downloads that have the same file name.
+    """
+    found = {(name, "package", 0): (name, one["version"], one["sha256"]) for name, one in _packages(manifest).items()}
+    for one in manifest.get("downloads", []):
+        name, sha256 = one["name"], one["sha256"]
+        number = sum(key[:2] == (name, "download") for key in found)
+        found[name, "download", number] = (name, f"sha256:{sha256[:12]}", sha256)
+    return found
 
 
 def _show(manifest: Mapping[str, Any], key: str) -> str:

@@ -29,6 +29,23 @@ def test_what_recipes_added_of_other_makers(make_image):
     assert (found.added, found.removed) == ((("new", "sha256:" + "e" * 12),), (("gone", "sha256:" + "a" * 12),))
 
 
+def test_a_download_hides_no_package_of_its_name_nor_another_download(make_image):
+    def made(version, *sums):
+        downloads = [{"name": "a", "sha256": one * 64, "url": "", "paths": [one]} for one in sums]
+        return make_image(packages=(("a", version),), downloads=downloads).manifest
+
+    def sha(one):
+        return "sha256:" + one * 12
+
+    assert diff(made("1"), made("1", "a", "b")).added == (("a", sha("a")), ("a", sha("b")))
+    assert diff(made("1", "a"), made("1")).removed == (("a", sha("a")),)
+    assert diff(made("1", "a"), made("2", "a")).changed == (("a", "1", "2"),)
+    assert diff(made("1", "a", "b"), made("1", "c", "b")).changed == (("a", sha("a"), sha("c")),)
+    both = diff(made("1", "a"), made("2", "c", "a"))
+    assert set(both.changed) == {("a", "1", "2"), ("a", sha("a"), sha("c"))}
+    assert both.added == (("a", sha("a")),)
+
+
 def test_what_the_archive_has_newer(make_image, archive, fetcher, cache):
     image = make_image(packages=(("same", "1.0"), ("older", "1.0"), ("gone", "1.0"), ("ours", "2.0~rc1")))
     for name, version in (("same", "1.0"), ("older", "1.0+deb13u2"), ("ours", "1.9"), ("unrelated", "9")):
