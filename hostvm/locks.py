@@ -1,4 +1,4 @@
-"""One command at a time changes a machine; who waits is told for whom.
+"""One command at a time changes a machine, or what machines have in common; who waits is told for whom.
 
 What only looks takes no lock, so it works in a HOSTVM_HOME that is read-only, too.
 """
@@ -9,7 +9,7 @@ import errno
 import os
 import shlex
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
@@ -28,25 +28,34 @@ _UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 @contextmanager
-def home_lock(path: Path, timeout: float) -> Iterator[None]:
+def home_lock(path: Path, timeout: float, busy: str, way: str) -> Iterator[None]:
     """Hold a lock among `HOSTVM_HOME/locks`, whose folder is made, waiting up to `timeout` seconds.
 
-    :raises Timeout: somebody else still holds it.
-    :raises MachineError: HOSTVM_HOME cannot be written.
+    The system drops the lock with the process that holds it, so a killed command leaves none behind.
+
+    :param busy: what is said when somebody else still holds it, and `way` what to do then.
+    :raises MachineError: somebody else does, and the details say who; or HOSTVM_HOME cannot be written.
     """
+    holder = path.with_suffix(".holder")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = FileLock(path, timeout=timeout, mode=0o600)
         lock.acquire()
-    except Timeout:  # which is an OSError, too
-        raise
+    except Timeout as fault:  # which is an OSError, too
+        raise MachineError(busy, f"{_who(holder)} has held it for {timeout:.0f} s", way) from fault
     except OSError as fault:
         if fault.errno not in _UNWRITABLE:
             raise
         raise unwritable(path.parent.parent, fault) from fault
     try:
+        words = " ".join(sys.argv[1:])[:200] or "hostvm"
+        with suppress(OSError):  # of a full disk too, where `rm` makes room
+            # A name of a file need not be UTF-8.
+            holder.write_text(f"process {os.getpid()}: {words}\n", encoding="utf-8", errors="backslashreplace")
         yield
     finally:
+        with suppress(OSError):  # whoever waits may be reading it, and on Windows it cannot be deleted then
+            holder.unlink(missing_ok=True)
         lock.release()
 
 
@@ -81,28 +90,9 @@ def _writable_again(home: Path, *, read_only: bool) -> str:
 
 @contextmanager
 def machine_lock(paths: MachinePaths, timeout: float = LOCK_TIMEOUT) -> Iterator[None]:
-    """Hold the machine's lock, waiting up to `timeout` seconds.
-
-    The system drops the lock with the process that holds it, so a killed command leaves none behind.
-
-    :raises MachineError: somebody else still holds it, and the details say who; or HOSTVM_HOME cannot be written.
-    """
-    holder = paths.lock.with_suffix(".holder")
-    try:
-        with home_lock(paths.lock, timeout):
-            words = " ".join(sys.argv[1:])[:200] or "hostvm"
-            # A name of a file need not be UTF-8.
-            holder.write_text(f"process {os.getpid()}: {words}\n", encoding="utf-8", errors="backslashreplace")
-            try:
-                yield
-            finally:
-                holder.unlink(missing_ok=True)
-    except Timeout as fault:
-        raise MachineError(
-            f"machine {paths.name} is busy",
-            f"{_who(holder)} has held it for {timeout:.0f} s",
-            f"look with: hostvm status {paths.name}",
-        ) from fault
+    """Hold the machine's lock, waiting up to `timeout` seconds; raises as `home_lock`."""
+    with home_lock(paths.lock, timeout, f"machine {paths.name} is busy", f"look with: hostvm status {paths.name}"):
+        yield
 
 
 def _who(holder: Path) -> str:

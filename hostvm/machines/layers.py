@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from hostvm.paths import MachinePaths
 
 _LOCK_SECONDS = 120.0
+_WHEN_BUSY = "look with: hostvm ls\nthen run the same command again"
 _QCOW2 = "*.qcow2"
 
 REMOVED = ".*.removed"
@@ -41,9 +42,10 @@ def layers_lock() -> Iterator[Path]:
 
     Whoever also needs a machine's lock takes that one first.
 
-    :raises MachineError: HOSTVM_HOME cannot be written.
+    :raises MachineError: somebody else still holds it after 120 s, or HOSTVM_HOME cannot be written.
     """
-    with home_lock(places.home() / "locks" / ".layers.lock", _LOCK_SECONDS):
+    lock = places.home() / "locks" / ".layers.lock"
+    with home_lock(lock, _LOCK_SECONDS, "the folder of disks that machines share is busy", _WHEN_BUSY):
         yield private_folder(places.layers())
 
 

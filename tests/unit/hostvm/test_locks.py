@@ -12,6 +12,7 @@ import pytest
 from hostvm import locks
 from hostvm.errors import MachineError
 from hostvm.locks import machine_lock
+from hostvm.machines import layers
 from hostvm.machines.layers import layers_lock
 from hostvm.paths import MachinePaths, home
 
@@ -43,6 +44,32 @@ def test_a_holder_who_is_not_written_yet_or_left_a_moment_ago_is_another_process
         holder.unlink()
         monkeypatch.setattr(type(holder), "exists", lambda _: True)
         assert told_of(paths).startswith("another process has")
+
+
+def test_what_machines_share_is_told_to_be_busy_with_who_has_it(monkeypatch):
+    monkeypatch.setattr(layers, "_LOCK_SECONDS", 0.01)
+    monkeypatch.setattr(sys, "argv", ["hostvm", "clone", "a", "b"])
+    with layers_lock():
+        told = told_by(layers_lock())
+        inside = MachinePaths.of("box")
+        with pytest.raises(MachineError) as caught, machine_lock(inside), layers_lock():
+            pytest.fail("both have it")
+    assert told.brief == "the folder of disks that machines share is busy"
+    assert told.details == f"process {os.getpid()}: clone a b has held it for 0 s"
+    assert told.resolution.splitlines()[0] == "look with: hostvm ls"
+    assert caught.value == told, "it is not the machine that is busy"
+    with machine_lock(inside), layers_lock():
+        pass
+    assert not list((home() / "locks").glob("*.holder"))
+
+
+def test_a_full_disk_hinders_no_command_that_makes_room(monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with machine_lock(MachinePaths.of("box")), layers_lock():
+        assert told_of(MachinePaths.of("box")).startswith("another process has")
 
 
 def refuse(monkeypatch, number: int, of: Path) -> None:
