@@ -12,8 +12,10 @@ Keys (those marked * are required; one of url and file, one of take and to):
 
 from __future__ import annotations
 
+import lzma
 import posixpath
 import tarfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -124,7 +126,7 @@ def files_of(one: Download, source: Path) -> Iterator[tuple[str, bytes, int]]:
                     raise _odd(one, f"more than {MOST >> 20} MiB would be taken")
                 data = content.read()
                 yield target, data, 0o755 if member.mode & 0o100 else _with_mode(data)[1]
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, EOFError, OSError, lzma.LZMAError, zlib.error) as error:
         raise _odd(one, f"{type(error).__name__}: {error}") from error
     if left:
         raise _odd(one, f"it has no {', '.join(sorted(left))}")

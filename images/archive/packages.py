@@ -79,8 +79,11 @@ def parse_relations(text: str) -> tuple[tuple[Relation, ...], ...]:
 
 
 def satisfies(version: str, op: str, wanted: str) -> bool:
-    """Whether `version` stands in relation `op` to `wanted`, by dpkg's order."""
-    return not op or _COMPARE[op](Version(version), Version(wanted))
+    """Whether `version` stands in relation `op` to `wanted`, by dpkg's order; nothing does to what is no version."""
+    try:
+        return not op or _COMPARE[op](Version(version), Version(wanted))
+    except ValueError:
+        return False
 
 
 def parse_package(stanza: str, base: str) -> Package:

@@ -105,9 +105,9 @@ def check_release(release: Release, suite: str, what: str, now: datetime) -> Non
 def _date(value: str) -> datetime:
     try:
         parsed = parsedate_to_datetime(value)
+        return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
     except (ValueError, OverflowError, TypeError) as error:
         raise _unreadable(f"Date {value[:200]!r}: {error}") from error
-    return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
 
 
 def _unreadable(why: str) -> MirrorError:

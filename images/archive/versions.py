@@ -39,6 +39,15 @@ class Version:
         return hash(self._key)
 
 
+def is_version(text: str) -> bool:
+    """Whether `Version` takes it."""
+    try:
+        Version(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _part_key(part: str) -> tuple[tuple[tuple[int, ...], int], ...]:
     """Alternating non-digits and numbers. `~` sorts before the end, the end before letters, those before the rest.
 

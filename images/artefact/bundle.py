@@ -229,8 +229,9 @@ def parse_bundle(data: bytes, where: str) -> Bundle:
             raise refused(where, f"its format is {facts['format']!r}, this hostvm reads {FORMAT}"[:200])
         members = tuple(Member(str(name), int(size), str(digest)) for name, size, digest in facts["members"])
         signatures = {str(digest): tuple(map(str, texts)) for digest, texts in facts["signatures"].items()}
+        "".join(text for texts in signatures.values() for text in texts).encode()  # JSON can name halves of characters
         notes = dict(facts["notes"])
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise refused(where, f"its index cannot be read: {error!r}"[:200]) from error
     names = [member.name for member in members]
     if len(set(names)) != len(names) or len(names) > _MOST_MEMBERS:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import stat
 from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from images.progress import Progress
     from images.store import Image
 
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 
 
@@ -132,8 +134,10 @@ def _read_index(tar: TarReader, where: str) -> Artefact:
     try:
         (listed,) = json.loads(tar.expect("index.json", SMALL))["manifests"]
         digest, size = str(listed["digest"]).removeprefix("sha256:"), int(listed["size"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise refused(where, f"its index cannot be read: {error!r}"[:200]) from error
+    if not _DIGEST.fullmatch(digest):
+        raise refused(where, f"its index names {digest!r}"[:200])
     data = tar.expect(f"blobs/sha256/{digest}", SMALL)
     if len(data) != size or hashlib.sha256(data).hexdigest() != digest:
         raise refused(where, "its OCI manifest is not the one its index names")

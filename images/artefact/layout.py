@@ -16,6 +16,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from images.archive.versions import is_version
 from images.errors import ImageError
 from images.oci import MANIFEST_TYPE
 from images.store import FORMAT, PARTS, WORD, manifest_bytes
@@ -34,6 +35,8 @@ SMALL = 4 << 20
 MOST_LAYERS = 64
 
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
+_LAST = 253_402_300_799
+"""Seconds since 1970 until the year 10000, when calendars end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,14 +167,15 @@ def parse_manifest(data: bytes, where: str) -> dict[str, Any]:
     for key in ("name", "arch", "suite", "kernel_release"):
         if not isinstance(manifest.get(key), str) or not WORD.fullmatch(manifest[key]):
             raise refused(where, f"its manifest's {key} is {manifest.get(key)!r}")
-    if not isinstance(manifest.get("date"), int) or not isinstance(manifest.get("packages"), list):
+    if not _is_size(manifest.get("date")) or manifest["date"] > _LAST or not isinstance(manifest.get("packages"), list):
         raise refused(where, "its manifest has no date or no packages")
     if not isinstance(manifest.get("downloads", []), list):
         raise refused(where, "its manifest's downloads are no list")
     if not all(isinstance(manifest.get(key), str) for key in ("console", "cmdline", "cmdline_tcg", "recipe")):
         raise refused(where, "its manifest has no kernel parameters or no recipe")
     _check_contents(manifest, where)
-    if manifest_bytes(manifest) != data:
+    _check_origin(manifest, where)
+    if not _is_spelled(manifest, data):
         raise refused(where, "its manifest is not written the one way it should be")
     files = _mapping(manifest.get("files"))
     if set(files) != set(PARTS) or not all(_is_part(part) for part in files.values()):
@@ -184,12 +188,28 @@ def _check_contents(manifest: dict[str, Any], where: str) -> None:
         if not all(
             isinstance(package, dict) and isinstance(package.get(key), str) and WORD.fullmatch(package[key])
             for key in ("name", "version", "arch", "sha256")
-        ):
+        ) or not is_version(package["version"]):
             raise refused(where, f"its manifest lists a package as {package!r}"[:200])
     for one in manifest.get("downloads", []):
         words = isinstance(one, dict) and all(isinstance(one.get(key), str) for key in ("name", "sha256", "url"))
         if not words or not re.fullmatch(r"[0-9a-f]{64}", one["sha256"]):
             raise refused(where, f"its manifest lists a download as {one!r}"[:200])
+
+
+def _check_origin(manifest: dict[str, Any], where: str) -> None:
+    """What an image may leave out."""
+    tools, suites = manifest.get("packed_by", []), manifest.get("suites", {})
+    if not isinstance(tools, list) or not all(isinstance(tool, str) for tool in tools):
+        raise refused(where, f"its manifest says that it was packed by {tools!r}"[:200])
+    if not isinstance(suites, dict) or not all(isinstance(one, str) and WORD.fullmatch(one) for one in suites.values()):
+        raise refused(where, f"its manifest's suites are {suites!r}"[:200])
+
+
+def _is_spelled(manifest: dict[str, Any], data: bytes) -> bool:
+    try:
+        return manifest_bytes(manifest) == data
+    except (UnicodeEncodeError, RecursionError):  # JSON can name halves of characters, and nest deeply
+        return False
 
 
 def parts_of(manifest: dict[str, Any]) -> dict[str, tuple[str, int]]:

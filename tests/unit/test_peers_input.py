@@ -56,6 +56,8 @@ def test_well_formed_input_with_damage(name):
         ("engine_http", b"HTTP/1.1 500 x\r\nTransfer-Encoding: chunked\r\n\r\n"),
         ("release", b"SHA256:\n 12 x"),
         ("release", b"Date: 14, 99999999999999999999 Oct 1 1:1:1"),
+        ("release", b"Date: Fri, 31 Dec 9999 23:59:59 -0100"),
+        ("bundle", b'{"format": 1, "members": [["wheels/a.whl", Infinity, ""]], "signatures": {}, "notes": {}}'),
         ("packages", b"Package: bash\nSize: many\n"),
         ("packages", b"Package: sh\nProvides: =\n"),
         ("deb", b"!<arch>\n" + b"control.tar" + b" " * 37 + b"-1        `\n"),

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import random
 import tarfile
 
 import pytest
@@ -116,6 +117,22 @@ def test_no_archive(have, tool, tmp_path):
     one = tool(url="http://makers.test/plain", sha256=hashlib.sha256(ELF).hexdigest(), take={"a": "b"})
     with pytest.raises(ImageError, match="plain cannot be taken into the image"):
         list(files_of(*have(one)[0]))
+
+
+@pytest.mark.parametrize("packing", ["gz", "xz", "bz2"])
+def test_an_archive_that_its_makers_damaged(tool, tmp_path, packing):
+    """Its sum is right, so that what is wrong shows when it is unpacked."""
+    path = tmp_path / "tool.tar"
+    with tarfile.open(path, f"w:{packing}") as tar:
+        for name in ("first", "tool"):
+            info = tarfile.TarInfo(name)
+            info.size = 1 << 20
+            tar.addfile(info, io.BytesIO(random.Random(0).randbytes(info.size)))
+    data = path.read_bytes()
+    half = len(data) // 2
+    path.write_bytes(data[:half] + bytes(64) + data[half + 64 :])
+    with pytest.raises(ImageError, match="cannot be taken into the image"):
+        list(files_of(tool(file=str(path), url="", take={"tool": "x"}), path))
 
 
 RECIPE = """\

@@ -29,6 +29,7 @@ def test_fields_and_sha256_list():
     assert release.index("amd64") == IndexFile("main/binary-amd64/Packages.xz", 9679304, "be3d")
 
 
-def test_a_date_that_is_none():
+@pytest.mark.parametrize("date", ["yesterday", "Fri, 31 Dec 9999 23:59:59 -0100"])
+def test_a_date_that_is_none(date):
     with pytest.raises(MirrorError, match="cannot be read"):
-        parse_release("Suite: x\nDate: yesterday\n")
+        parse_release(f"Suite: x\nDate: {date}\n")

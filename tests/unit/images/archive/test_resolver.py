@@ -73,6 +73,13 @@ def test_every_fault_is_told_at_once_with_close_names():
         resolve(shop, ["openssh-server"])
 
 
+def test_what_is_no_version_is_met_by_none():
+    with pytest.raises(ImageError, match=r"a needs b \(>= 1_0\), which nothing offers"):
+        resolve(index("a Depends: b (>= 1_0)", "b=2"), ["a"])
+    with pytest.raises(ImageError, match=r"a needs v \(>= 1\), which nothing offers"):
+        resolve(index("a Depends: v (>= 1)", "b Provides: v (= 1_0)"), ["a"])
+
+
 def test_the_order_of_names_does_not_matter():
     shop = index("a Depends: x", "b Depends: y", "x", "y")
     assert names(shop, ["a", "b"]) == names(shop, ["b", "a"])

@@ -224,6 +224,8 @@ def test_names_that_lead_elsewhere(name, tmp_path, ring):
         b'{"format": 1, "members": [["wheels/a.whl", -1, "%s"]], "signatures": {}, "notes": {}}' % KEY.encode(),
         b'{"format": 1, "members": [["wheels/a.whl", 1, "x"]], "signatures": {}, "notes": {}}',
         b'{"format": 1, "members": 7, "signatures": {}, "notes": {}}',
+        b'{"format": 1, "members": [["wheels/a.whl", Infinity, "%s"]], "signatures": {}, "notes": {}}' % KEY.encode(),
+        b'{"format": 1, "members": [], "signatures": {"%s": ["\\ud800"]}, "notes": {}}' % KEY.encode(),
     ],
 )
 def test_broken_indexes(index):
