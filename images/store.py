@@ -33,6 +33,9 @@ PARTS = (KERNEL, INITRAMFS, ROOT)
 WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9+.:~_-]{0,127}\Z")
 """What an image is called, and other words of a manifest: shown in tables and built into paths and purls."""
 
+_LISTED = {"name": str, "arch": str, "suite": str, "date": int}
+"""What every list of images needs of a manifest."""
+
 _LATER = 10_000_000
 """Nanoseconds that every file system tells apart."""
 
@@ -121,14 +124,10 @@ def open_image(path: Path) -> Image:
 
     :raises ImageError: it is damaged.
     """
-    fault = _fault(path, path.name)
-    if fault is not None:
-        raise ImageError(
-            f"image {path.name[:12]} is damaged",
-            fault,
-            f"`hostvm image rm {path.name[:12]}`, then `hostvm image build`",
-        )
-    return Image(path.name, path, json.loads((path / MANIFEST).read_bytes()))
+    try:
+        return Image(path.name, path, _read_manifest(path))
+    except _UnsoundError as fault:
+        raise ImageError(f"image {path.name[:12]} is damaged", str(fault), _way(path.name)) from fault
 
 
 def find_sound(cache: Path, digest: str) -> Image | None:
@@ -136,7 +135,7 @@ def find_sound(cache: Path, digest: str) -> Image | None:
     try:
         image = open_image(images_folder(cache) / digest)
         verify_image(image)
-    except (ImageError, OSError):
+    except ImageError:
         return None
     return image
 
@@ -179,7 +178,7 @@ def _made(image: Image) -> int:
 
 def list_damaged(cache: Path) -> list[Path]:
     """Folders in the store that are no sound image."""
-    return [path for path in _folders(cache) if _fault(path, path.name) is not None]
+    return [path for path in _folders(cache) if not _is_image(path)]
 
 
 def inspect_image(cache: Path, reference: str) -> Image:
@@ -240,15 +239,29 @@ def find_referenced(cache: Path, reference: str) -> Image | None:
 def verify_image(image: Image) -> None:
     """Read every byte and compare.
 
-    :raises HashError: a file was changed.
+    :raises HashError: a file was changed, or cannot be read.
     """
     for name, part in image.manifest["files"].items():
-        if sha256_file(image.path / name) != part["sha256"]:
-            raise HashError(
-                f"image {image.digest[:12]} is damaged",
-                f"{image.path / name} was changed.",
-                f"`hostvm image rm {image.digest[:12]}`, then `hostvm image build`",
-            )
+        try:
+            same, why = sha256_file(image.path / name) == part["sha256"], None
+        except OSError as error:  # a disk may refuse to read its bad blocks
+            same, why = False, str(error)
+        if not same:
+            raise damaged(image, name, why)
+
+
+def damaged(image: Image, name: str, why: str | None = None) -> HashError:
+    """The one error for a file of an image that is not what its manifest says.
+
+    :param why: it cannot be read.
+    """
+    return HashError(
+        f"image {image.digest[:12]} is damaged", why or f"{image.path / name} was changed.", _way(image.digest)
+    )
+
+
+def _way(digest: str) -> str:
+    return f"`hostvm image rm {digest[:12]}`, then `hostvm image build`"
 
 
 def remove_image(cache: Path, digest: str) -> None:
@@ -263,7 +276,7 @@ def remove_image(cache: Path, digest: str) -> None:
     # Renamed first: an image that is half removed must not be found.
     doomed = path.parent.parent / f"{UNFINISHED}{digest}-removed"
     path.replace(doomed)
-    shutil.rmtree(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)  # what is left, whoever makes an image next removes, perhaps now
 
 
 def _folders(cache: Path) -> list[Path]:
@@ -273,17 +286,38 @@ def _folders(cache: Path) -> list[Path]:
         return []
 
 
-def _fault(path: Path, digest: str) -> str | None:
+class _UnsoundError(Exception):
+    """Why a folder is no sound image."""
+
+
+def _is_image(path: Path) -> bool:
+    try:
+        _read_manifest(path)
+    except _UnsoundError:
+        return False
+    return True
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    """That of an image whose files are there, with their sizes.
+
+    :raises _UnsoundError: otherwise.
+    """
     try:
         data = (path / MANIFEST).read_bytes()
-        if hashlib.sha256(data).hexdigest() != digest:
-            return f"{path / MANIFEST} was changed."
-        manifest = json.loads(data)
+        if hashlib.sha256(data).hexdigest() != path.name:
+            raise _UnsoundError(f"{path / MANIFEST} was changed.")
+        manifest: dict[str, Any] = json.loads(data)
         if manifest.get("format") != FORMAT:
-            return f"Its format is {manifest.get('format')}, this version reads {FORMAT}."
+            raise _UnsoundError(f"Its format is {manifest.get('format')}, this version reads {FORMAT}.")
         for name, part in manifest["files"].items():
             if (path / name).stat().st_size != part["size"]:
-                return f"{path / name} has another size than its manifest says."
+                raise _UnsoundError(f"{path / name} has another size than its manifest says.")
+        if not all(isinstance(manifest[key], kind) for key, kind in _LISTED.items()):
+            raise _UnsoundError(f"{path / MANIFEST} is of no image.")
     except OSError as error:
-        return str(error)
-    return None
+        raise _UnsoundError(str(error)) from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        # Its name is its hash: somebody made it so.
+        raise _UnsoundError(f"{path / MANIFEST} is of no image: {error!r}"[:200]) from error
+    return manifest

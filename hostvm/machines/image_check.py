@@ -39,7 +39,7 @@ def begin_check(paths: MachinePaths, spec: MachineSpec, image: Image) -> Callabl
     seen = [host_boot(), *_look(image)]
     if _load().get(image.digest) == seen:
         return lambda: None
-    ended: list[HostvmError | OSError | None] = []
+    ended: list[HostvmError | None] = []
     thread = threading.Thread(target=lambda: ended.append(_fault(image)), name="image", daemon=True)
     thread.start()
 
@@ -53,10 +53,10 @@ def begin_check(paths: MachinePaths, spec: MachineSpec, image: Image) -> Callabl
     return wait
 
 
-def _fault(image: Image) -> HostvmError | OSError | None:
+def _fault(image: Image) -> HostvmError | None:
     try:
         verify_image(image)
-    except (HostvmError, OSError) as fault:  # a disk may refuse to read its bad blocks
+    except HostvmError as fault:
         return fault
     return None
 
@@ -84,8 +84,7 @@ def _note(image: Image, seen: list[Any]) -> None:
         write_atomic(places.cache() / CACHE_FILE, json.dumps(kept).encode())
 
 
-def _damaged(paths: MachinePaths, spec: MachineSpec, image: Image, fault: HostvmError | OSError) -> ImageError:
-    details = fault.details if isinstance(fault, HostvmError) else str(fault)
+def _damaged(paths: MachinePaths, spec: MachineSpec, image: Image, fault: HostvmError) -> ImageError:
     remove = f"hostvm image rm {image.digest[:12]}"
     if paths.folder.name != paths.name:
         way = f"{remove}   # and once more: what machines begin from is made anew, with its image"
@@ -99,5 +98,5 @@ def _damaged(paths: MachinePaths, spec: MachineSpec, image: Image, fault: Hostvm
             f"{remove}   # then bring it again: hostvm image import FILE, or hostvm image pull REFERENCE\n"
             f"or take another one: hostvm upgrade {paths.name} --image {own}"
         )
-    told = f"{details}\nMachine {paths.name} was not started, and its data were not touched."
+    told = f"{fault.details}\nMachine {paths.name} was not started, and its data were not touched."
     return ImageError(f"image {image.digest[:12]} is damaged", told, way)

@@ -177,15 +177,20 @@ def write_bundle(
 
 def _checked(member: Member, path: Path) -> Iterator[bytes]:
     digest, size = hashlib.sha256(), 0
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-            size += len(chunk)
-            yield chunk
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK):
+                digest.update(chunk)
+                size += len(chunk)
+                yield chunk
+    except OSError as error:  # or it would count as one of the place that is written to
+        raise _changed(path, str(error)) from error
     if (digest.hexdigest(), size) != (member.sha256, member.size):
-        raise HashError(
-            f"{path} was changed", "It is not what it was a moment ago.", "Try again: `hostvm bundle create`"
-        )
+        raise _changed(path, "It is not what it was a moment ago.")
+
+
+def _changed(path: Path, why: str) -> HashError:
+    return HashError(f"{path} was changed", why, "Try again: `hostvm bundle create`")
 
 
 def load_bundle(

@@ -21,8 +21,9 @@ from images.artefact.incoming import Intake, sign_and_describe
 from images.artefact.layout import SMALL, Artefact, parse_artefact, refused
 from images.artefact.stream import BLOCK, TarReader, header, open_zstd, packer, padding
 from images.disk import CHUNK, disk_full_explained, temporary_folder, work_lock
-from images.errors import HashError, ImageError
+from images.errors import ImageError
 from images.oci import MANIFEST_TYPE
+from images.store import damaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,17 +117,16 @@ def _blob_path(blob: Blob) -> str:
 
 def _checked_chunks(image: Image, part: Blob) -> Iterator[bytes]:
     digest, size = hashlib.sha256(), 0
-    with (image.path / part.title).open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-            size += len(chunk)
-            yield chunk
+    try:
+        with (image.path / part.title).open("rb") as file:
+            while chunk := file.read(CHUNK):
+                digest.update(chunk)
+                size += len(chunk)
+                yield chunk
+    except OSError as error:  # or it would count as one of the place that is written to
+        raise damaged(image, part.title, str(error)) from error
     if (digest.hexdigest(), size) != (part.sha256, part.size):
-        raise HashError(
-            f"image {image.digest[:12]} is damaged",
-            f"{image.path / part.title} was changed.",
-            f"`hostvm image rm {image.digest[:12]}`, then `hostvm image build`",
-        )
+        raise damaged(image, part.title)
 
 
 def _read_index(tar: TarReader, where: str) -> Artefact:

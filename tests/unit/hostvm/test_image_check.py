@@ -137,7 +137,7 @@ def test_a_file_that_cannot_be_read_is_damage(image, monkeypatch):
     def refuse(_):
         raise OSError(5, "Input/output error", "root.erofs")
 
-    monkeypatch.setattr(image_check, "verify_image", refuse)
+    monkeypatch.setattr("images.store.sha256_file", refuse)
     with pytest.raises(ImageError, match="is damaged") as caught:
         check(image)
     assert "Input/output error" in caught.value.details

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import shutil
 import time
+from pathlib import Path
 
 import pytest
 
@@ -30,8 +34,6 @@ def stored(tmp_path, cache):
         manifest = {"format": 1, "name": name, "arch": "amd64", "suite": "trixie", "date": date}
         image = store_image(folder, manifest | {"files": describe_parts(folder)}, cache)
         if folder.exists():
-            import shutil
-
             shutil.rmtree(folder)
         return image
 
@@ -127,6 +129,71 @@ def test_changed_bytes_of_the_same_size_are_seen_by_verify(stored):
     image.root.write_bytes(b"toor")
     with pytest.raises(HashError, match="is damaged"):
         verify_image(image)
+
+
+def test_a_file_that_cannot_be_read_is_damage(stored, cache, monkeypatch):
+    image = stored()
+
+    def refuse(path):
+        raise OSError(5, "Input/output error", str(path))
+
+    monkeypatch.setattr("images.store.sha256_file", refuse)
+    with pytest.raises(HashError, match="is damaged") as caught:
+        verify_image(image)
+    assert "Input/output error" in caught.value.details
+    assert find_sound(cache, image.digest) is None
+
+
+ODD = {"format": 1, "files": {}, "name": "n", "arch": "amd64", "suite": "trixie", "date": 1}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(b"", b"[]", b"7", b"\xff", b"{"),
+        pytest.param(b"[" * 100_000, id="deep"),
+        *(json.dumps(ODD | {key: odd}).encode() for key in ODD for odd in (None, [7])),
+        *(json.dumps({name: ODD[name] for name in ODD if name != key}).encode() for key in ODD),
+    ],
+)
+def test_a_manifest_that_somebody_made_up_is_damage(stored, cache, data):
+    """Its name is its hash, and still nothing that lists images may stumble over it."""
+    image = stored()
+    odd = image.path.parent / hashlib.sha256(data).hexdigest()
+    odd.mkdir()
+    (odd / "manifest.json").write_bytes(data)
+    assert list_images(cache) == [image]
+    assert list_damaged(cache) == [odd]
+    with pytest.raises(ImageError, match="is damaged"):
+        open_image(odd)
+
+
+def test_one_that_is_removed_while_images_are_listed(stored, cache, monkeypatch):
+    image, read = stored(), Path.read_bytes
+
+    def read_and_lose(path):
+        data = read(path)
+        if path == image.path / "manifest.json":
+            path.unlink()
+        return data
+
+    monkeypatch.setattr(Path, "read_bytes", read_and_lose)
+    assert list_images(cache) == [image]
+    assert list_images(cache) == []
+
+
+def test_one_that_is_removed_while_left_overs_are_cleared(stored, cache, monkeypatch):
+    """By a build that begins at that moment."""
+    image, replace = stored(), Path.replace
+
+    def replace_and_lose(path, target):
+        moved = replace(path, target)
+        shutil.rmtree(target)
+        return moved
+
+    monkeypatch.setattr(Path, "replace", replace_and_lose)
+    remove_image(cache, image.digest)
+    assert list_images(cache) == []
 
 
 def test_removing(stored, cache):

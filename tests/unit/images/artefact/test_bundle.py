@@ -393,6 +393,10 @@ def test_a_file_that_changes_while_it_is_written(described, cache):
     (cache / "base/sha256" / KEY / "image.tar").write_bytes(b"tar" * 8999 + b"rat")
     with pytest.raises(HashError, match="was changed"):
         written(described)
+    (cache / "base/sha256" / KEY / "image.tar").unlink()
+    with pytest.raises(HashError, match="was changed") as caught:
+        written(described)
+    assert "image.tar" in caught.value.details
 
 
 def test_names_that_no_bundle_has(cache, tmp_path):

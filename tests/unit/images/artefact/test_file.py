@@ -146,6 +146,16 @@ def test_a_damaged_image_is_not_exported(make_image, cache):
         export_image(image, io.BytesIO(), cache, NONE, None)
 
 
+def test_a_part_that_cannot_be_read_is_no_fault_of_the_place_that_is_written_to(make_image, cache, tmp_path):
+    image = make_image()
+    image.root.unlink()
+    image.root.mkdir()
+    with pytest.raises(HashError, match="is damaged") as caught, whole_file(tmp_path / "out") as file:
+        export_image(image, file, cache, NONE, None)
+    assert str(image.root) in caught.value.details
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.6, 0.99])
 def test_a_truncated_file(exported, tmp_path, ring, share):
     data = exported[1]
