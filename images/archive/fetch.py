@@ -132,7 +132,7 @@ class Fetcher:
         """Whether the cache holds that file; its content is compared."""
         try:
             return sha256_file(self.path(sha256)) == sha256
-        except FileNotFoundError:
+        except OSError:  # there is none, or the disk does not read it any more
             return False
 
     def size_of(self, url: str, limit: int) -> int:
@@ -334,25 +334,27 @@ def _is_good(path: Path, item: Wanted) -> bool:
     """Whether the cache holds the file, whole; a damaged one is removed."""
     try:
         good = path.stat().st_size == item.size and sha256_file(path) == item.sha256
-    except FileNotFoundError:
-        return False
+    except OSError:  # there is none, or the disk does not read it any more
+        good = False
     if not good:
         path.unlink(missing_ok=True)
     return good
 
 
 def _resume(partial: Path, size: int) -> tuple[hashlib._Hash, int]:
-    """Hash what came before; a part that is too long is no part of it."""
-    digest = hashlib.sha256()
-    if not partial.exists():
-        return digest, 0
-    if partial.stat().st_size > size:
-        partial.unlink()
-        return digest, 0
-    with partial.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return digest, partial.stat().st_size
+    """Hash what came before; a part that is too long, or cannot be read, is no part of it."""
+    digest, have = hashlib.sha256(), 0
+    try:
+        with partial.open("rb") as file:
+            while have <= size and (chunk := file.read(CHUNK)):
+                digest.update(chunk)
+                have += len(chunk)
+    except OSError:  # there is none, or the disk does not read it any more
+        have = size + 1
+    if have <= size:
+        return digest, have
+    partial.unlink(missing_ok=True)
+    return hashlib.sha256(), 0
 
 
 def _continues(response: requests.Response, have: int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import requests
@@ -92,6 +93,35 @@ def test_a_damaged_cached_file_is_fetched_again(fetcher, adapter, wanted):
     path.write_bytes(b"x" + DATA[1:])
     assert fetch(fetcher, wanted)[0].read_bytes() == DATA
     assert len(adapter.requests) == 2
+
+
+def bad_blocks(path, *_, **__):
+    raise OSError(errno.EIO, "Input/output error", str(path))
+
+
+def test_a_cached_file_that_the_disk_does_not_read_any_more_is_fetched_again(fetcher, adapter, wanted, monkeypatch):
+    fetch(fetcher, wanted)
+    monkeypatch.setattr("images.archive.fetch.sha256_file", bad_blocks)
+    assert not fetcher.has(wanted.sha256)
+    assert fetch(fetcher, wanted)[0].read_bytes() == DATA
+    assert len(adapter.requests) == 2
+
+
+def test_so_is_a_part_of_an_earlier_run(fetcher, adapter, wanted, cache, monkeypatch):
+    partial(cache, wanted).parent.mkdir(parents=True)
+    partial(cache, wanted).write_bytes(DATA[:1000])
+    usual, bad = Path.open, (partial(cache, wanted), "rb")
+    monkeypatch.setattr(Path, "open", lambda *words, **more: (bad_blocks if words == bad else usual)(*words, **more))
+    assert fetch(fetcher, wanted)[0].read_bytes() == DATA
+    assert adapter.requests == [("debian/file", None)]
+
+
+@pytest.mark.parametrize("more", [1, 3 << 20])
+def test_a_part_that_is_too_long_is_no_part(fetcher, adapter, wanted, cache, more):
+    partial(cache, wanted).parent.mkdir(parents=True)
+    partial(cache, wanted).write_bytes(DATA + bytes(more))
+    assert fetch(fetcher, wanted)[0].read_bytes() == DATA
+    assert adapter.requests == [("debian/file", None)]
 
 
 def test_passing_faults_are_retried(fetcher, adapter, wanted):
