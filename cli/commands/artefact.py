@@ -142,7 +142,7 @@ def key_trust(options: argparse.Namespace) -> int:
 def key_rm(options: argparse.Namespace) -> int:
     """Remove a key."""
     keys = ring()
-    own = any(key.own and key.name == options.key for key in keys.trusted())
+    own = keys.owns(options.key)
     if own and not options.force and not confirm(f"delete the secret key {options.key}? It cannot be made again."):
         return 1
     keys.remove(options.key)

@@ -68,11 +68,14 @@ class KeyRing:
 
         :raises SignatureError: a file is no key.
         """
-        paths = sorted(self.folder.glob("*.pub"))
         return [
-            TrustedKey(path.stem, parse_public(_read(path), str(path)), path.with_suffix(".key").exists())
-            for path in paths
+            TrustedKey(path.stem, _read_trusted(path), path.with_suffix(".key").exists())
+            for path in sorted(self.folder.glob("*.pub"))
         ]
+
+    def owns(self, name: str) -> bool:
+        """Whether the secret half of that key is here, be the other one damaged or gone."""
+        return any(path.suffix == ".key" for path in self._files(name))
 
     def new(self, name: str) -> TrustedKey:
         """Make a key pair; it is trusted here at once.
@@ -81,8 +84,12 @@ class KeyRing:
         """
         self._require_free(name)
         key = new_key()
-        self._write(name, ".key", key.file, 0o600)
-        self._write(name, ".pub", key.public.file, 0o644)
+        secret = self._write(name, ".key", key.file, 0o600)
+        try:
+            self._write(name, ".pub", key.public.file, 0o644)
+        except BaseException:
+            secret.unlink()
+            raise
         return TrustedKey(name, key.public, own=True)
 
     def trust(self, name: str, public: PublicKey) -> TrustedKey:
@@ -104,14 +111,18 @@ class KeyRing:
         return TrustedKey(name, public, own=False)
 
     def remove(self, name: str) -> None:
-        """Trust a key no more; the secret half goes as well.
+        """Trust a key no more, damaged or half as it may be; the secret half goes as well.
 
         :raises SignatureError: there is none of that name.
         """
-        if name not in {key.name for key in self.trusted()}:
+        files = self._files(name)
+        if not files:
             raise _unknown(name)
-        for suffix in (".pub", ".key"):
-            (self.folder / f"{name}{suffix}").unlink(missing_ok=True)
+        for path in files:
+            path.unlink(missing_ok=True)
+
+    def _files(self, name: str) -> list[Path]:
+        return [path for kind in ("pub", "key") for path in self.folder.glob(f"*.{kind}") if path.stem == name]
 
     def secret(self, name: str) -> SecretKey:
         """The user's own key to sign with.
@@ -181,12 +192,26 @@ class KeyRing:
                 f"Choose another name, or remove it first: `hostvm image key rm {name}`",
             )
 
-    def _write(self, name: str, suffix: str, text: str, mode: int) -> None:
+    def _write(self, name: str, suffix: str, text: str, mode: int) -> Path:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = self.folder / f"{name}{suffix}"
         # O_EXCL: never over a key that is there; the mode holds from the first byte.
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-        with os.fdopen(os.open(self.folder / f"{name}{suffix}", flags, mode), "w", encoding="ascii") as file:
-            file.write(text)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        try:
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                file.write(text)
+        except BaseException:  # a full disk; half a key would be told as damaged by every command that asks for one
+            path.unlink()
+            raise
+        return path
+
+
+def _read_trusted(path: Path) -> PublicKey:
+    try:
+        return parse_public(_read(path), str(path))
+    except SignatureError as fault:
+        way = f"Remove it: `hostvm image key rm {path.stem}`, then get it from its owner again, and trust that"
+        raise SignatureError(fault.brief, fault.details, way) from fault
 
 
 def _read(path: Path) -> str:

@@ -17,7 +17,7 @@ from cli.commands import image as commands
 from cli.main import main
 from hostvm.errors import UsageError
 from hostvm.machines.snapshots import snapshot_folder
-from hostvm.paths import MachinePaths, cache
+from hostvm.paths import MachinePaths, cache, image_keys
 from hostvm.state import MachineState, Trial, save_state
 from images.archive import DEFAULT_MIRROR
 from images.artefact.bundle import load_bundle
@@ -222,6 +222,17 @@ def test_a_bundle_takes_no_base_image_of_a_mirror_that_was_not_named(monkeypatch
     monkeypatch.setattr(bundles, "build_base", build)
     assert main(["bundle", "create", "--no-wheels", "--base", "debian", "-o", str(tmp_path / "out")]) == 1
     assert asked == [DEFAULT_MIRROR] * 2
+
+
+@pytest.mark.parametrize("rest", ["team.key", "team.pub"])
+def test_a_key_of_which_a_killed_command_left_half_is_removed_as_the_message_says(rest, capsys):
+    assert main(["-q", "image", "key", "new", "team"]) == 0
+    for path in image_keys().iterdir():
+        path.write_bytes(b"") if path.name == rest else path.unlink()
+    assert main(["-q", "image", "key", "new", "team"]) == 1
+    assert "hostvm image key rm team" in capsys.readouterr().err
+    assert main(["-q", "image", "key", "rm", "--force", "team"]) == 0
+    assert main(["-q", "image", "key", "new", "team"]) == 0
 
 
 def test_what_a_machine_would_go_back_to_after_a_trial_is_needed():

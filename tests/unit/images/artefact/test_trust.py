@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import io
 import os
 
 import pytest
@@ -86,5 +88,43 @@ def test_a_key_is_never_overwritten(ring):
 def test_a_damaged_key_file_is_told(ring):
     ring.new("team")
     (ring.folder / "team.pub").write_bytes(b"\xff\xfe")
-    with pytest.raises(SignatureError, match="not a minisign public key"):
+    with pytest.raises(SignatureError, match="not a minisign public key") as caught:
         ring.judge(CONTENT, [])
+    assert caught.value.resolution.startswith("Remove it: `hostvm image key rm team`")
+    assert ring.owns("team")
+    ring.remove("team")
+    assert ring.new("team") in ring.trusted()
+
+
+def test_half_a_pair_can_be_removed(ring):
+    """As a command leaves it that is killed between the two."""
+    ring.new("team")
+    (ring.folder / "team.pub").unlink()
+    with pytest.raises(SignatureError, match="a key called team already") as caught:
+        ring.new("team")
+    assert "`hostvm image key rm team`" in caught.value.resolution
+    assert ring.owns("team")
+    ring.remove("team")
+    assert list(ring.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("full_at", [1, 2])
+def test_a_full_disk_leaves_no_part_of_a_key(ring, monkeypatch, full_at):
+    ring.new("other")
+    real, files = os.fdopen, []
+
+    class Full(io.StringIO):
+        def write(self, _text):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def fdopen(descriptor, *words, **more):
+        files.append(descriptor)
+        if len(files) < full_at:
+            return real(descriptor, *words, **more)
+        os.close(descriptor)
+        return Full()
+
+    monkeypatch.setattr(os, "fdopen", fdopen)
+    with pytest.raises(OSError, match="No space left"):
+        ring.new("team")
+    assert sorted(path.name for path in ring.folder.iterdir()) == ["other.key", "other.pub"]
