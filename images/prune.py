@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 from images.ages import age_of
 from images.disk import UNFINISHED, work_lock
-from images.records import remove_record
+from images.errors import ImageError
 from images.store import images_folder, list_damaged, list_images, remove_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
-    from pathlib import Path
 
     from images.progress import Progress
 
@@ -91,10 +92,12 @@ def remove_unneeded(
 
 
 def _remove(cache: Path, item: Doomed) -> bool:
-    """Whether it could be removed: nobody is downloading it."""
+    """Whether it could be removed: nobody is downloading it, and nobody removed it meanwhile."""
     if item.path.parent == images_folder(cache):
-        remove_image(cache, item.path.name)
-        remove_record(cache, item.path.name)
+        try:
+            remove_image(cache, item.path.name)
+        except ImageError:
+            return False
     elif item.path.is_dir():
         shutil.rmtree(item.path, ignore_errors=True)
     elif item.path.suffix == ".part":
@@ -116,6 +119,13 @@ def _is_young(path: Path) -> bool:
 
 
 def _size(path: Path) -> int:
-    if path.is_file():
+    """Bytes of a file or folder, while others may work in it: what they remove has none."""
+    files = [path] if path.is_file() else [Path(folder, name) for folder, _, names in os.walk(path) for name in names]
+    return sum(map(_file_size, files))
+
+
+def _file_size(path: Path) -> int:
+    try:
         return path.stat().st_size
-    return sum(item.stat().st_size for item in path.rglob("*") if item.is_file())
+    except OSError:
+        return 0

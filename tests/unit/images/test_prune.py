@@ -3,15 +3,17 @@ from __future__ import annotations
 import os
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
+from images import prune
 from images.disk import temporary_folder, work_lock
 from images.progress import NullProgress
 from images.prune import YOUNG_SECONDS, find_unneeded, remove_unneeded
 from images.records import add_record, read_record
-from images.store import list_images, note_use
+from images.store import list_images, note_use, remove_image
 
 
 @pytest.fixture
@@ -116,6 +118,38 @@ def test_a_download_that_runs_is_left_alone(cache):
         found = remove_unneeded(cache, set, NullProgress(), everything=False)
     assert [item.path.name for item in found] == ["b.part"]
     assert (partial / "a.part").exists()
+
+
+def test_what_others_finish_or_remove_while_it_is_measured(cache, monkeypatch):
+    part, folder = cache / "archive" / "partial" / "a.part", cache / "base" / ".new-abc"
+    for path in (part, folder / "root.tar", folder / "in" / "deep"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"12345")
+    seen, stat = set(), Path.stat
+
+    def gone_after_the_first_look(path, **words):
+        if path in (part, folder / "root.tar"):
+            if path in seen:
+                raise FileNotFoundError(path)
+            seen.add(path)
+        return stat(path, **words)
+
+    monkeypatch.setattr(Path, "stat", gone_after_the_first_look)
+    assert {item.path for item in find_unneeded(cache, set())} == {part, folder}
+
+
+def test_an_image_that_is_removed_before_its_turn(three, cache, monkeypatch):
+    first, second, _ = (image.digest for image in three)
+    find = prune._find
+
+    def find_and_lose(*words, **more):
+        found = find(*words, **more)
+        remove_image(cache, first)
+        return found
+
+    monkeypatch.setattr(prune, "_find", find_and_lose)
+    removed = remove_unneeded(cache, set, NullProgress(), everything=False)
+    assert [item.path.name for item in removed] == [second]
 
 
 def test_no_folder_is_made_for_its_lock(cache):
