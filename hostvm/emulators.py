@@ -12,7 +12,7 @@ from hostvm.agent.client import run_in_guest
 from hostvm.agent.pipe import GuestPipe
 from hostvm.emulate import AUTO, emulated
 from hostvm.errors import HostvmError, MachineError
-from images.emulators import Supply, fetch_emulators, find_emulator
+from images.emulators import Supply, fetch_emulators, find_emulator, find_sound_emulator
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,11 +33,11 @@ def provide_emulators(run_dir: Path, names: Sequence[str], arch: str, cache: Pat
     """
     missing = _register(run_dir, names)
     for name in missing:
-        found = find_emulator(name, arch, cache)
+        found = find_sound_emulator(name, arch, cache)
         if found is None:
-            progress.note(f"the emulator of {name} is not here yet and is fetched now, once")
+            progress.note(f"the emulator of {name} is not here yet, or damaged, and is fetched now")
             fetch_emulators(Supply(arch, cache), progress)
-            found = find_emulator(name, arch, cache)
+            found = find_sound_emulator(name, arch, cache)
             assert found is not None  # all are stored together
         with progress.step(f"emulator of {name}"):
             _place(run_dir, found)

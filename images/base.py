@@ -16,7 +16,7 @@ from images.base_stored import IMAGE, MANIFEST, is_sound_base, read_base
 from images.cpio import CpioEntry
 from images.disk import replace_folder, require_space, sha256_file, temporary_folder, work_lock
 from images.dpkg import install_unpacked
-from images.emulators import Supply, fetch_emulators_once, find_emulator
+from images.emulators import Supply, fetch_emulators_once, find_sound_emulator
 from images.errors import RecipeError
 from images.foreign import DEBIAN
 from images.initramfs import own_files
@@ -240,11 +240,11 @@ class _Shop:
         arch, native = self.request.arch, self.builder_arch
         if arch in (native, *(["386"] if native == "amd64" else [])):
             return None
-        found = find_emulator(arch, native, self.cache)
+        found = find_sound_emulator(arch, native, self.cache)
         if found is None:
             supply = Supply(native, self.cache, self.request.mirror, self.keys, self.fetcher)
             fetch_emulators_once(supply, progress)
-            found = find_emulator(arch, native, self.cache)
+            found = find_sound_emulator(arch, native, self.cache)
             assert found is not None  # all are stored together
         return found
 

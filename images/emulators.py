@@ -5,7 +5,7 @@ CACHE/emulators/KEY/{NAME.gz,manifest.json}   KEY: the guest's architecture and 
 The package (qemu-user) holds some forty emulators, each linked statically, which is what lets the kernel use it in
 every container (binfmt_misc's flag F). It weighs 71 MB, too much for every guest image to carry: it comes when it is
 wanted, once a computer, and of it only what hostvm knows how to register is kept (docs/adr/0086). A folder that is not
-whole is passed over, and made again.
+whole is passed over, and made again; what is in it is compared before it is used.
 """
 
 from __future__ import annotations
@@ -65,16 +65,26 @@ class Emulator:
 
 
 def find_emulator(name: str, arch: str, cache: Path) -> Emulator | None:
-    """The newest one that is stored, without any look at the network.
+    """The newest one that is stored, without any look at the network; what it holds is not read.
 
     :param arch: of the guest that is to run it.
     """
+    return next(iter(_stored(name, arch, cache)), None)
+
+
+def find_sound_emulator(name: str, arch: str, cache: Path) -> Emulator | None:
+    """As `find_emulator`, but the newest one that is, unpacked, what its manifest says; before it is used."""
+    return next((one for one in _stored(name, arch, cache) if _unpacked_sum(one.packed) == one.sha256), None)
+
+
+def _stored(name: str, arch: str, cache: Path) -> list[Emulator]:
+    """Newest first."""
     found = []
     for path in (cache / "emulators").glob(f"{arch}-*/{MANIFEST}"):
         facts = read_emulators(path.parent)
         if facts is not None and facts["revision"] == REVISION and name in facts["emulators"]:
             found.append(Emulator(name, facts["emulators"][name], facts["version"], path.with_name(f"{name}.gz")))
-    return max(found, key=lambda one: Version(one.version), default=None)
+    return sorted(found, key=lambda one: Version(one.version), reverse=True)
 
 
 def read_emulators(folder: Path) -> dict[str, Any] | None:
@@ -127,7 +137,7 @@ class Supply:
 
 
 def fetch_emulators(supply: Supply, progress: Progress) -> None:
-    """Have the emulators of the archive's newest package stored, all that are known; nothing is unpacked when they are.
+    """Have the emulators of the archive's newest package stored, all that are known; nothing is fetched when they are.
 
     :raises HostvmError: see `open_archive`, `Fetcher.fetch_all`; the package lacks an emulator.
     """
@@ -144,8 +154,7 @@ def fetch_emulators_once(supply: Supply, progress: Progress) -> None:
         archive = open_archive(suites, arch, fetcher, progress, keys=supply.keys, only={PACKAGE})
         (package,) = archive.resolve([PACKAGE])
         target = folder / f"{arch}-{package.sha256}"
-        stored = read_emulators(target)
-        if stored is not None and stored["revision"] == REVISION and stored["emulators"].keys() >= FOREIGN.keys():
+        if _is_whole(target):
             return
         (deb,) = archive.fetch([package], progress)
         with temporary_folder(folder) as work, progress.step("unpacking emulators"):
@@ -157,6 +166,12 @@ def fetch_emulators_once(supply: Supply, progress: Progress) -> None:
             replace_folder(made, target)
         # All of it that will be used is kept apart now.
         deb.unlink(missing_ok=True)
+
+
+def _is_whole(folder: Path) -> bool:
+    facts = read_emulators(folder)
+    known = facts is not None and facts["revision"] == REVISION and facts["emulators"].keys() >= FOREIGN.keys()
+    return known and not changed_emulators(folder)
 
 
 def _unpack(deb: Path, data: Path, made: Path) -> dict[str, str]:

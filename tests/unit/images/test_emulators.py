@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from images.emulators import Supply, fetch_emulators, find_emulator
+from images.emulators import Supply, fetch_emulators, find_emulator, find_sound_emulator
 from images.errors import ImageError
 from images.foreign import FOREIGN
 from images.progress import NullProgress
@@ -85,6 +85,31 @@ def test_stored_ones_that_are_not_whole_are_passed_over_and_made_again(shop, fet
     fetch()
     assert find_emulator("arm64", "amd64", cache).sha256 == hashlib.sha256(program("arm64")).hexdigest()
     assert gzip.decompress(path.with_name("arm64.gz").read_bytes()) == program("arm64")
+
+
+@pytest.mark.parametrize("damage", [b"", b"no gzip", gzip.compress(b"another program")])
+def test_a_stored_one_that_is_damaged_is_passed_over_and_made_again(shop, fetch, cache, damage):
+    shop.emulators("1:9.2-1")
+    fetch()
+    old = find_sound_emulator("arm64", "amd64", cache)
+    shop.emulators("1:10.0-1")
+    fetch()
+    new = find_sound_emulator("arm64", "amd64", cache)
+    assert (old.version, new.version) == ("1:9.2-1", "1:10.0-1")
+    new.packed.write_bytes(damage)
+    assert find_emulator("arm64", "amd64", cache) == new, "it is not read for that"
+    assert find_sound_emulator("arm64", "amd64", cache) == old
+    old.packed.write_bytes(damage)
+    assert find_sound_emulator("arm64", "amd64", cache) is None
+    fetch()
+    assert find_sound_emulator("arm64", "amd64", cache) == new
+
+
+def test_sound_ones_are_not_fetched_again(shop, fetch, adapter):
+    shop.emulators("1:10.0-1")
+    fetch()
+    fetch()
+    assert len([path for path, _ in adapter.requests if "pool/" in path]) == 1
 
 
 def test_a_mirror_that_is_updated_meanwhile(shop, fetch, cache, adapter, noting):
