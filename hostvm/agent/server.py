@@ -228,6 +228,7 @@ class Server:
             **self._facts,
             "pid": os.getpid(),
             "sessions": sessions,
+            "leaving": self._activity.leaving,
             "ports": self._ports.describe(),
             **self._life.describe(),
         }

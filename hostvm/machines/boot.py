@@ -8,7 +8,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from hostvm.agent.client import agent_is_ready, end_agent, run_in_guest, wait_ready
+from hostvm.agent.client import agent_is_ready, agent_status, end_agent, run_in_guest, wait_ready
 from hostvm.agent.config import guest_env, provisions
 from hostvm.agent.spawn import spawn_agent, take_back
 from hostvm.disks import check_disk, grow_disk, growth
@@ -117,6 +117,8 @@ def _start(paths: MachinePaths, progress: Progress, engine: BootEngine, *, disca
             undo.callback(_power_off, paths, driver)
             state = _power_on(paths, spec, state, driver, progress, engine)
         else:
+            if (agent_status(paths.run_dir) or {}).get("leaving"):
+                end_agent(paths.run_dir)  # of a stop that was killed: it serves nobody any more
             env, scripts = guest_env(paths.run_dir), provisions(paths.run_dir)
             spawn_agent(agent_config(paths, spec, state, engine.socket, env, provision=scripts))
         with progress.step(f"start {paths.name}"):

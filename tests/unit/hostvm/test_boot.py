@@ -66,3 +66,18 @@ def test_an_agent_that_is_quicker_than_the_hypervisor_finds_the_folders_of_this_
     with pytest.raises(DriverError, match="far enough"):
         boot.start_machine(box.paths, NullProgress(), ENGINE)
     assert found == [SPEC.mounts]
+
+
+@pytest.mark.parametrize(("facts", "done"), [({"leaving": True}, ["end", "spawn"]), ({}, ["spawn"]), (None, ["spawn"])])
+def test_an_agent_that_a_killed_stop_left_taking_nothing_new_is_replaced(box, monkeypatch, facts, done):
+    """It would refuse each command, as of a machine that is being put to sleep, for as long as that runs."""
+    said = []
+    box.driver.state = lambda: DomainState.RUNNING
+    monkeypatch.setattr(boot, "agent_status", lambda _: facts)
+    monkeypatch.setattr(boot, "agent_is_ready", lambda _: False)
+    monkeypatch.setattr(boot, "end_agent", lambda _: said.append("end"))
+    monkeypatch.setattr(boot, "spawn_agent", lambda _: said.append("spawn"))
+    for name in ("wait_ready", "take_back", "_see_shares"):
+        monkeypatch.setattr(boot, name, lambda *_: None)
+    assert boot.start_machine(box.paths, NullProgress(), ENGINE) is not None
+    assert said == done
