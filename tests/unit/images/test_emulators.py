@@ -87,7 +87,9 @@ def test_stored_ones_that_are_not_whole_are_passed_over_and_made_again(shop, fet
     assert gzip.decompress(path.with_name("arm64.gz").read_bytes()) == program("arm64")
 
 
-@pytest.mark.parametrize("damage", [b"", b"no gzip", gzip.compress(b"another program")])
+@pytest.mark.parametrize(
+    "damage", [b"", b"no gzip", gzip.compress(b"another program")], ids=["empty", "no gzip", "another"]
+)
 def test_a_stored_one_that_is_damaged_is_passed_over_and_made_again(shop, fetch, cache, damage):
     shop.emulators("1:9.2-1")
     fetch()
