@@ -213,7 +213,7 @@ def test_what_dead_owners_left_half_made_or_half_removed_is_swept_at_once():
 
 def test_one_that_cannot_be_deleted_is_in_nobodys_way(monkeypatch):
     """As one that `sudo hostvm` left."""
-    me = process.identify(os.getpid())
+    me = process_id.identify(os.getpid())
     names = [f"tmp-{letter * 12}" for letter in "ab"]
     for name in names:
         paths = MachinePaths.of(name)

@@ -170,7 +170,7 @@ def test_a_second_ctrl_c_leaves_the_way_back_to_the_next_start(world, monkeypatc
         world.run()
     state = load_state(world.paths)
     assert (state.image, state.trial.image) == (NEW, OLD)
-    monkeypatch.setattr(process, "is_alive", lambda _: False)  # the command has ended
+    monkeypatch.setattr(process_id, "is_alive", lambda _: False)  # the command has ended
     monkeypatch.setattr(trial, "agent_is_ready", lambda _: False)
     driver = argparse.Namespace(state=lambda: DomainState.RUNNING)
     assert trial.settle_trial(world.paths, driver, NullProgress(), lambda: None)
