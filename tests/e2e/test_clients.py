@@ -288,11 +288,14 @@ def test_the_sdk_is_told_which_folder_is_not_shared(box, tmp_path, unique, asked
 
 
 def test_the_guests_own_folders_and_volumes_are_the_sdks_as_before(box, unique):
-    own = ["/:/h:ro", "/proc:/p:ro", "/lib/modules:/m:ro", "/etc/localtime:/t:ro", "/var/lib/docker:/d:ro", "/dev:/v"]
-    binds = [*own, "//var/run/docker.sock:/s", f"{unique('kept')}:/k"]
+    own = ["/:/h:ro", "/proc:/p:ro", "/lib/modules:/m:ro", "/var/lib/docker:/d:ro", "/dev:/v"]
+    times = ["/etc/localtime:/etc/localtime:ro", "/etc/timezone:/etc/timezone:ro"]  # as half of all compose files have
+    binds = [*own, *times, "//var/run/docker.sock:/s", f"{unique('kept')}:/k"]
     look = "test -d /h/proc && test -e /p/1 && test -d /d/containers && test -c /v/null && test -S /s && echo all"
     told = box.sdk.containers.run("busybox", ["sh", "-c", look], remove=True, volumes=binds, tmpfs={"/x": ""})
     assert told == b"all\n"
+    times = [word for one in times for word in ("-v", one)]
+    assert box.docker("run", "--rm", *times, "busybox", "sh", "-c", "date +%Z; cat /etc/timezone") == "UTC\nEtc/UTC"
 
 
 def test_an_engine_in_a_container_is_asked_for_what_it_has(box, residents):
