@@ -54,7 +54,9 @@ class GuestPipe:
             if self._status is not None:
                 raise self._failed()
             piece = view[: min(self._credit, protocol.CHUNK)]
-            self._agent.sock.sendall(protocol.frame(protocol.STDIN, bytes(piece)))
+            if not self._send(protocol.frame(protocol.STDIN, bytes(piece))):
+                self._wait_end()
+                raise self._failed()
             self._credit -= len(piece)
             view = view[len(piece) :]
         return len(data)
@@ -82,15 +84,26 @@ class GuestPipe:
         :raises MachineError: its status is not 0; with what it said.
         """
         self._end_input()
-        while self._status is None:
-            self._take()
+        self._wait_end()
         if self._status:
             raise self._failed()
 
     def _end_input(self) -> None:
         if not self._ended_input:
             self._ended_input = True
-            self._agent.sock.sendall(protocol.frame(protocol.STDIN_END))
+            self._send(protocol.frame(protocol.STDIN_END))
+
+    def _send(self, frame: bytes) -> bool:
+        """False when the agent has hung up: the program has ended, and what it said before that can still be read."""
+        try:
+            self._agent.sock.sendall(frame)
+        except OSError:
+            return False
+        return True
+
+    def _wait_end(self) -> None:
+        while self._status is None:
+            self._take()
 
     def _take(self) -> None:
         kind, payload = self._agent.next_frame()
