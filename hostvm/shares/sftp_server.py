@@ -14,8 +14,9 @@ import threading
 from typing import TYPE_CHECKING
 
 from hostvm.shares import sftp_wire as wire
+from hostvm.shares.fields import WireError, encode
 from hostvm.shares.sftp_files import Handle, open_file, read_at, write_all, write_at
-from hostvm.shares.sftp_wire import Attrs, Reader, WireError
+from hostvm.shares.sftp_wire import Attrs, Reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -269,7 +270,7 @@ class SftpServer:
         parts: list[bytes] = []
         while handle.names and len(parts) < _NAMES:
             name, found = handle.names.pop()
-            encoded = wire.string(wire.encode(name))
+            encoded = wire.string(encode(name))
             # sshfs takes nothing but the type from here, so that nobody is asked for each one's owner.
             parts.append(encoded + wire.string(b"") + wire.attrs(found, (0, 0)))
         if not parts:
@@ -301,7 +302,7 @@ class SftpServer:
         return self._take_away(number, reader.text(), lambda tree, inside: tree.rmdir(inside))
 
     def _realpath(self, number: int, reader: Reader) -> bytes:
-        name = wire.string(wire.encode(reader.text() or "/"))
+        name = wire.string(encode(reader.text() or "/"))
         return wire.packet(wire.NAME, number, wire.u32(1), name, name, wire.u32(0))
 
     def _rename(self, number: int, reader: Reader) -> bytes:
@@ -339,7 +340,7 @@ class SftpServer:
 
     def _readlink(self, number: int, reader: Reader) -> bytes:
         tree, inside = self._place(reader.text())
-        name = wire.string(wire.encode(tree.readlink(inside)))
+        name = wire.string(encode(tree.readlink(inside)))
         return wire.packet(wire.NAME, number, wire.u32(1), name, name, wire.u32(0))
 
     def _symlink(self, number: int, reader: Reader) -> bytes:

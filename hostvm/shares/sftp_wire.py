@@ -6,6 +6,8 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hostvm.shares.fields import U32, Fields, decode, encode
+
 if TYPE_CHECKING:
     import os
 
@@ -32,45 +34,22 @@ EXTENSIONS = (
     (b"fsync@openssh.com", b"1"),
 )
 
-_U32 = struct.Struct(">I")
-_U64 = struct.Struct(">Q")
 _ATTRS = struct.Struct(">IQIIIII")
 _TIME_MOST = 0xFFFFFFFF
 
 
-class WireError(Exception):
-    """The other side does not speak SFTP."""
+class Reader(Fields):
+    """Takes a request's fields in their order."""
 
-
-class Reader:
-    """Takes a request's fields in their order. Every method raises WireError where there is nothing left."""
-
-    __slots__ = ("_at", "_data")
-
-    def __init__(self, data: memoryview) -> None:
-        self._data = data
-        self._at = 0
-
-    def u32(self) -> int:
-        """A number of 32 bits."""
-        return int(self._unpack(_U32))
-
-    def u64(self) -> int:
-        """A number of 64 bits."""
-        return int(self._unpack(_U64))
+    __slots__ = ()
 
     def data(self) -> memoryview:
-        """Bytes, not copied."""
-        length = self.u32()
-        end = self._at + length
-        if end > len(self._data):
-            raise WireError("a string beyond its packet")
-        found, self._at = self._data[self._at : end], end
-        return found
+        """Bytes with their length before them, not copied."""
+        return self.take(self.u32())
 
     def text(self) -> str:
-        """A name or path; bytes that are not UTF-8 survive as surrogates."""
-        return bytes(self.data()).decode("utf-8", "surrogateescape")
+        """A name or path, see `decode`."""
+        return decode(self.data())
 
     def attrs(self) -> Attrs:
         """Attributes to set; extended ones are read over."""
@@ -81,14 +60,6 @@ class Reader:
             mode=self.u32() if flags & A_MODE else None,
             times=(self.u32(), self.u32()) if flags & A_TIMES else None,
         )
-
-    def _unpack(self, what: struct.Struct) -> int:
-        end = self._at + what.size
-        if end > len(self._data):
-            raise WireError("a packet that is too short")
-        (value,) = what.unpack_from(self._data, self._at)
-        self._at = end
-        return int(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +74,7 @@ class Attrs:
 
 def string(data: bytes) -> bytes:
     """Bytes with their length before them."""
-    return _U32.pack(len(data)) + data
-
-
-def encode(text: str) -> bytes:
-    """A name or path as bytes, as `Reader.text` reads it."""
-    return text.encode("utf-8", "surrogateescape")
+    return U32.pack(len(data)) + data
 
 
 def packet(kind: int, number: int, *parts: bytes) -> bytes:
@@ -119,13 +85,13 @@ def packet(kind: int, number: int, *parts: bytes) -> bytes:
 
 def version_packet() -> bytes:
     """The answer to INIT."""
-    body = _U32.pack(3) + b"".join(string(name) + string(value) for name, value in EXTENSIONS)
+    body = U32.pack(3) + b"".join(string(name) + string(value) for name, value in EXTENSIONS)
     return struct.pack(">IB", 1 + len(body), VERSION) + body
 
 
 def status_packet(number: int, code: int, text: str = "") -> bytes:
     """How a request went."""
-    return packet(STATUS, number, _U32.pack(code), string(encode(text)), string(b""))
+    return packet(STATUS, number, U32.pack(code), string(encode(text)), string(b""))
 
 
 def attrs(found: os.stat_result, owner: tuple[int, int]) -> bytes:
@@ -142,7 +108,7 @@ EMPTY_FOLDER = _ATTRS.pack(A_SIZE | A_OWNER | A_MODE | A_TIMES, 0, 0, 0, 0o40755
 
 def u32(value: int) -> bytes:
     """A number of 32 bits."""
-    return _U32.pack(value)
+    return U32.pack(value)
 
 
 def statvfs(found: os.statvfs_result) -> bytes:

@@ -23,12 +23,12 @@ from hostvm.errors import HostvmError
 from hostvm.http_wire import BadRequestError
 from hostvm.names.http import RequestWatch, labels_of, parse_head
 from hostvm.net.lookup import Lookup
+from hostvm.shares.fields import WireError, encode
 from hostvm.shares.nfs.exports import Export, token_of
 from hostvm.shares.nfs.places import ROOT, PlaceStore, number_of
 from hostvm.shares.nfs.server import NfsServer
-from hostvm.shares.nfs.xdr import encode
 from hostvm.shares.sftp_server import SftpServer
-from hostvm.shares.sftp_wire import Reader, WireError
+from hostvm.shares.sftp_wire import Reader
 from hostvm.shares.tree import Tree
 from images.archive.packages import PackageIndex, parse_relations
 from images.archive.release import check_release, parse_release

@@ -11,10 +11,11 @@ import stat
 import time
 from typing import TYPE_CHECKING
 
+from hostvm.shares.fields import encode
 from hostvm.shares.nfs import wire
 from hostvm.shares.nfs.handles import checked
 from hostvm.shares.nfs.refusals import OK, RefusedError
-from hostvm.shares.nfs.xdr import encode, opaque, u32
+from hostvm.shares.nfs.xdr import opaque, u32
 
 if TYPE_CHECKING:
     from hostvm.shares.nfs.contents import Contents

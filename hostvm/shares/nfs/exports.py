@@ -7,10 +7,10 @@ import hashlib
 import stat
 from typing import TYPE_CHECKING
 
+from hostvm.shares.fields import encode
 from hostvm.shares.nfs import wire
 from hostvm.shares.nfs.descriptors import Descriptors
 from hostvm.shares.nfs.places import GONE, Places, join, number_of
-from hostvm.shares.nfs.xdr import encode
 
 if TYPE_CHECKING:
     import os

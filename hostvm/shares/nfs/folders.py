@@ -6,10 +6,11 @@ import errno
 import stat
 from typing import TYPE_CHECKING
 
+from hostvm.shares.fields import encode
 from hostvm.shares.nfs import wire
 from hostvm.shares.nfs.listing import Listings
 from hostvm.shares.nfs.refusals import OK, RefusedError
-from hostvm.shares.nfs.xdr import encode, opaque, u32, u64
+from hostvm.shares.nfs.xdr import opaque, u32, u64
 
 if TYPE_CHECKING:
     from hostvm.shares.nfs.exports import Export

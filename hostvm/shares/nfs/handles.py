@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
+from hostvm.shares.fields import encode
 from hostvm.shares.nfs import wire
 from hostvm.shares.nfs.exports import NUMBER_BYTES, TOKEN_BYTES
 from hostvm.shares.nfs.places import MASK
 from hostvm.shares.nfs.refusals import RefusedError
-from hostvm.shares.nfs.xdr import encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable

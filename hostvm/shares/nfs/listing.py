@@ -11,8 +11,8 @@ import bisect
 import time
 from typing import TYPE_CHECKING
 
+from hostvm.shares.fields import encode
 from hostvm.shares.nfs.places import number_of
-from hostvm.shares.nfs.xdr import encode
 
 if TYPE_CHECKING:
     from hostvm.shares.tree import Tree

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hostvm.shares.nfs.xdr import encode
+from hostvm.shares.fields import encode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

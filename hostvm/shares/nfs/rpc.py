@@ -5,7 +5,8 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
-from hostvm.shares.nfs.xdr import Reader, XdrError, u32
+from hostvm.shares.fields import WireError
+from hostvm.shares.nfs.xdr import Reader, u32
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,7 +95,7 @@ def parse_call(data: memoryview) -> Call:
         reader.u32()
         reader.opaque(_CREDENTIALS_MOST)
         caller = _caller(credentials) if flavor == _AUTH_SYS else ("", 0, 0, ())
-    except XdrError as fault:
+    except WireError as fault:
         raise RpcError(str(fault)) from None
     return Call(number, program, program_version, procedure, *caller, reader)
 
@@ -104,7 +105,7 @@ def _caller(credentials: memoryview) -> tuple[str, int, int, tuple[int, ...]]:
     reader.u32()
     name, user, group, count = reader.text(_NAME_MOST), reader.u32(), reader.u32(), reader.u32()
     if count > _GROUPS_MOST:
-        raise XdrError(f"{count} groups")
+        raise WireError(f"{count} groups")
     return name, user, group, tuple(reader.u32() for _ in range(count))
 
 

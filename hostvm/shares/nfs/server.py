@@ -16,12 +16,13 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
+from hostvm.shares.fields import WireError, encode
 from hostvm.shares.nfs import rpc, wire
 from hostvm.shares.nfs.lasting import Lasting
 from hostvm.shares.nfs.places import ROOT
 from hostvm.shares.nfs.procedures import Procedures
 from hostvm.shares.nfs.refusals import OK, Later, RefusedError, refusal
-from hostvm.shares.nfs.xdr import XdrError, encode, opaque, u32
+from hostvm.shares.nfs.xdr import opaque, u32
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -143,7 +144,7 @@ class NfsServer:
                     body = self._once(call, record)
             elif call.procedure != wire.NULL:
                 state = rpc.UNKNOWN_PROCEDURE
-        except XdrError:
+        except WireError:
             state = rpc.GARBAGE
         except Later as later:
             words = (later.descriptor, rpc.reply(call.number, rpc.SUCCESS, later.answer), call, send)
@@ -165,7 +166,7 @@ class NfsServer:
             return self._answered[key]
         try:
             body = self._procedures.answer(call)
-        except (XdrError, Later):
+        except (WireError, Later):
             raise
         except RefusedError as fault:
             body = refusal(call.procedure, fault.code)

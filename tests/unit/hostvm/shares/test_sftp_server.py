@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from hostvm.shares import sftp_wire as wire
+from hostvm.shares.fields import WireError
 from hostvm.shares.tree import Tree
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="modes and links of POSIX")
@@ -124,7 +125,7 @@ def test_read_only_refuses_every_change(folder, client_of):
 
 @pytest.mark.parametrize("data", [b"", b"\0" * 3, b"\0\0\0\1", b"\xff\xff\xff\xff"])
 def test_what_is_no_string_ends_the_connection(client, data):
-    with pytest.raises(wire.WireError):
+    with pytest.raises(WireError):
         client.server.answer(memoryview(bytes([wire.LSTAT]) + struct.pack(">I", 1) + data))
 
 

@@ -10,11 +10,12 @@ from typing import NamedTuple
 
 import pytest
 
+from hostvm.shares.fields import encode
 from hostvm.shares.nfs import wire
 from hostvm.shares.nfs.exports import Export
 from hostvm.shares.nfs.places import ROOT, PlaceStore
 from hostvm.shares.nfs.server import NfsServer
-from hostvm.shares.nfs.xdr import Reader, encode, opaque, u32, u64
+from hostvm.shares.nfs.xdr import Reader, opaque, u32, u64
 from hostvm.shares.tree import Tree
 
 NAME = "5a" * 32
