@@ -146,7 +146,7 @@ class ShareService:
                     self._remove(mount.target)
                 else:
                     self._add(mount)
-        except OSError as fault:  # which the agent would take for a client that left
+        except OSError as fault:  # of which the agent knows no more than that the system refuses
             raise MachineError(
                 f"what is shared of {mount.source} did not change", str(fault), "hostvm mount ls"
             ) from fault
