@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # a helper lies beside the tests
 
 _EXEC = (
     "execv", "execve", "execvp", "execvpe", "execl", "execle", "execlp", "execlpe",

@@ -9,10 +9,10 @@ import shutil
 import socket
 import tempfile
 import threading
-import time
 from pathlib import Path
 
 import pytest
+from waiting import until  # a helper of all unit tests
 
 from hostvm.doctor import machine
 from hostvm.doctor.finding import WARN
@@ -124,13 +124,6 @@ def holds(folder, name, monkeypatch, *, taken):
     service.start(Guest(), told)
     assert told.line.get(timeout=10)
     return service
-
-
-def until(condition):
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 class Told:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import queue
 import threading
-import time
 from types import SimpleNamespace
 
 import pytest
+from waiting import until  # a helper of all unit tests
 
 from hostvm.agent.service import Uses
 from hostvm.spec import default_spec
@@ -47,13 +47,6 @@ class Host:
 
     def log(self, line):
         self.lines.append(line)
-
-
-def until(look):
-    deadline = time.monotonic() + 10
-    while not look():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @pytest.fixture

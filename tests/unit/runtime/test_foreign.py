@@ -7,10 +7,10 @@ import os
 import queue
 import socket
 import threading
-import time
 from types import SimpleNamespace
 
 import pytest
+from waiting import until  # a helper of all unit tests
 
 from hostvm.agent import forwards
 from hostvm.agent.activity import Activity
@@ -133,13 +133,6 @@ class World:
 @pytest.fixture
 def world():
     return World()
-
-
-def until(condition):
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 def test_a_foreign_container_waits_for_its_emulator(world):

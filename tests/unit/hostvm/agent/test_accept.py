@@ -10,11 +10,11 @@ import socket
 import sys
 import tempfile
 import threading
-import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from waiting import until  # a helper of all unit tests
 
 from hostvm.agent import accept as module
 from hostvm.agent.accept import serve_each
@@ -37,13 +37,6 @@ def folder():
 def short_pause(monkeypatch):
     monkeypatch.setattr(module, "NO_DESCRIPTORS_SECONDS", 0.01)
     monkeypatch.setattr("hostvm.net.dns_server.NO_DESCRIPTORS_SECONDS", 0.01)
-
-
-def until(condition, seconds=10.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"still not after {seconds} s"
-        time.sleep(0.01)
 
 
 def runs(name):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import time
 
 import pytest
+from waiting import until  # a helper of all unit tests
 
 from hostvm.agent import console as module
 from hostvm.agent.console import ConsoleKeeper
@@ -24,13 +24,6 @@ def log(console):
     keeper = ConsoleKeeper(console, lines.append)
     yield lines
     keeper.close()
-
-
-def until(condition, seconds=10.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"still not after {seconds} s"
-        time.sleep(0.01)
 
 
 def test_a_guest_that_says_much_does_not_fill_the_disk(console, log):

@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+from waiting import until  # a helper of all unit tests
 
 from hostvm.agent import life as module
 from hostvm.agent.config import AgentConfig
@@ -70,13 +71,6 @@ def live(tmp_path):
         life.stop()
         thread.join(10)
         assert not thread.is_alive()
-
-
-def until(condition, seconds=10.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"still not after {seconds} s"
-        time.sleep(0.01)
 
 
 def test_a_machine_that_stands_still_while_nothing_is_connected(guest, live):

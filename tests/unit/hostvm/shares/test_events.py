@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import watchfiles
+from waiting import until  # a helper of all unit tests
 
 from hostvm.engines import AS_ENGINE
 from hostvm.errors import SshError
@@ -65,13 +66,6 @@ def carrier(log):
     made = EventCarrier(log.append)
     yield made
     made.end()
-
-
-def until(condition, seconds=10.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"still not after {seconds} s"
-        time.sleep(0.01)
 
 
 def no_worker():

@@ -9,6 +9,7 @@ import threading
 import time
 
 import pytest
+from waiting import until  # a helper of all unit tests
 
 from hostvm.shares.nfs import descriptors, lasting, wire
 from hostvm.shares.nfs.server import NfsServer
@@ -61,13 +62,6 @@ def by_itself(monkeypatch):
     return lambda seconds: monkeypatch.setattr(lasting, "_DELAY_SECONDS", seconds)
 
 
-def until(true):
-    begun = time.monotonic()
-    while not true():
-        assert time.monotonic() < begun + 20
-        time.sleep(0.01)
-
-
 def commit(guest, xdr, handle):
     """The answer, or None where it comes later."""
     return guest.send(wire.COMMIT, xdr.text(handle), u64(0), u32(0))
@@ -78,7 +72,7 @@ def test_a_new_files_first_commit_is_answered_at_once_and_synced_a_moment_later(
     handle = guest.create("f")
     assert commit(guest, xdr, handle) is not None
     assert done == []
-    until(lambda: done)
+    until(lambda: done, 20)
     assert done == [("sync", "f")]
     assert commit(guest, xdr, handle) is None, "the second one waits"
     guest.later.get(timeout=20)
@@ -88,7 +82,7 @@ def test_a_new_files_first_commit_is_answered_at_once_and_synced_a_moment_later(
 def test_a_new_files_first_write_needs_no_commit(guest, done, by_itself):
     by_itself(0.1)
     assert guest.write(guest.create("f"), b"content") == wire.FILE_SYNC
-    until(lambda: len(done) == 2)
+    until(lambda: len(done) == 2, 20)
     assert done == [("write", "f"), ("sync", "f")]
 
 
@@ -237,8 +231,8 @@ def test_what_a_guest_leaves_is_closed_by_itself(guest, folder, monkeypatch):
     guest.write(handle, b"y")
     guest.read(handle)
     assert len(files._open) == 2
-    until(lambda: not files._open)
-    until(lambda: guest.server._sweeper is None)
+    until(lambda: not files._open, 20)
+    until(lambda: guest.server._sweeper is None, 20)
 
 
 def test_a_write_that_fails_leaves_nothing_open_for_ever(guest, folder, xdr, monkeypatch):
