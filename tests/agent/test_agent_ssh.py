@@ -315,9 +315,11 @@ def test_keys_are_renewed_while_channels_open_and_close(guest, monkeypatch):
         data = bytes(size)
         return guest.run(["cat"], stdin=data, timeout=30).stdout == data
 
+    deadline = time.monotonic() + 60  # fewer the busier the computer is: what is on its way goes first
     with ThreadPoolExecutor(20) as pool:
-        assert all(pool.map(work, range(250)))
-    assert len(exchanges) > 20  # fewer the busier the computer is: what is on its way goes first
+        while len(exchanges) <= 20:
+            assert time.monotonic() < deadline, f"{len(exchanges)} exchanges"
+            assert all(pool.map(work, range(100)))
     assert guest.ping(5)
 
 

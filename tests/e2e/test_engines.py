@@ -141,8 +141,8 @@ def test_a_limit_of_memory(rig):
         rig.ok("ctr", "tasks", "rm", "--force", "limited")
         rig.ok("ctr", "containers", "rm", "limited")
     else:
-        words = ("docker", "run", "--rm", "--memory", "64m", "busybox", "cat", "/sys/fs/cgroup/memory.max")
-        limit = rig.words(*words).out.strip()
+        look = "cat /sys/fs/cgroup/memory.max 2>/dev/null || true"
+        limit = rig.ok("docker", "run", "--rm", "--memory", "64m", "busybox", "sh", "-c", look)
     if TABLE["limits of memory, processors, processes"][rig.kind].startswith("yes"):
         assert limit == "67108864"
     else:  # the engine takes the word and does nothing

@@ -123,7 +123,7 @@ def test_a_connection_cut_by_a_firewall(machine: Machine, kept, shared_folders, 
 
 
 def test_a_connection_cut_by_a_firewall_that_lets_new_ones_in(machine: Machine, kept, shared_folders, free_port):
-    """Wanted is a new one within 5 s of the cut; what was found is printed."""
+    """Wanted is a new one within 5 s of the cut; found is printed, and tests/unit/hostvm/agent/test_watch.py counts."""
     folder = shared_folders["nfs"]
     (folder / "cut").unlink(missing_ok=True)
     running = begin(machine, "exec", kept, "sh", "-c", "echo up; sleep 300")

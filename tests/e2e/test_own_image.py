@@ -27,6 +27,7 @@ def own(tmp_path_factory):
     program.parent.mkdir(parents=True)
     program.write_text("#!/bin/sh\necho hello from the overlay\n")
     (folder / "mine.yaml").write_text(RECIPE)
+    succeed(hostvm("image", "build"))  # what it is compared with, of the same archive
     built = json.loads(succeed(hostvm("image", "build", "--recipe", str(folder / "mine.yaml"), "--json")))
     assert built["name"] == "mine"
     key = f"team-{os.getpid()}"

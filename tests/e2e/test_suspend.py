@@ -55,6 +55,8 @@ def sleeper(shared):
 @pytest.fixture
 def counter(sleeper, shared, free_port):
     """A container that counts in memory and shows it on a port."""
+    for name in ("lines", "lost"):  # of the one before
+        (shared["nfs"] / name).unlink(missing_ok=True)
     words = ("--tmpfs", "/t", "-p", f"{free_port}:80", "-v", f"{shared['sftp']}:/s", "-v", f"{shared['nfs']}:/n")
     sleeper.docker("run", "-d", "--name", "counting", *words, "busybox", "sh", "-c", COUNT)
     eventually(lambda: counted(free_port), "it counts")

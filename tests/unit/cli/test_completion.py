@@ -142,6 +142,7 @@ def test_the_scripts_ask_for_their_own_shell(shell, capsys):
     assert main(["completion", shell]) == 0
     text = capsys.readouterr().out
     assert re.search(rf'\$ask"? {shell} ', text)
+    assert "__complete" in text
     assert "hostvm completion " + shell in text
     assert "@" not in text.replace("@typed", "").replace("@(", "").replace("(@", "").replace('"$@"', "")
 

@@ -6,9 +6,9 @@ import json
 import queue
 import socket
 import threading
-import time
 
 import pytest
+from waiting import until  # a helper of all unit tests
 
 from hostvm.agent.client import LocalStream
 from runtime.docker import events as module
@@ -58,10 +58,7 @@ def feed(guest, host, heard, monkeypatch):
     made.start(guest, host, heard.put, lambda: heard.put("begun"))
     yield made
     made.stop()
-    deadline = time.monotonic() + 10
-    while any(thread.name == "test-feed" for thread in threading.enumerate()):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: all(thread.name != "test-feed" for thread in threading.enumerate()))
 
 
 def answered(engine):

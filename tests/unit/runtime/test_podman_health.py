@@ -6,10 +6,10 @@ import contextlib
 import json
 import queue
 import threading
-import time
 from types import SimpleNamespace
 
 import pytest
+from waiting import until  # a helper of all unit tests
 
 from hostvm.spec import default_spec
 from runtime.docker import events
@@ -169,17 +169,13 @@ def test_events_begin_and_end_the_checks(monkeypatch):
     service.start(SimpleNamespace(), SimpleNamespace(log=pytest.fail))
     podman.containers["a"] = checked(0.05)
     lines.put(json.dumps({"Action": "start", "Actor": {"ID": "a"}}).encode())
-    deadline = time.monotonic() + 10
-    while len(podman.asked) < 3 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until(lambda: len(podman.asked) >= 3)
     assert podman.asked[:3] == ["a", "a", "a"]
     del podman.containers["a"]
     lines.put(json.dumps({"Action": "die", "Actor": {"ID": "a"}}).encode())
     service.stop()
     lines.put(b"")
-    while any(one.name == "health" for one in threading.enumerate()) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not any(one.name == "health" for one in threading.enumerate())
+    until(lambda: all(one.name != "health" for one in threading.enumerate()))
 
 
 def test_podman_machines_have_it():

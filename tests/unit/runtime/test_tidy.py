@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import queue
 import threading
-import time
 from types import SimpleNamespace
 
 import pytest
+from waiting import until  # a helper of all unit tests
 
 from hostvm.machines.trim import TRIM
 from hostvm.spec import default_spec
@@ -74,10 +74,7 @@ def run(monkeypatch):
     yield start
     for service in begun:
         service.stop()
-    deadline = time.monotonic() + 10
-    while any(thread.name == "tidy" for thread in threading.enumerate()):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: all(thread.name != "tidy" for thread in threading.enumerate()))
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from waiting import until  # a helper of all unit tests
 
 from hostvm.agent import protocol
 from hostvm.agent import sleeper as module
@@ -146,10 +147,7 @@ def test_it_ends_with_the_last_connection_that_it_carries(folder, engine, sleepe
 def test_a_socket_that_an_agent_took_away_with_it_is_there_again(folder, engine, sleeper):
     engine.listen()
     engine.listener.close()  # its machine did not wake
-    for _ in range(500):
-        if (folder / "docker.sock").exists():
-            break
-        threading.Event().wait(0.01)
+    until((folder / "docker.sock").exists)
     assert say(folder, b"hello") == b"HELLO"
 
 
@@ -170,10 +168,7 @@ def test_a_socket_that_cannot_be_had_is_had_later(folder, engine, sleeper, monke
             assert refused.wait(10)
         sock.sendall(b"b")
         assert sock.recv(10) == b"B", "who was carried is still"
-    for _ in range(500):
-        if (folder / "docker.sock").exists():
-            break
-        threading.Event().wait(0.01)
+    until((folder / "docker.sock").exists)
     assert say(folder, b"hello") == b"HELLO"
 
 

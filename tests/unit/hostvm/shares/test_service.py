@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from waiting import until  # a helper of all unit tests
 
 from hostvm.errors import AgentError, MachineError
 from hostvm.guest import Completed
@@ -231,9 +232,7 @@ def test_a_folder_that_comes_later_is_mounted_then(service, guest, host, tmp_pat
     made = service(Mount(str(tmp_path / "usb"), "/a"))
     made.start(guest, host)
     (tmp_path / "usb").mkdir()
-    deadline = time.monotonic() + 10
-    while states(made) != [("/a", "mounted")]:
-        assert time.monotonic() < deadline
+    until(lambda: states(made) == [("/a", "mounted")])
 
 
 def test_without_a_guest_it_says_so(service, folders):
