@@ -8,6 +8,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from hostvm.guest import GuestStream
 
 _CHUNK = 256 * 1024
+
+HELD_UP = 1.0
+"""Seconds after which a request counts as held up by what looks at it: no client gives up sooner."""
 
 
 class LocalEnd(Protocol):
@@ -94,7 +98,9 @@ def _carry_up(sock: LocalEnd, stream: GuestStream, traffic: Traffic, examine: Ex
             if examine is None:
                 stream.sendall(data)
             else:
-                _pass(sock, stream, examine(data))
+                begun = time.monotonic()
+                passage = examine(data)
+                _pass(sock, stream, passage, held_up=time.monotonic() - begun >= HELD_UP)
             traffic.up += len(data)
         if examine is not None and (kept := examine(b"").on):
             stream.sendall(kept)
@@ -107,9 +113,10 @@ def _carry_up(sock: LocalEnd, stream: GuestStream, traffic: Traffic, examine: Ex
         _shutdown(sock, socket.SHUT_RDWR)
 
 
-def _pass(sock: LocalEnd, stream: GuestStream, passage: Passage) -> None:
-    if _has_left(sock):
-        raise ConnectionAbortedError("who sent it has left meanwhile")  # and may have asked again
+def _pass(sock: LocalEnd, stream: GuestStream, passage: Passage, *, held_up: bool) -> None:
+    # Who was held up may have given up and asked again. Anybody else may send its last words and leave.
+    if held_up and _has_left(sock):
+        raise ConnectionAbortedError("who sent it has left meanwhile")
     if passage.back:  # clients wait for an answer before they ask again: the guest says nothing meanwhile
         sock.sendall(passage.back)
     if passage.last:

@@ -8,6 +8,7 @@ import threading
 
 import pytest
 
+from hostvm.agent import relay as module
 from hostvm.agent.relay import Passage, relay
 
 
@@ -35,8 +36,9 @@ class Stream:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell who has left from who says no more")
 @pytest.mark.parametrize("leaves", [True, False])
-def test_a_request_whose_client_has_left_while_it_was_held_up_goes_no_further(leaves):
+def test_a_request_whose_client_has_left_while_it_was_held_up_goes_no_further(leaves, monkeypatch):
     """It may have asked again: two containers of one name would be made."""
+    monkeypatch.setattr(module, "HELD_UP", 0.0)
     client, ours = socket.socketpair()
     stream = Stream()
 
@@ -56,6 +58,21 @@ def test_a_request_whose_client_has_left_while_it_was_held_up_goes_no_further(le
     carrying.join(10)
     assert not carrying.is_alive()
     assert stream.got == ([] if leaves else [b"POST"])
+
+
+def test_the_last_words_of_who_leaves_at_once_arrive():
+    """As of who types into a container's input by its attach stream, and closes it."""
+    client, ours = socket.socketpair()
+    stream = Stream()
+    client.sendall(b"quit\n")
+    client.close()
+    carrying = threading.Thread(target=relay, args=(ours, stream), kwargs={"examine": Passage})
+    carrying.start()
+    assert stream.sent.wait(10)
+    stream.close()
+    carrying.join(10)
+    assert not carrying.is_alive()
+    assert stream.got == [b"quit\n"]
 
 
 class Relay:
