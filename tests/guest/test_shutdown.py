@@ -19,6 +19,7 @@ PROGRAMS = {
     "416 (shutdown) S 1": (0x100, True),
     "2 (kthreadd) S 0": (KERNEL_THREAD, False),
     "217 (a program) D 1": (0x100, True),
+    "219 (two\nlines) S 1": (0x100, True),
     "218 (has (ended) Z 1": (0x100, False),
     "486 (s6-supervise) S 1": (0, False),  # process 1 starts it anew, however often it is killed
     "487 (s6-supervise) S 300": (0, True),  # a container's own
