@@ -77,7 +77,7 @@ def _all_drafts(machines: Path) -> Iterator[tuple[str, Path]]:
     for folder in machines.glob("*"):
         name = folder.name.removeprefix(".")  # those that ephemeral ones begin from are hidden
         if folder.name.startswith(".") and name.endswith(SUFFIX):
-            yield name.removesuffix(SUFFIX), folder
+            yield name.removeprefix(".").removesuffix(SUFFIX), folder
         elif places.is_name(name) and folder.name != places.LAYERS:
             drafts = [*_files_in(folder, _LOCKED), *(folder / places.SNAPSHOTS).glob(f".*{SUFFIX}")]
             yield from ((name, draft) for draft in drafts)

@@ -57,6 +57,8 @@ def settle_trial(paths: MachinePaths, driver: Driver, progress: Progress, stop: 
         save_state(paths, replace(state, former_image="", trial=None))
         progress.note(f"the upgrade to image {tried} was broken off; it stays, since {before} is gone or damaged")
         return False
+    if keep_proven(paths, driver, progress):  # it became ready while the former image was read
+        return False
     off = state.wanted_off  # by its user, since then
     stop()
     state = load_state(paths)

@@ -14,7 +14,7 @@ from hostvm.drivers.base import DomainState
 from hostvm.errors import MachineError
 from hostvm.locks import machine_lock
 from hostvm.machines import boot, clone, create, snapshots
-from hostvm.machines.drafts import clear_drafts, sweep_drafts
+from hostvm.machines.drafts import clear_drafts, draft_of, sweep_drafts
 from hostvm.machines.layers import layers_lock
 from hostvm.machines.remove import remove_machine
 from hostvm.machines.snapshots import create_snapshot, remove_snapshot
@@ -80,6 +80,18 @@ def test_what_is_being_made_stays():
         assert all(draft.exists() for draft in drafts)
     sweep_drafts()
     assert not any(draft.exists() for draft in drafts)
+
+
+def test_a_base_of_ephemeral_machines_that_is_being_made_stays():
+    """Its folder is hidden, its lock is not."""
+    base = warm_paths("warm-01234567-89abcdef")
+    draft = draft_of(base.folder)
+    draft.mkdir(parents=True)
+    with machine_lock(base):
+        sweep_drafts()
+        assert draft.exists()
+    sweep_drafts()
+    assert not draft.exists()
 
 
 def test_what_only_looks_like_it_stays():

@@ -106,6 +106,16 @@ def test_one_that_is_ready_keeps_the_image_that_was_tried(world):
     ]
 
 
+def test_one_that_becomes_ready_while_the_former_image_is_read_is_not_stopped(world, monkeypatch):
+    def read(_):
+        world.ready = True
+        return True
+
+    monkeypatch.setattr(trial, "is_whole", read)
+    assert not world.settle()
+    assert (load_state(world.paths).image, load_state(world.paths).trial, world.stops) == (NEW, None, [])
+
+
 def test_one_that_was_suspended_since_keeps_it_with_its_memory(world):
     world.power = DomainState.OFF
     world.paths.suspended.write_text("{}")
