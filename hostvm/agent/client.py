@@ -275,7 +275,10 @@ def run_in_guest(run_dir: Path, argv: Sequence[str], *, timeout: float = 60.0) -
     with Agent(run_dir, timeout) as agent:
         agent.ask("exec", argv=list(argv), wait=timeout, ready=False, own=True)
         agent.answer()
-        agent.sock.sendall(protocol.frame(protocol.STDIN_END))
+        try:  # noqa: SIM105 - contextlib is not imported for a client
+            agent.sock.sendall(protocol.frame(protocol.STDIN_END))
+        except OSError:
+            pass  # the agent has hung up already: what it said before is read below
         while True:
             kind, payload = agent.next_frame()
             if kind == protocol.EXIT:
