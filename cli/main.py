@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 
@@ -131,8 +130,11 @@ def entry() -> None:
     status = main()
     if not _NOTHING_LEFT.isdisjoint(sys.modules):
         for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):  # of an output that is gone `main` has told
-                stream.flush()
+            try:
+                if stream:  # who began this may have given it none
+                    stream.flush()
+            except (OSError, ValueError):
+                pass  # of an output that is gone `main` has told
         os._exit(status)
     sys.exit(status)
 

@@ -239,7 +239,7 @@ def test_a_look_at_all_machines_imports_only_what_it_needs():
 
 
 def test_client_imports_nothing_heavy(agent):
-    before = loaded_by("import cli.engine_words, cli.forward, cli.docker_words, cli.guest_env")
+    before = loaded_by("import cli.main, cli.engine_words, cli.forward, cli.docker_words, cli.guest_env")
     base = loaded_by("pass")
     slow = {
         "typing",

@@ -172,3 +172,15 @@ def test_after_a_look_python_s_own_end_is_not_waited_for(monkeypatch, verb, at_o
     monkeypatch.setattr(os, "_exit", end)
     with pytest.raises(Ended if at_once else SystemExit):
         entry()
+
+
+def test_a_command_that_was_begun_without_any_output_ends_with_its_own_status(monkeypatch):
+    """As by a daemon that has closed it."""
+    ended = []
+    monkeypatch.setattr("cli.main.main", lambda: 3)
+    monkeypatch.setitem(sys.modules, "cli.session", os)
+    monkeypatch.setattr(os, "_exit", ended.append)
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(SystemExit):
+        entry()
+    assert ended == [3]
