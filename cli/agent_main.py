@@ -138,9 +138,7 @@ def with_docker_clients(
     disks = [disk.mount for disk in booted.disks]
 
     def tell(source: str) -> str:
-        if source == config.engine_sock:  # testcontainers gives its helper the socket that it talks to itself
-            return socket
-        return told_path(source, shares.mounted(), lambda: disks, option)
+        return told_path(source, shares.mounted(), lambda: disks, option, config.engine_sock)
 
     judge = BindJudge(tell)
     foreign = emulator_service(config, booted, socket)

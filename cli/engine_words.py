@@ -7,7 +7,7 @@ import sys
 
 from cli.host_client import choice, find_host_client
 from hostvm.agent.client import AgentAbsent, AgentNotReady, engine_of
-from hostvm.paths import run_folder
+from hostvm.paths import DOCKER_SOCK, run_folder
 from runtime.words import BROUGHT, DOCKERS, FORWARDED
 
 TYPE_CHECKING = False  # a type checker takes it for typing's, which takes 8 ms to import
@@ -62,7 +62,8 @@ def _with_shares(name: str, words: list[str]) -> list[str]:
     if not agent_is_ready(folder):
         _start(name)
     mounts, here = shared_mounts(folder), os.getcwd()  # noqa: PTH109 - as in cli/forward.py
-    return with_guest_paths(words, mounts, here, lambda: _disks(name))
+    sock = os.path.join(folder, DOCKER_SOCK)  # noqa: PTH118 - as above
+    return with_guest_paths(words, mounts, here, lambda: _disks(name), sock)
 
 
 def _require_emulators(name: str, word: str, words: list[str]) -> None:

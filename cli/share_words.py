@@ -22,15 +22,24 @@ def may_name_folders(words: Sequence[str]) -> bool:
 
 
 def with_guest_paths(
-    words: Sequence[str], mounts: Sequence[Mount], folder: str, disks: Callable[[], Sequence[str]] = tuple
+    words: Sequence[str],
+    mounts: Sequence[Mount],
+    folder: str,
+    disks: Callable[[], Sequence[str]] = tuple,
+    sock: str = "",
 ) -> list[str]:
     """The same words with each folder as the guest knows it.
 
     :param words: docker's, without "docker" itself.
     :param folder: the working folder, to which relative ones belong.
     :param disks: where the machine's further disks are mounted; asked only for what is not shared.
+    :param sock: see `engine_path`.
     :raises ForwardError: a folder is not shared.
     """
+
+    def find(source: str) -> str:
+        return engine_path(source, mounts, disks, folder=folder, sock=sock)
+
     found = list(words)
     verb, start = verb_words(found)
     if verb not in ("run", "create"):
@@ -43,13 +52,13 @@ def with_guest_paths(
             place = at if equals else at + 1
             if place < len(found):
                 text = value if equals else found[place]
-                changed = (_volume if name == "--volume" else _mount)(text, mounts, folder, disks)
+                changed = (_volume if name == "--volume" else _mount)(text, find)
                 found[place] = f"{name}={changed}" if equals else changed
         elif (letters := _before_value(word)) is not None:
             place = at if len(word) > len(letters) else at + 1
             if place < len(found):
                 text = word[len(letters) :].removeprefix("=") if place == at else found[place]
-                changed = _volume(text, mounts, folder, disks)
+                changed = _volume(text, find)
                 found[place] = letters + changed if place == at else changed
         at += 2 if takes_next(verb, word) else 1
     return found
@@ -67,21 +76,21 @@ def _before_value(word: str) -> str | None:
     return None
 
 
-def _volume(text: str, mounts: Sequence[Mount], folder: str, disks: Callable[[], Sequence[str]]) -> str:
+def _volume(text: str, find: Callable[[str], str]) -> str:
     source, colon, rest = text.partition(":")
     if not colon or not _is_path(source):
         return text  # an anonymous volume, or a named one
-    return f"{engine_path(source, mounts, disks, folder=folder)}:{rest}"
+    return f"{find(source)}:{rest}"
 
 
-def _mount(text: str, mounts: Sequence[Mount], folder: str, disks: Callable[[], Sequence[str]]) -> str:
+def _mount(text: str, find: Callable[[str], str]) -> str:
     fields = text.split(",")
     if "type=bind" not in fields:
         return text
     for place, field in enumerate(fields):
         key, _, value = field.partition("=")
         if key in ("source", "src") and _is_path(value):
-            fields[place] = f"{key}={engine_path(value, mounts, disks, folder=folder)}"
+            fields[place] = f"{key}={find(value)}"
     return ",".join(fields)
 
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from hostvm.shares.model import Mount
 
+ENGINE_SOCK = "/run/docker.sock"
+"""Where every engine that speaks docker's API has it in the guest."""
+
 # The guest's own, which people mean when they name them: its engine's socket, its kernel's files.
 _GUESTS = ("/dev", "/lib/modules", "/proc", "/run", "/sys", "/var/lib", "/var/log", "/var/run")
 _GUESTS_FILES = frozenset({"/", "/etc/localtime", "/etc/timezone", "/etc/resolv.conf", "/etc/ssl/certs"})
@@ -30,6 +33,7 @@ def engine_path(
     disks: Callable[[], Sequence[str]] = tuple,
     *,
     folder: str = "/",
+    sock: str = "",
     option: str = "",
     platform: str = sys.platform,
 ) -> str:
@@ -37,10 +41,13 @@ def engine_path(
 
     :param source: absolute, or counting from `folder`.
     :param disks: where the machine's further disks are mounted; asked only for what is not shared.
+    :param sock: where docker clients of this computer find the machine's engine: in the guest it is the engine's own.
     :param option: of hostvm's commands in the error's last lines, to choose the machine.
     :raises ForwardError: it is not shared.
     """
     path = _here(source, folder, platform)
+    if sock and path == sock:
+        return ENGINE_SOCK
     if path is None or _is_guests(path, mounts):
         return source
     inside = guest_path(mounts, path)
@@ -59,12 +66,16 @@ def engine_path(
     )
 
 
-def told_path(source: str, mounts: Sequence[Mount], disks: Callable[[], Sequence[str]], option: str) -> str:
+def told_path(
+    source: str, mounts: Sequence[Mount], disks: Callable[[], Sequence[str]], option: str, sock: str = ""
+) -> str:
     """The same for an absolute path of a docker client, which may have the guest's paths of shares already.
 
     :raises ForwardError: it is not shared.
     """
     plain = _plain(source)
+    if sock and plain == sock:
+        return ENGINE_SOCK
     if _is_in(plain, [mount.target for mount in mounts]):
         return source
     found = engine_path(plain, mounts, disks, option=option)

@@ -19,12 +19,12 @@ from hostvm.errors import HostvmError
 from hostvm.more_disks import Disk
 from hostvm.paths import MachinePaths, cache
 from hostvm.shares.model import Mount
+from hostvm.shares.named import ENGINE_SOCK
 from hostvm.shares.service import ShareService
 from hostvm.sizes import GIB
 from hostvm.spec import MachineSpec, render_spec
 from hostvm.state import MachineState, save_state
 from runtime.docker.foreign import ForeignService
-from runtime.engine import find_engine
 
 START = b"POST /containers/web/start HTTP/1.1\r\n\r\n"
 BOX = MachineSpec(cpus=1, memory=GIB, disk=10 * GIB, mounts=())
@@ -118,7 +118,7 @@ def test_a_folder_that_is_not_shared_is_refused_at_docker_sock(made, monkeypatch
 def test_the_socket_of_this_computer_is_the_engines_own_in_a_container(made, shown, engine):
     config = made(replace(BOX, engine=engine))
     passed = compose(config).examine()(create(config.engine_sock))
-    assert passed == Passage(create(find_engine(engine).socket))
+    assert passed == Passage(create(ENGINE_SOCK))
 
 
 def test_an_engine_without_docker_clients_has_nobody_refused(made):

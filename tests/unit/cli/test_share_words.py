@@ -59,6 +59,14 @@ def test_an_unshared_folder_is_refused(words):
     assert caught.value.exit_status == 125
 
 
+@pytest.mark.parametrize("sock", ["/run/user/1000/hostvm/m/docker.sock", "/home/me/.hostvm/run/m/docker.sock"])
+def test_the_machines_socket_here_is_the_engines_own_there(sock):
+    """Also where that lies in a folder that is shared, or in one whose name means the guest's."""
+    words = ["run", "-v", f"{sock}:/s", "--mount", f"type=bind,src={sock},dst=/t", "x"]
+    expected = ["run", "-v", "/run/docker.sock:/s", "--mount", "type=bind,src=/run/docker.sock,dst=/t", "x"]
+    assert with_guest_paths(words, MOUNTS, "/home/me/p", sock=sock) == expected
+
+
 def test_what_lies_on_a_further_disk_is_the_guests():
     words = ["run", "-v", "/srv/scratch/a:/a", "x"]
     assert with_guest_paths(words, MOUNTS, "/home/me/p", lambda: ["/srv/scratch"]) == words
