@@ -33,7 +33,7 @@ _SILENT_MOST = 540.0
 
 
 class Watch:
-    """Over the connections to one guest, one after the other.
+    """Over one connection to the guest.
 
     :param idle: seconds since the machine was last used.
     :param stood_still: whether the machine stood still for want of room here; returns when it does so no more.
