@@ -2,8 +2,9 @@
 
 An NFS client asks for that whenever a program closes a file, and cannot say that nobody called fsync. So a file that
 was just made is written to the disk a moment later, or unpacking an archive would wait for the disk with each of them.
-Nothing that could build upon it is done before, though: no other file is written, renamed, linked or removed. A
-computer that loses power has lost new files of the last moment, at most, and never one that anything was based on.
+Nothing that could build upon it is done before, though: no file that was there already is written, none renamed,
+linked or removed. A computer that loses power has lost new files of the last moment, at most, and never one that
+anything was based on; where one could not be put on the disk, the next such act fails.
 """
 
 from __future__ import annotations
@@ -27,14 +28,19 @@ _REMEMBERED_MOST = 1000
 
 
 class Lasting:
-    """New files of one server that are not on the disk yet. Any thread may call anything."""
+    """New files of one server that are not on the disk yet. Any thread may call anything.
 
-    def __init__(self) -> None:
+    :param log: told what could not be put there.
+    """
+
+    def __init__(self, log: Callable[[str], None]) -> None:
+        self._log = log
         self._lock = threading.Lock()
         self._syncing = threading.Lock()
         self._fresh: dict[object, float] = {}
         self._waiting: dict[object, int] = {}
         self._failed: dict[object, OSError] = {}
+        self._untold: OSError | None = None
         self._busy = False
         self._worker: threading.Thread | None = None
 
@@ -59,6 +65,8 @@ class Lasting:
         """
         with self._lock:
             if (fault := self._failed.pop(file, None)) is not None:
+                if self._untold is fault:
+                    self._untold = None
                 raise fault
             if file in self._waiting:
                 return True
@@ -77,7 +85,17 @@ class Lasting:
             return True
 
     def drain(self) -> None:
-        """Put all that waits on the disk now."""
+        """Put all that waits on the disk now.
+
+        :raises OSError: something could not be put there, now or since the last time, and nobody was told.
+        """
+        self._sync()
+        with self._lock:
+            fault, self._untold = self._untold, None
+        if fault is not None:
+            raise fault
+
+    def _sync(self) -> None:
         with self._lock:
             if not self._waiting and not self._busy:
                 return
@@ -97,8 +115,11 @@ class Lasting:
             os.fsync(descriptor)
         except OSError as fault:
             with self._lock:
+                first, self._untold = self._untold is None, fault
                 if len(self._failed) < _REMEMBERED_MOST:
                     self._failed[file] = fault
+            if first:
+                self._log(f"shares: what a container wrote could not be put on the disk: {fault.strerror}")
         finally:
             with contextlib.suppress(OSError):
                 os.close(descriptor)
@@ -106,7 +127,7 @@ class Lasting:
     def _run(self) -> None:
         while True:
             time.sleep(_DELAY_SECONDS)
-            self.drain()
+            self._sync()
             with self._lock:
                 if not self._waiting:
                     self._worker = None

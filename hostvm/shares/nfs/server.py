@@ -78,7 +78,7 @@ class NfsServer:
         self._connections = itertools.count(1)
         self._newest = 0
         self._sweeper: threading.Timer | None = None
-        self._lasting = Lasting()
+        self._lasting = Lasting(log)
         self._answered: OrderedDict[tuple[int, int, bytes], bytes] = OrderedDict()
         self._procedures = Procedures(find_export, self._lasting, self._sweep_soon)
 

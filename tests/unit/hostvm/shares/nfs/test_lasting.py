@@ -173,6 +173,43 @@ def test_a_sync_that_fails_is_told(guest, folder, xdr, monkeypatch, fault, code)
     assert guest.status(wire.WRITE, *words) == code
 
 
+@pytest.mark.parametrize("by_whom", ["the act itself", "itself, before"])
+def test_nothing_takes_the_place_of_a_file_that_could_not_be_put_on_the_disk(guest, folder, monkeypatch, by_whom):
+    """A program writes a new file, closes it well, and renames it over the old one: that is kept."""
+    monkeypatch.setattr(lasting, "_DELAY_SECONDS", 0.02 if by_whom == "itself, before" else 600)
+    (folder / "old").write_text("old")
+    tried = []
+
+    def refuse(descriptor):
+        tried.append(descriptor)
+        raise OSError(errno.ENOSPC, "no room")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    handle = guest.create("new")
+    assert guest.write(handle, b"new") == wire.FILE_SYNC
+    if by_whom == "itself, before":
+        until(lambda: guest.log, 20)
+    assert guest.rename("new", "old") == 28
+    assert (folder / "old").read_text() == "old"
+    assert len(tried) == 1
+    assert guest.log == ["shares: what a container wrote could not be put on the disk: no room"]
+    assert guest.remove("new") == wire.OK, "it is told once"
+
+
+def test_what_a_files_own_commit_tells_is_not_told_again(guest, monkeypatch, by_itself):
+    by_itself(0.02)
+
+    def refuse(descriptor):
+        raise OSError(errno.EIO, "no")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    handle = guest.create("f")
+    guest.write(handle, b"x")
+    until(lambda: guest.log, 20)
+    assert guest.commit(handle) == IO
+    assert guest.remove("f") == wire.OK
+
+
 def test_a_file_that_was_made_long_ago_is_not_new(guest, xdr, monkeypatch, done):
     monkeypatch.setattr(lasting, "_FRESH_SECONDS", -1.0)
     handle = guest.create("f")
