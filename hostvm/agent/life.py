@@ -109,6 +109,9 @@ class Life:
         except MachineOffError:
             self._host.log("the machine is off")
         finally:
+            for service in self._services:
+                if isinstance(service, Begins):
+                    service.end()
             if self._another is not None:
                 self._another.close()
 

@@ -116,6 +116,9 @@ class Begins(Protocol):
     def begin(self, host: Host) -> None:
         """Once, before there is a connection: what a guest that runs already may be waiting for."""
 
+    def end(self) -> None:
+        """Once, when the agent ends in order, after `Service.stop`."""
+
 
 @runtime_checkable
 class Settles(Protocol):

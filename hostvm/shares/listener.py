@@ -47,7 +47,7 @@ _PAUSE = 0.1
 
 
 class ShareListener:
-    """Serves all sftp shares of one machine. Port and secret are those of the machine's boot, whatever agent runs.
+    """Serves all sftp and nfs shares of one machine, at the port and by the secret of its boot, whatever agent runs.
 
     :param places: where it keeps what files' numbers mean; default: in `run_dir`.
 
@@ -136,6 +136,13 @@ class ShareListener:
         self._let_go(export)
         if tree is not None:
             tree.close()
+
+    def end(self) -> None:
+        """Write down what the next agent goes on with; this process is about to end, and serves until then."""
+        with self._lock:
+            store = self._store
+        if store is not None:
+            store.write()
 
     def _name(self, mount: Mount) -> str:
         # A share that is added anew at the same place has the same name, so that a mount that is left finds it.

@@ -89,7 +89,7 @@ class ShareService:
         self._shares = [_Share(mount, devices.get((mount.source, mount.target, mount.readonly))) for mount in mounts]
 
     def begin(self, host: Host) -> None:
-        """See `Begins.begin`. The sshfs of a guest that goes on look for this computer at once."""
+        """See `Begins.begin`. The mounts of a guest that goes on look for this computer at once."""
         with self._lock:
             self._log = host.log
             for share in self._shares if load_server(self._run_dir) is not None else ():
@@ -114,11 +114,16 @@ class ShareService:
                 again.start()
 
     def stop(self) -> None:
-        """See `Service.stop`. The server goes on: the guest's sshfs do not depend on ssh."""
+        """See `Service.stop`. The server goes on: the guest's mounts do not depend on ssh."""
         self._carrier.end()
         with self._lock:
             self._guest = None
             self._gone.set()
+
+    def end(self) -> None:
+        """See `Begins.end`. What files' numbers mean is kept for the next agent."""
+        if (listener := self._listener) is not None:  # without the lock: whoever mounts has it for long
+            listener.end()
 
     def describe(self) -> dict[str, Any]:
         """See `Service.describe`."""

@@ -100,7 +100,7 @@ class Attributes:
     def _lookup(self, _: Call, reader: Reader) -> bytes:
         export, folder = self._handles.file(reader)
         name = reader.text(wire.PATH_MOST)
-        around = wire.maybe(export.attributes(folder))
+        around = wire.maybe(export.attributes(folder))  # it was looked for: its path is true
         if name == ".":
             number, told = folder, export.attributes(folder)
         elif name == "..":

@@ -81,7 +81,7 @@ class Making:
                         self._exclusive.popitem(last=False)
         self._sweep_soon()
         export.files.trim()
-        return self._made(export, folder, name, found)
+        return self._made(export, folder, inside, found)
 
     def _mkdir(self, call: Call, reader: Reader) -> bytes:
         export, folder = self._handles.file(reader)
@@ -140,7 +140,7 @@ class Making:
         inside = join(path, name)
         with export.tree.known.acting(export.tree.outside(inside)):
             make(inside)
-        return self._made(export, folder, name, found)
+        return self._made(export, folder, inside, found)
 
     def _made_here(self, export: Export, folder: int, name: str, *, is_folder: bool) -> bytes:
         """What has that name on this computer, as if the guest had made it now; nothing is made.
@@ -150,13 +150,14 @@ class Making:
         nobody else do so until it is answered, so that nobody there finds nothing.
         """
         found, path = export.folder(folder)
-        seen = export.tree.see(join(path, name))
+        inside = join(path, name)
+        seen = export.tree.see(inside)
         if stat.S_ISDIR(seen.found.st_mode) != is_folder:
             raise OSError(errno.EEXIST, "it is something else by now")
-        answer = self._made(export, folder, name, found)
+        answer = self._made(export, folder, inside, found)
         if is_folder:  # no time is set behind that, as of what is told as changed
             known = export.tree.known
-            known.retold(export.tree.outside(join(path, name)), seen.found.st_mtime_ns // 10**9)
+            known.retold(export.tree.outside(inside), seen.found.st_mtime_ns // 10**9)
         return answer
 
     def _belongs(self, export: Export, path: str, call: Call, wish: Wish) -> None:
@@ -168,7 +169,8 @@ class Making:
         if owner != (0, 0):
             export.tree.chown(path, owner)
 
-    def _made(self, export: Export, folder: int, name: str, before: os.stat_result) -> bytes:
-        number, told = export.child(folder, export.places.path(folder), name)
+    def _made(self, export: Export, folder: int, inside: str, before: os.stat_result) -> bytes:
+        around, _, name = inside.rpartition("/")
+        number, told = export.child(folder, around, name)
         handle = u32(1) + opaque(export.handle(number))
         return b"".join((OK, handle, wire.maybe(told), export.changed(before, folder)))

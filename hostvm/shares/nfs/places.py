@@ -65,7 +65,6 @@ class PlaceStore:
         self._lock = threading.Lock()
         self._waiting: dict[tuple[int, int, str], int] = {}
         self._writer: threading.Timer | None = None
-        self._closed = False
         self._base = self._open(path)
 
     def _open(self, path: Path | str) -> sqlite3.Connection:
@@ -85,7 +84,7 @@ class PlaceStore:
         """Remember what was found: the folder's number, the name, its number."""
         with self._lock:
             self._waiting.update(((share, folder, name), number) for folder, name, number in rows)
-            if self._writer is None and not self._closed:
+            if self._writer is None:
                 self._writer = threading.Timer(_WRITE_SECONDS, self.write)
                 self._writer.daemon = True
                 self._writer.start()
@@ -115,7 +114,7 @@ class PlaceStore:
                 self._base.execute(words, (share, folder, encode(name)))
 
     def _write(self) -> None:
-        if not self._waiting or self._closed:
+        if not self._waiting:
             return
         rows = [(share, folder, encode(name), number) for (share, folder, name), number in self._waiting.items()]
         self._waiting.clear()
@@ -126,15 +125,6 @@ class PlaceStore:
         except sqlite3.Error:
             with contextlib.suppress(sqlite3.Error):
                 self._base.execute("ROLLBACK")
-
-    def close(self) -> None:
-        """Write what waits, and let go of the file. Idempotent."""
-        with self._lock:
-            if self._writer is not None:
-                self._writer.cancel()
-            self._write()
-            self._closed = True
-            self._base.close()
 
 
 class Places:
@@ -219,20 +209,46 @@ class Places:
         return "/".join(reversed(names))
 
     def paths(self, number: int) -> Iterator[str]:
-        """Where it was found, the last place first: a file may have several names.
+        """Where it may be: as it was found last, and if that is no more, where it is for certain.
 
-        :raises OSError: ESTALE, as of `place`.
+        Files have several names, and what is renamed here and back again is where it was seen before. After the
+        second path `path` and `folder` tell that one.
+
+        :raises OSError: ESTALE, as of `place`; or a folder on the way cannot be looked into.
         """
         if number == ROOT:
             yield ""
             return
-        last = self.place(number)
+        self.place(number)
         with contextlib.suppress(OSError):
             yield self.path(number)
+        if (path := self._there(number, set())) is not None:
+            yield path
+
+    def _there(self, number: int, tried: set[int]) -> str | None:
+        """Where it is, of all places that it and the folders around it were found at, which is noted; None: nowhere.
+
+        :param tried: those that were looked for already.
+        """
+        if number == ROOT:
+            return ""
+        if number in tried or len(tried) >= _DEEPEST:
+            return None
+        tried.add(number)
         for folder, name in self._store.places(self._share, number):
-            if (folder, name) != last:
-                with contextlib.suppress(OSError):
-                    yield join(self.path(folder), name)
+            if (around := self._there(folder, tried)) is None:
+                continue
+            path = join(around, name)
+            try:
+                seen = self._tree.see(path)
+            except OSError as fault:
+                if fault.errno in GONE:
+                    continue
+                raise
+            if self.number(seen, path) == number:
+                self.note(folder, [(number, name)])
+                return path
+        return None
 
     def folder(self, number: int) -> int:
         """The folder that it was found in last; the share's own lies in itself.

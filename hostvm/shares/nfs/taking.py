@@ -11,6 +11,7 @@ from hostvm.shares.nfs.places import join
 from hostvm.shares.nfs.refusals import OK
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable
 
     from hostvm.shares.nfs.exports import Export
@@ -40,13 +41,14 @@ class Taking:
         return self._take_away(export, folder, self._handles.name(reader), export.tree.rmdir)
 
     def _take_away(self, export: Export, folder: int, name: str, act: Callable[[str], None]) -> bytes:
-        path = join(export.places.path(folder), name)
+        found, around = export.whereabouts(folder)
+        path = join(around, name)
         here = export.tree.outside(path)
         if (done := export.tree.known.answers_removal(here)) is not None:
             if not done:
                 raise OSError(errno.EPERM, "it was made again here")
             return OK + export.changed(None, folder)
-        found = export.folder(folder)[0]
+        _require(found)
         self._lasting.drain()
         gone = _there(export, path)
         with export.tree.known.acting(here, removes=True):
@@ -62,14 +64,16 @@ class Taking:
         if other is not export:
             raise OSError(errno.EXDEV, "two shares")
         known = export.tree.known
-        source = join(export.places.path(folder), name)
-        target = join(export.places.path(target_folder), target_name)
+        found, around = export.whereabouts(folder)
+        target_found, target_around = export.whereabouts(target_folder)
+        source, target = join(around, name), join(target_around, target_name)
         places = export.tree.outside(source), export.tree.outside(target)
         if target_name.startswith(_HIDDEN) and (done := known.answers_removal(places[0])) is not None:
             if not done:
                 raise OSError(errno.EACCES, "it was made again here")
             return OK + export.changed(None, folder) + export.changed(None, target_folder)
-        before = export.folder(folder)[0], export.folder(target_folder)[0]
+        _require(found)
+        _require(target_found)
         self._lasting.drain()
         moved, gone = _there(export, source), _there(export, target)
         with known.acting(places[0], removes=True), known.acting(places[1]):
@@ -78,7 +82,7 @@ class Taking:
             self._let_go(export, gone, target_folder, target_name)
             export.places.forget(moved[0], folder, name)
             export.places.note(target_folder, [(moved[0], target_name)])
-        return OK + export.changed(before[0], folder) + export.changed(before[1], target_folder)
+        return OK + export.changed(found, folder) + export.changed(target_found, target_folder)
 
     def _let_go(self, export: Export, gone: tuple[int, bool] | None, folder: int, name: str) -> None:
         """Of a name that is gone. Nobody in the guest has its file open: its kernel would have renamed it instead."""
@@ -86,6 +90,11 @@ class Taking:
             export.places.forget(gone[0], folder, name)
             if gone[1]:
                 export.files.drop(gone[0])
+
+
+def _require(found: os.stat_result | None) -> None:
+    if found is None:
+        raise OSError(errno.ESTALE, "its folder is gone")
 
 
 def _there(export: Export, path: str) -> tuple[int, bool] | None:

@@ -57,10 +57,10 @@ def guest(monkeypatch):
 def live(tmp_path):
     running = []
 
-    def begin(stalled=lambda: None, is_running=lambda: True):
+    def begin(stalled=lambda: None, is_running=lambda: True, services=()):
         place = str(tmp_path)
         config = AgentConfig("m", place, place, f"{place}/log", 1, "key", "host", "", f"{place}/console")
-        life = Life(config, Parts(), is_running, host := Host(), stalled)
+        life = Life(config, Parts(services=services), is_running, host := Host(), stalled)
         thread = threading.Thread(target=life.run, daemon=True)
         thread.start()
         running.append((life, thread))
@@ -116,6 +116,24 @@ def test_an_error_of_this_computer_is_no_end_and_whoever_waits_goes_on_waiting(g
     until(lambda: guest.tried >= 2)
     assert life.describe()["state"] in (BOOTING, LOST)
     assert any(str(error) in line for line in host.lines)
+
+
+def test_services_are_told_of_the_agents_end_once(guest, live):
+    told = []
+
+    class Service:
+        name, early = "s", False
+        begin = start = stop = describe = staticmethod(lambda *_: {})
+
+        def end(self):
+            told.append(True)
+
+    life, _, thread = live(services=[Service()])
+    until(lambda: guest.tried >= 2)
+    assert told == []
+    life.stop()
+    thread.join(10)
+    assert told == [True]
 
 
 class Line:

@@ -214,9 +214,10 @@ class Shares:
 
     def end(self, store):
         """As when the agent ends; what it is about to write is written."""
-        if store._writer is not None:
-            store._writer.cancel()
-        store.close()
+        if (writer := store._writer) is not None:
+            writer.cancel()
+        store.write()
+        store._base.close()
 
     def close(self):
         for guest in self.guests:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sqlite3
 import struct
 import sys
 import threading
@@ -10,6 +11,7 @@ import threading
 import pytest
 
 from hostvm.agent.client import LocalStream
+from hostvm.paths import SHARE_PLACES
 from hostvm.shares.listener import ShareListener
 from hostvm.shares.model import Mount
 from hostvm.shares.nfs import rpc, wire
@@ -260,7 +262,7 @@ def connect(tmp_path, folder):
 
     make.path = listener.export_path(mount)
     make.client = listener.client
-    make.complete = listener.complete
+    make.complete, make.end = listener.complete, listener.end
     make.sftp_path = path
     make.withdraw = lambda: listener.withdraw(mount)
     yield make
@@ -269,8 +271,7 @@ def connect(tmp_path, folder):
         served.join(20)
         assert not served.is_alive()
     listener.withdraw(mount)
-    if listener._store is not None:
-        listener._store.write()
+    listener.end()
     listener._socket.close()
     assert said == []
 
@@ -328,6 +329,27 @@ def test_what_an_older_connection_still_holds_is_not_done(guest, connect, xdr, f
     older.sendall(rpc.record(guest.record(wire.MKDIR, *words, number=8, machine=connect.client)))
     assert older.recv(1) == b""
     assert not (folder / "made").exists()
+
+
+def test_at_an_agents_end_the_next_one_has_all_places_and_the_guest_is_served_on(
+    guest, connect, xdr, folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("hostvm.shares.nfs.places._WRITE_SECONDS", 600)
+    (folder / "f").touch()
+    stream = connect()
+    root = mount(guest, stream, connect.path, xdr, machine=connect.client)[1]
+
+    def look(number):
+        words = (xdr.text(root), xdr.text("f"))
+        stream.sendall(rpc.record(guest.record(wire.LOOKUP, *words, number=number, machine=connect.client)))
+        return answers(stream, 1)[number][24:28]
+
+    assert look(6) == bytes(4)
+    connect.end()
+    base = sqlite3.connect(tmp_path / SHARE_PLACES)
+    assert base.execute("SELECT name FROM place").fetchall() == [(b"f",)]
+    base.close()
+    assert look(7) == bytes(4)
 
 
 def test_a_folder_that_is_withdrawn_is_stale_and_not_mounted(guest, connect, xdr):
