@@ -1,0 +1,140 @@
+"""What a killed dockerd left running: folders like containerd's and dockerd's, with processes of this computer."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+
+import pytest
+
+NAME = "docker/usr/lib/hostvm/left-running"
+ID = "c0ffee" * 10
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the guest is Linux")
+
+PROGRAM = """
+import signal, sys, time
+def told(number, frame):
+    print(signal.Signals(number).name, flush=True)
+    if sys.argv[1] == "ends":
+        sys.exit()
+for one in (signal.SIGTERM, signal.SIGQUIT, signal.SIGUSR1):
+    signal.signal(one, told)
+print("up", flush=True)
+while True:
+    time.sleep(60)
+"""
+
+
+class Process:
+    """Whoever waits for it does so at once, as containerd's shim does: no entry of /proc is left."""
+
+    def __init__(self, does):
+        self.process = subprocess.Popen([sys.executable, "-c", PROGRAM, does], stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout.readline() == "up\n"
+        self.said = []
+        self.waiting = threading.Thread(target=self._wait)
+        self.waiting.start()
+
+    def _wait(self):
+        self.said = self.process.stdout.read().split()
+        self.process.wait()
+
+    def ended(self):
+        """How, and which signals it was sent before."""
+        self.waiting.join(20)
+        assert not self.waiting.is_alive()
+        return self.process.returncode, self.said
+
+
+class Guest:
+    def __init__(self, tmp_path, run_script):
+        self.path, self.run_script = tmp_path, run_script
+        self.processes = []
+        for name in ("tasks", "containers", "cgroups", "sys"):
+            (tmp_path / name).mkdir()
+
+    def container(self, ident=ID, does="ends", group=None, **config):
+        made = Process(does)
+        self.processes.append(made)
+        process = made.process
+        for place, text in (
+            (f"tasks/{ident}/init.pid", f"{process.pid}"),
+            (f"containers/{ident}/config.v2.json", json.dumps({"Config": config}, separators=(",", ":"))),
+            (f"cgroups/{process.pid}", f"0::{f'/docker/{ident}' if group is None else group}\n"),
+        ):
+            (self.path / place).parent.mkdir(exist_ok=True)
+            (self.path / place).write_text(text)
+        group = self.path / "sys" / "docker" / ident
+        group.mkdir(parents=True)
+        (group / "cgroup.freeze").write_text("1\n")
+        return made
+
+    def end(self):
+        return self.run_script(
+            NAME,
+            "set -u; usleep() { echo slept >> $root/slept; command sleep 0.05; }",
+            {},
+            {
+                "/run/containerd/io.containerd.runtime.v2.task/moby": f"{self.path}/tasks",
+                "/var/lib/docker/containers": f"{self.path}/containers",
+                "/proc/$pid/cgroup": f"{self.path}/cgroups/$pid",
+                "/sys/fs/cgroup": f"{self.path}/sys",
+            },
+        )
+
+
+@pytest.fixture
+def guest(tmp_path, run_script):
+    made = Guest(tmp_path, run_script)
+    yield made
+    for one in made.processes:
+        one.process.kill()
+        one.ended()
+
+
+@pytest.mark.parametrize(
+    ("config", "signal"),
+    [
+        ({}, "SIGTERM"),
+        ({"StopSignal": "SIGQUIT"}, "SIGQUIT"),
+        ({"StopSignal": "USR1"}, "SIGUSR1"),
+        ({"StopSignal": "3"}, "SIGQUIT"),
+        ({"StopSignal": "NONSENSE"}, "SIGTERM"),
+        ({"Env": ['A="StopSignal":"SIGQUIT"'], "StopTimeout": 30}, "SIGTERM"),
+    ],
+)
+def test_a_container_ends_by_its_own_signal(guest, config, signal):
+    process = guest.container(**config)
+    assert guest.end() == []
+    assert process.ended() == (0, [signal])
+    assert (guest.path / "sys" / "docker" / ID / "cgroup.freeze").read_text() == "0\n"
+
+
+def test_one_that_takes_no_notice_is_killed_at_its_own_time(guest):
+    process = guest.container(does="stays", StopTimeout=1)
+    assert guest.end() == []
+    assert process.ended() == (-9, ["SIGTERM"])
+    assert len((guest.path / "slept").read_text().split()) == 20
+
+
+def test_another_process_that_has_its_number_by_now_is_left_alone(guest):
+    process = guest.container(group="/system")
+    assert guest.end() == []
+    assert process.process.poll() is None
+
+
+def test_all_are_told_at_once(guest):
+    names = [f"{number:064x}" for number in range(3)]
+    processes = [guest.container(name, does="stays", StopTimeout=2) for name in names]
+    assert guest.end() == []
+    assert [one.ended() for one in processes] == [(-9, ["SIGTERM"])] * 3
+
+
+def test_nothing_is_there_after_a_boot(guest):
+    (guest.path / "tasks").rmdir()
+    assert guest.end() == []
+    (guest.path / "tasks" / ID).mkdir(parents=True)  # a task that is being made
+    assert guest.end() == []
