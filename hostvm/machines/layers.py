@@ -72,8 +72,8 @@ def freeze_disk(paths: MachinePaths, folder: Path, disk: Path) -> Path:
     if saved is not None:
         check_disk_is(paths, saved)
     beneath = backing_of(disk)
-    if beneath is not None and beneath.parent == folder and holds_nothing(disk):
-        return beneath  # nothing was written since the last time
+    if beneath is not None and (folder / beneath.name).is_file() and holds_nothing(disk):
+        return folder / beneath.name  # nothing was written since the last time
     layer = folder / f"{uuid.uuid4().hex}.qcow2"
     link(disk, layer)
     try:
@@ -91,9 +91,10 @@ def freeze_disk(paths: MachinePaths, folder: Path, disk: Path) -> Path:
 def _is_not_on(disk: Path, layer: Path) -> bool:
     """Whether the disk surely stands on something else. Once its overlay has its name, the layer is all of its data."""
     try:
-        return backing_of(disk) != layer
+        beneath = backing_of(disk)
     except (MachineError, OSError, struct.error):
         return False  # `collect_layers` frees it when nothing stands on it
+    return beneath is None or beneath.name != layer.name
 
 
 def link(source: Path, target: Path) -> None:
@@ -146,7 +147,7 @@ def collect_layers(folder: Path) -> list[Path]:
     """
     gone: list[Path] = []
     try:
-        while unused := [layer for layer in sorted(folder.glob(_QCOW2)) if layer not in _used(folder)]:
+        while unused := [layer for layer in sorted(folder.glob(_QCOW2)) if layer.name not in _used(folder)]:
             for layer in unused:
                 layer.unlink()
             gone += unused
@@ -155,18 +156,20 @@ def collect_layers(folder: Path) -> list[Path]:
     return gone
 
 
-def _used(folder: Path) -> set[Path]:
+def _used(folder: Path) -> set[str]:
     """What anything stands on: machines, those being made or removed, their snapshots, and other layers.
+
+    Names, which are of one layer each: one path can be spelled in several ways, as with HOSTVM_HOME=../vms.
 
     :raises _UnreadableError: it cannot be told.
     """
-    found: set[Path] = set()
+    found: set[str] = set()
     try:
         for record in folder.parent.rglob(places.SNAPSHOT_JSON):
-            found |= {folder / str(layer) for layer in json.loads(record.read_bytes())["layers"].values()}
+            found |= {str(layer) for layer in json.loads(record.read_bytes())["layers"].values()}
         for disk in folder.parent.rglob(_QCOW2):
             if beneath := backing_of(disk):
-                found.add(beneath)
+                found.add(beneath.name)
     except (MachineError, OSError, ValueError, KeyError, TypeError, AttributeError) as fault:
         raise _UnreadableError from fault
     return found

@@ -210,6 +210,37 @@ def test_only_layers_that_nothing_stands_on_are_collected(box):
         assert collect_layers(folder) == [high, low]
 
 
+@pytest.fixture
+def roundabout(monkeypatch, tmp_path):
+    """HOSTVM_HOME is named by a way that leads up again, as ../vms does."""
+    (tmp_path / "project").mkdir()
+    monkeypatch.setenv("HOSTVM_HOME", str(tmp_path / "project" / ".." / "vms"))
+
+
+def test_a_layer_is_known_by_whatever_way_the_home_is_named(roundabout, box, overlays):
+    """They were removed from below the disks that stood on them, and all data with them."""
+    before = box.data_disk.read_bytes()
+    with layers_lock() as folder:
+        layer = freeze_disk(box, folder, box.data_disk)
+        assert collect_layers(folder) == []
+        assert layer.read_bytes() == before
+        assert freeze_disk(box, folder, box.data_disk) == layer, "nothing was written since"
+
+
+def test_ctrl_c_keeps_the_layer_by_whatever_way_the_home_is_named(roundabout, box, overlays, monkeypatch):
+    whole = layers.create_overlay
+
+    def interrupted(path, base, *, replacing=False):
+        whole(path, base, replacing=replacing)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(layers, "create_overlay", interrupted)
+    with layers_lock() as folder:
+        with pytest.raises(KeyboardInterrupt):
+            freeze_disk(box, folder, box.data_disk)
+        assert layers.backing_of(box.data_disk).is_file()
+
+
 def test_nothing_is_collected_while_a_disk_or_a_record_cannot_be_read(box):
     with layers_lock() as folder:
         layer = qcow2(folder / "beneath.qcow2")
