@@ -76,6 +76,7 @@ def build_machine(target: MachinePaths, source: MachinePaths, state: MachineStat
             created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             wanted_off=True,
             parent=state.uuid,
+            owner=None,  # of an ephemeral machine it is what stays
         )
         save_state(draft, made)
         for disk, layer in freeze_disks(source, folder).items():

@@ -15,11 +15,12 @@ from cli.manage import build_parser
 from hostvm import paths as places
 from hostvm import process_id
 from hostvm.errors import MachineError, SpecError, UsageError
-from hostvm.machines import ephemeral
+from hostvm.machines import clone, ephemeral
 from hostvm.machines.ephemeral import start_ephemeral, sweep
 from hostvm.machines.snapshots import snapshot_folder
 from hostvm.machines.warm import is_warm, warm_paths, warm_spec
 from hostvm.paths import MachinePaths, machine_names
+from hostvm.spec import render_spec
 from hostvm.state import MachineState, load_state, save_state
 from images.progress import NullProgress
 
@@ -77,6 +78,18 @@ def test_the_owner_is_kept():
     paths.folder.mkdir(parents=True)
     save_state(paths, replace(STATE, owner=[17.0, 4815146.0]))
     assert load_state(paths).owner == [17.0, 4815146.0]
+
+
+def test_a_clone_of_an_ephemeral_machine_stays(monkeypatch):
+    """It was removed with the other's process, or, after that, in the midst of its own first start."""
+    monkeypatch.setattr(clone, "freeze_disks", lambda *_: {})
+    source = MachinePaths.of("tmp-aaaaaaaaaaaa")
+    source.folder.mkdir(parents=True)
+    source.spec.write_text(render_spec(warm_spec()))
+    save_state(source, replace(STATE, owner=process_id.identify(os.getpid()).facts()))
+    clone.build_machine(MachinePaths.of("kept"), source, load_state(source))
+    assert load_state(MachinePaths.of("kept")).owner is None
+    assert load_state(source).owner
 
 
 def test_programs_import_it_from_the_package():
