@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from hostvm.agent.client import agent_is_ready, end_agent, request, run_in_guest
 from hostvm.agent.config import load as load_config
 from hostvm.agent.spawn import end_sleeper, spawn_agent, take_back
 from hostvm.drivers.base import DomainState
-from hostvm.errors import MachineError
+from hostvm.errors import HostvmError, MachineError
 from hostvm.machines.asleep import hand_over
 from hostvm.machines.domain import domain_of
 from hostvm.machines.open import machine_driver
@@ -24,6 +25,7 @@ from hostvm.machines.trial import keep_proven
 from hostvm.machines.wake import wait_awake
 from hostvm.shares.choose import load_server
 from hostvm.shares.client import SERVICE as SHARES
+from hostvm.shares.client import missing_shares
 from hostvm.spec import load_spec
 from hostvm.state import load_state
 from images.progress import NullProgress
@@ -71,8 +73,12 @@ def suspend_machine(
         raise _cannot(paths, f"shared by virtiofs, whose daemon has state of its own: {', '.join(held)}")
     with progress.step(f"suspend {paths.name}"):
         drop_saved(paths)
-        _release(paths, container_name, progress)
-        _save(paths, driver, domain, progress, after)
+        try:
+            _release(paths, container_name, progress)
+            _save(paths, driver, domain, progress, after)
+        except BaseException:
+            _share_again(paths, driver)
+            raise
     return time.monotonic() - began
 
 
@@ -161,6 +167,13 @@ def _release(paths: MachinePaths, container_name: Callable[[str], str], progress
             lines.append(f"program {holder['program']} ({holder['pid']} in the guest) has it")
     stop = f"hostvm -m {paths.name} docker stop {' '.join(dict.fromkeys(containers))}\n" if containers else ""
     raise _cannot(paths, "a folder shared by 9p is in use: " + "; ".join(dict.fromkeys(lines)), stop)
+
+
+def _share_again(paths: MachinePaths, driver: Driver) -> None:
+    """What `_release` unmounted of a machine that runs on, with the same agent: containers would have it empty."""
+    with suppress(HostvmError):
+        if driver.state() is DomainState.RUNNING:
+            missing_shares(paths.run_dir)
 
 
 def _domain(paths: MachinePaths) -> DomainSpec:

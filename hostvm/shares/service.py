@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 
 _AGAIN_SECONDS = 30.0
+_RELEASED = "released"
 
 
 @dataclass(slots=True)
@@ -85,6 +86,7 @@ class ShareService:
         self._nfs = True
         self._removed = Removed((places or run_dir / SHARE_PLACES).with_name(SHARES_BEFORE))
         self._started = False
+        self._in_containers: set[str] = set()
         devices = {(str(one.source), one.target, one.readonly): one for one in load_devices(run_dir)}
         self._shares = [_Share(mount, devices.get((mount.source, mount.target, mount.readonly))) for mount in mounts]
 
@@ -141,6 +143,7 @@ class ShareService:
         if facts.get("do") == "again":
             with self._lock:
                 self._again(self._reached())
+                self.watch(self._in_containers)
             return self.describe()
         kind = str(facts.get("kind", "auto"))
         mount = make_mount(str(facts["source"]), str(facts["target"]), readonly=bool(facts.get("readonly")), kind=kind)
@@ -168,9 +171,10 @@ class ShareService:
     def watch(self, paths: Iterable[str]) -> None:
         """Carry file events of these paths of the guest, which running containers have, and of no others."""
         with self._lock:
+            self._in_containers = set(paths)
             if self._guest is None:
                 return
-            wanted = set(paths)
+            wanted = set(self._in_containers)
             wanted |= {other for path in wanted for other in self._inside(path)}
             watched = [one for one in map(self._watched, sorted(wanted)) if one is not None]
             self._carrier.carry(self._guest, watched)
@@ -227,7 +231,10 @@ class ShareService:
             with self._lock, suppress(HostvmError, OSError):
                 if self._guest is None or gone.is_set():
                     return
-                if any(why_not(share.mount, self._ever()) is None for share in self._failed()):
+                failed = self._failed()
+                if any(share.state == _RELEASED for share in failed):
+                    continue  # its suspend is under way
+                if any(why_not(share.mount, self._ever()) is None for share in failed):
                     self._again(self._guest)
 
     def _add(self, mount: Mount) -> None:
@@ -285,18 +292,24 @@ class ShareService:
                 self._ensure(guest, share, there)
 
     def _release(self) -> list[dict[str, Any]]:
-        """Unmount all that is 9p; all of it is mounted again when somebody uses one."""
+        """Unmount all that is 9p; all of it is mounted again when somebody uses one, or when `again` is asked for.
+
+        Until then no container is given one: it would write into the guest's memory.
+        """
         with self._lock:
             guest = self._reached()
             held = [share for share in self._shares if share.device is not None and share.device.kind == "9p"]
             if not held:
                 return []
             self._carrier.end()
+            for share in held:
+                share.state = _RELEASED
             holders = mounting.release(guest, [share.mount.target for share in held])
             if holders:
                 there = self._look(guest)
                 for share in held:
                     self._ensure(guest, share, there.types)
+                self.watch(self._in_containers)
             return [asdict(holder) for holder in holders]
 
     def _ensure(self, guest: Guest, share: _Share, there: dict[str, str]) -> None:

@@ -168,14 +168,31 @@ def test_ctrl_c_while_the_agent_ends_brings_it_back(world, monkeypatch, act):
     assert (world.agent, world.sleeper) == (True, False)
 
 
-def test_one_in_use_keeps_its_agent(world, monkeypatch):
+def test_one_in_use_keeps_its_agent_and_has_its_folders_again(world, monkeypatch):
+    shared = []
+
     def in_use(*_, **__):
         raise InUseError("machine box is in use")
 
     monkeypatch.setattr(suspend, "hand_over", in_use)
     monkeypatch.setattr(suspend, "spawn_agent", lambda _: pytest.fail("started another agent"))
+    monkeypatch.setattr(suspend, "missing_shares", shared.append)
     with pytest.raises(InUseError):
         suspend_machine(world.paths, NullProgress(), str, after=1.0)
+    assert shared == [world.paths.run_dir]
+
+
+def test_folders_that_were_released_when_ctrl_c_came_are_shared_again(world, monkeypatch):
+    shared = []
+
+    def released(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(suspend, "_release", released)
+    monkeypatch.setattr(suspend, "missing_shares", shared.append)
+    with pytest.raises(KeyboardInterrupt):
+        suspend_machine(world.paths, NullProgress(), str)
+    assert shared == [world.paths.run_dir]
 
 
 def test_a_snapshot_lets_the_machine_go_on_though_ctrl_c_came_when_it_was_suspended(world, monkeypatch):

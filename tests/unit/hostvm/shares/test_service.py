@@ -15,7 +15,7 @@ from waiting import until  # a helper of all unit tests
 
 from hostvm.errors import AgentError, MachineError
 from hostvm.guest import Completed
-from hostvm.shares.choose import forget_places, share_seed
+from hostvm.shares.choose import forget_places, share_seed, store_devices
 from hostvm.shares.device import DeviceShare, mount_table
 from hostvm.shares.listener import ShareListener
 from hostvm.shares.model import Mount
@@ -346,6 +346,67 @@ def test_files_that_are_being_written_are_told_before_a_suspend(service, guest, 
     assert made.ask({"do": "release"}) == {"holders": [], "written": [f"{folders['outer']}/log"]}
     known.closed(f"{folders['outer']}/log")
     assert made.ask({"do": "release"})["written"] == []
+
+
+@pytest.fixture
+def by_9p(service, guest, host, folders, tmp_path, monkeypatch):
+    """A folder by 9p, which a container has, and the one beside it by nfs; `carried` are the events that are told."""
+    table = {"holders": b""}
+    plain = guest.run
+
+    def run(argv, **options):
+        if argv[3:4] == ["release"]:
+            if not table["holders"]:
+                guest.mounts = [one for one in guest.mounts if one[0] != "/a"]
+            return Completed(0, table["holders"], b"")
+        done = plain(argv, **options)
+        if argv[3:4] == ["mount"] and "9p" in argv:
+            guest.mounts[-1] = ("/a", "9p", argv[-1])
+            return plain([""], timeout=0)
+        return done
+
+    monkeypatch.setattr(guest, "run", run)
+    store_devices([DeviceShare("9p", "share0", Path(folders["outer"]), "/a", readonly=False)], tmp_path)
+    made = service(Mount(folders["outer"], "/a", kind="9p"), Mount(folders["other"], "/b"))
+    carried = []
+    monkeypatch.setattr(made._carrier, "carry", lambda _, watched: carried.append([one.target for one in watched]))
+    monkeypatch.setattr(made._carrier, "end", lambda: carried.append("ended"))
+    made.start(guest, host)
+    made.watch({"/a", "/b"})
+    assert carried == [["/a", "/b"]]
+    return SimpleNamespace(made=made, guest=guest, carried=carried, table=table)
+
+
+def test_what_was_released_is_given_to_nobody_until_it_is_mounted_again(by_9p):
+    """The suspend was broken off: containers had the empty folder below, and wrote into the guest's memory."""
+    assert by_9p.made.ask({"do": "release"})["holders"] == []
+    assert by_9p.guest.places() == ["/b"]
+    assert [mount.target for mount in by_9p.made.mounted()] == ["/b"]
+    by_9p.made.ask({"do": "again"})
+    assert sorted(by_9p.guest.places()) == ["/a", "/b"]
+    assert [mount.target for mount in by_9p.made.mounted()] == ["/a", "/b"]
+    assert by_9p.carried[1:] == ["ended", ["/a", "/b"]]
+
+
+def test_a_release_that_is_refused_goes_on_telling_events(by_9p):
+    by_9p.table["holders"] = b"/proc/7/comm:sh\n/proc/7/cgroup:0::/\n"
+    assert len(by_9p.made.ask({"do": "release"})["holders"]) == 1
+    assert [mount.target for mount in by_9p.made.mounted()] == ["/a", "/b"]
+    assert by_9p.carried[1:] == ["ended", ["/a", "/b"]]
+
+
+def test_what_is_released_is_not_mounted_again_beside_a_suspend(service, guest, host, folders, tmp_path, monkeypatch):
+    """By who looks whether a folder that was missing is there now."""
+    looked = []
+    store_devices([DeviceShare("9p", "share0", Path(folders["outer"]), "/a", readonly=False)], tmp_path)
+    made = service(Mount(folders["outer"], "/a", kind="9p"), Mount(str(tmp_path / "missing"), "/b"))
+    made.start(guest, host)
+    made.ask({"do": "release"})
+    again = SimpleNamespace(wait=lambda _: looked.append("") or len(looked) > 2, is_set=lambda: False)
+    guest.did.clear()
+    made._keep_trying(again)
+    assert len(looked) == 3
+    assert guest.did == []
 
 
 def test_later_folders_have_covers_unless_something_lies_inside():
