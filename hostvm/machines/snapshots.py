@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from hostvm import paths as places
 from hostvm.agent.client import end_agent
+from hostvm.agent.spawn import end_sleeper, take_back
 from hostvm.disks import create_overlay
 from hostvm.drivers.base import DomainState
 from hostvm.errors import HostvmError, MachineError, SpecError
@@ -145,6 +146,7 @@ def restore_snapshot(paths: MachinePaths, name: str, progress: Progress) -> bool
         sweep_drafts(paths)
         put_disk_and_memory(paths, found, snapshot_folder(paths, name))
     if found.saved is None:
+        end_sleeper(paths.run_dir)
         return False
     resume(paths, progress)
     return True
@@ -166,7 +168,8 @@ def resume(paths: MachinePaths, progress: Progress) -> None:
 
     :raises HostvmError: as `wake_machine`.
     """
-    wake_machine(paths, machine_driver(paths, load_state(paths), load_spec(paths.spec)), progress)
+    if wake_machine(paths, machine_driver(paths, load_state(paths), load_spec(paths.spec)), progress):
+        take_back(paths.run_dir)
 
 
 def remove_snapshot(paths: MachinePaths, name: str) -> None:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hostvm import paths as places
+from hostvm.agent.spawn import end_sleeper
 from hostvm.guest_images import ensure_image
 from hostvm.locks import machine_lock
 from hostvm.machines.boot import start_machine
@@ -74,6 +75,7 @@ def ensure_warm(spec: MachineSpec, engine: BootEngine, progress: Progress) -> Ma
             suspend_machine(paths, progress, str)
             create_snapshot(paths, SNAPSHOT, progress, str)
             drop_saved(paths)
+            end_sleeper(paths.run_dir)  # nobody is to wake it
         except BaseException:
             if paths.folder.exists():
                 remove_machine(paths, progress, force=True)

@@ -6,6 +6,7 @@ import json
 import os
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,7 +16,7 @@ from cli.manage import build_parser
 from hostvm import paths as places
 from hostvm import process_id
 from hostvm.errors import MachineError, SpecError, UsageError
-from hostvm.machines import clone, ephemeral
+from hostvm.machines import clone, ephemeral, warm
 from hostvm.machines.ephemeral import start_ephemeral, sweep
 from hostvm.machines.snapshots import snapshot_folder
 from hostvm.machines.warm import is_warm, warm_paths, warm_spec
@@ -66,6 +67,38 @@ def test_the_machine_that_others_begin_from_is_not_listed():
     assert is_warm(paths)
     assert machine_names() == []
     assert paths.lock == MachinePaths.of("box").lock.with_name("warm-01234567-89abcdef.lock")
+
+
+@pytest.fixture
+def base(monkeypatch):
+    """What ephemeral machines begin from, made without a guest; gives what was done to it, and its ids."""
+    done = []
+
+    def make(paths, spec, _image):
+        paths.folder.mkdir(parents=True)
+        paths.spec.write_text(render_spec(spec))
+        made = replace(STATE, uuid=f"uuid-{sum(one.startswith('uuid') for one in done)}")
+        save_state(paths, made)
+        done.append(made.uuid)
+
+    def keep(paths, name, *_):
+        snapshot_folder(paths, name).mkdir(parents=True)
+
+    monkeypatch.setattr(warm, "ensure_image", lambda *_: SimpleNamespace(arch="amd64", digest="0"))
+    monkeypatch.setattr(warm, "complete_qemu", lambda *_: SimpleNamespace(path="qemu", version_text="7.2"))
+    monkeypatch.setattr(warm, "create_machine", make)
+    monkeypatch.setattr(warm, "start_machine", lambda *_: None)
+    monkeypatch.setattr(warm, "suspend_machine", lambda *_: done.append("somebody listens"))
+    monkeypatch.setattr(warm, "create_snapshot", keep)
+    monkeypatch.setattr(warm, "end_sleeper", lambda _: done.append("nobody does"))
+    return done
+
+
+def test_nobody_listens_for_the_machine_that_others_begin_from(base):
+    """A process of its own, that nothing would have ended."""
+    paths = warm.ensure_warm(warm_spec(), SimpleNamespace(), NullProgress())
+    assert is_warm(paths)
+    assert base == ["uuid-0", "somebody listens", "nobody does"]
 
 
 def test_it_shares_no_folders_since_their_devices_could_not_be_saved():

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import struct
+from types import SimpleNamespace
 
 import pytest
 
 from cli.completion import answer_for
+from hostvm.drivers.base import DomainState
 from hostvm.errors import MachineError, SpecError
 from hostvm.machines import open as opened
 from hostvm.machines import snapshots
@@ -148,6 +150,17 @@ def test_a_machine_that_runs_unseen_is_not_restored(box, kept, monkeypatch):
         restore_snapshot(box, "kept", NullProgress())
     assert box.suspended.exists()
     assert box.data_disk.read_bytes() == DISK
+
+
+def test_a_suspended_machine_that_becomes_a_stopped_one_is_woken_by_nobody(box, monkeypatch):
+    ended = []
+    driver = SimpleNamespace(state=lambda: DomainState.OFF, kill=lambda: None)
+    monkeypatch.setattr(snapshots, "machine_driver", lambda *_: driver)
+    monkeypatch.setattr(snapshots, "create_overlay", lambda path, *_, **__: path.write_bytes(b"new"))
+    monkeypatch.setattr(snapshots, "end_sleeper", ended.append)
+    create(box, "cold")
+    assert not restore_snapshot(box, "cold", NullProgress())
+    assert ended == [box.run_dir]
 
 
 def test_memory_of_another_image_is_refused(box, kept):

@@ -209,3 +209,26 @@ def test_a_snapshot_lets_the_machine_go_on_though_ctrl_c_came_when_it_was_suspen
     with pytest.raises(KeyboardInterrupt):
         create_snapshot(world.paths, "now", NullProgress(), str)
     assert world.driver.power is DomainState.RUNNING
+
+
+def test_a_snapshot_leaves_nobody_listening_in_its_agents_place(world, monkeypatch):
+    """Who listened while it was suspended: it would start the machine again after a power-off in the guest."""
+
+    def suspended(*_):
+        world.driver.power, world.sleeper = DomainState.OFF, True
+
+    def wake(_paths, driver, _progress):
+        driver.power = DomainState.RUNNING
+        return True
+
+    def take_back(run_dir):
+        assert run_dir == world.paths.run_dir
+        world.sleeper = False
+
+    monkeypatch.setattr(snapshots, "machine_driver", lambda *_: world.driver)
+    monkeypatch.setattr(snapshots, "suspend_machine", suspended)
+    monkeypatch.setattr(snapshots, "wake_machine", wake)
+    monkeypatch.setattr(snapshots, "take_back", take_back)
+    monkeypatch.setattr(snapshots, "freeze_disks", lambda *_: {})
+    create_snapshot(world.paths, "now", NullProgress(), str)
+    assert (world.driver.power, world.sleeper) == (DomainState.RUNNING, False)
