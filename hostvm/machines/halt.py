@@ -13,7 +13,7 @@ from hostvm.agent.spawn import end_sleeper, spawn_agent
 from hostvm.console import WayDown
 from hostvm.drivers.base import DomainState
 from hostvm.errors import HostvmError
-from hostvm.machines.open import machine_driver, require_disks_unused
+from hostvm.machines.open import machine_driver, require_disks_unused, spec_or_none
 from hostvm.machines.saved import drop_saved
 from hostvm.machines.trial import keep_proven
 from hostvm.machines.wake import wake_machine
@@ -47,7 +47,7 @@ def stop_machine(paths: MachinePaths, progress: Progress, *, force: bool = False
     :raises MachineError: its saved state cannot be used, and `force` was not given; or it seems to be off and another
         process has its disk open: it was started with another HOSTVM_RUN.
     """
-    driver = machine_driver(paths, load_state(paths), None if force else load_spec(paths.spec))
+    driver = machine_driver(paths, load_state(paths), spec_or_none(paths) if force else load_spec(paths.spec))
     keep_proven(paths, driver, progress)
     if not force:
         wake_machine(paths, driver, progress)

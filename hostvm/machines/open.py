@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hostvm.disks import require_unused
 from hostvm.drivers.base import DomainState
 from hostvm.drivers.registry import open_driver
-from hostvm.errors import MachineError
+from hostvm.errors import HostvmError, MachineError
 from hostvm.more_disks import more_files
+from hostvm.spec import load_spec
 
 if TYPE_CHECKING:
     from hostvm.drivers.base import Driver
@@ -34,6 +36,14 @@ def require_disks_unused(paths: MachinePaths) -> None:
     for disk in (paths.data_disk, *more_files(paths.folder)):
         if disk.exists():
             require_unused(disk)
+
+
+def spec_or_none(paths: MachinePaths) -> MachineSpec | None:
+    """The machine's settings, or those of its last boot; None for want of both, as power is cut all the same."""
+    for path in (paths.spec, paths.booted_spec):
+        with suppress(HostvmError):
+            return load_spec(path)
+    return None
 
 
 def machine_driver(paths: MachinePaths, state: MachineState, spec: MachineSpec | None) -> Driver:

@@ -13,7 +13,7 @@ from hostvm.machines.clone import children
 from hostvm.machines.drafts import sweep_drafts
 from hostvm.machines.halt import stop_machine
 from hostvm.machines.layers import delete_folder, layers_lock
-from hostvm.machines.open import is_others, machine_driver, require_disks_unused
+from hostvm.machines.open import is_others, machine_driver, require_disks_unused, spec_or_none
 from hostvm.state import load_state
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def _cut_power(paths: MachinePaths, progress: Progress) -> None:
 def _is_running(paths: MachinePaths) -> bool:
     state = load_state(paths)
     try:
-        return machine_driver(paths, state, None).state() is not DomainState.OFF
+        return machine_driver(paths, state, spec_or_none(paths)).state() is not DomainState.OFF
     except HostvmError as fault:
         raise MachineError(
             f"whether machine {paths.name} runs cannot be told",

@@ -15,6 +15,7 @@ from hostvm.errors import AgentError, DriverError, MachineError
 from hostvm.machines import halt
 from hostvm.machines import open as opened
 from hostvm.machines.halt import stop_machine
+from hostvm.machines.remove import remove_machine
 from hostvm.paths import MachinePaths
 from hostvm.sizes import GIB
 from hostvm.spec import MachineSpec, render_spec
@@ -65,6 +66,51 @@ def test_one_that_runs_unseen_is_not_called_stopped(paths, monkeypatch, force):
     with pytest.raises(MachineError, match="in use by another process"):
         stop_machine(paths, NullProgress(), force=force)
     assert not load_state(paths).wanted_off
+
+
+@pytest.fixture
+def elsewhere(paths, monkeypatch):
+    """The machine runs with libvirt's system, which its settings name; each look elsewhere finds nothing."""
+    text = render_spec(MachineSpec(cpus=1, memory=GIB, disk=10 * GIB, mounts=(), libvirt_uri="qemu:///system"))
+    paths.spec.write_text(text)
+    paths.make_run_dir()
+    paths.booted_spec.write_text(text)
+    power = {"qemu:///system": DomainState.RUNNING}
+
+    def open_driver(_, *, uri, **__):
+        def kill():
+            power.pop(uri, None)
+
+        return SimpleNamespace(state=lambda: power.get(uri, DomainState.OFF), kill=kill)
+
+    monkeypatch.setattr(opened, "open_driver", open_driver)
+    return power
+
+
+@pytest.mark.parametrize("text", [None, "cpus: [", "cpus: 0\n"])
+def test_the_power_of_a_machine_with_a_libvirt_of_its_own_is_cut_there(paths, elsewhere, text):
+    """It ran on, and was told as stopped; with damaged settings it is where it was started."""
+    if text is not None:
+        paths.spec.write_text(text)
+    assert stop_machine(paths, NullProgress(), force=True)
+    assert elsewhere == {}
+
+
+def test_one_that_runs_there_is_not_removed_as_one_that_is_off(paths, elsewhere):
+    with pytest.raises(MachineError, match="machine box is running"):
+        remove_machine(paths, NullProgress())
+    assert paths.folder.exists()
+    remove_machine(paths, NullProgress(), force=True)
+    assert elsewhere == {}
+
+
+def test_power_is_cut_though_nobody_knows_the_settings(paths, monkeypatch):
+    done = []
+    driver = SimpleNamespace(state=lambda: DomainState.RUNNING, kill=lambda: done.append("kill"))
+    monkeypatch.setattr(opened, "open_driver", lambda *_, **__: driver)
+    paths.spec.write_text("cpus: [")
+    assert stop_machine(paths, NullProgress(), force=True)
+    assert done == ["kill"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Python has no Unix sockets there")
