@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from runtime.docker.foreign import ForeignService
 
 _LOOK_SECONDS = 3600.0
+_AGAIN_SECONDS = 5.0
 _FETCH_SECONDS = 1800.0  # 71 MB, over a slow line
 
 
@@ -56,10 +58,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def go_with(owner: ProcessId, config: AgentConfig) -> None:
     """Have the machine removed when its owner has ended; by a process of its own, which ends this one too."""
-    while not process_id.wait_gone(owner, _LOOK_SECONDS):
+    while not _is_gone(owner):
         pass
     argv = [sys.executable, "-m", "cli.main", "rm", "--force", "--quiet", config.name]
     process.spawn_detached(argv, Path(os.devnull))
+
+
+def _is_gone(owner: ProcessId) -> bool:
+    try:
+        return process_id.wait_gone(owner, _LOOK_SECONDS)
+    except OSError:  # no descriptors are left: nobody knows
+        time.sleep(_AGAIN_SECONDS)
+        return False
 
 
 def compose(config: AgentConfig) -> Parts:

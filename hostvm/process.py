@@ -208,9 +208,11 @@ def spawn_detached(
         process = _popen(
             words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env, cwd=cwd, pass_fds=pass_fds
         )
-    identity = identify(process.pid) or ProcessId(process.pid, 0.0)
+    identity = None
+    with contextlib.suppress(OSError):  # it runs, whoever it is
+        identity = identify(process.pid)
     threading.Thread(target=process.wait, name=f"reap-{process.pid}", daemon=True).start()
-    return identity
+    return identity or ProcessId(process.pid, 0.0)
 
 
 def _show(words: Sequence[str], env: Mapping[str, str] | None, cwd: Path | None = None) -> None:

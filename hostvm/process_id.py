@@ -5,6 +5,8 @@ A number alone does not tell: the system gives it to another one later.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import math
 import os
 import select
@@ -19,6 +21,9 @@ from hostvm.errors import HostvmError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+_NOT_NOW = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""What says nothing of the process that was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +53,17 @@ class ProcessId:
 
 
 def identify(pid: int) -> ProcessId | None:
-    """The process that has this number now; None when there is none, or only a zombie without threads."""
+    """The process that has this number now; None when there is none, or only a zombie without threads.
+
+    :raises OSError: Linux cannot be asked, for want of descriptors or memory.
+    """
     if sys.platform == "linux":
         # psutil adds the boot time, which moves when the clock is set; the kernel's own ticks do not.
         try:
             fields = _stat_fields(pid)
-        except OSError:
+        except OSError as fault:
+            if fault.errno in _NOT_NOW:
+                raise
             return None
         # Of one that was killed the first thread may be dead while others still hold its files: no zombie yet.
         ended = fields[0] == b"X" or (fields[0] == b"Z" and int(fields[17]) <= 1)
@@ -94,7 +104,10 @@ def _stat_fields(pid: int) -> list[bytes]:
 
 
 def is_alive(process: ProcessId) -> bool:
-    """Whether this very process still runs."""
+    """Whether this very process still runs.
+
+    :raises OSError: as `identify`.
+    """
     found = identify(process.pid)
     return found is not None and found.started == process.started and process.boot in {"", found.boot}
 
@@ -123,21 +136,23 @@ def is_ending(pid: int) -> bool:
 
 
 def wait_gone(process: ProcessId, timeout: float) -> bool:
-    """Wait up to `timeout` seconds for this very process to end (a zombie has ended); False when it still runs."""
+    """Wait up to `timeout` seconds for this very process to end (a zombie has ended); False when it still runs.
+
+    :raises OSError: as `identify`.
+    """
     deadline = time.monotonic() + timeout
     if sys.platform == "linux":
-        try:
+        # No descriptor is left, or the system refuses (gVisor, older kernels and containers' filters): looked at below.
+        with contextlib.suppress(OSError):
             descriptor = os.pidfd_open(process.pid)
-        except OSError:
+            try:
+                poller = select.poll()
+                poller.register(descriptor, select.POLLIN)
+                if is_alive(process):
+                    poller.poll(max(0, math.ceil(timeout * 1000)))
+            finally:
+                os.close(descriptor)
             return not is_alive(process)
-        try:
-            poller = select.poll()
-            poller.register(descriptor, select.POLLIN)
-            if is_alive(process):
-                poller.poll(max(0, math.ceil(timeout * 1000)))
-        finally:
-            os.close(descriptor)
-        return not is_alive(process)
     while is_alive(process):
         if time.monotonic() >= deadline:
             return False

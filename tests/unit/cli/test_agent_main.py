@@ -18,6 +18,7 @@ from hostvm.agent.relay import Passage
 from hostvm.errors import HostvmError
 from hostvm.more_disks import Disk
 from hostvm.paths import MachinePaths, cache
+from hostvm.process_id import ProcessId
 from hostvm.shares.model import Mount
 from hostvm.shares.named import ENGINE_SOCK
 from hostvm.shares.service import ShareService
@@ -26,6 +27,7 @@ from hostvm.spec import MachineSpec, render_spec
 from hostvm.state import MachineState, save_state
 from runtime.docker.foreign import ForeignService
 
+AGENT = AgentConfig("tmp-aaaaaaaaaaaa", "/r", "/h", "/l", 1, "/k", "key", "", "/c")
 START = b"POST /containers/web/start HTTP/1.1\r\n\r\n"
 BOX = MachineSpec(cpus=1, memory=GIB, disk=10 * GIB, mounts=())
 
@@ -162,3 +164,20 @@ def test_that_process_provides_the_other_architecture(made, monkeypatch, capsys)
     monkeypatch.setattr(emulators, "provide_emulators", fail)
     assert background.main(["emulate", "box"]) == 1
     assert capsys.readouterr().err == "hostvm: the mirror is not reached\n"
+
+
+def test_a_machine_goes_with_its_owner_and_not_for_want_of_descriptors(monkeypatch):
+    answers = [OSError(24, "Too many open files"), False, True]
+    removed = []
+
+    def wait_gone(*_):
+        answer = answers.pop(0)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(agent_main, "_AGAIN_SECONDS", 0)
+    monkeypatch.setattr(agent_main.process_id, "wait_gone", wait_gone)
+    monkeypatch.setattr(agent_main.process, "spawn_detached", lambda argv, _: removed.append((argv[-1], len(answers))))
+    agent_main.go_with(ProcessId(17, 1.0), AGENT)
+    assert removed == [("tmp-aaaaaaaaaaaa", 0)]

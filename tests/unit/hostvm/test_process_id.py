@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -96,3 +97,32 @@ def test_no_process(pid):
     assert process_id.identify(pid) is None
     assert process_id.command_of(pid) == ()
     assert process_id.wait_gone(ProcessId(pid, 1.0), 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere processes are always looked at")
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOSYS, errno.EPERM])
+def test_an_end_is_waited_for_though_linux_does_not_tell_of_it(monkeypatch, number):
+    """For want of descriptors, on an older kernel, in a container: a guest's QEMU was killed at once."""
+    looks = []
+
+    def refuse(_):
+        raise OSError(number, os.strerror(number))
+
+    def is_alive(_):
+        looks.append("")
+        return len(looks) < 3
+
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+    monkeypatch.setattr(process_id, "is_alive", is_alive)
+    assert process_id.wait_gone(ProcessId(os.getpid(), 1.0), 60.0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no file is opened for it")
+def test_a_process_is_not_gone_for_want_of_descriptors(monkeypatch):
+    def refuse(_):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(process_id, "_stat_fields", refuse)
+    for ask in (process_id.is_alive, lambda own: process_id.wait_gone(own, 0)):
+        with pytest.raises(OSError, match="Too many open files"):
+            ask(ProcessId(os.getpid(), 1.0))
