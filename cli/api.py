@@ -28,7 +28,7 @@ from hostvm.machines.snapshots import (
     restore_snapshot,
 )
 from hostvm.machines.suspend import pause_machine
-from hostvm.machines.warm import SNAPSHOT, discard_warm, ensure_warm, warm_paths, warm_spec
+from hostvm.machines.warm import SNAPSHOT, discard_warm, ensure_warm, identity, warm_paths, warm_spec
 from hostvm.paths import DEFAULT_MACHINE, MachinePaths, machine_names
 from hostvm.spec import default_spec, load_spec, parse_settings, with_own_image
 from images.progress import NullProgress
@@ -326,12 +326,14 @@ class EphemeralMachine(Machine):
     def _from_warm(self, spec: MachineSpec) -> MachinePaths:
         engine = find_engine(spec.engine)
         source = ensure_warm(spec, engine, self._progress)
+        base = identity(source)
         try:
             return start_ephemeral(source, SNAPSHOT, self._progress)
         except MachineError as fault:
-            # What it began from was of another hostvm, or is damaged: it can be had again.
+            # What it began from was of another hostvm, or is damaged: it can be had again. Of several processes that
+            # find it so, one makes it.
             self._progress.note(f"{fault.brief}: {fault.details}")
-            discard_warm(source, self._progress)
+            discard_warm(source, self._progress, base)
             return start_ephemeral(ensure_warm(spec, engine, self._progress), SNAPSHOT, self._progress)
 
     def close(self) -> None:

@@ -50,7 +50,7 @@ _STALE_SECONDS = 600.0
 def start_ephemeral(source: MachinePaths, snapshot: str, progress: Progress) -> MachinePaths:
     """Make a machine of a snapshot and let it go on, ready; it is removed when this process ends, however it does.
 
-    :raises MachineError: there is no such snapshot, it has no memory, or is of the libvirt driver.
+    :raises MachineError: there is no such snapshot, it has no memory, is of the libvirt driver, or goes meanwhile.
     :raises HostvmError: it cannot be resumed; nothing is left.
     """
     sweep()
@@ -68,7 +68,12 @@ def start_ephemeral(source: MachinePaths, snapshot: str, progress: Progress) -> 
     with machine_lock(target), ExitStack() as undo:
         undo.callback(target.lock.unlink, missing_ok=True)
         undo.callback(_remove_rest, target)
-        _make(target, source, found, state)
+        try:
+            _make(target, source, found, state)
+        except FileNotFoundError as fault:  # its lock is not held
+            raise MachineError(
+                f"machine {source.name} was removed meanwhile, or is damaged", str(fault), "run the same command again"
+            ) from fault
         resume(target, progress)
         undo.pop_all()
     return target

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from hostvm import paths as places
 from hostvm.agent.spawn import end_sleeper
+from hostvm.errors import HostvmError
 from hostvm.guest_images import ensure_image
 from hostvm.locks import machine_lock
 from hostvm.machines.boot import start_machine
@@ -24,6 +25,7 @@ from hostvm.paths import MachinePaths
 from hostvm.qemu_binary import complete_qemu
 from hostvm.sizes import GIB
 from hostvm.spec import default_spec, render_spec
+from hostvm.state import load_state
 
 if TYPE_CHECKING:
     from hostvm.machines.boot import BootEngine
@@ -86,11 +88,22 @@ def ensure_warm(spec: MachineSpec, engine: BootEngine, progress: Progress) -> Ma
     return paths
 
 
-def discard_warm(paths: MachinePaths, progress: Progress) -> None:
-    """Remove it; machines that began from it stay."""
+def discard_warm(paths: MachinePaths, progress: Progress, only: str | None = None) -> None:
+    """Remove it; machines that began from it stay.
+
+    :param only: the `identity` of what is to go; another process may have made it anew meanwhile.
+    """
     with machine_lock(paths):
-        if paths.folder.exists():
+        if paths.folder.exists() and only in (None, identity(paths)):
             remove_machine(paths, progress, force=True)
+
+
+def identity(paths: MachinePaths) -> str:
+    """Which one it is, made anew or not; "" of one that is damaged or missing."""
+    try:
+        return load_state(paths).uuid
+    except HostvmError:
+        return ""
 
 
 def warm_paths(name: str) -> MachinePaths:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from dataclasses import replace
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ from hostvm.errors import MachineError, SpecError, UsageError
 from hostvm.machines import clone, ephemeral, warm
 from hostvm.machines.ephemeral import start_ephemeral, sweep
 from hostvm.machines.snapshots import snapshot_folder
-from hostvm.machines.warm import is_warm, warm_paths, warm_spec
+from hostvm.machines.warm import identity, is_warm, warm_paths, warm_spec
 from hostvm.paths import MachinePaths, machine_names
 from hostvm.spec import render_spec
 from hostvm.state import MachineState, load_state, save_state
@@ -99,6 +100,38 @@ def test_nobody_listens_for_the_machine_that_others_begin_from(base):
     paths = warm.ensure_warm(warm_spec(), SimpleNamespace(), NullProgress())
     assert is_warm(paths)
     assert base == ["uuid-0", "somebody listens", "nobody does"]
+
+
+def test_of_several_that_find_the_base_damaged_one_makes_it_anew(base, monkeypatch):
+    """The others removed what the first had just made, from below the machines that began from it."""
+    monkeypatch.setattr(warm, "remove_machine", lambda paths, *_, **__: shutil.rmtree(paths.folder))
+    source = warm.ensure_warm(warm_spec(), SimpleNamespace(), NullProgress())
+    begun = []
+
+    def start(paths, *_):
+        found = identity(paths)
+        begun.append(found)
+        if found == "uuid-0":
+            if len(begun) == 1:
+                Machine.ephemeral().open()  # as another process does, a moment before
+            raise MachineError("machine cannot be resumed", "its virtual hardware would be another one")
+        return MachinePaths.of(f"tmp-{found}")
+
+    monkeypatch.setattr("cli.api.start_ephemeral", start)
+    machine = Machine.ephemeral()
+    machine.open()
+    assert machine.name == "tmp-uuid-1"
+    assert begun == ["uuid-0", "uuid-0", "uuid-1", "uuid-1"]
+    assert identity(source) == "uuid-1"
+
+
+def test_what_it_begins_from_may_go_meanwhile():
+    """Its lock is not held; then another one is made to begin from."""
+    paths = snapshot("qemu", SAVED)
+    with pytest.raises(MachineError, match="machine box was removed meanwhile"):
+        start_ephemeral(paths, "kept", NullProgress())
+    assert machine_names() == ["box"]
+    assert list((places.home() / "machines").glob(".tmp-*")) == []
 
 
 def test_it_shares_no_folders_since_their_devices_could_not_be_saved():
