@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import struct
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -60,7 +61,8 @@ def create_disk(path: Path, size: int) -> None:
 def create_overlay(path: Path, base: Path, *, replacing: bool = False) -> None:
     """Make a qcow2 (0600) that holds nothing yet and shows `base` beneath; appears whole or not at all.
 
-    `base` must never be written to again. It is named relative to `path`, so that both may be moved together.
+    `base` must never be written to again. It is named relative to where `path` really is, so that both may be moved
+    together, and a folder of `path` may be a link to another drive.
 
     :param replacing: take the place of a disk of that name, at once.
     :raises MachineError: there is already a file of that name; `base` is missing; or the host's disk is full.
@@ -69,7 +71,8 @@ def create_overlay(path: Path, base: Path, *, replacing: bool = False) -> None:
         raise _exists(path)
     with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=path.parent) as folder:
         # qemu-img reads a relative name from the new disk's own folder, which is one deeper until it is published.
-        fresh, named = Path(folder, "disk.qcow2"), os.path.relpath(base, path.parent)
+        fresh = Path(folder, "disk.qcow2")
+        named = os.path.relpath(_really(base.parent) / base.name, _really(path.parent))
         words = ("-q", "-f", "qcow2", "-F", "qcow2", "-u", "-b", named, str(fresh), str(disk_size(base)))
         _qemu_img("create", *words, about=path)
         fresh.chmod(0o600)
@@ -91,7 +94,12 @@ def backing_of(path: Path) -> Path | None:
             return None
         file.seek(place)
         named = os.fsdecode(file.read(length))
-    return Path(os.path.normpath(path.parent / named))
+    return Path(os.path.normpath(_really(path.parent) / named))
+
+
+def _really(folder: Path) -> Path:
+    """Where `..` begins for QEMU: behind links, but for Windows, which reads names before it looks at the disk."""
+    return folder if sys.platform == "win32" else Path(os.path.realpath(folder))
 
 
 def holds_nothing(overlay: Path) -> bool:

@@ -122,7 +122,7 @@ def sweep_removed(folder: Path) -> None:
     """
     machines = folder.parent
     for rest in (*machines.glob(REMOVED), *machines.glob(f"*/{places.SNAPSHOTS}/{REMOVED}")):
-        shutil.rmtree(rest, ignore_errors=True)
+        _delete(rest, ignore_errors=True)
 
 
 def delete_folder(folder: Path, doomed: Path) -> None:
@@ -136,8 +136,18 @@ def delete_folder(folder: Path, doomed: Path) -> None:
     sweep_removed(folder)
     rest = doomed.with_name(f".{doomed.name}.removed")
     doomed.rename(rest)
-    shutil.rmtree(rest)
+    _delete(rest)
     collect_layers(folder)
+
+
+def _delete(rest: Path, *, ignore_errors: bool = False) -> None:
+    """A folder with all that it holds; one that is elsewhere goes before the link to it.
+
+    :raises OSError: it cannot be deleted.
+    """
+    shutil.rmtree(rest.resolve(), ignore_errors=ignore_errors)
+    if rest.is_symlink() and not rest.exists():
+        rest.unlink()
 
 
 def collect_layers(folder: Path) -> list[Path]:
@@ -165,14 +175,26 @@ def _used(folder: Path) -> set[str]:
     """
     found: set[str] = set()
     try:
-        for record in folder.parent.rglob(places.SNAPSHOT_JSON):
-            found |= {str(layer) for layer in json.loads(record.read_bytes())["layers"].values()}
-        for disk in folder.parent.rglob(_QCOW2):
-            if beneath := backing_of(disk):
-                found.add(beneath.name)
+        for place in _places(folder.parent):
+            for record in place.rglob(places.SNAPSHOT_JSON):
+                found |= {str(layer) for layer in json.loads(record.read_bytes())["layers"].values()}
+            for disk in place.rglob(_QCOW2):
+                if beneath := backing_of(disk):
+                    found.add(beneath.name)
     except (MachineError, OSError, ValueError, KeyError, TypeError, AttributeError) as fault:
         raise _UnreadableError from fault
     return found
+
+
+def _places(machines: Path) -> list[Path]:
+    """Where disks are: machines whose folders were moved to another drive, and left a link here, which `rglob` passes.
+
+    :raises OSError: such a drive is not there.
+    """
+    moved = [one for one in machines.iterdir() if one.is_symlink()]
+    for one in moved:
+        one.stat()
+    return [machines, *(one for one in moved if one.is_dir())]
 
 
 class _UnreadableError(Exception):

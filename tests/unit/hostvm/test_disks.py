@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import struct
+import sys
 from pathlib import Path
 
 import pytest
@@ -204,6 +205,20 @@ def test_an_overlay_is_made_without_copying_and_may_take_a_disks_place(calls, tm
     assert command[-1] == str(3 * GIB)
     assert disk.stat().st_mode & 0o777 == 0o600
     assert [path.name for path in disk.parent.iterdir()] == ["data.qcow2"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links take a privilege there, and names are read first")
+def test_an_overlay_behind_a_link_names_what_is_beneath_as_the_kernel_finds_it(calls, tmp_path):
+    """QEMU opens FOLDER/../layers/..., which leads to where the link does."""
+    base, drive = qcow2(tmp_path / "layers" / "a.qcow2"), tmp_path / "another" / "drive"
+    drive.mkdir(parents=True)
+    (tmp_path / "box").symlink_to(drive)
+    disk = tmp_path / "box" / "data.qcow2"
+    disks.create_overlay(disk, base)
+    named = calls[0][calls[0].index("-b") + 1]
+    assert (disk.parent / named).samefile(base)
+    qcow2(disk, beneath=named)
+    assert disks.backing_of(disk).samefile(base)
 
 
 @pytest.mark.parametrize(

@@ -227,6 +227,35 @@ def test_a_layer_is_known_by_whatever_way_the_home_is_named(roundabout, box, ove
         assert freeze_disk(box, folder, box.data_disk) == layer, "nothing was written since"
 
 
+@pytest.fixture
+def drive(box, tmp_path):
+    """Where the machine's folder was moved to, with a link in its place."""
+    folder = tmp_path / "drive" / "machines" / "box"
+    folder.parent.mkdir(parents=True)
+    box.folder.rename(folder)
+    box.folder.symlink_to(folder)
+    return folder
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links take a privilege there")
+def test_a_layer_stays_below_a_machine_that_was_moved_to_another_drive(box, drive):
+    with layers_lock() as folder:
+        layer, snapshots = qcow2(folder / "beneath.qcow2"), qcow2(folder / "kept.qcow2")
+        qcow2(box.data_disk, os.path.relpath(layer, drive))
+        record = box.snapshots / "kept" / "snapshot.json"
+        record.parent.mkdir(parents=True)
+        record.write_text('{"layers": {"data.qcow2": "kept.qcow2"}}')
+        assert collect_layers(folder) == []
+        drive.rename(drive.with_name("unplugged"))
+        assert collect_layers(folder) == [], "nobody knows"
+        drive.with_name("unplugged").rename(drive)
+    remove_machine(box, NullProgress())
+    assert not drive.exists()
+    assert [path.name for path in box.folder.parent.iterdir()] == [".layers"]
+    assert not layer.exists()
+    assert not snapshots.exists()
+
+
 def test_ctrl_c_keeps_the_layer_by_whatever_way_the_home_is_named(roundabout, box, overlays, monkeypatch):
     whole = layers.create_overlay
 
