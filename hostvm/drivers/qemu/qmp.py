@@ -41,6 +41,7 @@ class Qmp:
     def __init__(self, connection: socket.socket, timeout: float) -> None:
         self._connection = connection
         self._buffer = b""
+        self._asked = 0
         self._events: list[dict[str, Any]] = []
         deadline = time.monotonic() + timeout
         try:
@@ -88,7 +89,8 @@ class Qmp:
         :raises DriverError: QEMU refuses (its words are the details), or no answer in time.
         """
         deadline = time.monotonic() + timeout
-        request: dict[str, Any] = {"execute": command}
+        self._asked += 1
+        request: dict[str, Any] = {"execute": command, "id": self._asked}
         if arguments:
             request["arguments"] = arguments
         try:
@@ -102,6 +104,8 @@ class Qmp:
             raise QmpGoneError("QEMU has ended", f"{command}: {error}", _LOOK) from error
         while True:
             message = self._read(deadline)
+            if message.get("id", self._asked) != self._asked:
+                continue  # of a command before, whose wait was broken off or over
             if "return" in message:
                 return message["return"]
             if "error" in message:

@@ -49,7 +49,21 @@ def test_a_command_is_sent_and_its_answer_returned():
     monitor = Monitor([OK], [{"return": {"status": "running"}}])
     with Qmp(monitor.ours, 5) as qmp:
         assert qmp.execute("query-status", {"x": 1}) == {"status": "running"}
-    assert monitor.heard == [{"execute": "qmp_capabilities"}, {"execute": "query-status", "arguments": {"x": 1}}]
+    assert monitor.heard == [
+        {"execute": "qmp_capabilities", "id": 1},
+        {"execute": "query-status", "id": 2, "arguments": {"x": 1}},
+    ]
+
+
+def test_the_answer_to_a_command_that_was_given_up_is_not_taken_for_the_next_ones():
+    """A Ctrl-C in a suspend lets the guest run on by the same connection: a traceback, and a guest that stood still."""
+    late = [{"return": {}, "id": 2}, {"error": {"class": "GenericError", "desc": "no"}, "id": 3}]
+    running = {"return": {"status": "running"}, "id": 4}
+    with Qmp(Monitor([OK], [], [], [*late, running], hang_up=False).ours, 5) as qmp:
+        for command in ("stop", "cont"):
+            with pytest.raises(DriverError, match="does not answer"):
+                qmp.execute(command, timeout=0.05)
+        assert qmp.execute("query-status", timeout=5) == {"status": "running"}
 
 
 def test_events_between_are_put_aside():
