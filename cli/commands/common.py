@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from cli.printer import tell
@@ -14,7 +15,7 @@ from hostvm.plain import plain, plain_line
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from cli.api import Machine
 
@@ -60,6 +61,19 @@ def require_machine(paths: MachinePaths) -> MachinePaths:
         start = "hostvm start" if paths.name == DEFAULT_MACHINE else f"hostvm start {paths.name}"
         raise MachineError(f"there is no machine called {paths.name}", there, f"make and start it with: {start}")
     return paths
+
+
+@contextmanager
+def held_machine(paths: MachinePaths) -> Iterator[None]:
+    """Hold the lock of a machine, which must be there then, too: what was waited for may have removed it.
+
+    :raises MachineError: it is gone, or somebody else holds the lock.
+    """
+    from hostvm.locks import machine_lock
+
+    with machine_lock(paths):
+        require_machine(paths)
+        yield
 
 
 def print_json(facts: Any) -> int:

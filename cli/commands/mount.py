@@ -8,12 +8,11 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from cli.commands.common import existing_paths, print_json, print_table, say
+from cli.commands.common import existing_paths, held_machine, print_json, print_table, say
 from hostvm.agent.client import AgentAbsent, request
 from hostvm.config.rewrite import set_value
 from hostvm.errors import HostvmError, MachineError, SpecError
 from hostvm.files import write_atomic
-from hostvm.locks import machine_lock
 from hostvm.machines.change import booted_spec, note_booted
 from hostvm.more_disks import check_places
 from hostvm.shares.choose import kind_of
@@ -40,7 +39,7 @@ def add(options: argparse.Namespace) -> int:
         raise SpecError(f"{options.folder} {fault}", None, "see: hostvm mount add --help") from None
     if why := check_source(mount):
         raise SpecError(f"{mount.source} cannot be shared", why, "name a folder that you can read")
-    with machine_lock(paths):
+    with held_machine(paths):
         spec = load_spec(paths.spec)
         mounts = spec.mounts
         try:
@@ -140,7 +139,7 @@ def _with(mounts: tuple[Mount, ...], mount: Mount) -> tuple[Mount, ...]:
 def remove(options: argparse.Namespace) -> int:
     """Share a folder no more. Containers that have it find nothing there from then on."""
     paths = existing_paths(options)
-    with machine_lock(paths):
+    with held_machine(paths):
         mounts = load_spec(paths.spec).mounts
         mount = _named(mounts, options.folder, paths.name)
         running = _ask(paths, "rm", mount)

@@ -11,11 +11,10 @@ from urllib.parse import urlsplit
 
 import bcrypt
 
-from cli.commands.common import confirm, existing_paths, print_facts, print_json, say
+from cli.commands.common import confirm, existing_paths, held_machine, print_facts, print_json, say
 from cli.printer import tell
 from hostvm.agent.client import AgentAbsent, request
 from hostvm.errors import MachineError, UsageError
-from hostvm.locks import machine_lock
 from hostvm.paths import REGISTRY_CA, REGISTRY_JSON
 from hostvm.sizes import MIB, human_size
 from hostvm.spec import load_spec
@@ -51,7 +50,7 @@ def start(options: argparse.Namespace) -> int:
             "it has a network of its own",
             "run the mirror on another machine, and name it there: docs/engines.md",
         )
-    with machine_lock(paths):
+    with held_machine(paths):
         before = load_wanted(paths.folder)
         running = _ask(paths, "look")["running"]
         if running and _named(options):
@@ -99,7 +98,7 @@ def _next_step(wanted: Wanted, spec: MachineSpec) -> str:
 def stop(options: argparse.Namespace) -> int:
     """Run it no more; also while the machine is off."""
     paths = existing_paths(options)
-    with machine_lock(paths):
+    with held_machine(paths):
         wanted = load_wanted(paths.folder)
         if wanted != (after := replace(wanted, on=False)):
             save_wanted(paths.folder, after)
@@ -126,7 +125,7 @@ def status(options: argparse.Namespace) -> int:
 def clean(options: argparse.Namespace) -> int:
     """Free what no image of it needs any more."""
     paths = existing_paths(options)
-    with machine_lock(paths):
+    with held_machine(paths):
         wanted = load_wanted(paths.folder)
         if not _ask(paths, "look")["running"]:
             raise MachineError(
@@ -159,7 +158,7 @@ def remove(options: argparse.Namespace) -> int:
         if not confirm(f"Delete the registry of machine {paths.name} with all its images?"):
             say(options, "nothing was deleted")
             return 1
-    with machine_lock(paths):
+    with held_machine(paths):
         load_wanted(paths.folder)
         had = _ask(paths, "wipe", timeout=_CLEANING_SECONDS)
         (paths.folder / REGISTRY_JSON).unlink(missing_ok=True)

@@ -9,14 +9,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cli import held
-from cli.commands.common import existing_paths, offer, on_terminal, print_json, say
+from cli.commands.common import existing_paths, held_machine, offer, on_terminal, print_json, say
 from cli.edit import find_editor
 from cli.printer import print_failure
 from cli.progress import make_progress
 from cli.set_words import assign, split_words
 from hostvm import process
 from hostvm.errors import HostvmError, MachineError, SpecError, UsageError
-from hostvm.locks import machine_lock
 from hostvm.machines.boot import check_startable
 from hostvm.machines.change import apply_change, keys_in_words
 from hostvm.spec import load_spec, parse_text
@@ -36,7 +35,7 @@ def set_(options: argparse.Namespace) -> int:
     if not words:
         raise UsageError("no setting is given", None, "for example: hostvm set cpus=4   # more: hostvm set --help")
     paths = existing_paths(options)
-    with machine_lock(paths):
+    with held_machine(paths):
         before = load_spec(paths.spec)
         text = assign(paths.spec.read_text(encoding="utf-8"), words)
         outcome = _save(paths, text, parse_text(text, str(paths.spec)), before, options)
@@ -119,7 +118,7 @@ def _run_editor(editor: list[str], paths: MachinePaths) -> None:
 
 def _save_draft(paths: MachinePaths, base: str, text: str, options: argparse.Namespace) -> Outcome:
     after = parse_text(text, str(paths.spec_draft))
-    with machine_lock(paths):
+    with held_machine(paths):
         if _read(paths.spec) != base:
             raise MachineError(
                 f"{paths.spec} was changed by another command meanwhile",

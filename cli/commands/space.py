@@ -6,13 +6,12 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from cli.commands.common import confirm, existing_paths, print_json, print_table, say
+from cli.commands.common import confirm, existing_paths, held_machine, print_json, print_table, say
 from cli.progress import make_progress
 from cli.ready import ensure_ready
 from hostvm import paths as places
 from hostvm.agent.client import agent_is_ready, engine_of, open_engine
 from hostvm.engines import WITHOUT_DOCKER_API
-from hostvm.locks import machine_lock
 from hostvm.machines.drafts import sweep_drafts
 from hostvm.machines.room import guest_room
 from hostvm.machines.trim import allocated, host_bytes, trim_machine
@@ -106,7 +105,7 @@ def prune(options: argparse.Namespace) -> int:
     ensure_ready(paths)
     progress = make_progress(quiet=options.quiet)
     before = host_bytes(paths)["disk"]
-    with machine_lock(paths):
+    with held_machine(paths):
         sweep_drafts(paths)
         with progress.step(f"prune {paths.name}"):
             freed = prune_engine(_api(paths), kinds)

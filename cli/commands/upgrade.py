@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cli.commands.common import existing_paths, print_json, say
+from cli.commands.common import existing_paths, held_machine, print_json, say
 from cli.contexts import keep_context
 from cli.printer import print_failure
 from cli.progress import make_progress
 from hostvm.agent.client import open_engine
 from hostvm.errors import HostvmError, UsageError
 from hostvm.guest_images import ensure_image, newest_image, newest_stored, news
-from hostvm.locks import machine_lock
 from hostvm.machines.upgrade import upgrade_machine
 from hostvm.paths import MachinePaths, machine_names
 from hostvm.spec import load_spec
@@ -53,7 +52,7 @@ def _upgrade(paths: MachinePaths, options: argparse.Namespace, progress: Progres
     spec = load_spec(paths.spec)
     image = _wanted(options.image, spec.image, load_state(paths).arch, progress)
     residents = find_engine(spec.engine).residents(EngineApi(lambda: open_engine(paths.run_dir), paths.name))
-    with machine_lock(paths):
+    with held_machine(paths):
         before = load_state(paths).image
         done = upgrade_machine(paths, image, progress, find_engine(spec.engine), residents, options.image or "")
         if done is None:
