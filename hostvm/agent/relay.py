@@ -74,10 +74,13 @@ def relay(sock: LocalEnd, stream: GuestStream, traffic: Traffic | None = None, e
     :param examine: is asked before anything that `sock` sent goes on.
     """
     traffic = traffic or Traffic()
-    upward = threading.Thread(target=_carry_up, args=(sock, stream, traffic, examine), name="relay-up", daemon=True)
+    heard = threading.Event()
+    words = (sock, stream, traffic, examine, heard)
+    upward = threading.Thread(target=_carry_up, args=words, name="relay-up", daemon=True)
     try:
         upward.start()
         _carry_down(stream, sock, traffic)
+        heard.set()
         upward.join()
     finally:
         stream.close()
@@ -92,25 +95,54 @@ def reset(sock: LocalEnd) -> None:
     sock.close()
 
 
-def _carry_up(sock: LocalEnd, stream: GuestStream, traffic: Traffic, examine: Examine | None) -> None:
+class _DeafError(Exception):
+    """The guest takes no more."""
+
+
+def _carry_up(
+    sock: LocalEnd, stream: GuestStream, traffic: Traffic, examine: Examine | None, heard: threading.Event
+) -> None:
+    """:param heard: set when the client has got all that the guest said."""
     try:
         while data := sock.recv(_CHUNK):
             if examine is None:
-                stream.sendall(data)
+                _send(stream, data)
             else:
                 begun = time.monotonic()
                 passage = examine(data)
                 _pass(sock, stream, passage, held_up=time.monotonic() - begun >= HELD_UP)
             traffic.up += len(data)
         if examine is not None and (kept := examine(b"").on):
-            stream.sendall(kept)
+            _send(stream, kept)
         stream.shutdown_write()
         if _wait_hangup(sock):
             stream.close()
+    except _DeafError:
+        _let_hear(sock, heard)
     except OSError:
         # Either side is gone for good: wake the other direction.
         stream.close()
         _shutdown(sock, socket.SHUT_RDWR)
+
+
+def _send(stream: GuestStream, data: bytes) -> None:
+    try:
+        stream.sendall(data)
+    except OSError as error:
+        raise _DeafError from error
+
+
+def _let_hear(sock: LocalEnd, heard: threading.Event) -> None:
+    """Drop what the client still sends, until it has got what the guest said before it hung up.
+
+    An engine that refuses what is uploaded says why and closes, with the most of it unread: that answer may be on its
+    way yet. What reads no more ends by itself, and with it the other direction.
+    """
+    with contextlib.suppress(OSError):  # the client is gone: the other direction finds out, or ends
+        while sock.recv(_CHUNK):
+            if heard.is_set():
+                _shutdown(sock, socket.SHUT_RDWR)
+                return
 
 
 def _pass(sock: LocalEnd, stream: GuestStream, passage: Passage, *, held_up: bool) -> None:
@@ -122,7 +154,7 @@ def _pass(sock: LocalEnd, stream: GuestStream, passage: Passage, *, held_up: boo
     if passage.last:
         _shutdown(sock, socket.SHUT_WR)
     if passage.on:
-        stream.sendall(passage.on)
+        _send(stream, passage.on)
 
 
 def _has_left(sock: LocalEnd) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import sys
 import threading
@@ -121,3 +122,49 @@ def test_what_was_kept_goes_on_when_the_client_says_no_more():
         one.client.shutdown(socket.SHUT_WR)
         assert one.stream.sent.wait(10)
         assert (one.stream.got, one.asked) == ([b"beginning"], [b"beginning", b""])
+
+
+class Refusing(Stream):
+    """To an engine that refuses what is uploaded: it reads no more, and what it says comes after that is known."""
+
+    def __init__(self, *said):
+        super().__init__()
+        self._said = [*said, b""]
+
+    def sendall(self, data):
+        self.sent.set()
+        raise BrokenPipeError
+
+    def recv(self, _):
+        assert self.sent.wait(10)
+        return self._said.pop(0)
+
+
+@pytest.mark.parametrize("examine", [None, Passage])
+def test_an_upload_that_is_refused_hears_why(examine):
+    client, ours = socket.socketpair()
+    client.settimeout(10)
+    carrying = threading.Thread(target=relay, args=(ours, Refusing(b"no", b" room")), kwargs={"examine": examine})
+    carrying.start()
+    client.sendall(b"the beginning")
+    told = b""
+    while more := client.recv(100):
+        told += more
+    assert told == b"no room"
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # who never stops to upload is made to
+        while True:
+            client.sendall(bytes(100_000))
+    carrying.join(10)
+    assert not carrying.is_alive()
+    client.close()
+
+
+def test_one_who_leaves_while_the_answer_to_it_still_comes_is_let_go():
+    client, ours = socket.socketpair()
+    stream = Refusing(*[bytes(100_000)] * 100)
+    carrying = threading.Thread(target=relay, args=(ours, stream))
+    carrying.start()
+    client.sendall(b"the beginning")
+    client.close()
+    carrying.join(10)
+    assert not carrying.is_alive()
