@@ -11,6 +11,9 @@ END = b"\r\n\r\n"
 """Of a head."""
 
 _LINE_MOST = 4096
+_DIGITS_MOST = 18
+"""Of a body's length; Python itself refuses to read a number of thousands of digits."""
+
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?", re.DOTALL)
 
 
@@ -52,7 +55,7 @@ def body_size(fields: dict[str, list[str]]) -> int | None:
         return None
     sizes = set(fields.get("content-length", ["0"]))
     size = sizes.pop()
-    if sizes or not (size.isascii() and size.isdecimal()):
+    if sizes or len(size) > _DIGITS_MOST or not (size.isascii() and size.isdecimal()):
         raise BadRequestError(400, "the request's length is not clear")
     return int(size)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostvm.http_wire import BadRequestError, Body
+from hostvm.http_wire import BadRequestError, Body, body_size
 
 CHUNKED = b"5\r\nhello\r\n00a ;x=y\r\n, chunks\r\n\r\n1\r\n!\r\n0\r\nTrailer: x\r\n\r\n"
 
@@ -59,3 +59,14 @@ def test_what_is_not_wanted_any_more_is_not_kept():
 def test_damaged_chunks(data):
     with pytest.raises(BadRequestError):
         Body(None).feed(data)
+
+
+@pytest.mark.parametrize("sizes", [["1", "2"], ["-1"], ["+1"], ["1_0"], [""], ["\u00b2"], ["9" * 19], ["9" * 5000]])
+def test_lengths_that_are_none(sizes):
+    with pytest.raises(BadRequestError):
+        body_size({"content-length": sizes})
+
+
+@pytest.mark.parametrize(("sizes", "size"), [([], 0), (["7"], 7), (["7", "7"], 7), (["9" * 18], 10**18 - 1)])
+def test_lengths(sizes, size):
+    assert body_size({"content-length": sizes} if sizes else {}) == size

@@ -156,6 +156,7 @@ def test_a_stream_that_carries_requests_to_another_engine_passes_as_it_comes(beg
         b"\x16\x03\x01",
         b"A" * (module.HEAD_MOST + 1),
         request("/containers/create", "Content-Length: 1", "Content-Length: 2"),
+        request("/build", f"Content-Length: {'9' * 5000}"),
         request("/containers/create", " folded"),
         request("/containers/create", "Transfer-Encoding: chunked") + b"zz\r\n",
         request("/build", "Transfer-Encoding: chunked") + b"-1\r\n",
