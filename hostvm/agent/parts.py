@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from hostvm.agent.relay import Passage
+from hostvm.agent.relay import PassOn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -58,4 +58,4 @@ class Parts:
     find_folder: Callable[[str], str | None] = _same
     hear: Callable[[str], None] = _ignore
     explain: Callable[[Guest], str] = _know_nothing
-    examine: Callable[[], Examine] = lambda: Passage
+    examine: Callable[[], Examine] = PassOn

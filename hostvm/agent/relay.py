@@ -64,6 +64,21 @@ class Examine(Protocol):
         """What becomes of a piece, as it was read; may block. An empty one is the end: what was kept goes on."""
         ...
 
+    def hear(self, data: bytes, /) -> None:
+        """What the guest says, before the client gets it; from another thread. Does not block."""
+        ...
+
+
+class PassOn:
+    """Implements `Examine`: all goes on as it comes."""
+
+    def __call__(self, data: bytes, /) -> Passage:
+        """See `Examine`."""
+        return Passage(data)
+
+    def hear(self, data: bytes, /) -> None:
+        """See `Examine`."""
+
 
 def relay(sock: LocalEnd, stream: GuestStream, traffic: Traffic | None = None, examine: Examine | None = None) -> None:
     """Carry bytes both ways until both ends are done; closes both.
@@ -79,7 +94,7 @@ def relay(sock: LocalEnd, stream: GuestStream, traffic: Traffic | None = None, e
     upward = threading.Thread(target=_carry_up, args=words, name="relay-up", daemon=True)
     try:
         upward.start()
-        _carry_down(stream, sock, traffic)
+        _carry_down(stream, sock, traffic, examine)
         heard.set()
         upward.join()
     finally:
@@ -166,9 +181,11 @@ def _has_left(sock: LocalEnd) -> bool:
     return bool(poller.poll(0))
 
 
-def _carry_down(stream: GuestStream, sock: LocalEnd, traffic: Traffic) -> None:
+def _carry_down(stream: GuestStream, sock: LocalEnd, traffic: Traffic, examine: Examine | None) -> None:
     try:
         while data := stream.recv(_CHUNK):
+            if examine is not None:
+                examine.hear(data)
             sock.sendall(data)
             traffic.down += len(data)
     except OSError:

@@ -2,7 +2,8 @@
 
 Others pass as they come. To know where the next one begins each head is read, and bodies are counted; what cannot be
 followed passes unread, with all that comes after it. So does what is no HTTP any more: the streams that the engine
-makes of a connection (attach, exec), in which requests to another engine may travel.
+makes of a connection (attach, exec), in which requests to another engine may travel. Of those that are asked for, and
+of upgrades to TLS that some Java clients offer with each question, the engine's answer tells whether it makes one.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ _BARE = re.compile(rb"(?<!\r)\n")
 _DETACHED = re.compile(rb'"detach"\s*:\s*true', re.IGNORECASE)
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _OF_BODIES = (b"content-length", b"transfer-encoding", b"expect")
+_STATUS = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])")
+_STATUS_BYTES = 12
+_FINAL, _REFUSED = 200, 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,10 @@ class _Request:
         """A stream begins, unless the body says that nobody listens."""
         return self.parts[-3:-2] == ["exec"] and self.parts[-1] == "start"
 
+    def is_refused(self, status: int) -> bool:
+        """Whether an answer means that the connection stays what it was. Attach and exec need no 101 for a stream."""
+        return status >= (_REFUSED if self.attaches or self.executes else _FINAL)
+
     def with_body(self, body: bytes) -> bytes:
         """The request with another body than its own, whole."""
         lines = self.data.removesuffix(END).split(b"\r\n")
@@ -113,6 +121,8 @@ class ClientRequests:
         self._body = Body(0)  # of the request before, or of this one; done: a head comes next
         self._held = b""  # the beginning of a head, or what came of a request that is read whole
         self._read: _Request | None = None  # that request
+        self._asked: _Request | None = None  # one for a stream, until the answer begins, or more than it is sent
+        self._answer = b""  # to that, its beginning
 
     def __call__(self, data: bytes, /) -> Passage:
         """See `Examine`."""
@@ -123,12 +133,25 @@ class ClientRequests:
             try:
                 at = self._step(data, at, out)
             except BadRequestError:
-                self._raw = True
+                self._raw, self._asked = True, None
                 self._release(out)
         passage = Passage(b"".join(out.on), b"".join(out.back), out.last)
         if passage.on:
             self._before(passage.on)
         return passage
+
+    def hear(self, data: bytes, /) -> None:
+        """See `Examine`: requests go on where the engine makes no stream of the connection."""
+        asked = self._asked
+        if asked is None:
+            return
+        self._answer += data[: _STATUS_BYTES - len(self._answer)]
+        if len(self._answer) < _STATUS_BYTES:
+            return
+        self._asked = None
+        found = _STATUS.match(self._answer)
+        if found is not None and asked.is_refused(int(found[1])):
+            self._raw = False
 
     def _step(self, data: bytes, at: int, out: _Out) -> int:
         """Deal with the beginning of `data`, from `at` on; gives where the next step begins.
@@ -136,6 +159,8 @@ class ClientRequests:
         :raises BadRequestError: it cannot be followed; nothing of it was dealt with.
         """
         if self._raw:
+            if self._asked is not None and self._body.feed(data, at) < len(data):
+                self._asked = None  # it takes the stream for granted
             out.on.append(data[at:])
             return len(data)
         if self._read is None and self._body.done:
@@ -169,9 +194,14 @@ class ClientRequests:
             if request.expects and at == len(data):
                 out.back.append(_CONTINUE)
         else:
-            self._raw = request.upgrades or request.attaches or request.executes
+            self._begin(request, raw=request.upgrades or request.attaches or request.executes)
             self._release(out)
         return at
+
+    def _begin(self, request: _Request, *, raw: bool) -> None:
+        """A request goes on; `raw`: one that asks for a stream."""
+        self._raw = raw
+        self._answer, self._asked = b"", request if raw else None
 
     def _is_wanted(self, request: _Request) -> bool:
         if request.size is not None and not 0 < request.size <= BODY_MOST:
@@ -181,9 +211,8 @@ class ClientRequests:
     def _settle(self, request: _Request, out: _Out) -> None:
         """A request that is read has come whole."""
         body = bytes(self._body.content)
-        self._raw = request.upgrades
         if request.executes:
-            self._raw = _DETACHED.search(body) is None
+            self._begin(request, raw=_DETACHED.search(body) is None)
             self._release(out)
             return
         found = self._judge.judge(request.parts, body)
@@ -191,8 +220,11 @@ class ClientRequests:
             self._held = b""
             out.back.append(_refused(found, request))
             out.last = request.closes
-        elif found != body or request.expects:  # who expected to be told "continue" was told
+            self._release(out)
+            return
+        if found != body or request.expects:  # who expected to be told "continue" was told
             self._held = request.with_body(found)
+        self._begin(request, raw=request.upgrades)
         self._release(out)
 
     def _release(self, out: _Out) -> None:

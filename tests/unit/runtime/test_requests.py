@@ -144,6 +144,82 @@ def test_a_stream_that_carries_requests_to_another_engine_passes_as_it_comes(beg
         assert requests(piece) == Passage(piece)
 
 
+ATTACH = request("/v1.45/containers/x/attach?stdin=1&stream=1", "Connection: Upgrade", "Upgrade: tcp")
+EXEC = request("/v1.45/exec/0123/start", "Connection: Upgrade", "Upgrade: tcp", body=b'{"Detach":false}')
+PING = request("/_ping", "Connection: Upgrade", "Upgrade: TLS/1.2", method="HEAD")
+TO_TLS = request("/containers/create", "Connection: Upgrade", "Upgrade: TLS/1.2", body=b"two")
+
+
+@pytest.mark.parametrize(
+    ("asked", "answer"),
+    [
+        (ATTACH, b"HTTP/1.1 404 Not Found\r\n"),
+        (request("/containers/x/attach"), b"HTTP/1.1 409 Conflict\r\n"),
+        (EXEC, b"HTTP/1.1 404 Not Found\r\n"),
+        (request("/exec/0123/start", body=b'{"Detach":false}'), b"HTTP/1.1 409 Conflict\r\n"),
+        (request("/session", "Connection: Upgrade", "Upgrade: h2c"), b"HTTP/1.1 404 Not Found\r\n"),
+        (PING, b"HTTP/1.1 200 OK\r\n"),
+        (TO_TLS, b"HTTP/1.0 201 Created\r\n"),
+    ],
+)
+def test_requests_are_read_again_when_no_stream_begins(asked, answer):
+    """As on the connections that clients keep: docker-py's after an attach that failed, Java's that offer TLS."""
+    for cut in range(1, len(answer)):
+        requests = ClientRequests(Judge(one=Refusal({})))
+        assert requests(asked) == Passage(asked)
+        requests.hear(answer[:cut])
+        requests.hear(answer[cut:])
+        assert requests(CREATE).on == b""
+        assert requests(OTHERS[0]) == Passage(OTHERS[0])
+
+
+def test_the_rest_of_a_request_that_was_refused_early_is_no_request():
+    requests = ClientRequests(Judge(one=Refusal({})))
+    passed = [requests(EXEC[:-10]).on]
+    requests.hear(b"HTTP/1.1 404 Not Found\r\n")
+    assert [*passed, requests(EXEC[-10:] + CREATE).on] == [EXEC[:-10], EXEC[-10:]]
+
+
+@pytest.mark.parametrize(
+    ("asked", "answer"),
+    [
+        (ATTACH, b"HTTP/1.1 101 UPGRADED\r\n"),
+        (ATTACH, b"HTTP/1.1 200 OK\r\n"),
+        (EXEC, b"HTTP/1.1 200 OK\r\n"),
+        (PING, b"HTTP/1.1 101 Switching Protocols\r\n"),
+        (PING, b"HTTP/1.1 100 Continue\r\n"),
+        (PING, b"\x15\x03\x01 404 404 404"),
+    ],
+)
+def test_a_stream_that_begins_stays_one(asked, answer):
+    requests = ClientRequests(Judge(one=Refusal({})))
+    requests(asked)
+    requests.hear(answer)
+    requests.hear(b"HTTP/1.1 404 Not Found\r\n")
+    assert requests(CREATE) == Passage(CREATE)
+
+
+def test_who_takes_the_stream_for_granted_has_it():
+    requests = ClientRequests(Judge(one=Refusal({})))
+    assert requests(ATTACH + b"input") == Passage(ATTACH + b"input")
+    requests.hear(b"HTTP/1.1 404 Not Found\r\n")
+    assert requests(CREATE) == Passage(CREATE)
+
+
+def test_an_upgrade_that_is_refused_here_is_none():
+    asked = TO_TLS.replace(b"two", b"one")
+    on, back, _ = sent(Judge(one=Refusal({})), asked, CREATE)
+    assert (on, back.count(b"HTTP/1.1 400 Bad Request\r\n")) == (b"", 2)
+
+
+def test_answers_to_other_requests_change_nothing():
+    requests = ClientRequests(Judge(one=Refusal({})))
+    for other in (OTHERS[0], ATTACH):
+        requests(other)
+        requests.hear(b"HTTP/1.1 101 UPGRADED\r\n")
+    assert requests(CREATE) == Passage(CREATE)
+
+
 @pytest.mark.parametrize(
     "data",
     [

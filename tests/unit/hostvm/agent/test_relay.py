@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from hostvm.agent import relay as module
-from hostvm.agent.relay import Passage, relay
+from hostvm.agent.relay import Passage, PassOn, relay
 
 
 class Stream:
@@ -35,6 +35,19 @@ class Stream:
         self.over.set()
 
 
+class Examined(PassOn):
+    """What `act` makes of what a client sends; `heard` is what the guest said."""
+
+    def __init__(self, act):
+        self._act, self.heard = act, []
+
+    def __call__(self, data, /):
+        return self._act(data)
+
+    def hear(self, data, /):
+        self.heard.append(data)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell who has left from who says no more")
 @pytest.mark.parametrize("leaves", [True, False])
 def test_a_request_whose_client_has_left_while_it_was_held_up_goes_no_further(leaves, monkeypatch):
@@ -50,7 +63,7 @@ def test_a_request_whose_client_has_left_while_it_was_held_up_goes_no_further(le
         return Passage(data)
 
     client.sendall(b"POST")
-    carrying = threading.Thread(target=relay, args=(ours, stream), kwargs={"examine": examine})
+    carrying = threading.Thread(target=relay, args=(ours, stream), kwargs={"examine": Examined(examine)})
     carrying.start()
     if not leaves:
         assert stream.sent.wait(10)
@@ -67,7 +80,7 @@ def test_the_last_words_of_who_leaves_at_once_arrive():
     stream = Stream()
     client.sendall(b"quit\n")
     client.close()
-    carrying = threading.Thread(target=relay, args=(ours, stream), kwargs={"examine": Passage})
+    carrying = threading.Thread(target=relay, args=(ours, stream), kwargs={"examine": PassOn()})
     carrying.start()
     assert stream.sent.wait(10)
     stream.close()
@@ -88,7 +101,7 @@ class Relay:
             self.asked.append(data)
             return next(passages, Passage())
 
-        self.thread = threading.Thread(target=relay, args=(ours, self.stream), kwargs={"examine": examine})
+        self.thread = threading.Thread(target=relay, args=(ours, self.stream), kwargs={"examine": Examined(examine)})
         self.thread.start()
 
     def __enter__(self):
@@ -140,7 +153,7 @@ class Refusing(Stream):
         return self._said.pop(0)
 
 
-@pytest.mark.parametrize("examine", [None, Passage])
+@pytest.mark.parametrize("examine", [None, PassOn()])
 def test_an_upload_that_is_refused_hears_why(examine):
     client, ours = socket.socketpair()
     client.settimeout(10)
@@ -165,6 +178,23 @@ def test_one_who_leaves_while_the_answer_to_it_still_comes_is_let_go():
     carrying = threading.Thread(target=relay, args=(ours, stream))
     carrying.start()
     client.sendall(b"the beginning")
+    client.close()
+    carrying.join(10)
+    assert not carrying.is_alive()
+
+
+def test_what_the_guest_says_is_looked_at_before_the_client_gets_it():
+    client, ours = socket.socketpair()
+    client.settimeout(10)
+    examined = Examined(Passage)
+    carrying = threading.Thread(target=relay, args=(ours, Refusing(b"one", b"two")), kwargs={"examine": examined})
+    carrying.start()
+    client.sendall(b"the beginning")
+    told = b""
+    while more := client.recv(100):
+        told += more
+        assert b"".join(examined.heard).startswith(told)
+    assert told == b"onetwo"
     client.close()
     carrying.join(10)
     assert not carrying.is_alive()
