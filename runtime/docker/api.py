@@ -99,6 +99,7 @@ class EngineApi:
 
         :param body: sent as JSON, or with `raw` as chunks of bytes (a tar stream).
         :raises EngineApiError: the engine's status is 400 or more, or it cannot be reached.
+        :raises OSError: the chunks' own.
         """
         url = f"/{API_VERSION}{path}" + (f"?{urlencode(query)}" if query else "")
         try:
@@ -112,13 +113,18 @@ class EngineApi:
         try:
             connection = _Connection(stream)
             headers = {"Content-Type": "application/x-tar" if raw else "application/json"}
-            payload: Any = body if raw else (json.dumps(body) if body is not None else None)
+            faults: list[OSError] = []
+            payload: Any = _noting(body, faults) if raw else (json.dumps(body) if body is not None else None)
             try:
                 # An engine that refuses a stream answers and closes before it has read all of it.
                 with suppress(BrokenPipeError, ConnectionResetError):
                     connection.request(method, url, payload, headers, encode_chunked=raw)
+                if faults:  # the body's own: the engine waits for the rest of it
+                    raise faults[0]
                 response = connection.getresponse()
             except (OSError, http.client.HTTPException) as fault:
+                if fault in faults:
+                    raise
                 raise self._cut_off(method, path, fault) from fault
             if response.status >= http.HTTPStatus.BAD_REQUEST:
                 raise self._refused(method, path, response)
@@ -180,6 +186,7 @@ class EngineApi:
         """Send a tar stream; gives the answer's text.
 
         :raises EngineApiError: as `call`.
+        :raises OSError: the chunks' own.
         """
         with self.open(method, path, query=query, body=chunks, raw=True) as response:
             try:
@@ -188,16 +195,35 @@ class EngineApi:
                 raise self._cut_off(method, path, fault) from fault
 
 
+def _noting(chunks: Any, faults: list[OSError]) -> Iterator[bytes]:
+    try:
+        yield from chunks
+    except OSError as fault:
+        faults.append(fault)
+        raise
+
+
 def read_chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
     """The body in pieces of at most 256 KiB, as they come.
 
     :raises EngineApiError: it ends too early.
     """
+    while data := read_piece(response, _CHUNK):
+        yield data
+
+
+def read_piece(response: http.client.HTTPResponse, size: int) -> bytes:
+    """Up to `size` bytes of the body; b"" at its end.
+
+    :raises EngineApiError: it ends too early.
+    """
     try:
-        while data := response.read1(_CHUNK):
-            yield data
-    except http.client.HTTPException as fault:
+        data = response.read1(size)
+        if not data and response.length:  # read1() does not tell
+            raise http.client.IncompleteRead(b"", response.length)
+    except (OSError, http.client.HTTPException) as fault:
         raise EngineApiError("an answer of the engine was cut off", str(fault), "look with: hostvm status") from fault
+    return data
 
 
 def path_part(name: str) -> str:

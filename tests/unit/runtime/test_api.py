@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from runtime.docker import api as module
-from runtime.docker.api import EngineApi, EngineApiError
+from runtime.docker.api import EngineApi, EngineApiError, read_chunks
 
 PLAIN = b"HTTP/1.1 200 OK\r\n\r\n"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -78,3 +78,56 @@ def test_a_refusal_without_end_is_one_all_the_same():
         EngineApi(lambda: engine, "box").call("GET", "/info")
     assert (caught.value.status, set(caught.value.details)) == (500, {"n", "o"})
     assert engine.said < 1 << 20
+
+
+CUT = [b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n12", CHUNKED + b"9\r\n12", CHUNKED + b"2\r\n12\r\n"]
+
+
+class Reset(Engine):
+    """Whose connection breaks at the end of what it says."""
+
+    def recv(self, size):
+        data = super().recv(size)
+        if not data:
+            raise ConnectionResetError(104, "reset")
+        return data
+
+
+@pytest.mark.parametrize("answer", CUT)
+@pytest.mark.parametrize("engine", [Engine, Reset])
+def test_a_body_that_ends_too_early_is_cut_off(engine, answer):
+    with EngineApi(lambda: engine([answer]), "box").open("GET", "/x/archive") as response:
+        pieces = read_chunks(response)
+        assert next(pieces) == b"12"
+        with pytest.raises(EngineApiError, match="was cut off"):
+            next(pieces)
+
+
+@pytest.mark.parametrize("fault", [ConnectionResetError(104, "reset"), BrokenPipeError(32, "pipe"), OSError(5, "disk")])
+def test_an_upload_whose_source_breaks_waits_for_no_answer(fault):
+    """The engine waits for the rest of it, and would for ever."""
+
+    class Waiting(Engine):
+        def recv(self, size):
+            raise AssertionError("nobody would answer")
+
+    def source():
+        yield b"tar"
+        raise fault
+
+    engine = Waiting()
+    with pytest.raises(OSError, match=str(fault.errno)) as caught:
+        EngineApi(lambda: engine, "box").upload("PUT", "/x/archive", source())
+    assert caught.value is fault
+    assert engine.closed
+
+
+def test_an_upload_that_the_engine_does_not_want_whole_hears_why():
+    class Refusing(Engine):
+        def sendall(self, data):
+            raise BrokenPipeError
+
+    engine = Refusing([b"HTTP/1.1 400 No\r\nContent-Length: 15\r\n\r\n", b'{"message":"a"}'])
+    with pytest.raises(EngineApiError) as caught:
+        EngineApi(lambda: engine, "box").upload("PUT", "/x/archive", [b"tar"])
+    assert (caught.value.status, caught.value.details) == (400, "a")

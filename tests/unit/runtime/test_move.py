@@ -23,6 +23,8 @@ FACTS = {
 
 
 class Body:
+    length = None
+
     def __init__(self):
         self.chunks = [b"tar", b""]
 
