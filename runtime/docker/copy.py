@@ -15,7 +15,7 @@ import tarfile
 from typing import TYPE_CHECKING, Any
 
 from hostvm.unpacking import OccupiedError, OutsideError, unpack_member
-from runtime.docker.api import path_part, read_chunks
+from runtime.docker.api import path_part, read_chunks, read_piece
 from runtime.docker.copy_names import (
     CopyError,
     End,
@@ -92,8 +92,12 @@ def copy_out(api: EngineApi, container: str, path: str, target: str, output: Bin
         source = End(path, posixpath, exists=True, folder=bool(mode & _DIR), rebase=rebase)
         folder, becomes = landing(source, _target_here(target))
         body = _Body(response)
-        with tarfile.open(fileobj=body, mode="r|", bufsize=_CHUNK) as tar:
-            _unpack(tar, folder, split_entry(path, posixpath)[1], becomes)
+        try:
+            with tarfile.open(fileobj=body, mode="r|", bufsize=_CHUNK) as tar:
+                _unpack(tar, folder, split_entry(path, posixpath)[1], becomes)
+            _read_rest(body)
+        except tarfile.TarError as fault:  # the engine makes none of a file that becomes shorter meanwhile
+            raise CopyError(f"the archive of {container}:{path} is damaged: {fault}") from None
         return body.size
 
 
@@ -198,9 +202,23 @@ class _Body(io.RawIOBase):
         self.size = 0
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
-        found = self._response.readinto(buffer)
-        self.size += found
-        return found
+        room = memoryview(buffer)
+        data = read_piece(self._response, len(room))
+        room[: len(data)] = data
+        self.size += len(data)
+        return len(data)
+
+
+def _read_rest(body: _Body) -> None:
+    """What follows the last member: zeros, but of an archive that breaks off in a header tarfile takes it for the end.
+
+    :raises tarfile.ReadError: it does.
+    :raises EngineApiError: it is cut off.
+    """
+    while body.read(_CHUNK):
+        pass
+    if body.size % tarfile.BLOCKSIZE:
+        raise tarfile.ReadError("unexpected end of data")
 
 
 def _input_chunks() -> Iterator[bytes]:

@@ -13,6 +13,7 @@ import tarfile
 import pytest
 
 from runtime.docker import copy
+from runtime.docker.api import EngineApiError
 from runtime.docker.copy_names import CopyError, End, keep_ending, landing, renamed, renamed_by_link, split_entry
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="modes and links of POSIX")
@@ -88,6 +89,8 @@ def test_a_link_that_was_followed_keeps_its_name():
 
 class Body(io.BytesIO):
     """A response."""
+
+    length = None
 
     def __init__(self, data: bytes, facts: dict[str, object]) -> None:
         super().__init__(data)
@@ -182,3 +185,20 @@ def test_what_is_sent_is_a_whole_archive(tmp_path):
         assert tar.extractfile("new/sub/f").read() == b"content" * 100_000
         assert tar.getmember("new/link").linkname == "/nowhere"
         assert {one.uname for one in tar} == {""}
+
+
+@pytest.mark.parametrize("left", [100, 700, 1100])
+def test_an_archive_that_is_not_whole_is_told(tmp_path, left):
+    """As the engine sends of a file that becomes shorter meanwhile: a log that is rotated."""
+    engine = Engine((member("dir/a"), b"a"), (member("dir/b"), bytes(2000)))
+    whole = engine.archive.getvalue()
+    engine.archive = Body(whole[:left], {"mode": 1 << 31, "linkTarget": ""})
+    with pytest.raises(CopyError, match="the archive of c:/dir is damaged"):
+        copy_out(engine, "/dir", str(tmp_path))
+
+
+def test_an_archive_that_is_cut_off_behind_its_members_is_told(tmp_path):
+    engine = Engine((member("dir/a"), b"a"))
+    engine.archive.length = 512
+    with pytest.raises(EngineApiError, match="was cut off"):
+        copy_out(engine, "/dir", str(tmp_path))
