@@ -9,7 +9,7 @@ import struct
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from hostvm.agent.service import Traffic
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from hostvm.guest import GuestStream
 
 _CHUNK = 256 * 1024
+
+_LOOK = 1.0
+"""Seconds until the socket of a client that has ended its direction is let go when the guest was lost."""
 
 HELD_UP = 1.0
 """Seconds after which a request counts as held up by what looks at it: no client gives up sooner."""
@@ -89,35 +92,52 @@ def relay(sock: LocalEnd, stream: GuestStream, traffic: Traffic | None = None, e
     :param examine: is asked before anything that `sock` sent goes on.
     """
     traffic = traffic or Traffic()
-    heard = threading.Event()
-    words = (sock, stream, traffic, examine, heard)
+    ends = _Ends()
+    words = (sock, stream, traffic, examine, ends)
     upward = threading.Thread(target=_carry_up, args=words, name="relay-up", daemon=True)
+    lost = False
     try:
         upward.start()
-        _carry_down(stream, sock, traffic, examine)
-        heard.set()
+        lost = _carry_down(stream, sock, traffic, examine, ends)
+        ends.heard.set()
         upward.join()
     finally:
         stream.close()
-        sock.close()
+        if lost:
+            reset(sock)
+        else:
+            sock.close()
 
 
 def reset(sock: LocalEnd) -> None:
     """Close so that a TCP client sees a reset rather than an orderly end."""
-    if isinstance(sock, socket.socket) and sock.family != getattr(socket, "AF_UNIX", None):
+    if isinstance(sock, socket.socket) and _is_tcp(sock):
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     sock.close()
+
+
+def _is_tcp(sock: LocalEnd) -> bool:
+    return isinstance(sock, socket.socket) and sock.family != getattr(socket, "AF_UNIX", None)
+
+
+@dataclass(slots=True)
+class _Ends:
+    """What one direction knows of the other.
+
+    :param left: the client is gone, and the stream was closed for that.
+    :param heard: set when the client has got all that the guest said.
+    """
+
+    left: bool = False
+    heard: threading.Event = field(default_factory=threading.Event)
 
 
 class _DeafError(Exception):
     """The guest takes no more."""
 
 
-def _carry_up(
-    sock: LocalEnd, stream: GuestStream, traffic: Traffic, examine: Examine | None, heard: threading.Event
-) -> None:
-    """:param heard: set when the client has got all that the guest said."""
+def _carry_up(sock: LocalEnd, stream: GuestStream, traffic: Traffic, examine: Examine | None, ends: _Ends) -> None:
     try:
         while data := sock.recv(_CHUNK):
             if examine is None:
@@ -130,12 +150,14 @@ def _carry_up(
         if examine is not None and (kept := examine(b"").on):
             _send(stream, kept)
         stream.shutdown_write()
-        if _wait_hangup(sock):
+        if _wait_hangup(sock, ends.heard):
+            ends.left = True
             stream.close()
     except _DeafError:
-        _let_hear(sock, heard)
+        _let_hear(sock, ends.heard)
     except OSError:
         # Either side is gone for good: wake the other direction.
+        ends.left = True
         stream.close()
         _shutdown(sock, socket.SHUT_RDWR)
 
@@ -154,10 +176,8 @@ def _let_hear(sock: LocalEnd, heard: threading.Event) -> None:
     way yet. What reads no more ends by itself, and with it the other direction.
     """
     with contextlib.suppress(OSError):  # the client is gone: the other direction finds out, or ends
-        while sock.recv(_CHUNK):
-            if heard.is_set():
-                _shutdown(sock, socket.SHUT_RDWR)
-                return
+        while sock.recv(_CHUNK) and not heard.is_set():
+            pass
 
 
 def _pass(sock: LocalEnd, stream: GuestStream, passage: Passage, *, held_up: bool) -> None:
@@ -181,7 +201,8 @@ def _has_left(sock: LocalEnd) -> bool:
     return bool(poller.poll(0))
 
 
-def _carry_down(stream: GuestStream, sock: LocalEnd, traffic: Traffic, examine: Examine | None) -> None:
+def _carry_down(stream: GuestStream, sock: LocalEnd, traffic: Traffic, examine: Examine | None, ends: _Ends) -> bool:
+    """Whether the guest was lost before its end."""
     try:
         while data := stream.recv(_CHUNK):
             if examine is not None:
@@ -191,11 +212,16 @@ def _carry_down(stream: GuestStream, sock: LocalEnd, traffic: Traffic, examine: 
     except OSError:
         stream.close()
         _shutdown(sock, socket.SHUT_RDWR)
-        return
-    _shutdown(sock, socket.SHUT_RDWR if stream.lost else socket.SHUT_WR)
+        return False
+    lost = stream.lost and not ends.left
+    if lost and _is_tcp(sock) and sys.platform != "win32":
+        _shutdown(sock, socket.SHUT_RD)  # wakes the other direction, and tells the client nothing: it gets a reset
+    else:
+        _shutdown(sock, socket.SHUT_RDWR if stream.lost else socket.SHUT_WR)
+    return lost
 
 
-def _wait_hangup(sock: LocalEnd) -> bool:
+def _wait_hangup(sock: LocalEnd, heard: threading.Event) -> bool:
     """After the client's end of file: wait until it is known to be gone altogether, or both directions ended.
 
     Only Linux' sockets (POLLHUP: both directions are shut) and pipes tell the two apart. A client that was killed
@@ -210,7 +236,10 @@ def _wait_hangup(sock: LocalEnd) -> bool:
         return False
     poller = select.poll()
     poller.register(sock, 0)
-    poller.poll()
+    # That the guest was lost shuts a TCP client's socket in one direction only, which is told to nobody who waits.
+    while not poller.poll(_LOOK * 1000 if _is_tcp(sock) else None):
+        if heard.is_set():
+            return False
     return True
 
 

@@ -15,6 +15,7 @@ import pytest
 from agent_rig import ENVIRONMENT, connect_to, read_all, until
 from sshd import free_port
 
+from hostvm.agent import relay as relay_module
 from hostvm.agent.client import LocalStream
 from hostvm.agent.forwards import Ports
 from hostvm.agent.relay import relay
@@ -279,6 +280,53 @@ def test_closed_port_ends_its_connections(ports, lead):
         assert sock.recv(1) == b"y"  # it may finish what it was at
         assert read_all(sock) in (b"", b"bye")  # but not go on for ever
     ports.open_port(forward)
+
+
+class Losing:
+    """A stream of ssh's: its connection is lost in the midst of what the guest says, when `over` is set."""
+
+    def __init__(self) -> None:
+        self.lost, self.pieces = False, [b"a part"]
+        self.sent, self.ended, self.over = threading.Event(), threading.Event(), threading.Event()
+
+    def sendall(self, data):
+        self.sent.set()
+
+    def shutdown_write(self):
+        self.ended.set()
+
+    def recv(self, size):
+        if self.pieces:
+            return self.pieces.pop()
+        assert self.over.wait(10)
+        self.lost = True
+        return b""
+
+    def close(self):
+        self.lost = True  # as ssh's does
+        self.over.set()
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_client_whose_guest_is_lost_does_not_take_a_part_for_the_whole(ended, monkeypatch):
+    monkeypatch.setattr(relay_module, "_LOOK", 0.01)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname(), 10)
+        ours, _ = listener.accept()
+    stream = Losing()
+    with client:
+        carrying = threading.Thread(target=relay, args=(ours, stream))
+        carrying.start()
+        client.sendall(b"all of it")
+        if ended:
+            client.shutdown(socket.SHUT_WR)
+        assert client.recv(6, socket.MSG_WAITALL) == b"a part"
+        assert (stream.ended if ended else stream.sent).wait(10)
+        stream.over.set()
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+        carrying.join(10)
+        assert not carrying.is_alive()
 
 
 def test_reset_of_a_client_reaches_the_guest(ports, lead):
