@@ -165,7 +165,7 @@ class EngineApi:
             try:
                 data = self._whole(method, path, response)
                 return json.loads(data) if data else None
-            except (http.client.HTTPException, ValueError, RecursionError) as fault:
+            except (OSError, http.client.HTTPException, ValueError, RecursionError) as fault:
                 raise self._cut_off(method, path, fault) from fault
 
     def _whole(self, method: str, path: str, response: http.client.HTTPResponse) -> bytes:
@@ -191,7 +191,7 @@ class EngineApi:
         with self.open(method, path, query=query, body=chunks, raw=True) as response:
             try:
                 return self._whole(method, path, response).decode(errors="replace")
-            except http.client.HTTPException as fault:
+            except (OSError, http.client.HTTPException) as fault:
                 raise self._cut_off(method, path, fault) from fault
 
 

@@ -61,25 +61,6 @@ def test_a_long_answer_within_the_limit_is_taken_whole():
     assert EngineApi(lambda: Engine([head, body]), "box").call("GET", "/info") == "x" * 1_000_000
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n12", CHUNKED + b"9\r\n12", CHUNKED + b"2\r\n12\r\n"],
-)
-@pytest.mark.parametrize("act", ["call", "upload"])
-def test_an_answer_that_ends_too_early_is_cut_off_though_it_could_be_read(answer, act):
-    api = EngineApi(lambda: Engine([answer]), "box")
-    with pytest.raises(EngineApiError, match="was cut off"):
-        api.call("GET", "/info") if act == "call" else api.upload("GET", "/info", [b"tar"])
-
-
-def test_a_refusal_without_end_is_one_all_the_same():
-    engine = Engine([b"HTTP/1.1 500 No\r\n\r\n"], itertools.repeat(b"no" * 2048))
-    with pytest.raises(EngineApiError, match="refused") as caught:
-        EngineApi(lambda: engine, "box").call("GET", "/info")
-    assert (caught.value.status, set(caught.value.details)) == (500, {"n", "o"})
-    assert engine.said < 1 << 20
-
-
 CUT = [b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n12", CHUNKED + b"9\r\n12", CHUNKED + b"2\r\n12\r\n"]
 
 
@@ -91,6 +72,23 @@ class Reset(Engine):
         if not data:
             raise ConnectionResetError(104, "reset")
         return data
+
+
+@pytest.mark.parametrize("answer", CUT)
+@pytest.mark.parametrize("engine", [Engine, Reset])
+@pytest.mark.parametrize("act", ["call", "upload"])
+def test_an_answer_that_ends_too_early_is_cut_off_though_it_could_be_read(answer, engine, act):
+    api = EngineApi(lambda: engine([answer]), "box")
+    with pytest.raises(EngineApiError, match="was cut off"):
+        api.call("GET", "/info") if act == "call" else api.upload("GET", "/info", [b"tar"])
+
+
+def test_a_refusal_without_end_is_one_all_the_same():
+    engine = Engine([b"HTTP/1.1 500 No\r\n\r\n"], itertools.repeat(b"no" * 2048))
+    with pytest.raises(EngineApiError, match="refused") as caught:
+        EngineApi(lambda: engine, "box").call("GET", "/info")
+    assert (caught.value.status, set(caught.value.details)) == (500, {"n", "o"})
+    assert engine.said < 1 << 20
 
 
 @pytest.mark.parametrize("answer", CUT)
