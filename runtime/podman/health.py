@@ -37,7 +37,7 @@ class _Check:
 class Checks:
     """Which container is to be checked when. As with Podman's timers: at its start, then some time after each check.
 
-    :param spawn: runs a function in a thread of its own.
+    :param spawn: runs a function in a thread of its own; RuntimeError when there can be none.
     """
 
     def __init__(
@@ -83,7 +83,11 @@ class Checks:
             ]
             self._busy |= {ident for ident, _ in due}
         for ident, check in due:
-            self._spawn(lambda ident=ident, check=check: self._ask(ident, check))  # type: ignore[misc]
+            try:
+                self._spawn(lambda ident=ident, check=check: self._ask(ident, check))  # type: ignore[misc]
+            except RuntimeError:  # no thread can be had: it stays due
+                with self._lock:
+                    self._busy.discard(ident)
 
     def _read(self, ident: str) -> _Check | None:
         try:

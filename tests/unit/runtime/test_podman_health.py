@@ -98,6 +98,19 @@ def test_without_a_check_there_is_nothing_to_do(config):
     assert world.podman.inspected == ["a"], "looked at once"
 
 
+def test_one_without_a_thread_is_begun_when_there_is_one(monkeypatch):
+    world = World(Podman(a=checked(5), b=checked(5)))
+    world.checks.look()
+
+    def refuse(job):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.checks, "_spawn", refuse)
+        assert world.asked_at(0) == [""]
+    assert world.asked_at(1, 2) == ["ab", ""]
+
+
 def test_one_that_takes_long_is_not_begun_once_more():
     world = World(Podman(a=checked(1)))
     world.checks.look()
