@@ -32,14 +32,18 @@ if TYPE_CHECKING:
 # keeps what was read of a file while any program has it open, so that `tail -f` would read zeros where a line was
 # added: that is dropped before all else.
 # N and F are of names that are new here: the server of NFS answers who makes them as if they were made now, and makes
-# nothing. Where they are known in the guest already, or a link leads to them, they are told as changed. They are made
-# in their very folder, or a container's link could lead to where anybody may make names.
+# nothing. Where they are known in the guest already, or a link leads to them, they are told as changed.
+# Names are made and taken away in their very folder, or a container's link could lead to where anybody may make names,
+# and a server of ours be asked for the deletion of another file, which it cannot know for one that is only acted out.
 # A line is printed for each D that has been made, so that the server knows how long to play along.
 HELPER = r"""
 exec 3>&1
+enter() {
+	folder=${path%/*} name=./${path##*/}
+	cd -P "$folder/" && [ "$PWD" = "${folder:-/}" ]
+}
 make() (
-	folder=${path%/*}
-	cd -P "$folder/" && [ "$PWD" = "${folder:-/}" ] && exec "$1" "./${path##*/}"
+	enter && exec "$1" "$name"
 )
 while read -r act text; do
 	path=$(printf '%bx' "$text"); path=${path%x}
@@ -58,7 +62,8 @@ while read -r act text; do
 		chmod --reference="$path" "$path"
 		;;
 	D)
-		unlink "$path" || rmdir "$path"
+		! enter || unlink "$name" || rmdir "$name"
+		cd /
 		echo >&3
 		;;
 	esac
