@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from hostvm.errors import HostvmError
 from hostvm.shares.known import is_folder
+from hostvm.shares.own_names import inside_of, own_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -346,14 +347,15 @@ class EventCarrier:
             stop.set()  # the next `carry` begins anew, though it be the same folders
 
     def _act(self, helpers: dict[bool, Helper], batch: list[tuple[str, str]], watched: list[Watched]) -> None:
-        batch = [one for one in batch if not _IGNORED.intersection(Path(one[1]).parts)]
+        named = own_names(batch, {one.source for one in watched})
+        batch = [one for one in named if not _IGNORED.intersection(Path(one[1]).parts)]
         if len(batch) > MOST:
             self._log(f"events: {len(batch)} changes at once; {MOST} are told")
         acts: dict[tuple[str, str], tuple[Known, str]] = {}
         for change, path in in_order(batch):
             for one in watched:
-                if path == one.source or path.startswith(one.source.rstrip(os.sep) + os.sep):
-                    inside = one.target + path[len(one.source) :].replace(os.sep, "/")
+                if (rest := inside_of(path, one.source)) is not None:
+                    inside = one.target + rest.replace(os.sep, "/")
                     if any(f"{inside}/".startswith(f"{other}/") for other in one.others):
                         break
                     act = act_of(change, path, inside, one.known, served_here=one.served_here, creates=one.creates)

@@ -19,6 +19,7 @@ from hostvm.shares.known import Known
 from hostvm.shares.listener import ShareListener
 from hostvm.shares.model import Mount, guest_path, make_mount
 from hostvm.shares.mounting import Mounted
+from hostvm.shares.own_names import place_of
 from hostvm.shares.removed import Removed
 from hostvm.shares.sources import unlinked_path, why_not
 
@@ -174,7 +175,8 @@ class ShareService:
             self._in_containers = set(paths)
             if self._guest is None:
                 return
-            wanted = set(self._in_containers)
+            places = {path: place_of(path, self._mounts()) for path in self._in_containers}
+            wanted = {place.there if place is not None else path for path, place in places.items()}
             wanted |= {other for path in wanted for other in self._inside(path)}
             watched = [one for one in map(self._watched, sorted(wanted)) if one is not None]
             self._carrier.carry(self._guest, watched)
@@ -185,19 +187,17 @@ class ShareService:
     # ---- with the lock held
 
     def _watched(self, path: str) -> Watched | None:
-        for share in sorted(self._shares, key=lambda one: -len(one.mount.target)):
-            target = share.mount.target
-            if path != target and not path.startswith(f"{target}/"):
-                continue
-            known = self._device_known.setdefault(target, Known())
-            if share.device is None:
-                known = (self._listener.known(share.mount) if self._listener else None) or known
-            here = os.path.normpath(share.mount.source + path[len(target) :].replace("/", os.sep))
-            writable = share.state == "mounted" and not share.mount.readonly and os.path.exists(here)  # noqa: PTH110
-            if not writable:
-                return None
-            return Watched(here, path, known, share.device is None, share.kind == "nfs", self._inside(path))
-        return None
+        if (place := place_of(path, self._mounts())) is None:
+            return None
+        share = next(one for one in self._shares if one.mount == place.mount)
+        known = self._device_known.setdefault(share.mount.target, Known())
+        if share.device is None:
+            known = (self._listener.known(share.mount) if self._listener else None) or known
+        writable = share.state == "mounted" and not share.mount.readonly and os.path.exists(place.here)  # noqa: PTH110
+        if not writable:
+            return None
+        inside = self._inside(place.there)
+        return Watched(place.here, place.there, known, share.device is None, share.kind == "nfs", inside)
 
     def _mounts(self) -> list[Mount]:
         return [share.mount for share in list(self._shares)]

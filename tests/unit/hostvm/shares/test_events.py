@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import watchfiles
@@ -13,7 +14,7 @@ from waiting import until  # a helper of all unit tests
 
 from hostvm.engines import AS_ENGINE
 from hostvm.errors import SshError
-from hostvm.shares.events import EventCarrier, Watched, helper_prefix, helpers_of
+from hostvm.shares.events import EventCarrier, Watched, escaped, helper_prefix, helpers_of
 from hostvm.shares.known import Known
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="these are POSIX paths")
@@ -127,6 +128,49 @@ def test_what_is_watched_already_is_left_as_it_is(carrier, folder):
     until(no_worker)
     assert guest.helpers[0].closed.is_set()
     assert len(guest.helpers) == 1
+
+
+def test_changes_are_told_by_the_folders_own_name_where_a_link_leads_there(carrier, tmp_path):
+    """As in node_modules: watchfiles tells them by the link's name alone, by which no server knows them."""
+    share, outside = tmp_path / "share", tmp_path / "outside"
+    for folder in (share / "packages" / "x", share / "modules", outside):
+        folder.mkdir(parents=True)
+    (share / "modules" / "x").symlink_to("../packages/x")
+    (share / "out").symlink_to(outside)
+    file = share / "packages" / "x" / "file"
+    file.touch()
+    guest, known = Guest(), Known()
+    carrier.carry(guest, [Watched(str(share), "/w", known, served_here=True)])
+
+    def told(*acts):
+        return all(f"{act} {escaped(path)}\n".encode() in guest.helpers[0].lines for act, path in acts)
+
+    def change():
+        file.write_text(str(time.monotonic()))
+        (outside / "file").write_text(str(time.monotonic()))
+        (share / "last").write_text(str(time.monotonic()))
+        return told(("M", "/w/packages/x/file"), ("M", "/w/last"))
+
+    until(lambda: guest.helpers)
+    until(change)
+    # What the guest itself does there is no news to it.
+    with known.acting(str(file), removes=True):
+        file.unlink()
+    (share / "last").unlink()
+    until(lambda: told(("D", "/w/last")))
+    names = {line.split()[1] for line in guest.helpers[0].lines.decode().splitlines()}
+    assert names == {escaped(path) for path in ("/w/packages/x/file", "/w/last")}
+    assert not told(("D", "/w/packages/x/file"))
+    guest.helpers[0].close()  # or its deletion is waited for
+
+
+def test_what_is_shared_of_the_whole_computer_is_told_where_it_is_in_the_guest(carrier, tmp_path):
+    known, file = Known(), tmp_path / "file"
+    file.touch()
+    told: list[tuple[str, str, tuple[Known, str]]] = []
+    helper = SimpleNamespace(tell=told.extend)
+    carrier._act({True: helper}, [("modified", str(file))], [Watched("/", "/w", known, served_here=True)])
+    assert told == [("M", f"/w{file}", (known, str(file)))]
 
 
 def test_the_helper_has_a_group_of_its_own():

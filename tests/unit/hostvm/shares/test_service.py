@@ -453,3 +453,20 @@ def test_a_port_in_use_for_a_moment_is_waited_for(tmp_path, monkeypatch):
     assert (second.port, second.kept, said) == (first.port, True, [])
     assert naps
     end(second._socket)
+
+
+def test_a_container_that_has_a_folder_by_a_link_is_told_of_it_by_its_own_name(
+    service, guest, host, folders, tmp_path, monkeypatch
+):
+    """By any other, no server would know what is acted out there."""
+    Path(folders["outer"], "link").symlink_to("inner")
+    made = service(Mount(folders["outer"], "/a"), Mount(folders["other"], "/b/other"))
+    made.start(guest, host)
+    carried = []
+    monkeypatch.setattr(made._carrier, "carry", lambda _, watched: carried.extend(watched))
+    made.watch(["/a/link", "/b", "/c"])
+    assert [(one.source, one.target) for one in carried] == [
+        (folders["inner"], "/a/inner"),
+        (folders["other"], "/b/other"),
+    ]
+    assert carried[0].known is made._listener.known(Mount(folders["outer"], "/a"))
