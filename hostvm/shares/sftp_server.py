@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 _MOST = 1024 * 1024
 _CHUNK = 256 * 1024
-_NAMES = 500
+_NAMES_BYTES = 64 * 1024
+"""Of a folder's names in one answer: sshfs hangs up on an answer of more than 128 KiB."""
 _READ_MOST = 256 * 1024
 _NOT_FOUND = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE})
 _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
@@ -268,11 +269,12 @@ class SftpServer:
             tree, inside = self._place(handle.path)
             handle.names = tree.entries(inside)[::-1]
         parts: list[bytes] = []
-        while handle.names and len(parts) < _NAMES:
+        length = 0
+        while handle.names and length < _NAMES_BYTES:
             name, found = handle.names.pop()
-            encoded = wire.string(encode(name))
             # sshfs takes nothing but the type from here, so that nobody is asked for each one's owner.
-            parts.append(encoded + wire.string(b"") + wire.attrs(found, (0, 0)))
+            parts.append(wire.string(encode(name)) + wire.string(b"") + wire.attrs(found, (0, 0)))
+            length += len(parts[-1])
         if not parts:
             handle.ended = True
             return wire.status_packet(number, wire.EOF)

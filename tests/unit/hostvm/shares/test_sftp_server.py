@@ -133,6 +133,7 @@ def names_told(client, handle):
     """Of one reading of a folder, up to its end."""
     found = []
     while (answer := client.ask(wire.READDIR, handle))[0] == wire.NAME:
+        assert 5 + len(answer[1]) <= 1 << 17, "sshfs hangs up on it"
         at = 4
         for _ in range(struct.unpack_from(">I", answer[1])[0]):
             length = struct.unpack_from(">I", answer[1], at)[0]
@@ -150,6 +151,13 @@ def test_a_folder_is_read_again_from_its_beginning(client, folder):
     (folder / "b").mkdir()
     assert names_told(client, handle) == ["a", "b"]
     assert names_told(client, handle) == ["a", "b"]
+
+
+def test_a_folder_of_long_names_is_told_in_answers_that_sshfs_takes(client, folder):
+    names = sorted(f"{number:04}{'x' * 246}" for number in range(600))
+    for name in names:
+        (folder / name).touch()
+    assert names_told(client, client.ask(wire.OPENDIR, "/tok")[1]) == names
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="owners are kept on Linux")
