@@ -82,7 +82,7 @@ class OpenFolder:
     def folder(self, path: str) -> Iterator[int | str]:
         """A folder itself: a descriptor; on Windows its path."""
         if not POSIX:
-            yield self._windows_path(split(path))
+            yield self._windows_path(split(path), entered=True)
             return
         with self._walk(split(path)) as folder:
             yield folder
@@ -102,11 +102,13 @@ class OpenFolder:
         finally:
             os.close(current)
 
-    def _windows_path(self, names: list[str]) -> str:
+    def _windows_path(self, names: list[str], *, entered: bool = False) -> str:
+        """:param entered: the last name is a folder that is used itself, so that it may not be a link to outside."""
         if any(letter in name for name in names for letter in '\\/:*?"<>|'):
             raise OSError(errno.EINVAL, "a name that Windows cannot hold")
         path = os.path.join(self._real, *(name for name in names if name != "."))  # noqa: PTH118 - text throughout
-        folder = os.path.realpath(os.path.dirname(path)) if names else self._real  # noqa: PTH120 - see above
+        way = path if entered else os.path.dirname(path)  # noqa: PTH120 - see above
+        folder = os.path.realpath(way) if names else self._real
         if os.path.commonpath([folder, self._real]) != self._real and path != self._real:
             raise OSError(errno.EACCES, "outside the share")
         return path
@@ -126,10 +128,20 @@ def split(path: str) -> list[str]:
     return names
 
 
+def refuse_link(place: Place) -> None:
+    """Where nothing else keeps a call from following the last name of a path (Windows).
+
+    :raises OSError: it is a link.
+    """
+    if place.folder is None and os.path.islink(place.name):  # noqa: PTH114 - text throughout
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), place.name)
+
+
 @contextlib.contextmanager
 def pinned(place: Place) -> Iterator[int | str]:
     """A file or folder by something that cannot become a link meanwhile; unreadable ones too where that is possible."""
     if place.folder is None:
+        refuse_link(place)
         yield place.name
         return
     path_only = getattr(os, "O_PATH", 0)

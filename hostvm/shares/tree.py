@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from hostvm.platform.birth import birth_of
 from hostvm.shares.known import Known
-from hostvm.shares.open_folder import ALWAYS, FOLDER, POSIX, OpenFolder, Place, pinned, split
+from hostvm.shares.open_folder import ALWAYS, FOLDER, POSIX, OpenFolder, Place, pinned, refuse_link, split
 from hostvm.shares.owners import SAME, owner_of, owner_of_open, set_owner, set_owner_of_open
 
 if TYPE_CHECKING:
@@ -148,6 +148,7 @@ class Tree:
         if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND):
             self._check_writable()
         with self._root.place(path) as place:
+            refuse_link(place)
             opened = os.open(place.name, flags | ALWAYS, mode, dir_fd=place.folder)
         if stat.S_ISREG(os.fstat(opened).st_mode):
             return opened
@@ -220,6 +221,7 @@ class Tree:
             if POSIX:
                 os.utime(place.name, ns=exact, dir_fd=place.folder, follow_symlinks=False)
             else:
+                refuse_link(place)
                 os.utime(place.name, ns=exact)
 
     def set_times(self, path: str, accessed: int | None, modified: int | None) -> None:
@@ -233,6 +235,7 @@ class Tree:
             if POSIX:
                 os.utime(place.name, ns=times, dir_fd=place.folder, follow_symlinks=False)
             else:
+                refuse_link(place)
                 os.utime(place.name, ns=times)
 
     def set_open(

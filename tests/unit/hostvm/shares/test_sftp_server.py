@@ -48,6 +48,36 @@ def test_nothing_is_opened_outside(client, folder, path):
     assert (folder.parent / "secret").stat().st_mode & 0o777 != 0o777
 
 
+@pytest.mark.parametrize("path", ["/tok/out", "/tok/file", "/tok/new"])
+def test_no_link_leads_outside_where_the_system_would_follow_it(folder, client_of, monkeypatch, path):
+    """Windows has neither openat nor O_NOFOLLOW; a guest that asks for a link itself is no race."""
+    monkeypatch.setattr("hostvm.shares.open_folder.POSIX", False)
+    monkeypatch.setattr("hostvm.shares.tree.POSIX", False)
+    monkeypatch.setattr("hostvm.shares.tree.ALWAYS", 0)
+    monkeypatch.setattr(sys, "platform", "win32")
+    secret = folder.parent / "secret"
+    os.utime(secret, (5, 5))
+    mode = secret.stat().st_mode
+    (folder / "out").symlink_to(folder.parent)
+    (folder / "file").symlink_to(secret)
+    (folder / "new").symlink_to(folder.parent / "made")
+    client = client_of(Tree(str(folder)))
+    for flags in (wire.F_READ, wire.F_WRITE | wire.F_CREAT | wire.F_TRUNC, wire.F_WRITE | wire.F_CREAT | wire.F_EXCL):
+        assert client.ask(wire.OPEN, path, flags, wire.A_MODE, 0o644)[0] == wire.STATUS
+    assert client.ask(wire.OPENDIR, path)[0] == wire.STATUS
+    for attrs in ((wire.A_MODE, 0o777), (wire.A_TIMES, 1, 1), (wire.A_SIZE, struct.pack(">Q", 0))):
+        assert client.status(wire.SETSTAT, path, *attrs) != wire.OK
+    assert (secret.read_text(), secret.stat().st_mode, secret.stat().st_mtime) == ("secret", mode, 5)
+    assert sorted(entry.name for entry in folder.parent.iterdir()) == ["secret", "share"]
+    # What is no link is had as before.
+    (folder / "inner").mkdir()
+    handle = client.open("/tok/inner/own", wire.F_CREAT | wire.F_WRITE)
+    assert client.status(wire.CLOSE, handle) == wire.OK
+    assert client.status(wire.SETSTAT, "/tok/inner/own", wire.A_TIMES, 7, 7) == wire.OK
+    assert names_told(client, client.ask(wire.OPENDIR, "/tok/inner")[1]) == ["own"]
+    assert names_told(client, client.ask(wire.OPENDIR, "/tok")[1]) == ["file", "inner", "new", "out"]
+
+
 def test_a_folder_swapped_for_a_link_is_not_entered(client, folder, monkeypatch):
     """The race itself: between two steps of a walk the folder becomes a link to outside."""
     (folder / "a").mkdir()
