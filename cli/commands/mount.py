@@ -14,6 +14,7 @@ from hostvm.config.rewrite import set_value
 from hostvm.errors import HostvmError, MachineError, SpecError
 from hostvm.files import write_atomic
 from hostvm.machines.change import booted_spec, note_booted
+from hostvm.machines.observe import observe
 from hostvm.more_disks import check_places
 from hostvm.shares.choose import kind_of
 from hostvm.shares.client import SERVICE, missing_shares, share_facts
@@ -144,8 +145,19 @@ def remove(options: argparse.Namespace) -> int:
         mount = _named(mounts, options.folder, paths.name)
         running = _ask(paths, "rm", mount)
         _write(paths, tuple(one for one in mounts if one.target != mount.target), running=running)
-    say(options, f"{mount.source} is not shared any more")
+        late = not running and _has_still(paths, mount)
+    when = " from the machine's next start on; it still has it until then: hostvm restart" if late else ""
+    say(options, f"{mount.source} is not shared any more{when}")
     return _tell(options, paths)
+
+
+def _has_still(paths: MachinePaths, mount: Mount) -> bool:
+    """Whether a machine without an agent has a share that it was started with: suspended, or its agent died.
+
+    The next agent serves what the machine was started with.
+    """
+    booted = booted_spec(paths)
+    return booted is not None and mount in booted.mounts and observe(paths).status != "stopped"
 
 
 def _named(mounts: tuple[Mount, ...], word: str, machine: str) -> Mount:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from cli.commands import mount
 from cli.manage import build_parser
 from hostvm.errors import MachineError, SpecError
+from hostvm.machines.change import note_booted
 from hostvm.paths import MachinePaths
 from hostvm.sizes import GIB
 from hostvm.spec import MachineSpec, load_spec, render_spec
@@ -129,3 +131,25 @@ def test_what_is_hidden_all_the_same_is_told(base, box, agent, capsys):
     assert "/x is not in the guest any more: a link leads from there" in said
     assert "/y is" not in said
     assert "/z is" not in said
+
+
+@pytest.mark.parametrize(
+    ("status", "booted", "late"),
+    [("suspended", True, True), ("starting", True, True), ("stopped", True, False), ("starting", False, False)],
+)
+def test_a_share_that_a_machine_without_an_agent_keeps_is_not_called_gone(
+    base, box, monkeypatch, capsys, status, booted, late
+):
+    """The next agent serves what the machine was started with."""
+    add(f"{base}/me")
+    box.run_dir.mkdir(parents=True, exist_ok=True)
+    note_booted(box, load_spec(box.spec) if booted else MachineSpec(cpus=1, memory=GIB, disk=10 * GIB, mounts=()))
+    monkeypatch.setattr(mount, "observe", lambda _: SimpleNamespace(status=status))
+    options = build_parser().parse_args(["mount", "rm", f"{base}/me"])
+    options.machine = "box"
+    capsys.readouterr()
+    assert mount.remove(options) == 0
+    assert targets(box) == {}
+    said = capsys.readouterr().err
+    assert f"{base}/me is not shared any more" in said
+    assert ("until then: hostvm restart" in said) == late
