@@ -99,6 +99,12 @@ class ShareListener:
             before.close()
         return f"/{name}"
 
+    def serves(self, mount: Mount) -> bool:
+        """Whether a folder that is offered is the one that is at its path; True for one that is not offered."""
+        with self._lock:
+            tree = self._trees.get(self._name(mount))
+        return tree is None or tree.is_current()
+
     @property
     def client(self) -> str:
         """What the guest's kernel calls itself when it asks for folders by NFS: without it, nothing is answered.

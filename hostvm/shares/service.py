@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from hostvm.errors import AgentError, HostvmError, MachineError
 from hostvm.paths import SHARE_PLACES, SHARES_BEFORE
 from hostvm.shares import mounting
-from hostvm.shares.choose import SERVED, load_devices, load_server, served_kinds
+from hostvm.shares.choose import load_devices, load_server
 from hostvm.shares.client import SERVICE
-from hostvm.shares.device import DeviceShare, device_kind
+from hostvm.shares.entry import Share, fstype
 from hostvm.shares.events import EventCarrier, Watched
 from hostvm.shares.known import Known
 from hostvm.shares.listener import ShareListener
@@ -21,6 +21,7 @@ from hostvm.shares.model import Mount, guest_path, make_mount
 from hostvm.shares.mounting import Mounted
 from hostvm.shares.own_names import place_of
 from hostvm.shares.removed import Removed
+from hostvm.shares.renewal import Renewal
 from hostvm.shares.sources import unlinked_path, why_not
 
 if TYPE_CHECKING:
@@ -33,25 +34,6 @@ if TYPE_CHECKING:
 
 _AGAIN_SECONDS = 30.0
 _RELEASED = "released"
-
-
-@dataclass(slots=True)
-class _Share:
-    """:param kind: how it is shared, or will be; decided anew when it is mounted."""
-
-    mount: Mount
-    device: DeviceShare | None
-    kind: str = ""
-    state: str = "waiting"
-    why: str = ""
-
-    def __post_init__(self) -> None:
-        self.kind = self.kinds[0]
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """How it may be shared, the best first."""
-        return (self.device.kind,) if self.device else served_kinds(self.mount)
 
 
 class ShareService:
@@ -83,13 +65,14 @@ class ShareService:
         self._listener: ShareListener | None = None
         self._log = _ignore
         self._carrier = EventCarrier(self._say, as_user)
+        self._watching: tuple[str, ...] = ()
+        self._renewal = Renewal(self._renew)
         self._device_known: dict[str, Known] = {}
         self._nfs = True
         self._removed = Removed((places or run_dir / SHARE_PLACES).with_name(SHARES_BEFORE))
         self._started = False
-        self._in_containers: set[str] = set()
         devices = {(str(one.source), one.target, one.readonly): one for one in load_devices(run_dir)}
-        self._shares = [_Share(mount, devices.get((mount.source, mount.target, mount.readonly))) for mount in mounts]
+        self._shares = [Share(mount, devices.get((mount.source, mount.target, mount.readonly))) for mount in mounts]
 
     def begin(self, host: Host) -> None:
         """See `Begins.begin`. The mounts of a guest that goes on look for this computer at once."""
@@ -129,8 +112,9 @@ class ShareService:
             listener.end()
 
     def describe(self) -> dict[str, Any]:
-        """See `Service.describe`."""
-        return {"mounts": [{**_facts(share), "best": self._best(share)} for share in list(self._shares)]}
+        """See `Service.describe`. Clients that name folders to the guest's engine ask this first."""
+        self._renewal.now()
+        return {"mounts": [{**share.facts(), "best": self._best(share)} for share in list(self._shares)]}
 
     def ask(self, facts: dict[str, Any]) -> dict[str, Any]:
         """A request of `hostvm mount`: `do` is add or rm; the rest is a mount's.
@@ -144,7 +128,7 @@ class ShareService:
         if facts.get("do") == "again":
             with self._lock:
                 self._again(self._reached())
-                self.watch(self._in_containers)
+                self._carry()
             return self.describe()
         kind = str(facts.get("kind", "auto"))
         mount = make_mount(str(facts["source"]), str(facts["target"]), readonly=bool(facts.get("readonly")), kind=kind)
@@ -167,24 +151,51 @@ class ShareService:
 
     def mounted(self) -> list[Mount]:
         """The folders that are in the guest now."""
+        self._renewal.now()
         return [share.mount for share in list(self._shares) if share.state == "mounted"]
 
     def watch(self, paths: Iterable[str]) -> None:
         """Carry file events of these paths of the guest, which running containers have, and of no others."""
+        self._renewal.now()
         with self._lock:
-            self._in_containers = set(paths)
-            if self._guest is None:
-                return
-            places = {path: place_of(path, self._mounts()) for path in self._in_containers}
-            wanted = {place.there if place is not None else path for path, place in places.items()}
-            wanted |= {other for path in wanted for other in self._inside(path)}
-            watched = [one for one in map(self._watched, sorted(wanted)) if one is not None]
-            self._carrier.carry(self._guest, watched)
+            self._watching = tuple(paths)
+            self._carry()
 
     def _say(self, text: str) -> None:
         self._log(text)
 
+    def _renew(self) -> None:
+        """Serve what is at the shares' paths now, where a folder was taken away and another one put there.
+
+        A clone after `rm -r`, say: the container that is made next would have the old one still.
+        """
+        served = [share for share in list(self._shares) if share.device is None and share.state == "mounted"]
+        stale = [share for share in served if self._listener is not None and not self._listener.serves(share.mount)]
+        if not stale:
+            return
+        with self._lock:
+            if [share for share in stale if self._offered_anew(share)]:
+                self._carrier.end()
+                self._carry()
+
     # ---- with the lock held
+
+    def _offered_anew(self, share: Share) -> bool:
+        if share not in self._shares:
+            return False
+        with suppress(HostvmError, OSError):  # nothing is there, or not what was meant: it is served as it was
+            self._offer(share)
+            return True
+        return False
+
+    def _carry(self) -> None:
+        if self._guest is None:
+            return
+        places = {path: place_of(path, self._mounts()) for path in self._watching}
+        wanted = {place.there if place is not None else path for path, place in places.items()}
+        wanted |= {other for path in wanted for other in self._inside(path)}
+        watched = [one for one in map(self._watched, sorted(wanted)) if one is not None]
+        self._carrier.carry(self._guest, watched)
 
     def _watched(self, path: str) -> Watched | None:
         if (place := place_of(path, self._mounts())) is None:
@@ -215,7 +226,7 @@ class ShareService:
             raise AgentError("the guest is not reached at the moment", None, "hostvm status")
         return self._guest
 
-    def _failed(self) -> list[_Share]:
+    def _failed(self) -> list[Share]:
         return [share for share in self._shares if share.state != "mounted"]
 
     def _again(self, guest: Guest) -> None:
@@ -241,7 +252,7 @@ class ShareService:
         guest = self._reached()
         if why := why_not(mount, self._ever()):
             raise MachineError(f"{mount.source} cannot be shared", why, "hostvm mount add --help")
-        share = _Share(mount, None)
+        share = Share(mount, None)
         there = self._look(guest).types
         self._clear_inside(guest, mount.target, there)
         try:
@@ -309,10 +320,10 @@ class ShareService:
                 there = self._look(guest)
                 for share in held:
                     self._ensure(guest, share, there.types)
-                self.watch(self._in_containers)
+                self._carry()
             return [asdict(holder) for holder in holders]
 
-    def _ensure(self, guest: Guest, share: _Share, there: dict[str, str]) -> None:
+    def _ensure(self, guest: Guest, share: Share, there: dict[str, str]) -> None:
         """Mount one share if it is not; what is wrong is kept for `describe` and must not stop the others.
 
         :param there: each target's type of file system; without those that this has to take away.
@@ -321,7 +332,7 @@ class ShareService:
         try:
             if share.device is None:
                 self._offer(share)
-            stands = next((kind for kind in share.kinds if _fstype(kind) == there.get(target)), None)
+            stands = next((kind for kind in share.kinds if fstype(kind) == there.get(target)), None)
             if stands is not None and self._stands(guest, share):
                 share.kind, share.state, share.why = stands, "mounted", ""
                 return
@@ -336,14 +347,14 @@ class ShareService:
                 self._log(f"{share.mount.source} is not shared: {why}")
             share.state, share.why = "failed", why
 
-    def _stands(self, guest: Guest, share: _Share) -> bool:
+    def _stands(self, guest: Guest, share: Share) -> bool:
         """Whether a mount of the right type is ours, and answers."""
         if share.device is not None:
             return True
         ours = share.state == "mounted" or (self._listener is not None and self._listener.kept)
         return ours and mounting.works(guest, share.mount.target)
 
-    def _mount(self, guest: Guest, share: _Share) -> None:
+    def _mount(self, guest: Guest, share: Share) -> None:
         if share.device is not None:
             mounting.mount_device(guest, share.device)
         else:
@@ -356,10 +367,10 @@ class ShareService:
                 mounting.mount_sftp(guest, share.mount, self._gateway, listener.port, path)
         share.state, share.why = "mounted", ""
 
-    def _best(self, share: _Share) -> str:
+    def _best(self, share: Share) -> str:
         return next((kind for kind in share.kinds if kind != "nfs" or self._nfs), share.kinds[0])
 
-    def _offer(self, share: _Share) -> tuple[ShareListener, str]:
+    def _offer(self, share: Share) -> tuple[ShareListener, str]:
         mounts = self._ever()
         if why := why_not(share.mount, mounts):
             raise MachineError(f"{share.mount.source} cannot be shared", why, "hostvm mount ls")
@@ -369,21 +380,6 @@ class ShareService:
             if self._started:
                 self._listener.complete()
         return self._listener, self._listener.offer(share.mount, unlinked)
-
-
-def _fstype(kind: str) -> str:
-    return SERVED.get(kind) or device_kind(kind).fstype
-
-
-def _facts(share: _Share) -> dict[str, Any]:
-    return {
-        "source": share.mount.source,
-        "target": share.mount.target,
-        "readonly": share.mount.readonly,
-        "kind": share.kind,
-        "state": share.state,
-        "why": share.why,
-    }
 
 
 def _ignore(text: str) -> None:

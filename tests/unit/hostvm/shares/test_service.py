@@ -6,6 +6,7 @@ import contextlib
 import json
 import socket
 import sys
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -470,3 +471,63 @@ def test_a_container_that_has_a_folder_by_a_link_is_told_of_it_by_its_own_name(
         (folders["other"], "/b/other"),
     ]
     assert carried[0].known is made._listener.known(Mount(folders["outer"], "/a"))
+
+
+def moved_away(folders):
+    """The folder `other` is another one now, as after a clone to where one was."""
+    Path(folders["other"]).rename(f"{folders['other']}.old")
+    Path(folders["other"]).mkdir()
+    Path(folders["other"], "new").touch()
+
+
+@pytest.mark.parametrize("ask", ["describe", "mounted", "watch"])
+def test_a_folder_in_the_place_of_a_shared_one_is_what_the_next_container_has(
+    service, guest, host, folders, monkeypatch, ask
+):
+    """Or it would write into the one of before, wherever that is now."""
+    mount = Mount(folders["other"], "/b")
+    made = service(Mount(folders["outer"], "/a"), mount)
+    made.start(guest, host)
+    name, outer = made._listener._name(mount), made._listener._find(made._listener._name(Mount(folders["outer"], "/a")))
+    known, carried = made._listener.known(mount), []
+    made.watch(["/b"])
+    monkeypatch.setattr(made._carrier, "carry", lambda _, watched: carried.append([one.source for one in watched]))
+    moved_away(folders)
+    with pytest.raises(FileNotFoundError):
+        made._listener._find(name).stat("new")
+    made.watch(["/b"]) if ask == "watch" else getattr(made, ask)()
+    until(lambda: not made._renewal._worker.is_alive())
+    made._listener._find(name).stat("new")
+    assert made._listener.known(mount) is known
+    assert made._listener._find(made._listener._name(Mount(folders["outer"], "/a"))) is outer, "the others go on"
+    assert carried[0] == [folders["other"]], "it is watched anew"
+
+
+def test_what_is_gone_or_withdrawn_is_not_served_by_a_look(service, guest, host, folders):
+    mount = Mount(folders["other"], "/b")
+    made = service(mount)
+    made.start(guest, host)
+    before = made._listener._find(made._listener._name(mount))
+    Path(folders["other"]).rmdir()
+    made.mounted()
+    assert made._listener._find(made._listener._name(mount)) is before
+    Path(folders["other"]).mkdir()
+    with made._lock:  # it waits for what goes on
+        made.mounted()
+        made._remove("/b")
+    until(lambda: not made._renewal._worker.is_alive())
+    with pytest.raises(KeyError):
+        made._listener._find(made._listener._name(mount))
+
+
+def test_a_disk_that_does_not_answer_holds_nobody_up(service, guest, host, folders, monkeypatch):
+    made = service(Mount(folders["other"], "/b"))
+    made.start(guest, host)
+    answers = threading.Event()
+    monkeypatch.setattr("hostvm.shares.renewal._SECONDS", 0)
+    monkeypatch.setattr(made._listener, "serves", lambda _: answers.wait())
+    for _ in range(3):
+        assert [mount.target for mount in made.mounted()] == ["/b"]
+    assert [thread.name for thread in threading.enumerate()].count("shares-renewal") == 1
+    answers.set()
+    until(lambda: not made._renewal._worker.is_alive())
