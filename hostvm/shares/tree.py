@@ -17,6 +17,7 @@ from hostvm.platform.birth import birth_of
 from hostvm.shares.known import Known
 from hostvm.shares.open_folder import ALWAYS, FOLDER, POSIX, OpenFolder, Place, pinned, refuse_link, split
 from hostvm.shares.owners import SAME, owner_of, owner_of_open, set_owner, set_owner_of_open
+from hostvm.shares.protected import removable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -189,17 +190,17 @@ class Tree:
 
     def rmdir(self, path: str) -> None:
         """Remove an empty folder."""
-        with self._change(path) as place:
+        with self._change(path) as place, removable(place):
             os.rmdir(place.name, dir_fd=place.folder)
 
     def unlink(self, path: str) -> None:
         """Remove a file or link."""
-        with self._change(path) as place:
+        with self._change(path) as place, removable(place):
             os.unlink(place.name, dir_fd=place.folder)
 
     def rename(self, old: str, new: str) -> None:
         """Give it another name, in place of what has that name already."""
-        with self._change(old) as source, self._change(new) as target:
+        with self._change(old) as source, self._change(new) as target, removable(target):
             os.replace(source.name, target.name, src_dir_fd=source.folder, dst_dir_fd=target.folder)
 
     def symlink(self, text: str, path: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import struct
@@ -76,6 +77,43 @@ def test_no_link_leads_outside_where_the_system_would_follow_it(folder, client_o
     assert client.status(wire.SETSTAT, "/tok/inner/own", wire.A_TIMES, 7, 7) == wire.OK
     assert names_told(client, client.ask(wire.OPENDIR, "/tok/inner")[1]) == ["own"]
     assert names_told(client, client.ask(wire.OPENDIR, "/tok")[1]) == ["file", "inner", "new", "out"]
+
+
+def test_what_windows_calls_read_only_is_removed_and_replaced(folder, client_of, monkeypatch):
+    """As git's objects are, which are made so."""
+    monkeypatch.setattr("hostvm.shares.open_folder.POSIX", False)
+
+    def forbid(name, target):
+        """As Windows does: `target` is the argument that must not be read-only."""
+        act = getattr(os, name)
+
+        def acts(*paths, **options):
+            with contextlib.suppress(FileNotFoundError):
+                if not os.lstat(paths[target]).st_mode & 0o200:
+                    raise PermissionError(errno.EACCES, "read-only")
+            if paths[0] in held:
+                raise PermissionError(errno.EACCES, "another program has it open")
+            act(*paths, **options)
+
+        monkeypatch.setattr(os, name, acts)
+
+    held: set[str] = set()
+    for name, target in (("unlink", 0), ("rmdir", 0), ("replace", 1)):
+        forbid(name, target)
+    client = client_of(Tree(str(folder)))
+    for name in ("object", "old", "held"):
+        (folder / name).touch()
+        (folder / name).chmod(0o444)
+    (folder / "new").write_text("new")
+    (folder / "sub").mkdir(0o555)
+    assert client.status(wire.REMOVE, "/tok/object") == wire.OK
+    assert client.status(wire.RMDIR, "/tok/sub") == wire.OK
+    assert client.status(wire.EXTENDED, "posix-rename@openssh.com", "/tok/new", "/tok/old") == wire.OK
+    assert client.status(wire.EXTENDED, "posix-rename@openssh.com", "/tok/old", "/tok/none") == wire.OK
+    held.add(str(folder / "held"))
+    assert client.status(wire.REMOVE, "/tok/held") == wire.PERMISSION_DENIED
+    assert (folder / "held").stat().st_mode & 0o777 == 0o444
+    assert {entry.name: entry.read_text() for entry in folder.iterdir()} == {"held": "", "none": "new"}
 
 
 def test_a_folder_swapped_for_a_link_is_not_entered(client, folder, monkeypatch):
