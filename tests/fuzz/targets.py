@@ -140,7 +140,7 @@ def nfs(data: bytes) -> None:
                     waiting.cancel()
             server.let_go(export)
             server._lasting.drain()
-            store.close()
+            store._base.close()
             tree.close()
         assert not faults, faults
 
