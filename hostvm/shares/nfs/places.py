@@ -222,19 +222,19 @@ class Places:
         self.place(number)
         with contextlib.suppress(OSError):
             yield self.path(number)
-        if (path := self._there(number, set())) is not None:
+        if (path := self._there(number, {})) is not None:
             yield path
 
-    def _there(self, number: int, tried: set[int]) -> str | None:
+    def _there(self, number: int, tried: dict[int, str | None]) -> str | None:
         """Where it is, of all places that it and the folders around it were found at, which is noted; None: nowhere.
 
-        :param tried: those that were looked for already.
+        :param tried: those that were looked for already, and where they are; None also while they are looked for.
         """
         if number == ROOT:
             return ""
         if number in tried or len(tried) >= _DEEPEST:
-            return None
-        tried.add(number)
+            return tried.get(number)
+        tried[number] = None
         for folder, name in self._store.places(self._share, number):
             if (around := self._there(folder, tried)) is None:
                 continue
@@ -247,8 +247,9 @@ class Places:
                 raise
             if self.number(seen, path) == number:
                 self.note(folder, [(number, name)])
-                return path
-        return None
+                tried[number] = path
+                break
+        return tried[number]
 
     def folder(self, number: int) -> int:
         """The folder that it was found in last; the share's own lies in itself.

@@ -323,6 +323,21 @@ def test_another_folder_by_a_name_that_one_had_for_a_while_is_left_alone(guest, 
     )
 
 
+def test_what_was_renamed_here_and_back_is_found_within_any_folder(guest, folder, nothing_is_searched):
+    """Both names are of one folder, which is looked for once."""
+    (folder / "sub" / "d").mkdir(parents=True)
+    (folder / "sub" / "f").write_text("content")
+    inner, file = guest.lookup("sub/d"), guest.lookup("sub/f")
+    for old, new in (("d", "e"), ("f", "g")):
+        (folder / "sub" / old).rename(folder / "sub" / new)
+    guest.piece(guest.lookup("sub"), plus=True)
+    for old, new in (("d", "e"), ("f", "g")):
+        (folder / "sub" / new).rename(folder / "sub" / old)
+    assert guest.read(file) == (b"content", True)
+    guest.create("made", folder=inner)
+    assert (folder / "sub" / "d" / "made").exists()
+
+
 def test_places_that_lead_in_a_circle_lead_nowhere(shares, folder, xdr):
     guest = shares.guest(folder)
     export = next(iter(guest.exports.values()))
