@@ -63,6 +63,7 @@ class PlaceStore:
 
     def __init__(self, path: Path | str) -> None:
         self._lock = threading.Lock()
+        self._forgotten: dict[tuple[int, int, str], None] = {}
         self._waiting: dict[tuple[int, int, str], int] = {}
         self._writer: threading.Timer | None = None
         self._base = self._open(path)
@@ -84,10 +85,14 @@ class PlaceStore:
         """Remember what was found: the folder's number, the name, its number."""
         with self._lock:
             self._waiting.update(((share, folder, name), number) for folder, name, number in rows)
-            if self._writer is None:
-                self._writer = threading.Timer(_WRITE_SECONDS, self.write)
-                self._writer.daemon = True
-                self._writer.start()
+            self._write_soon()
+
+    def forget(self, share: int, folder: int, name: str) -> None:
+        """What was found there is there no more. Idempotent."""
+        with self._lock:
+            self._waiting.pop((share, folder, name), None)
+            self._forgotten[share, folder, name] = None
+            self._write_soon()
 
     def write(self) -> None:
         """Put what waits into the file."""
@@ -106,20 +111,22 @@ class PlaceStore:
                 return []
         return [(int(folder), bytes(name).decode("utf-8", "surrogateescape")) for folder, name in rows]
 
-    def forget(self, share: int, folder: int, name: str) -> None:
-        """Nothing is there any more. Idempotent."""
-        with self._lock, contextlib.suppress(sqlite3.Error):
-            if self._waiting.pop((share, folder, name), None) is None:
-                words = "DELETE FROM place WHERE share = ? AND folder = ? AND name = ?"
-                self._base.execute(words, (share, folder, encode(name)))
+    def _write_soon(self) -> None:
+        if self._writer is None:
+            self._writer = threading.Timer(_WRITE_SECONDS, self.write)
+            self._writer.daemon = True
+            self._writer.start()
 
     def _write(self) -> None:
-        if not self._waiting:
+        if not self._waiting and not self._forgotten:
             return
+        forgotten = [(share, folder, encode(name)) for share, folder, name in self._forgotten]
         rows = [(share, folder, encode(name), number) for (share, folder, name), number in self._waiting.items()]
+        self._forgotten.clear()
         self._waiting.clear()
         try:
             self._base.execute("BEGIN")
+            self._base.executemany("DELETE FROM place WHERE share = ? AND folder = ? AND name = ?", forgotten)
             self._base.executemany("INSERT INTO place VALUES (?, ?, ?, ?)", rows)
             self._base.execute("COMMIT")
         except sqlite3.Error:

@@ -378,6 +378,19 @@ def test_what_waits_is_there_for_who_opens_the_file_next(tmp_path):
         one._base.close()
 
 
+def test_what_is_forgotten_and_found_again_is_written_in_that_order(shares, tmp_path):
+    store = shares.store(tmp_path / "other.db")
+    store.put(1, [(3, "a", 2), (3, "b", 2)])
+    store.write()
+    store.forget(1, 3, "a")
+    store.forget(1, 3, "b")
+    store.put(1, [(3, "b", 2), (3, "c", 2)])
+    store.forget(1, 3, "c")
+    assert store.places(1, 2) == [(3, "b")]
+    store.write()
+    assert shares.store(tmp_path / "other.db").places(1, 2) == [(3, "b")]
+
+
 def test_a_file_of_places_that_is_damaged_is_as_good_as_lost(shares, folder, tmp_path):
     shares.path.write_bytes(b"no database at all" * 500)
     guest = shares.guest(folder)
