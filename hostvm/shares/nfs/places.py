@@ -36,6 +36,7 @@ _SEARCH_SECONDS, _SEARCH_PAUSE = 10.0, 60.0
 _WRITE_SECONDS = 0.1
 _MOST = 50_000
 _DEEPEST = 256
+_FORMER_MOST = 50_000
 PLACES_ENDS = ("", "-wal", "-shm")
 """What follows a database's name in those of its files."""
 
@@ -46,7 +47,19 @@ CREATE TABLE IF NOT EXISTS place (
     share INTEGER, folder INTEGER, name BLOB, number INTEGER, UNIQUE (share, folder, name) ON CONFLICT REPLACE
 );
 CREATE INDEX IF NOT EXISTS by_number ON place (share, number);
+CREATE TABLE IF NOT EXISTS former (
+    share INTEGER, folder INTEGER, name BLOB, number INTEGER, UNIQUE (share, number, folder, name) ON CONFLICT REPLACE
+);
 """
+_REPLACED = """
+INSERT INTO former SELECT share, folder, name, number FROM place
+WHERE share = ? AND folder = ? AND name = ? AND number <> ?
+"""
+_PLACES = tuple(
+    f"SELECT folder, name FROM {table} WHERE share = ? AND number = ? ORDER BY rowid DESC"  # noqa: S608 - two words
+    for table in ("place", "former")
+)
+_PRUNE = "DELETE FROM former WHERE rowid <= (SELECT max(rowid) FROM former) - ?"
 
 
 def number_of(words: bytes) -> int:
@@ -59,12 +72,16 @@ class PlaceStore:
 
     It is written a moment later. What a kill of this process or a full disk loses is found again by a search
     (`Places.paths`), and one that is damaged is begun anew.
+
+    A name that another file has by now is kept for the one that had it before (`former`): a container that has a single
+    file knows it by that number for as long as it runs, however often the file is saved by a rename.
     """
 
     def __init__(self, path: Path | str) -> None:
         self._lock = threading.Lock()
         self._forgotten: dict[tuple[int, int, str], None] = {}
         self._waiting: dict[tuple[int, int, str], int] = {}
+        self._replaced: list[tuple[int, int, bytes, int]] = []
         self._writer: threading.Timer | None = None
         self._base = self._open(path)
 
@@ -84,7 +101,11 @@ class PlaceStore:
     def put(self, share: int, rows: Sequence[tuple[int, str, int]]) -> None:
         """Remember what was found: the folder's number, the name, its number."""
         with self._lock:
-            self._waiting.update(((share, folder, name), number) for folder, name, number in rows)
+            for folder, name, number in rows:
+                before = self._waiting.pop((share, folder, name), number)
+                if before != number:
+                    self._replaced.append((share, folder, encode(name), before))
+                self._waiting[share, folder, name] = number
             self._write_soon()
 
     def forget(self, share: int, folder: int, name: str) -> None:
@@ -101,12 +122,11 @@ class PlaceStore:
             self._write()
 
     def places(self, share: int, number: int) -> list[tuple[int, str]]:
-        """Folders and names that a number was found by, the last one first."""
+        """Folders and names that a number was found by, the last one first, and then those of others by now."""
         with self._lock:
             self._write()
-            words = "SELECT folder, name FROM place WHERE share = ? AND number = ? ORDER BY rowid DESC"
             try:
-                rows = self._base.execute(words, (share, number)).fetchall()
+                rows = [row for words in _PLACES for row in self._base.execute(words, (share, number))]
             except sqlite3.Error:
                 return []
         return [(int(folder), bytes(name).decode("utf-8", "surrogateescape")) for folder, name in rows]
@@ -122,12 +142,17 @@ class PlaceStore:
             return
         forgotten = [(share, folder, encode(name)) for share, folder, name in self._forgotten]
         rows = [(share, folder, encode(name), number) for (share, folder, name), number in self._waiting.items()]
+        replaced = self._replaced
+        self._replaced = []
         self._forgotten.clear()
         self._waiting.clear()
         try:
             self._base.execute("BEGIN")
             self._base.executemany("DELETE FROM place WHERE share = ? AND folder = ? AND name = ?", forgotten)
+            self._base.executemany("INSERT INTO former VALUES (?, ?, ?, ?)", replaced)
+            self._base.executemany(_REPLACED, rows)
             self._base.executemany("INSERT INTO place VALUES (?, ?, ?, ?)", rows)
+            self._base.execute(_PRUNE, (_FORMER_MOST,))
             self._base.execute("COMMIT")
         except sqlite3.Error:
             with contextlib.suppress(sqlite3.Error):

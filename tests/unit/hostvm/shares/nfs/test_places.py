@@ -52,6 +52,41 @@ def test_a_file_that_was_replaced_here_is_read_as_the_new_one_and_never_written(
     assert guest.status(wire.GETATTR, xdr.text(handle)) == wire.STALE
 
 
+@pytest.mark.parametrize("written", [True, False])
+@pytest.mark.parametrize("by_whom", ["the next agent", "one that has seen many files since"])
+def test_a_file_that_was_replaced_here_is_read_as_the_new_one_for_as_long_as_a_container_has_it(
+    shares, folder, by_whom, written, nothing_is_searched
+):
+    store = shares.store()
+    guest = shares.guest(folder, store)
+    (folder / "f").write_text("old")
+    handle = guest.lookup("f")
+    for content in ("saved", "saved again"):
+        if written:
+            store.write()
+        replace(folder / "f", content)
+        assert guest.lookup("f") != handle
+    if by_whom == "the next agent":
+        store.write()
+        guest = shares.guest(folder, shares.store())
+    else:
+        next(iter(guest.exports.values())).places._known.clear()
+    assert guest.attributes(handle).size == 11
+    assert guest.read(handle) == (b"saved again", True)
+
+
+def test_a_folder_that_got_its_name_back_from_another_is_found(guest, folder, nothing_is_searched):
+    (folder / "a").mkdir()
+    handle = guest.lookup("a")
+    (folder / "a").rename(folder / "b")
+    (folder / "a").mkdir()
+    guest.piece(guest.root, plus=True)
+    (folder / "a").rmdir()
+    (folder / "b").rename(folder / "a")
+    guest.create("made", folder=handle)
+    assert (folder / "a" / "made").exists()
+
+
 def test_a_file_that_is_open_stays_itself_when_another_one_has_its_name(guest, folder):
     (folder / "f").write_text("old")
     handle = guest.lookup("f")
@@ -362,10 +397,12 @@ def test_names_of_any_bytes_are_stored(shares, tmp_path):
     store.put(1, [(4, "other", 2)])
     assert store.places(1, 2) == [(4, "other"), (3, name)]
     store.put(1, [(4, "other", 5)])
-    assert (store.places(1, 2), store.places(1, 5)) == ([(3, name)], [(4, "other")])
+    assert (store.places(1, 2), store.places(1, 5)) == ([(3, name), (4, "other")], [(4, "other")])
     store.forget(1, 3, name)
     store.forget(1, 3, name)
-    assert store.places(1, 2) == []
+    assert store.places(1, 2) == [(4, "other")], "where it may be again, if this computer's user renames it back"
+    store.forget(1, 4, "other")
+    assert store.places(1, 5) == []
 
 
 def test_what_waits_is_there_for_who_opens_the_file_next(tmp_path):
@@ -389,6 +426,15 @@ def test_what_is_forgotten_and_found_again_is_written_in_that_order(shares, tmp_
     assert store.places(1, 2) == [(3, "b")]
     store.write()
     assert shares.store(tmp_path / "other.db").places(1, 2) == [(3, "b")]
+
+
+def test_names_that_are_others_by_now_are_kept_up_to_a_number(shares, tmp_path, monkeypatch):
+    monkeypatch.setattr("hostvm.shares.nfs.places._FORMER_MOST", 2)
+    store = shares.store(tmp_path / "other.db")
+    for number in range(2, 7):
+        store.put(1, [(3, "f", number)])
+        store.write()
+    assert [store.places(1, number) for number in range(2, 7)] == [[], [], [(3, "f")], [(3, "f")], [(3, "f")]]
 
 
 def test_a_file_of_places_that_is_damaged_is_as_good_as_lost(shares, folder, tmp_path):
