@@ -104,8 +104,13 @@ class Contents:
 
     def _on_disk(self, export: Export, number: int, descriptor: int, answer: bytes, *, wait: bool) -> bytes:
         """The answer; one that has to wait for the disk comes later."""
-        copy = os.dup(descriptor) if wait else -1
-        export.files.written(number)
-        if wait:
-            raise Later(copy, answer)
-        return answer
+        if not wait:
+            export.files.written(number)
+            return answer
+        copy = os.dup(descriptor)
+        try:
+            export.files.written(number)
+        except OSError:
+            os.close(copy)
+            raise
+        raise Later(copy, answer)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import sys
@@ -25,6 +24,8 @@ _WRITTEN_SECONDS = 1.0
 _READ_SECONDS = 5.0
 """Nobody can execute a file that is open for writing, nor unmount a disk with open files."""
 
+_FAULTS_MOST = 256
+
 _REMOVED_SECONDS = 60.0
 """Who in the guest has a file open that was removed here can find it by this descriptor alone. It takes room, too."""
 
@@ -45,6 +46,7 @@ class Descriptors:
         self._tree = tree
         self._places = places
         self._open: OrderedDict[tuple[int, bool], _Open] = OrderedDict()
+        self._faults: dict[int, OSError] = {}
 
     def get(self, number: int, *, write: bool, path: str | None = None) -> int:
         """The file's descriptor, which stays this object's.
@@ -83,33 +85,52 @@ class Descriptors:
         return known.descriptor if known else None
 
     def written(self, number: int) -> None:
-        """All that the guest has written is there; close what was open for that. Idempotent."""
-        if (known := self._open.pop((number, True), None)) is not None:
-            os.close(known.descriptor)
+        """All that the guest has written is there; close what was open for that. Idempotent.
+
+        :raises OSError: it could not be written, as only closing it tells (a quota, sshfs), now or before.
+        """
+        self._close((number, True))
+        if (fault := self._faults.pop(number, None)) is not None:
+            raise fault
 
     def drop(self, number: int) -> None:
-        """Close what is open of it. Idempotent."""
-        self.written(number)
-        if (known := self._open.pop((number, False), None)) is not None:
-            os.close(known.descriptor)
+        """Close what is open of it, which is gone. Idempotent."""
+        self._close((number, True))
+        self._close((number, False))
+        self._faults.pop(number, None)
 
     def trim(self) -> None:
         """Close what is beyond the number that may stay open; between calls."""
         while len(self._open) > _MOST:
-            os.close(self._open.popitem(last=False)[1].descriptor)
+            self._close(next(iter(self._open)))
 
     def sweep(self) -> bool:
         """Close what was not used for a while; gives whether there is more to come."""
         now = time.monotonic()
         for key, known in list(self._open.items()):
-            removed = not os.fstat(known.descriptor).st_nlink
-            idle = _REMOVED_SECONDS if removed else _WRITTEN_SECONDS if key[1] else _READ_SECONDS
+            idle = _REMOVED_SECONDS if _is_removed(known.descriptor) else _WRITTEN_SECONDS if key[1] else _READ_SECONDS
             if now - known.used > idle:
-                os.close(self._open.pop(key).descriptor)
+                self._close(key)
         return bool(self._open)
 
     def close(self) -> None:
         """All of them."""
         while self._open:
-            with contextlib.suppress(OSError):
-                os.close(self._open.popitem()[1].descriptor)
+            self._close(next(iter(self._open)))
+
+    def _close(self, key: tuple[int, bool]) -> None:
+        """What that tells is for who wrote the file, not for whoever asks for something now. Idempotent."""
+        if (known := self._open.pop(key, None)) is None:
+            return
+        try:
+            os.close(known.descriptor)
+        except OSError as fault:
+            if key[1] and len(self._faults) < _FAULTS_MOST:
+                self._faults[key[0]] = fault
+
+
+def _is_removed(descriptor: int) -> bool:
+    try:
+        return not os.fstat(descriptor).st_nlink
+    except OSError:  # its file system is gone (sshfs, a network drive)
+        return False

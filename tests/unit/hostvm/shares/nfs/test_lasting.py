@@ -272,6 +272,62 @@ def test_what_a_guest_leaves_is_closed_by_itself(guest, folder, monkeypatch):
     until(lambda: guest.server._sweeper is None, 20)
 
 
+@pytest.mark.parametrize("act", ["fstat", "close"])
+def test_a_file_system_that_is_gone_keeps_nothing_else_open(guest, folder, monkeypatch, act):
+    """What else was written must be closed, or nobody here could execute it."""
+    monkeypatch.setattr(descriptors, "_WRITTEN_SECONDS", -1)
+    handles = []
+    for name in ("gone", "there"):
+        (folder / name).write_text("x")
+        handles.append(guest.lookup(name))
+        guest.write(handles[-1], b"y")
+    files = next(iter(guest.exports.values())).files
+    gone, there = (files._open[guest.attributes(handle).number, True].descriptor for handle in handles)
+    real = getattr(os, act)
+
+    def fail(descriptor):
+        found = real(descriptor)
+        if descriptor == gone:
+            raise OSError(errno.ENOTCONN, "its server has ended")
+        return found
+
+    monkeypatch.setattr(os, act, fail)
+    assert not files.sweep()
+    monkeypatch.undo()
+    for descriptor in (gone, there):
+        with pytest.raises(OSError, match="descriptor"):
+            os.fstat(descriptor)
+
+
+@pytest.mark.parametrize("when", ["sweep", "trim", "commit"])
+def test_what_only_closing_a_file_tells_is_told_who_wrote_it(guest, folder, monkeypatch, when):
+    monkeypatch.setattr(descriptors, "_WRITTEN_SECONDS", -1)
+    (folder / "f").write_text("x")
+    handle = guest.lookup("f")
+    guest.write(handle, b"y")
+    files = next(iter(guest.exports.values())).files
+    written = files._open[guest.attributes(handle).number, True].descriptor
+    real = os.close
+
+    def fail(descriptor):
+        real(descriptor)
+        if descriptor == written:
+            raise OSError(errno.ENOSPC, "no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "close", fail)
+        if when == "sweep":
+            assert not files.sweep()
+        if when == "trim":
+            patch.setattr(descriptors, "_MOST", 0)
+            guest.create("another")
+        if when == "commit":
+            assert guest.commit(handle) == 28
+    if when != "commit":
+        assert guest.commit(handle) == 28
+    assert guest.commit(handle) == wire.OK, "it is told once"
+
+
 def test_a_write_that_fails_leaves_nothing_open_for_ever(guest, folder, xdr, monkeypatch):
     monkeypatch.setattr("hostvm.shares.nfs.server._SWEEP_SECONDS", 0.02)
     monkeypatch.setattr(descriptors, "_WRITTEN_SECONDS", 0.05)
