@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 import sys
 from typing import TYPE_CHECKING
 
+from hostvm.shares.open_folder import pinned
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from hostvm.shares.open_folder import Place
 
 _OWNER = "user.hostvm.owner"
@@ -37,19 +43,49 @@ def set_owner(place: Place, owner: tuple[int, int]) -> None:
     """Keep it for a name, where it can be kept."""
     if sys.platform != "linux":
         return
-    path = f"/proc/self/fd/{place.folder}/{place.name}"
     with contextlib.suppress(OSError):  # the file system keeps no attributes
-        if owner == (0, 0):
-            os.removexattr(path, _OWNER, follow_symlinks=False)
-        else:
-            os.setxattr(path, _OWNER, b"%d:%d" % owner, follow_symlinks=False)
+        try:
+            _keep(f"/proc/self/fd/{place.folder}/{place.name}", owner, follow_symlinks=False)
+        except PermissionError:
+            with pinned(place) as name, _writable(name):
+                _keep(name, owner)
 
 
 def set_owner_of_open(descriptor: int, owner: tuple[int, int]) -> None:
     """The same for a file that is open."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError):  # the file system keeps no attributes
-            os.setxattr(descriptor, _OWNER, b"%d:%d" % owner)
+    if sys.platform != "linux":
+        return
+    with contextlib.suppress(OSError):  # the file system keeps no attributes
+        try:
+            _keep(descriptor, owner)
+        except PermissionError:
+            with _writable(descriptor):
+                _keep(descriptor, owner)
+
+
+def _keep(file: int | str, owner: tuple[int, int], *, follow_symlinks: bool = True) -> None:
+    if sys.platform != "linux":
+        return
+    if owner == (0, 0):
+        os.removexattr(file, _OWNER, follow_symlinks=follow_symlinks)
+    else:
+        os.setxattr(file, _OWNER, b"%d:%d" % owner, follow_symlinks=follow_symlinks)
+
+
+@contextlib.contextmanager
+def _writable(file: int | str) -> Iterator[None]:
+    """For the block, as only what its owner may write to can have attributes, whoever changes them.
+
+    :raises OSError: it is not the user's; PermissionError also where that is not what stood against it.
+    """
+    mode = stat.S_IMODE(os.stat(file).st_mode)  # noqa: PTH116 - may be a descriptor
+    if mode & stat.S_IWUSR:
+        raise PermissionError(errno.EPERM, "a kind of file, or a file system, that has no attributes")
+    os.chmod(file, mode | stat.S_IWUSR)  # noqa: PTH101
+    try:
+        yield
+    finally:
+        os.chmod(file, mode)  # noqa: PTH101
 
 
 def _get_owner(path: str | int) -> tuple[int, int]:

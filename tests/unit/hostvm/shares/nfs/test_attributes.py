@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -57,6 +58,33 @@ def test_owners_are_kept_and_the_file_stays_the_users(guest, folder, xdr):
     assert owner(group=998) == (999, 998)
     assert owner(user=0, group=0) == (0, 0)
     assert (folder / "f").stat().st_uid == os.geteuid()
+
+
+@linux
+@pytest.mark.parametrize("opened", [False, True])
+@pytest.mark.parametrize("mode", [0o400, 0o555])
+def test_what_its_owner_may_not_write_is_given_away_as_well(guest, folder, xdr, monkeypatch, mode, opened):
+    """A private key, git's objects; who is not root may set attributes only of what may be written to."""
+
+    def checked(real):
+        def act(file, *words, **named):
+            if not os.stat(file).st_mode & 0o200:  # noqa: PTH116 - may be a descriptor
+                raise PermissionError(errno.EACCES, "not for writing")
+            real(file, *words, **named)
+
+        return act
+
+    for name in ("setxattr", "removexattr"):
+        monkeypatch.setattr(os, name, checked(getattr(os, name)))
+    handle = guest.create("f", mode=mode)
+    if opened:
+        guest.write(handle, b"x")
+        (folder / "f").unlink()
+    for owner in ((999, 998), (0, 0)):
+        words = xdr.wish(user=owner[0], group=owner[1])
+        guest.well(wire.SETATTR, xdr.text(handle), words, u32(0))
+        found = guest.attributes(handle)
+        assert (found.user, found.group, found.mode) == (*owner, mode)
 
 
 @linux
