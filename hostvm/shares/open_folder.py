@@ -30,6 +30,10 @@ ALWAYS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os
 ALWAYS |= getattr(os, "O_NONBLOCK", 0)  # a named pipe must not hold the server up
 
 
+_HELD_MOST = 64
+"""Folders; a search through all of a share opens more, one after the other."""
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """A name in an open folder. Without `folder` (Windows) the name is an absolute path."""
@@ -49,6 +53,21 @@ class OpenFolder:
         self._closing = threading.Lock()
         self._descriptor = _open(source, unlinked) if POSIX else None
         self._real = os.path.realpath(source)
+        self._holder = 0
+        self._held: dict[tuple[str, ...], int] = {}
+
+    def hold(self) -> None:
+        """Until `let_go` keep open for this thread what it opens on its way; one thread at a time, and not for long.
+
+        So what a thread does in a folder is done in the one that it looked at, whatever has its name by then.
+        """
+        self._holder = threading.get_ident()
+
+    def let_go(self) -> None:
+        """See `hold`. Idempotent."""
+        self._holder = 0
+        while self._held:
+            os.close(self._held.popitem()[1])
 
     def close(self) -> None:
         """Let go of the folder. Idempotent."""
@@ -75,6 +94,9 @@ class OpenFolder:
         if not POSIX:
             yield Place(None, self._windows_path([*names, last]))
             return
+        if (held := self._reach(names)) is not None:
+            yield Place(held, last)
+            return
         with self._walk(names) as folder:
             yield Place(folder, last)
 
@@ -84,15 +106,40 @@ class OpenFolder:
         if not POSIX:
             yield self._windows_path(split(path), entered=True)
             return
-        with self._walk(split(path)) as folder:
+        names = split(path)
+        if (held := self._reach(names)) is not None:
+            yield held
+            return
+        with self._walk(names) as folder:
             yield folder
 
-    @contextlib.contextmanager
-    def _walk(self, names: list[str]) -> Iterator[int]:
+    def _reach(self, names: list[str]) -> int | None:
+        """A folder that is kept open; None: not for this thread, or not so many."""
+        if self._holder != threading.get_ident():
+            return None
+        way = tuple(names)
+        if (found := self._held.get(way)) is not None:
+            return found
+        if len(self._held) + len(way) >= _HELD_MOST:
+            return None
+        if not self._held:
+            self._held[()] = self._begin()
+        at = len(way)
+        while (found := self._held.get(way[:at])) is None:
+            at -= 1
+        for end in range(at + 1, len(way) + 1):
+            found = self._held[way[:end]] = os.open(way[end - 1], FOLDER, dir_fd=found)
+        return found
+
+    def _begin(self) -> int:
         with self._closing:  # or the number could be another file's by the time that it is used
             if self._descriptor is None:
                 raise OSError(errno.ENODEV, "the share is closed")
-            current = os.dup(self._descriptor)
+            return os.dup(self._descriptor)
+
+    @contextlib.contextmanager
+    def _walk(self, names: list[str]) -> Iterator[int]:
+        current = self._begin()
         try:
             for name in names:
                 inner = os.open(name, FOLDER, dir_fd=current)

@@ -52,6 +52,14 @@ class Tree:
         """Let go of the folder. Idempotent."""
         self._root.close()
 
+    def hold(self) -> None:
+        """Until `let_go` this thread opens each folder once; see `OpenFolder.hold`."""
+        self._root.hold()
+
+    def let_go(self) -> None:
+        """See `hold`. Idempotent."""
+        self._root.let_go()
+
     def is_current(self) -> bool:
         """Whether it is open, and its path still leads to the same folder."""
         return self._root.is_current()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from hostvm.shares.nfs.exports import Export
     from hostvm.shares.nfs.xdr import Reader
+    from hostvm.shares.tree import Tree
 
 
 class Handles:
@@ -32,6 +33,8 @@ class Handles:
         self.told_by_us = False
         """Whether the call comes from what acts events out in the guest."""
 
+        self._held: Tree | None = None
+
     def file(self, reader: Reader) -> tuple[Export, int]:
         """The share, and the file's number there.
 
@@ -47,7 +50,16 @@ class Handles:
             # Told that it is stale, the guest's kernel would never ask for that file again.
             raise RefusedError(wire.STALE if self.complete else wire.JUKEBOX) from None
         export.shows_ghosts = self.told_by_us
+        if self._held is None:
+            self._held = export.tree
+            self._held.hold()
         return export, number
+
+    def let_go(self) -> None:
+        """The call is answered: folders that were opened for it, each once, are open no more. Idempotent."""
+        held, self._held = self._held, None
+        if held is not None:
+            held.let_go()
 
     def name(self, reader: Reader) -> str:
         """A name that is to be in a folder.

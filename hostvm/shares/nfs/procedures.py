@@ -51,4 +51,7 @@ class Procedures:
         :raises Later: it follows when the file is on the disk.
         """
         self.handles.told_by_us = HELPER_GROUP in call.groups
-        return self.table[call.procedure](call, call.arguments)
+        try:
+            return self.table[call.procedure](call, call.arguments)
+        finally:
+            self.handles.let_go()

@@ -49,8 +49,8 @@ class Taking:
                 raise OSError(errno.EPERM, "it was made again here")
             return OK + export.changed(None, folder)
         _require(found)
+        gone = _there(export, path)  # by this the folder is held, whatever has its name when the disk is done
         self._lasting.drain()
-        gone = _there(export, path)
         with export.tree.known.acting(here, removes=True):
             act(path)
         self._let_go(export, gone, folder, name)
@@ -74,8 +74,8 @@ class Taking:
             return OK + export.changed(None, folder) + export.changed(None, target_folder)
         _require(found)
         _require(target_found)
+        moved, gone = _there(export, source), _there(export, target)  # as in `_take_away`
         self._lasting.drain()
-        moved, gone = _there(export, source), _there(export, target)
         with known.acting(places[0], removes=True), known.acting(places[1]):
             export.tree.rename(source, target)
         if moved is not None and (gone is None or gone[0] != moved[0]):

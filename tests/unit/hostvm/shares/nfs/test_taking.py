@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -87,3 +89,45 @@ def test_nothing_is_renamed_or_linked_into_another_share(shares, folder, tmp_pat
     handle = guest.create("f")
     assert guest.rename("f", "f", guest.root, other.handle(ROOT)) == 18
     assert guest.link(handle, "f", other.handle(ROOT)) == 18
+
+
+@pytest.mark.parametrize("act", ["remove", "rmdir", "rename"])
+def test_a_folder_that_is_replaced_here_while_the_disk_is_waited_for_loses_nothing(guest, folder, monkeypatch, act):
+    """What was looked at is what something is done in, though another folder has its name by then."""
+    (folder / "in" / "a" / "d").mkdir(parents=True)
+    (folder / "in" / "a" / "f").write_text("the container's")
+    inner = guest.lookup("in/a")
+
+    def replace():
+        (folder / "in" / "a").rename(folder / "in" / "b")
+        (folder / "in" / "a" / "d").mkdir(parents=True)
+        (folder / "in" / "a" / "f").write_text("another's")
+
+    monkeypatch.setattr(guest.server._lasting, "drain", replace)
+    {
+        "remove": lambda: guest.remove("f", inner),
+        "rmdir": lambda: guest.remove("d", inner, wire.RMDIR),
+        "rename": lambda: guest.rename("f", "g", inner),
+    }[act]()
+    monkeypatch.undo()
+    assert sorted(one.name for one in (folder / "in" / "a").iterdir()) == ["d", "f"]
+    assert (folder / "in" / "a" / "f").read_text() == "another's"
+    names = sorted(one.name for one in (folder / "in" / "b").iterdir())
+    assert names == {"remove": ["d"], "rmdir": ["f"], "rename": ["d", "g"]}[act]
+
+
+def test_folders_are_open_for_the_time_of_a_call_only(guest, folder):
+    """Also of a path that is deeper than are kept open at once."""
+    way = "/".join(str(number) for number in range(70))
+    (folder / way).mkdir(parents=True)
+    deepest = guest.lookup(way)
+    guest.create("f", folder=deepest)
+    guest.remove("f", deepest)
+    assert guest.rename("none", "g", deepest) == 2
+    root = next(iter(guest.exports.values())).tree._root
+    assert root._held == {}
+    assert list((folder / way).iterdir()) == []
+    next(iter(guest.exports.values())).files.close()
+    if sys.platform == "linux":
+        where = {os.path.realpath(one) for one in Path("/proc/self/fd").iterdir()}
+        assert not [one for one in where if one.startswith(f"{folder}/0")]
