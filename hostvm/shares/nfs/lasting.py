@@ -14,6 +14,7 @@ import os
 import sys
 import threading
 import time
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Lasting:
         self._log = log
         self._lock = threading.Lock()
         self._syncing = threading.Lock()
-        self._fresh: dict[object, float] = {}
+        self._fresh: OrderedDict[object, float] = OrderedDict()
         self._waiting: dict[object, int] = {}
         self._failed: dict[object, OSError] = {}
         self._untold: OSError | None = None
@@ -48,9 +49,10 @@ class Lasting:
         """The guest made it now."""
         now = time.monotonic()
         with self._lock:
-            if len(self._fresh) > _REMEMBERED_MOST:
-                self._fresh = {one: until for one, until in self._fresh.items() if until > now}
+            while self._fresh and self._fresh[next(iter(self._fresh))] <= now:
+                self._fresh.popitem(last=False)
             self._fresh[file] = now + _FRESH_SECONDS
+            self._fresh.move_to_end(file)
 
     def is_fresh(self, file: object) -> bool:
         """Whether it was made a moment ago, and asked for once at most."""

@@ -13,6 +13,7 @@ import hashlib
 import sqlite3
 import threading
 import time
+from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -174,7 +175,7 @@ class Places:
         self._device = tree.stat("").st_dev
         self._searched = -_SEARCH_PAUSE
         self._known: dict[int, tuple[int, str]] = {}
-        self._gone: dict[int, None] = {}
+        self._gone: OrderedDict[int, None] = OrderedDict()
 
     def number(self, seen: Seen, path: str) -> int:
         """A file's number, which no other file gets after it where the file system tells when files were made."""
@@ -206,7 +207,7 @@ class Places:
         self._store.forget(self._share, folder, name)
         self._gone[number] = None
         while len(self._gone) > _MOST:
-            del self._gone[next(iter(self._gone))]
+            self._gone.popitem(last=False)
 
     def place(self, number: int) -> tuple[int, str]:
         """The folder and name that it was found by last.

@@ -383,3 +383,16 @@ def test_a_share_that_is_let_go_has_nothing_open(guest, folder, xdr):
     words = (xdr.text(handle), u64(0), u32(1))
     assert guest.status(wire.READ, *words) == 19
     assert isinstance(guest.server, NfsServer)
+
+
+def test_what_was_made_long_ago_is_forgotten_and_the_rest_is_not(guest, monkeypatch):
+    """However many files are made, what is told of each takes the same time."""
+    files = guest.server._lasting
+    now = time.monotonic()
+    for at, file in enumerate("abcda"):
+        monkeypatch.setattr(lasting.time, "monotonic", lambda at=at: now + at)
+        files.made(file)
+    monkeypatch.setattr(lasting.time, "monotonic", lambda: now + lasting._FRESH_SECONDS + 2.5)
+    assert [files.is_fresh(file) for file in "abcd"] == [True, False, False, True]
+    files.made("e")
+    assert list(files._fresh) == ["d", "a", "e"]
