@@ -18,6 +18,7 @@ _STATX_BTIME = 0x800
 _SIZE = 256  # of struct statx (include/uapi/linux/stat.h)
 _BTIME = struct.Struct("<qI" if sys.byteorder == "little" else ">qI")
 _BTIME_AT = 80
+_MASK = struct.Struct("=I")
 
 
 def birth_of(name: str, folder: int | None) -> int:
@@ -36,7 +37,7 @@ def _statx(name: str, folder: int | None) -> int:
     flags = _AT_SYMLINK_NOFOLLOW if name else _AT_EMPTY_PATH
     if call(_AT_FDCWD if folder is None else folder, os.fsencode(name), flags, _STATX_BTIME, buffer):
         return 0
-    if not int.from_bytes(buffer.raw[:4], sys.byteorder) & _STATX_BTIME:
+    if not _MASK.unpack_from(buffer)[0] & _STATX_BTIME:
         return 0
     seconds, rest = _BTIME.unpack_from(buffer, _BTIME_AT)
     return int(seconds * 10**9 + rest)

@@ -113,8 +113,9 @@ class Attributes:
     def _access(self, call: Call, reader: Reader) -> bytes:
         export, number = self._handles.file(reader)
         wanted = reader.u32()
-        told = export.attributes(number)
-        wanted &= self._allowed(export, number, wire.type_of(told))
+        told, found, path = export.told(number)
+        if found is not None and path is not None and stat.S_ISREG(found.st_mode):
+            wanted &= _allowed(export, path, found)
         if export.tree.readonly:
             wanted &= ~(wire.MODIFY | wire.EXTEND | wire.DELETE)
         if call.user:
@@ -124,20 +125,17 @@ class Attributes:
             wanted &= ~(0 if mode & stat.S_IRUSR else wire.MAY_READ)
         return OK + wire.maybe(told) + u32(wanted)
 
-    def _allowed(self, export: Export, number: int, kind: int) -> int:
-        """Bits of what this process may do with a file of somebody else, or it would be refused after it was opened."""
-        allowed = ~0
-        path = export.look(number)[1] if kind == wire.FILE else None
-        if path is not None:
-            allowed &= ~0 if export.tree.may(path, os.W_OK) else ~(wire.MODIFY | wire.EXTEND)
-            allowed &= ~0 if export.tree.may(path, os.R_OK) else ~wire.MAY_READ
-        return allowed
-
     def _readlink(self, _: Call, reader: Reader) -> bytes:
         export, number = self._handles.file(reader)
         path = export.folder(number)[1]
         text = export.tree.readlink(path)
         return OK + export.after(number) + opaque(encode(text))
+
+
+def _allowed(export: Export, path: str, found: os.stat_result) -> int:
+    """Bits of what this process may do with a file of somebody else, or it would be refused after it was opened."""
+    allowed = ~0 if export.tree.may(path, os.W_OK, found) else ~(wire.MODIFY | wire.EXTEND)
+    return allowed if export.tree.may(path, os.R_OK, found) else allowed & ~wire.MAY_READ
 
 
 def _or_same(value: int | None) -> int:

@@ -111,13 +111,17 @@ class Export:
 
     def attributes(self, number: int) -> bytes:
         """`fattr3` of a file, also of one that the guest is about to be told to take away."""
+        return self.told(number)[0]
+
+    def told(self, number: int) -> tuple[bytes, os.stat_result | None, str | None]:
+        """`attributes`, and what they were made of: nothing for what only the guest still sees; path as of `look`."""
         try:
             seen, path = self.look(number)
         except OSError as fault:
             if fault.errno != errno.ESTALE or not (ghost := self._ghost(number)):
                 raise
-            return ghost
-        return self.seen(seen, number, path)
+            return ghost, None, None
+        return self.seen(seen, number, path), seen.found, path
 
     def _ghost(self, number: int) -> bytes:
         """`fattr3` of what only the guest still sees; "" where it is not to see anything."""

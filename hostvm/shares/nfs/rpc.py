@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from hostvm.shares.fields import WireError
@@ -18,6 +19,7 @@ _LAST = 0x80000000
 _CREDENTIALS_MOST = 400  # RFC 5531, 8.2
 _NAME_MOST = 255
 _GROUPS_MOST = 16
+_HEAD = struct.Struct(">6I")
 
 RECORD_MOST = 1024 * 1024 + 16 * 1024
 """Bytes of one call: the largest WRITE, and what stands before its data."""
@@ -87,21 +89,21 @@ def parse_call(data: memoryview) -> Call:
     """:raises RpcError: it is none."""
     try:
         reader = Reader(data)
-        number, kind, version = reader.u32(), reader.u32(), reader.u32()
+        number, kind, version, program, program_version, procedure = _HEAD.unpack(reader.take(_HEAD.size))
         if kind != _CALL or version != _VERSION:
             raise RpcError("not a call of RPC version 2")
-        program, program_version, procedure = reader.u32(), reader.u32(), reader.u32()
         flavor, credentials = reader.u32(), reader.opaque(_CREDENTIALS_MOST)
         reader.u32()
         reader.opaque(_CREDENTIALS_MOST)
-        caller = _caller(credentials) if flavor == _AUTH_SYS else ("", 0, 0, ())
+        caller = _caller(bytes(credentials)) if flavor == _AUTH_SYS else ("", 0, 0, ())
     except WireError as fault:
         raise RpcError(str(fault)) from None
     return Call(number, program, program_version, procedure, *caller, reader)
 
 
-def _caller(credentials: memoryview) -> tuple[str, int, int, tuple[int, ...]]:
-    reader = Reader(credentials)
+@lru_cache(maxsize=64)
+def _caller(credentials: bytes) -> tuple[str, int, int, tuple[int, ...]]:
+    reader = Reader(memoryview(credentials))
     reader.u32()
     name, user, group, count = reader.text(_NAME_MOST), reader.u32(), reader.u32(), reader.u32()
     if count > _GROUPS_MOST:

@@ -127,11 +127,6 @@ def attributes(found: os.stat_result, owner: tuple[int, int], system: int, numbe
     )
 
 
-def type_of(told: bytes) -> int:
-    """The kind of file in a `fattr3`."""
-    return int(_ATTRIBUTES.unpack(told)[0])
-
-
 def mode_of(told: bytes) -> int:
     """The permission bits in a `fattr3`."""
     return int(_ATTRIBUTES.unpack(told)[1])
