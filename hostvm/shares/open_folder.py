@@ -67,7 +67,8 @@ class OpenFolder:
         """See `hold`. Idempotent."""
         self._holder = 0
         while self._held:
-            os.close(self._held.popitem()[1])
+            with contextlib.suppress(OSError):  # its file system is gone; none is kept for the next call
+                os.close(self._held.popitem()[1])
 
     def close(self) -> None:
         """Let go of the folder. Idempotent."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -131,3 +132,20 @@ def test_folders_are_open_for_the_time_of_a_call_only(guest, folder):
     if sys.platform == "linux":
         where = {os.path.realpath(one) for one in Path("/proc/self/fd").iterdir()}
         assert not [one for one in where if one.startswith(f"{folder}/0")]
+
+
+def test_a_folder_that_cannot_be_closed_is_not_taken_for_one_of_the_next_call(guest, folder, monkeypatch):
+    """As where its file system went away: by then another one has its name."""
+    (folder / "a" / "b").mkdir(parents=True)
+    inner = guest.lookup("a/b")
+    real = os.close
+
+    def fail(descriptor):
+        real(descriptor)
+        raise OSError(errno.EIO, "its file system is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "close", fail)
+        guest.remove("none", inner)
+    assert next(iter(guest.exports.values())).tree._root._held == {}
+    assert guest.remove("b", guest.lookup("a"), wire.RMDIR) == wire.OK
