@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 import stat
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,6 @@ from hostvm.shares.nfs.descriptors import Descriptors
 from hostvm.shares.nfs.places import GONE, Places, join, number_of
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterator, Sequence
 
     from hostvm.shares.nfs.places import PlaceStore
@@ -176,10 +176,11 @@ class Export:
 
     def children(self, path: str, names: Sequence[str]) -> Iterator[tuple[str, int, bytes]]:
         """Names in a folder with their numbers and `fattr3`; those that vanished are left out."""
+        outside = self.tree.outside(path)
         for name, seen in self.tree.see_each(path, names):
-            inside = join(path, name)
-            number = self.places.number(seen, inside)
-            yield name, number, self.seen(seen, number, inside)
+            number = self.places.number(seen, join(path, name))
+            self.tree.known.shown(os.path.join(outside, name), seen.found.st_mtime_ns // 10**9)  # noqa: PTH118 - text
+            yield name, number, wire.attributes(seen.found, seen.owner, self.system, number)
 
 
 def ghost_number(folder: int, name: str) -> int:

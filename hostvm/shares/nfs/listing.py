@@ -36,17 +36,14 @@ class Listings:
         :param key: names the folder.
         """
         if not cookie or key != self._key or self._until < time.monotonic():
-            self._entries = sorted(
-                (max(number_of(encode(name)), _FIRST), name) for name in tree.names(path) if _can_be_told(name)
-            )
+            self._entries = sorted(entry for name in tree.names(path) if (entry := _entry(name)) is not None)
             self._key, self._until = key, time.monotonic() + _SECONDS
         return self._entries[bisect.bisect_right(self._entries, cookie, key=lambda entry: entry[0]) :]
 
 
-def _can_be_told(name: str) -> bool:
-    """Not so a name of Windows that is half a character."""
+def _entry(name: str) -> tuple[int, str] | None:
+    """None: a name of Windows that is half a character, and cannot be told."""
     try:
-        encode(name)
+        return max(number_of(encode(name)), _FIRST), name
     except UnicodeEncodeError:
-        return False
-    return True
+        return None
