@@ -8,6 +8,7 @@ for.
 from __future__ import annotations
 
 import base64
+import io
 import re
 import threading
 from dataclasses import dataclass, field
@@ -108,6 +109,8 @@ class RegistryAuth(AuthBase):
         again = response.request.copy()
         again.hooks = {"response": []}
         again.headers["Authorization"] = header
+        if isinstance(again.body, io.IOBase):
+            again.body.seek(0)  # it was sent to its end
         answer: requests.Response = response.connection.send(again, **options)
         answer.history.append(response)
         answer.request = again

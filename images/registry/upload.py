@@ -6,6 +6,7 @@ CACHE/images/uploads/HASH.json   where the registry said that an upload goes on;
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import re
@@ -102,7 +103,10 @@ class Upload:
             )
         end = self.have + len(data)
         headers = {"Content-Type": "application/octet-stream", "Content-Range": f"{self.have}-{end - 1}"}
-        answer = self.repository.send("PATCH", self.location, (ACCEPTED, *_LOST), data=data, headers=headers)
+        # Bytes would go in one call, which has a few seconds for all of them, however slow the line; a stream goes in
+        # blocks that have as many each.
+        body = io.BytesIO(data)
+        answer = self.repository.send("PATCH", self.location, (ACCEPTED, *_LOST), data=body, headers=headers)
         if answer.status_code in _LOST:
             self._forget()
             raise requests.ConnectionError("the registry no longer knows the upload")

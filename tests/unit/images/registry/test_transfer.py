@@ -41,8 +41,9 @@ class Registry(BaseAdapter):
     def send(self, request, **kwargs):
         path, query = urlsplit(request.url).path, parse_qs(urlsplit(request.url).query)
         gate = next((gate for word, gate in self.gates.items() if word in f"{request.method} {path}"), None)
+        sent = request.body.read() if isinstance(request.body, io.IOBase) else request.body or b""
         with gate.passing() if gate else nullcontext(), self.lock:
-            status, headers, body = getattr(self, f"_{request.method.lower()}")(path, query, request.body or b"")
+            status, headers, body = getattr(self, f"_{request.method.lower()}")(path, query, sent)
         response = requests.Response()
         response.status_code, response.url, response.request = status, request.url, request
         response.headers.update({"Content-Length": str(len(body)), **headers})

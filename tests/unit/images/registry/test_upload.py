@@ -1,0 +1,109 @@
+"""Uploads over real HTTP, whose connections are pairs of sockets."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import socket
+import threading
+from http.server import BaseHTTPRequestHandler
+
+import pytest
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+from images.archive.fetch import Patience
+from images.artefact.layout import Blob
+from images.registry.auth import Credentials
+from images.registry.client import Access, Repository
+from images.registry.reference import parse_reference
+from images.registry.upload import Upload
+
+DATA = bytes(range(256)) * (1 << 12)  # 1 MiB
+
+
+class Site:
+    """What the registry was sent, and what it answers; a test changes these."""
+
+    def __init__(self) -> None:
+        self.held = b""
+        self.blocks: list[int] = []
+        """Bytes of each call that gave some to the connection."""
+        self.wants_login = False
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    site: Site
+
+    def log_message(self, *_):
+        pass
+
+    def say(self, status, **headers):
+        self.send_response(status)
+        for name, value in {"Content-Length": "0", **headers}.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+
+    def do_HEAD(self):
+        self.say(404)
+
+    def do_GET(self):
+        self.say(200)
+
+    def do_POST(self):
+        self.say(202, Location="/v2/a/blobs/uploads/1")
+
+    def do_PATCH(self):
+        data = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.site.wants_login and "Authorization" not in self.headers:
+            self.say(401, WWW_Authenticate="Basic realm=x")
+            return
+        self.site.held += data
+        self.say(202, Location=self.path, Range=f"0-{len(self.site.held) - 1}")
+
+    def do_PUT(self):
+        self.say(201)
+
+
+@pytest.fixture
+def site(monkeypatch) -> Site:
+    site = Site()
+
+    class Watched(socket.socket):
+        def sendall(self, data, *flags):
+            site.blocks.append(len(data))
+            super().sendall(data, *flags)
+
+    def connect(_connection):
+        ours, theirs = socket.socketpair()
+        handler = type("Handler", (Handler,), {"site": site})
+        threading.Thread(target=handler, args=(theirs, ("site", 0), None), daemon=True).start()
+        return Watched(fileno=ours.detach())
+
+    def refuse(_connection):
+        raise OSError("no TLS here")
+
+    monkeypatch.setattr(HTTPConnection, "_new_conn", connect)
+    monkeypatch.setattr(HTTPSConnection, "connect", refuse)
+    return site
+
+
+@pytest.fixture
+def upload(tmp_path):
+    access = Access(lambda: Credentials("anna", "secret"), patience=Patience(3, sleep=lambda _: None))
+    repository = Repository(parse_reference("localhost:5000/a:1"), access, "pull,push")
+    blob = Blob(hashlib.sha256(DATA).hexdigest(), len(DATA), "x", "root.erofs")
+    return Upload(repository, blob, lambda: io.BytesIO(DATA), tmp_path / "uploads", lambda _: None)
+
+
+def test_a_piece_goes_in_blocks_with_a_time_limit_each(site, upload):
+    """One call for all of it has one limit for all of it, which a slow line does not keep."""
+    assert upload.run()
+    assert site.held == DATA
+    assert max(site.blocks) <= 1 << 16
+
+
+def test_a_piece_that_wants_a_login_is_sent_whole_after_it(site, upload):
+    site.wants_login = True
+    assert upload.run()
+    assert site.held == DATA
