@@ -111,7 +111,10 @@ class Upload:
             self._forget()
             raise requests.ConnectionError("the registry no longer knows the upload")
         # "0-0" means nothing or one byte; after an accepted piece it is what was sent.
-        self._moved(answer, _received(answer) or end)
+        have, before = min(_received(answer), self.blob.size) or end, self.have
+        self._moved(answer, have)
+        if have <= before:
+            raise requests.ConnectionError(f"the registry took a piece, and still has {have} bytes")
 
     def _finish(self) -> None:
         joint = "&" if "?" in self.location else "?"

@@ -13,6 +13,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from images.archive.fetch import Patience
 from images.artefact.layout import Blob
+from images.errors import RegistryError
 from images.registry.auth import Credentials
 from images.registry.client import Access, Repository
 from images.registry.reference import parse_reference
@@ -29,6 +30,9 @@ class Site:
         self.blocks: list[int] = []
         """Bytes of each call that gave some to the connection."""
         self.wants_login = False
+        self.pieces = 0
+        self.told: list[int] = []
+        """How far it says that it came after a piece, instead of how far it did."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -48,7 +52,7 @@ class Handler(BaseHTTPRequestHandler):
         self.say(404)
 
     def do_GET(self):
-        self.say(200)
+        self.say(200 if self.path == "/v2/" else 204, Range="0-99")
 
     def do_POST(self):
         self.say(202, Location="/v2/a/blobs/uploads/1")
@@ -59,7 +63,9 @@ class Handler(BaseHTTPRequestHandler):
             self.say(401, WWW_Authenticate="Basic realm=x")
             return
         self.site.held += data
-        self.say(202, Location=self.path, Range=f"0-{len(self.site.held) - 1}")
+        self.site.pieces += 1
+        have = self.site.told.pop(0) if self.site.told else len(self.site.held)
+        self.say(202, Location=self.path, Range=f"0-{have - 1}")
 
     def do_PUT(self):
         self.say(201)
@@ -107,3 +113,11 @@ def test_a_piece_that_wants_a_login_is_sent_whole_after_it(site, upload):
     site.wants_login = True
     assert upload.run()
     assert site.held == DATA
+
+
+def test_a_registry_that_takes_pieces_and_comes_no_further_is_given_up(site, upload):
+    site.told = [100] * 20
+    with pytest.raises(RegistryError, match="cannot reach the registry localhost:5000") as fault:
+        upload.run()
+    assert fault.value.details == "the registry took a piece, and still has 100 bytes"
+    assert site.pieces == 4, "the first came further, three tries did not"
