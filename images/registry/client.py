@@ -14,10 +14,9 @@ from urllib.parse import urljoin
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
 
+from images.answers import BoundedAdapter, pieces
 from images.archive.fetch import Fetcher, Patience, Source
-from images.disk import CHUNK
 from images.errors import RegistryError
 from images.oci import MANIFEST_TYPE
 from images.registry.auth import RegistryAuth, origin
@@ -165,7 +164,7 @@ class Repository:
         def read() -> bytes:
             with self.send("GET", url, (OK,), stream=True) as response:
                 data = b""
-                for chunk in response.iter_content(CHUNK >> 4):
+                for chunk in pieces(response):
                     data += chunk
                     if len(data) > most:
                         raise RegistryError(
@@ -243,7 +242,7 @@ def _said(response: requests.Response) -> str:
 def _new_session(reference: Reference, access: Access) -> requests.Session:
     session = _Session()
     for scheme in ("http://", "https://"):
-        session.mount(scheme, HTTPAdapter(pool_connections=WORKERS, pool_maxsize=WORKERS))
+        session.mount(scheme, BoundedAdapter(pool_connections=WORKERS, pool_maxsize=WORKERS))
     session.headers["User-Agent"] = "hostvm"
     session.trust_env = not reference.is_loopback  # no proxy leads to this computer
     if access.ca is not None:
