@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from images.archive import DEFAULT_MIRROR, Fetcher, open_archive, suites_of
+from images.archive import DEFAULT_MIRROR, Fetcher, open_archive, suites_of, with_fresh_index
 from images.archive.versions import Version
+from images.disk import work_lock
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from pysequoia import Cert
 
+    from images.archive import Archive
     from images.progress import Progress
 
 POCKETS = ("security",)
@@ -76,15 +78,21 @@ def outdated(
 ) -> list[Outdated]:
     """Packages of an image that are newer in the archive now, by name. Only the indexes are fetched.
 
+    When the mirror is updated meanwhile, it is asked once more.
+
     :raises HostvmError: see `open_archive`.
     """
     suites = suites_of(manifest["suite"], mirror or DEFAULT_MIRROR, pockets)
     pins = manifest.get("suites", {})
     others = {name: suites_of(name, mirror or DEFAULT_MIRROR, pockets) for name in pins.values()}
     names = frozenset(_packages(manifest))
-    archive = open_archive(
-        suites, manifest["arch"], fetcher or Fetcher(cache), progress, keys=keys, only=names, pins=pins, others=others
-    )
+    source = fetcher or Fetcher(cache)
+
+    def read() -> Archive:
+        return open_archive(suites, manifest["arch"], source, progress, keys=keys, only=names, pins=pins, others=others)
+
+    with work_lock(source.root, progress):  # or a prune takes the indexes away before they are read
+        archive = with_fresh_index(read, progress)
     security = {suite.url for suite in suites if suite.name.endswith("-security")}
     found = []
     for name, package in sorted(_packages(manifest).items()):

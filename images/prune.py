@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from images.ages import age_of
+from images.archive.fetch import ARCHIVE
 from images.disk import UNFINISHED, work_lock
 from images.errors import ImageError
 from images.store import images_folder, list_damaged, list_images, remove_image
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
 
     from images.progress import Progress
 
-WORKED_IN = ("images", "base", "builder", "emulators", "firmware")
-"""Folders with a work lock, in the order of locks: who holds one takes only later ones, and those of downloads last."""
+WORKED_IN = ("images", "base", "builder", "emulators", "firmware", ARCHIVE)
+"""Folders with a work lock, in the order of locks: who holds one takes only later ones, and those of downloads last.
+
+What was downloaded stays while any is held; who reads it and makes nothing holds that of the downloads themselves."""
 
 YOUNG_SECONDS = 600.0
 """An image that came, or was asked for (`note_use`), so lately may be about to be given to a machine."""
@@ -67,8 +70,8 @@ def _find(cache: Path, needed: Collection[str], folders: Sequence[str], *, every
     left = [path for folder in folders for path in (cache / folder).glob(f"{UNFINISHED}*")]
     left += [*cache.glob("archive/partial/*.part"), *cache.glob("images/uploads/*")]
     found += [Doomed("unfinished", str(path.relative_to(cache)), path, _size(path)) for path in sorted(left)]
-    packages = cache / "archive" / "sha256"
-    if everything and packages.is_dir():
+    packages = cache / ARCHIVE / "sha256"
+    if everything and ARCHIVE in folders and packages.is_dir():
         found.append(Doomed("download", "packages", packages, _size(packages)))
     if everything:
         kept = sorted((cache / "emulators").glob("*/manifest.json"))

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
+ARCHIVE = "archive"
+"""The cache's folder of downloads."""
+
 OK, PARTIAL, RANGE_NOT_SATISFIABLE, TOO_MANY = 200, 206, 416, 429
 SERVER_FAULT = 500
 CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 30.0
@@ -102,7 +105,7 @@ class Fetcher:
         workers: int = 4,
         source: Source | None = None,
     ) -> None:
-        self.root = cache / "archive"
+        self.root = cache / ARCHIVE
         self._session = session or _new_session(workers)
         self._patience = patience or Patience()
         self._workers = workers

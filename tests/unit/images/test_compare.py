@@ -3,8 +3,10 @@ from __future__ import annotations
 import pytest
 
 from images import compare
+from images.archive import archive as archives
 from images.compare import Outdated, diff, outdated
 from images.progress import NullProgress
+from images.prune import remove_unneeded
 
 
 def test_two_images(make_image):
@@ -78,6 +80,41 @@ def test_indexes_alone_are_fetched(make_image, archive, fetcher, cache, adapter)
         make_image().manifest, archive.mirror, cache, NullProgress(), pockets=(), keys=archive.keys, fetcher=fetcher
     )
     assert not [path for path, _ in adapter.requests if path.endswith(".deb")]
+
+
+def test_the_indexes_stay_until_they_are_read(make_image, archive, fetcher, cache, monkeypatch):
+    class Impatient(NullProgress):
+        def note(self, text):
+            raise TimeoutError(text)  # somebody works there
+
+    def prune_first(*words):
+        with pytest.raises(TimeoutError, match="archive"):
+            remove_unneeded(cache, set, Impatient(), everything=True)
+        return read(*words)
+
+    read = archives._read_index
+    monkeypatch.setattr(archives, "_read_index", prune_first)
+    archive.add("openssl", "4.0")
+    archive.publish(until=None)
+    found = outdated(
+        make_image().manifest, archive.mirror, cache, NullProgress(), pockets=(), keys=archive.keys, fetcher=fetcher
+    )
+    assert [one.name for one in found] == ["openssl"]
+
+
+def test_a_mirror_that_is_updated_meanwhile_is_asked_once_more(make_image, archive, fetcher, cache, adapter, noting):
+    def update():
+        archive.add("libc6", "3.0")
+        archive.publish(until=None)
+
+    archive.add("openssl", "4.0")
+    archive.publish(until=None, Acquire_By_Hash="no")
+    adapter.before["Packages"] = update
+    found = outdated(
+        make_image().manifest, archive.mirror, cache, noting, pockets=(), keys=archive.keys, fetcher=fetcher
+    )
+    assert [one.name for one in found] == ["libc6", "openssl"]
+    assert len(noting.notes) == 1
 
 
 @pytest.mark.parametrize("key", compare.FACTS)

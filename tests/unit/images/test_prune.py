@@ -87,7 +87,7 @@ def test_a_damaged_image_goes_unless_a_machine_names_it(three, cache):
     assert three[2].path.exists()
 
 
-@pytest.mark.parametrize("folder", ["images", "base", "builder", "emulators", "firmware"])
+@pytest.mark.parametrize("folder", ["images", "base", "builder", "emulators", "firmware", "archive"])
 def test_what_a_running_command_makes_is_waited_for(folder, cache):
     waits, done = threading.Event(), threading.Event()
 
