@@ -6,7 +6,7 @@ import errno
 import sys
 
 from hostvm.errors import HostvmError, UsageError
-from hostvm.paths import home
+from hostvm.paths import cache, home
 from hostvm.plain import plain
 
 FORWARD_FAILED = 125
@@ -46,6 +46,10 @@ def _unforeseen(fault: Exception) -> HostvmError:
         from hostvm.locks import unwritable
 
         return unwritable(home(), fault)
+    if isinstance(fault, OSError) and _is_of_cache(fault):
+        from hostvm.locks import unwritable_cache
+
+        return unwritable_cache(cache(), fault)
     if isinstance(fault, OSError):
         return HostvmError("the system refused", str(fault), "run the same command with -v to see where")
     return HostvmError(
@@ -53,3 +57,15 @@ def _unforeseen(fault: Exception) -> HostvmError:
         str(fault) or None,
         "run the same command with -v and report what it prints",
     )
+
+
+def _is_of_cache(fault: OSError) -> bool:
+    """Whether a folder or file of the cache, or what it would be made in, may not be changed."""
+    from pathlib import Path
+
+    from hostvm.locks import UNWRITABLE
+
+    if fault.errno not in UNWRITABLE or not isinstance(fault.filename, str):
+        return False
+    place, folder = Path(fault.filename), cache()
+    return place.is_relative_to(folder) or folder.is_relative_to(place)

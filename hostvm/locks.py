@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from hostvm.errors import MachineError
+from hostvm.errors import ImageError, MachineError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 LOCK_TIMEOUT = 120.0
 
-_UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
+UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 @contextmanager
@@ -44,7 +44,7 @@ def home_lock(path: Path, timeout: float, busy: str, way: str) -> Iterator[None]
     except Timeout as fault:  # which is an OSError, too
         raise MachineError(busy, f"{_who(holder)} has held it for {timeout:.0f} s", way) from fault
     except OSError as fault:
-        if fault.errno not in _UNWRITABLE:
+        if fault.errno not in UNWRITABLE:
             raise
         raise unwritable(path.parent.parent, fault) from fault
     try:
@@ -66,25 +66,36 @@ def unwritable(home: Path, fault: OSError) -> MachineError:
         f"HOSTVM_HOME {'is read-only' if read_only else 'cannot be written'}: {home}",
         f"{fault.strerror}: {fault.filename}\n"
         "hostvm ls, status, inspect and logs work all the same, as do commands in a machine that runs",
-        _writable_again(home, read_only=read_only),
+        _writable_again(home, "HOSTVM_HOME", "hostvm", read_only=read_only),
     )
 
 
-def _writable_again(home: Path, *, read_only: bool) -> str:
+def unwritable_cache(cache: Path, fault: OSError) -> ImageError:
+    """The same for a HOSTVM_CACHE, or for a part of it that another user's command has left."""
+    read_only = fault.errno == errno.EROFS
+    return ImageError(
+        f"HOSTVM_CACHE {'is read-only' if read_only else 'cannot be written'}: {cache}",
+        f"{fault.strerror}: {fault.filename}",
+        _writable_again(cache, "HOSTVM_CACHE", "hostvm-cache", read_only=read_only),
+    )
+
+
+def _writable_again(wanted: Path, variable: str, other: str, *, read_only: bool) -> str:
+    """:param other: a folder's name, for another value of the variable."""
     if sys.platform == "win32":
-        return "choose another folder: set HOSTVM_HOME=C:\\hostvm"
+        return f"choose another folder: set {variable}=C:\\{other}"
     # By os: what another user hides is an error to pathlib.
-    there = next(folder for folder in (home, *home.parents) if os.path.exists(folder))  # noqa: PTH110
-    another = "choose another folder: export HOSTVM_HOME=~/hostvm"
+    there = next(folder for folder in (wanted, *wanted.parents) if os.path.exists(folder))  # noqa: PTH110
+    another = f"choose another folder: export {variable}=~/{other}"
     place = shlex.quote(str(there))
     if read_only and sys.platform == "darwin":
         mounted = next(folder for folder in (there, *there.parents) if folder.is_mount())
         return f"make it writable: sudo mount -uw {shlex.quote(str(mounted))}\nor {another}"
     if read_only:  # findmnt knows mounts within one file system too, which their numbers do not tell
         return f'make it writable: sudo mount -o remount,rw "$(findmnt -n -o TARGET -T {place})"\nor {another}'
-    if there.stat().st_uid != os.geteuid():
+    if os.geteuid() not in (there.stat().st_uid, there.parent.stat().st_uid):
         return another
-    # A command as root may have left files there.
+    # A command as root may have left files there, or made all of it.
     return f'make it yours again: sudo chown -R "$(id -un)" {place} && chmod -R u+rwX {place}'
 
 

@@ -5,6 +5,8 @@ import errno
 import io
 import os
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +16,7 @@ from cli.main import entry, main, split_globals
 from cli.manage import build_parser, split_command
 from cli.printer import print_failure
 from hostvm import locks
-from hostvm.paths import MachinePaths, home, image_keys, is_name
+from hostvm.paths import MachinePaths, cache, home, image_keys, is_name
 from hostvm.plain import plain
 from hostvm.sizes import GIB
 from hostvm.spec import MachineSpec, render_spec
@@ -134,6 +136,47 @@ def test_a_write_outside_of_a_lock_tells_of_a_read_only_home_too(capsys):
         fault = OSError(errno.EROFS, os.strerror(errno.EROFS), str(where))
         assert print_failure(fault, forwarded=False, verbose=0) == 1
         assert capsys.readouterr().err.startswith(f"hostvm: {told}")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="files have no owner's number there")
+@pytest.mark.parametrize(
+    ("number", "brief", "way"),
+    [
+        (errno.EACCES, "HOSTVM_CACHE cannot be written", 'make it yours again: sudo chown -R "$(id -un)" {}'),
+        (errno.EPERM, "HOSTVM_CACHE cannot be written", 'make it yours again: sudo chown -R "$(id -un)" {}'),
+        (errno.EROFS, "HOSTVM_CACHE is read-only", "or choose another folder: export HOSTVM_CACHE=~/hostvm-cache"),
+    ],
+)
+def test_a_cache_that_cannot_be_written_is_told_with_what_helps(monkeypatch, capsys, number, brief, way):
+    def refused(self, *_, **__):
+        raise OSError(number, os.strerror(number), str(self))
+
+    monkeypatch.setattr(Path, "mkdir", refused)
+    assert main(["image", "prune"]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith(f"hostvm: {brief}: {cache()}\n  {os.strerror(number)}: {cache()}/images\n")
+    assert way.format(cache()) in told
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="files have no owner's number there")
+def test_a_cache_of_another_user_s(monkeypatch, capsys):
+    def told():
+        print_failure(OSError(errno.EACCES, "Permission denied", str(cache())), forwarded=False, verbose=0)
+        return capsys.readouterr().err.partition("-> ")[2]
+
+    owner, stat = cache().stat().st_uid, Path.stat
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    assert told() == "choose another folder: export HOSTVM_CACHE=~/hostvm-cache\n"
+    # Root made it in a folder of one's own.
+    owners = {cache(): SimpleNamespace(st_uid=owner), cache().parent: SimpleNamespace(st_uid=owner + 1)}
+    monkeypatch.setattr(Path, "stat", lambda path: owners.get(path) or stat(path))
+    assert told().startswith(f'make it yours again: sudo chown -R "$(id -un)" {cache()}')
+
+
+@pytest.mark.parametrize("place", ["/elsewhere", "", None, 3, b"/bytes"])
+def test_what_the_system_refuses_elsewhere_is_not_the_cache_s(capsys, place):
+    print_failure(OSError(errno.EACCES, "Permission denied", place), forwarded=False, verbose=0)
+    assert "the system refused" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
