@@ -12,11 +12,12 @@ import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial as partial_call
 from typing import TYPE_CHECKING, TypeVar
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from images.disk import CHUNK, disk_full_explained, sha256_file
 from images.errors import HashError, ImageError, MirrorError, MissingFileError, OtherFileError
@@ -37,6 +38,8 @@ ARCHIVE = "archive"
 OK, PARTIAL, RANGE_NOT_SATISFIABLE, TOO_MANY = 200, 206, 416, 429
 SERVER_FAULT = 500
 CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 30.0
+LOOK = 0.5
+"""Seconds in which whoever waits for another's download hears that it is not wanted any more."""
 MIRROR_HINT = "Check the network, or choose a mirror: `hostvm image build --mirror http://deb.debian.org/debian`"
 
 
@@ -185,7 +188,7 @@ class Fetcher:
         with disk_full_explained(self.root):
             for folder in (target.parent, partial.parent):
                 folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(partial.with_suffix(".lock")):
+            with self._locked(partial.with_suffix(".lock"), item, stop):
                 if _is_good(target, item):
                     task.advance(item.size)
                     return target
@@ -281,6 +284,20 @@ class Fetcher:
 
     def _error(self, brief: str, details: str) -> ImageError:
         return self._source.error(brief, details, self._source.hint)
+
+    @contextmanager
+    def _locked(self, path: Path, item: Wanted, stop: threading.Event) -> Iterator[None]:
+        """Hold a file's lock. Another hostvm may take long to fetch it: the wait ends with the other downloads' end."""
+        lock = FileLock(path)
+        while True:
+            self._check(stop, item)
+            with suppress(Timeout):
+                lock.acquire(timeout=LOOK)
+                break
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _check(self, stop: threading.Event, item: Wanted) -> None:
         if stop.is_set():

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import requests
+from filelock import FileLock
 
 from images.archive.fetch import Wanted
 from images.disk import DiskFullError
@@ -207,3 +209,41 @@ def test_the_first_fault_ends_the_others(fetcher, archive, wanted):
     bad = Wanted("bad", (f"{archive.mirror}/none",), "0" * 64, 1)
     with pytest.raises(MirrorError, match="the mirror has no bad"):
         fetch(fetcher, bad, wanted)
+
+
+def test_it_ends_one_that_waits_for_another_hostvm_too(fetcher, archive, wanted, cache):
+    """A Ctrl-C is such a fault."""
+    bad = Wanted("bad", (f"{archive.mirror}/none",), "0" * 64, 1)
+    path = partial(cache, wanted).with_suffix(".lock")
+    path.parent.mkdir(parents=True)
+    told = []
+
+    def both():
+        with pytest.raises(MirrorError, match="the mirror has no bad") as fault:
+            fetch(fetcher, bad, wanted)
+        told.append(fault.value)
+
+    with FileLock(path):
+        waiting = threading.Thread(target=both, daemon=True)
+        waiting.start()
+        waiting.join(10)
+        assert told
+
+
+def test_what_another_hostvm_fetches_is_waited_for(fetcher, adapter, wanted, cache, monkeypatch):
+    monkeypatch.setattr("images.archive.fetch.LOOK", 0.01)
+    path = partial(cache, wanted).with_suffix(".lock")
+    path.parent.mkdir(parents=True)
+    tries, acquire = [], FileLock.acquire
+
+    def watched(lock, timeout=None):
+        tries.append(timeout)
+        if len(tries) == 3:
+            held.release()
+        return acquire(lock, timeout=timeout)
+
+    held = FileLock(path, thread_local=False)
+    held.acquire()
+    monkeypatch.setattr(FileLock, "acquire", watched)
+    assert fetch(fetcher, wanted)[0].read_bytes() == DATA
+    assert len(tries) >= 3
