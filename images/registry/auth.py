@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 TIMEOUT = (10.0, 30.0)
 MOST_TOKEN = 1 << 20
 UNAUTHORIZED = 401
+_USUAL_PORTS = {"http": ":80", "https": ":443"}
 _CHALLENGE = re.compile(r"\s*(Basic|Bearer)\b(.*)", re.IGNORECASE | re.DOTALL)
 _PARAMETER = re.compile(r'([a-zA-Z_]+)\s*=\s*(?:"([^"]*)"|([^\s,]+))')
 
@@ -52,9 +53,9 @@ def parse_challenge(header: str) -> tuple[str, dict[str, str]]:
 
 
 def origin(url: str) -> tuple[str, str]:
-    """Scheme and host with port."""
+    """Scheme and host, with its port unless the scheme says that."""
     parts = urlsplit(url)
-    return parts.scheme, parts.netloc.rpartition("@")[2].lower()
+    return parts.scheme, parts.netloc.rpartition("@")[2].lower().removesuffix(_USUAL_PORTS.get(parts.scheme, ""))
 
 
 class RegistryAuth(AuthBase):

@@ -103,3 +103,35 @@ def test_a_manifest_that_is_refused_is_not_sent_again(reach):
     with pytest.raises(RegistryError, match="refuses a"):
         repository.put_manifest(b"{}")
     assert [method for method, _, _ in asked].count("PUT") == 1
+
+
+def located(reach, host, location):
+    repository, asked = reach(host, lambda _: (202, {"Location": location}, b""))
+    place = repository.locate(repository.send("POST", repository.url("blobs/uploads/"), (202,)))
+    repository.send("PATCH", place, (202,))
+    return asked[-1]
+
+
+@pytest.mark.parametrize("host", ["r.test:443", "r.test"])
+@pytest.mark.parametrize("told", ["r.test", "r.test:443", "R.test"])
+def test_a_usual_port_is_the_same_place_whether_it_is_said_or_not(reach, host, told):
+    """No client says it in its Host header, from which registries make the addresses of uploads."""
+    assert located(reach, host, f"https://{told}/up/1")[0] == "PATCH"
+
+
+@pytest.mark.parametrize("told", ["http://r.test/1", "https://r.test:80/1", "https://r.test:1443/1", "https://443/1"])
+def test_another_place_is_none_for_an_upload(reach, told):
+    with pytest.raises(RegistryError, match=r"r\.test sends an upload to"):
+        located(reach, "r.test", told)
+
+
+def test_logins_go_along_to_the_usual_port(reach):
+    def answer(request):
+        if request.headers.get("Authorization") is None and not request.url.endswith("/v2/"):
+            return 401, {"WWW-Authenticate": "Basic realm=x"}, b""
+        return 202, {"Location": "https://r.test/up/1"}, b""
+
+    repository, asked = reach("r.test:443", answer)
+    place = repository.locate(repository.send("POST", repository.url("blobs/uploads/"), (202,)))
+    repository.send("PATCH", place, (202,))
+    assert asked[-1] == ("PATCH", "https://r.test/up/1", "Basic YW5uYTpzZWNyZXQ=")
