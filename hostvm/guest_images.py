@@ -213,7 +213,7 @@ def newest_stored(reference: str, arch: str = ANY_ARCH) -> Image | None:
         if found is not None:
             return found
     try:
-        if any(image.name == reference for image in list_images(cache())):
+        if not _DIGEST.fullmatch(reference) and any(image.name == reference for image in list_images(cache())):
             return _named(reference, arch)
         return _of_arch(inspect_image(cache(), reference), arch)
     except ImageError:

@@ -33,6 +33,9 @@ PARTS = (KERNEL, INITRAMFS, ROOT)
 WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9+.:~_-]{0,127}\Z")
 """What an image is called, and other words of a manifest: shown in tables and built into paths and purls."""
 
+_DIGEST, _SHOWN = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{12,64}")
+"""A whole one, and what is shown of one at least."""
+
 _LISTED = {"name": str, "arch": str, "suite": str, "date": int}
 """What every list of images needs of a manifest."""
 
@@ -185,16 +188,20 @@ def inspect_image(cache: Path, reference: str) -> Image:
     """The image meant by a digest or its beginning (with or without `sha256:`), a recipe's name (newest), or the
     registry reference it came under.
 
+    What is shown of a stored image's digest, and what can only be a digest, is one, whatever else is called so: an
+    image's name was chosen by who made it.
+
     :raises ImageError: none, or several.
     """
     wanted = reference.removeprefix("sha256:")
     images = list_images(cache)
-    by_name = [image for image in images if image.name == wanted]
+    found = [image for image in images if wanted and image.digest.startswith(wanted)]
+    is_name = wanted == reference and not _DIGEST.fullmatch(wanted) and not (found and _SHOWN.fullmatch(wanted))
+    by_name = [image for image in images if is_name and image.name == wanted]
     if by_name:
         return by_name[0]
     if (referenced := find_referenced(cache, reference)) is not None:
         return referenced
-    found = [image for image in images if wanted and image.digest.startswith(wanted)]
     if len(found) == 1:
         return found[0]
     if not found:
@@ -270,7 +277,7 @@ def remove_image(cache: Path, digest: str) -> None:
     :raises ImageError: there is none.
     """
     path = images_folder(cache) / digest
-    if re.fullmatch(r"[0-9a-f]{64}", digest) is None or not path.is_dir():
+    if _DIGEST.fullmatch(digest) is None or not path.is_dir():
         raise ImageError(f"no image {digest}", None, "See which there are: `hostvm image ls`")
     remove_record(cache, digest)
     # Renamed first: an image that is half removed must not be found.

@@ -90,6 +90,14 @@ def test_a_digest_is_of_the_architecture_that_it_is_of(both):
         guest_images.ensure_image(digest, NONE, "amd64")
 
 
+def test_a_digest_is_that_of_no_image_that_is_called_so(image, make_image):
+    for word in (image.digest, f"sha256:{image.digest}", image.digest[:12]):
+        make_image(name=word)
+        assert guest_images.ensure_image(word, NONE) == image
+        assert guest_images.newest_image(word, NONE) == image
+        assert guest_images.newest_stored(word) == image
+
+
 def test_a_recipe_is_built_for_the_architecture_that_is_wanted(monkeypatch, image):
     monkeypatch.setattr(guest_images, "host_arch", lambda: "amd64")
     built = []

@@ -12,6 +12,7 @@ import pytest
 from images.errors import HashError, ImageError
 from images.store import (
     describe_parts,
+    find_digest,
     find_sound,
     inspect_image,
     list_damaged,
@@ -71,6 +72,25 @@ def test_listing_and_finding(stored, cache):
     assert inspect_image(cache, "docker") == new
     assert inspect_image(cache, f"sha256:{old.digest}") == old
     assert inspect_image(cache, other.digest[:12]) == other
+
+
+def test_no_image_takes_another_s_digest_for_its_name(stored, cache):
+    """Who makes an image names it; with --allow-unsigned that may be anybody."""
+    good = stored()
+    words = [good.digest, f"sha256:{good.digest}", good.digest[:12], f"sha256:{good.digest[:12]}", good.digest[:20]]
+    for word in words:
+        stored(name=word)
+    assert [inspect_image(cache, word) for word in words] == [good] * len(words)
+    assert [find_digest(cache, word) for word in words] == [good.digest] * len(words)
+    remove_image(cache, good.digest)
+    for word in (good.digest, f"sha256:{good.digest}", f"sha256:{good.digest[:12]}"):
+        with pytest.raises(ImageError, match="no image"):
+            inspect_image(cache, word)
+
+
+def test_a_name_that_only_looks_like_a_digest_is_one(stored, cache):
+    named = stored(name="202611301200")
+    assert inspect_image(cache, "202611301200") == named
 
 
 def test_of_one_release_the_last_one_made_is_meant(stored, cache):
