@@ -148,6 +148,12 @@ def _users(digest: str) -> list[str]:
     return found
 
 
+def _memories(digest: str) -> list[tuple[str, str]]:
+    """Machine and name of each snapshot whose memory belongs to this image."""
+    every = ((name, one) for name in machine_names() for one in list_snapshots(MachinePaths.of(name)))
+    return [(name, one.name) for name, one in every if one.saved is not None and one.image == f"sha256:{digest}"]
+
+
 def inspect(options: argparse.Namespace) -> int:
     """The manifest, or the package list for a scanner."""
     image = inspect_image(cache(), options.reference)
@@ -158,14 +164,21 @@ def inspect(options: argparse.Namespace) -> int:
 
 
 def rm(options: argparse.Namespace) -> int:
-    """Delete an image that no machine needs."""
+    """Delete an image that no machine needs, nor the memory of a snapshot."""
     digest = find_digest(cache(), options.reference)
-    users = _users(digest)
-    if users and find_sound(cache(), digest) is not None:
+    users, memories = _users(digest), _memories(digest)
+    sound = (users or memories) and find_sound(cache(), digest) is not None
+    if users and sound:
         raise MachineError(
             f"image {digest[:12]} is in use",
             f"machines that boot it: {', '.join(users)}",
             "\n".join(f"give it another one: hostvm upgrade {one}   # or delete it: hostvm rm {one}" for one in users),
+        )
+    if sound:
+        raise MachineError(
+            f"image {digest[:12]} is in use",
+            "memory of snapshots that only goes on with it: " + ", ".join(f"{one}'s {name}" for one, name in memories),
+            "\n".join(f"remove the snapshot: hostvm snapshot rm -m {one} {name}" for one, name in memories),
         )
     remove_image(cache(), digest)
     say(options, f"image {digest[:12]} is deleted")

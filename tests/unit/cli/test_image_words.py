@@ -72,6 +72,22 @@ def test_prune_leaves_what_a_snapshots_memory_needs(make_image):
     assert {image.digest for image in list_images(cache())} == {warm.digest, now.digest}
 
 
+def test_nor_is_that_removed_by_name(make_image, capsys):
+    cold, warm, now = make_image(1), make_image(2), make_image(3)
+    box = machine(now)
+    snapshot(box, "warm", warm, {"ram": {"size": 1}})
+    snapshot(box, "cold", cold, None)
+    assert main(["image", "rm", warm.digest]) == 1
+    told = capsys.readouterr().err
+    assert f"image {warm.digest[:12]} is in use\n" in told
+    assert "goes on with it: box's warm\n" in told
+    assert "remove the snapshot: hostvm snapshot rm -m box warm\n" in told
+    assert main(["image", "rm", cold.digest]) == 0
+    assert {image.digest for image in list_images(cache())} == {warm.digest, now.digest}
+    warm.root.write_bytes(b"")
+    assert main(["image", "rm", warm.digest]) == 0, "so that it can be had again"
+
+
 def test_prune_asks_what_is_needed_when_nobody_works_there_any_more(make_image, monkeypatch):
     image, waits = make_image(), threading.Event()
 
