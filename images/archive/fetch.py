@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from filelock import FileLock, Timeout
 
-from images.disk import CHUNK, disk_full_explained, sha256_file
+from images.archive.partial import PARTIAL, continues, length_of, resume
+from images.disk import disk_full_explained, sha256_file
 from images.errors import HashError, ImageError, MirrorError, MissingFileError, OtherFileError
 
 if TYPE_CHECKING:
@@ -35,9 +36,12 @@ _T = TypeVar("_T")
 ARCHIVE = "archive"
 """The cache's folder of downloads."""
 
-OK, PARTIAL, RANGE_NOT_SATISFIABLE, TOO_MANY = 200, 206, 416, 429
+OK, RANGE_NOT_SATISFIABLE, TOO_MANY = 200, 416, 429
 SERVER_FAULT = 500
 CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 30.0
+FURTHER = 1 << 20
+"""Bytes that an attempt must bring for its failure not to count."""
+
 LOOK = 0.5
 """Seconds in which whoever waits for another's download hears that it is not wanted any more."""
 MIRROR_HINT = "Check the network, or choose a mirror: `hostvm image build --mirror http://deb.debian.org/debian`"
@@ -59,7 +63,9 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long to try. Seconds; a failed attempt waits pause, 2·pause, 4·pause, … up to `deadline` in all."""
+    """How long to try without coming further. Seconds; a failed attempt waits pause, 2·pause, 4·pause, …, and none
+    begins after `deadline`.
+    """
 
     attempts: int = 5
     pause: float = 0.5
@@ -199,7 +205,8 @@ class Fetcher:
     def _download(self, item: Wanted, partial: Path, counter: _Counter, stop: threading.Event) -> None:
         for url in item.urls:
             try:
-                self._persist(partial_call(self._stream, item, url, partial, counter, stop), url)
+                attempt = partial_call(self._stream, item, url, partial, counter, stop)
+                self._persist(attempt, url, partial_call(length_of, partial))
             except _MissingError as error:
                 missing = error
             else:
@@ -210,12 +217,12 @@ class Fetcher:
     def _stream(self, item: Wanted, url: str, partial: Path, counter: _Counter, stop: threading.Event) -> None:
         """One attempt: continue `partial`, then check the whole; wrong bytes are thrown away."""
         self._check(stop, item)
-        digest, have = _resume(partial, item.size)
+        digest, have = resume(partial, item.size)
         resumed, cut = have > 0, False
         counter.set(have)
         if have < item.size or not resumed:
             with self._get(url, {"Range": f"bytes={have}-"} if have else {}) as response:
-                if not _continues(response, have):
+                if not continues(response, have):
                     if response.status_code != OK:
                         partial.unlink(missing_ok=True)
                         raise _RetryError("the server does not continue where the download ended")
@@ -264,23 +271,28 @@ class Fetcher:
             raise _RetryError(f"{status} {response.reason}")
         raise _MissingError(f"{status} {response.reason}")
 
-    def _persist(self, attempt: Callable[[], _T], url: str) -> _T:
-        """Repeat an attempt while its failure may pass; say what the last one was."""
+    def _persist(self, attempt: Callable[[], _T], url: str, have: Callable[[], int] = lambda: 0) -> _T:
+        """Repeat an attempt while its failure may pass; say what the last one was.
+
+        :param have: bytes that stay of failed attempts. Patience is for a server that brings us no further, not for the
+            number of interruptions, nor for a slow line.
+        """
         import requests
         from requests.exceptions import InvalidSchema, InvalidURL, MissingSchema
 
-        started = time.monotonic()
-        for number in range(1, self._patience.attempts + 1):
+        started, number, best = time.monotonic(), 0, have()
+        while True:
+            number += 1
             try:
                 return attempt()
             except (InvalidURL, InvalidSchema, MissingSchema) as error:
                 raise self._error(f"{url} is not an address", str(error)) from error
             except (requests.RequestException, _RetryError) as error:
-                late = time.monotonic() - started > self._patience.deadline
-                if late or number == self._patience.attempts:
+                if have() >= best + FURTHER:
+                    started, number, best = time.monotonic(), 1, have()
+                elif number >= self._patience.attempts or time.monotonic() - started > self._patience.deadline:
                     raise self._error(f"cannot fetch {url}", f"{error} (tried {number} times)") from error
             self._patience.sleep(self._patience.pause * 2 ** (number - 1) * random.uniform(0.8, 1.2))  # noqa: S311
-        raise AssertionError  # the last attempt returned or raised
 
     def _error(self, brief: str, details: str) -> ImageError:
         return self._source.error(brief, details, self._source.hint)
@@ -366,26 +378,3 @@ def _is_good(path: Path, item: Wanted) -> bool:
     if not good:
         path.unlink(missing_ok=True)
     return good
-
-
-def _resume(partial: Path, size: int) -> tuple[hashlib._Hash, int]:
-    """Hash what came before; a part that is too long, or cannot be read, is no part of it."""
-    digest, have = hashlib.sha256(), 0
-    try:
-        with partial.open("rb") as file:
-            while have <= size and (chunk := file.read(CHUNK)):
-                digest.update(chunk)
-                have += len(chunk)
-    except OSError:  # there is none, or the disk does not read it any more
-        have = size + 1
-    if have <= size:
-        return digest, have
-    partial.unlink(missing_ok=True)
-    return hashlib.sha256(), 0
-
-
-def _continues(response: requests.Response, have: int) -> bool:
-    """Whether the body starts at byte `have`."""
-    if response.status_code != PARTIAL:
-        return have == 0
-    return response.headers.get("Content-Range", "").startswith(f"bytes {have}-")

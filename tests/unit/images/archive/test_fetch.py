@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 import requests
 from filelock import FileLock
 
-from images.archive.fetch import Wanted
+from images.archive.fetch import FURTHER, Wanted
 from images.disk import DiskFullError
 from images.errors import HashError, MirrorError
 from images.progress import NullProgress
@@ -129,6 +130,43 @@ def test_a_part_that_is_too_long_is_no_part(fetcher, adapter, wanted, cache, mor
 def test_passing_faults_are_retried(fetcher, adapter, wanted):
     adapter.faults = [requests.ConnectionError("reset"), 503]
     assert fetch(fetcher, wanted)[0].read_bytes() == DATA
+
+
+class Cutting:
+    """A way through which no answer comes farther than `most` bytes."""
+
+    def __init__(self, adapter, most) -> None:
+        usual = adapter._answer
+
+        def answer(request):
+            adapter.cut = most
+            return usual(request)
+
+        adapter._answer = answer
+
+
+def test_interruptions_do_not_count_while_they_bring_it_further(fetcher, adapter, archive, monkeypatch):
+    """Nor does the time: on a slow line half an hour is soon over."""
+    data, now = DATA * 6, itertools.count(0, 3600)
+    monkeypatch.setattr("images.archive.fetch.time.monotonic", lambda: next(now))
+    archive.write("file", data)
+    large = Wanted("file", (f"{archive.mirror}/file",), hashlib.sha256(data).hexdigest(), len(data))
+    Cutting(adapter, FURTHER)
+    assert fetch(fetcher, large)[0].read_bytes() == data
+    assert len(adapter.requests) == 6
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_they_do_while_it_comes_no_further(fetcher, adapter, archive, ranges):
+    data = DATA * 6
+    archive.write("file", data)
+    large = Wanted("file", (f"{archive.mirror}/file",), hashlib.sha256(data).hexdigest(), len(data))
+    adapter.ranges = ranges
+    Cutting(adapter, 1000 if ranges else FURTHER)
+    with pytest.raises(MirrorError, match="cannot fetch") as error:
+        fetch(fetcher, large)
+    assert error.value.details.endswith("(tried 3 times)")
+    assert len(adapter.requests) == 3
 
 
 def test_an_unreachable_mirror_is_told_with_what_to_do(fetcher, adapter, wanted, cache):
