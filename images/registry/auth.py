@@ -141,7 +141,7 @@ class RegistryAuth(AuthBase):
                 "Ask its keeper for HTTPS; or, if nobody can listen there: add `--insecure`",
             )
         query = {"scope": self._scope, "service": parameters.get("service", "")}
-        options: dict[str, Any] = {"timeout": TIMEOUT, "allow_redirects": False, "auth": _no_auth}
+        options: dict[str, Any] = {"timeout": TIMEOUT, "allow_redirects": False, "auth": no_auth}
         try:
             if known and known.identity_token:
                 form = {"grant_type": "refresh_token", "refresh_token": known.identity_token, "client_id": "hostvm"}
@@ -164,8 +164,9 @@ class RegistryAuth(AuthBase):
 _LOOK = "Check the network, then try again"
 
 
-def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request  # instead of the session's, and of ~/.netrc
+def no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Instead of the session's, and of ~/.netrc."""
+    return request
 
 
 def _basic(known: Credentials) -> str:

@@ -19,7 +19,7 @@ from images.answers import BoundedAdapter, pieces
 from images.archive.fetch import Fetcher, Patience, Source
 from images.errors import RegistryError
 from images.oci import MANIFEST_TYPE
-from images.registry.auth import RegistryAuth, origin
+from images.registry.auth import RegistryAuth, no_auth, origin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -55,11 +55,18 @@ class Access:
 
 
 class _Session(requests.Session):
-    """requests lets REQUESTS_CA_BUNDLE win over the session's own `verify`; here what the user typed wins."""
+    """requests lets REQUESTS_CA_BUNDLE win over the session's own `verify`, and ~/.netrc speak for whoever a download
+    is redirected to; here what the user typed wins, and logins are the registry's.
+    """
 
     def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
         own = self.verify if verify is None else verify
         return super().merge_environment_settings(url, proxies, stream, own, cert)
+
+    def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
+        """For a redirect: what was sent is taken off for another host, and nothing of ~/.netrc put in its place."""
+        if origin(response.request.url or "") != origin(prepared_request.url or ""):
+            prepared_request.headers.pop("Authorization", None)
 
 
 class Repository:
@@ -244,6 +251,7 @@ def _new_session(reference: Reference, access: Access) -> requests.Session:
     for scheme in ("http://", "https://"):
         session.mount(scheme, BoundedAdapter(pool_connections=WORKERS, pool_maxsize=WORKERS))
     session.headers["User-Agent"] = "hostvm"
+    session.auth = no_auth  # until it is known what the registry asks for
     session.trust_env = not reference.is_loopback  # no proxy leads to this computer
     if access.ca is not None:
         session.verify = str(access.ca)

@@ -135,3 +135,30 @@ def test_logins_go_along_to_the_usual_port(reach):
     place = repository.locate(repository.send("POST", repository.url("blobs/uploads/"), (202,)))
     repository.send("PATCH", place, (202,))
     assert asked[-1] == ("PATCH", "https://r.test/up/1", "Basic YW5uYTpzZWNyZXQ=")
+
+
+@pytest.mark.parametrize("cdn", ["http://cdn.test/1", "https://cdn.test/1", "http://r.test/1", "https://r.test:444/1"])
+def test_where_a_download_is_redirected_gets_no_login_of_netrc(monkeypatch, tmp_path, cdn):
+    (tmp_path / "netrc").write_text("default login anna password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+
+    def answer(request):
+        if request.url == cdn:
+            return 200, {}, b"blob"
+        if request.headers.get("Authorization") == "Basic YmVuOnB3":
+            return 307, {"Location": cdn}, b""
+        return 401, {"WWW-Authenticate": "Basic realm=x"}, b""
+
+    web, usual = Web(answer), client._new_session
+
+    def session(*words):
+        made = usual(*words)
+        for scheme in ("http://", "https://"):
+            made.mount(scheme, web)
+        return made
+
+    monkeypatch.setattr(client, "_new_session", session)
+    repository = Repository(parse_reference("r.test/a:1"), Access(lambda: Credentials("ben", "pw")), "pull")
+    assert repository.manifest() == b"blob"
+    assert web.asked[-1] == ("GET", cdn, "")
+    assert [header for _, url, header in web.asked if url != cdn] == ["", "", "Basic YmVuOnB3"]
