@@ -31,6 +31,7 @@ from images.store import (
     find_sound,
     list_images,
     note_made,
+    note_use,
     store_image,
 )
 from images.tree import Tree, write_tar
@@ -139,7 +140,7 @@ def _have_image(plan: _Plan) -> Image:
         if current is not None:
             progress.note(f"image {current.digest[:12]} is up to date: no package is newer")
             note_made(current)
-            return current
+            return note_use(current)  # here, where no prune gets in between
         added = have_downloads(recipe.downloads, arch, plan.fetcher.of(SOURCE), progress)
         unpacked = unpack_packages(wanted, archive.fetch(wanted, progress), work, progress)
         bakery = open_bakery(archive, arch, cache, plan.builder, progress, unpacked)

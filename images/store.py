@@ -119,7 +119,7 @@ def store_image(folder: Path, manifest: dict[str, Any], cache: Path) -> Image:
         if find_sound(cache, digest) is None:
             replace_folder(folder, target)
             note_made(open_image(target))
-    return open_image(target)
+    return note_use(open_image(target))
 
 
 def open_image(path: Path) -> Image:

@@ -9,7 +9,7 @@ from images.artefact.layout import Artefact, check_manifest, make_artefact, refu
 from images.disk import require_space
 from images.records import add_record, read_record
 from images.sbom import SPDX, make_sbom
-from images.store import MANIFEST, Image, find_sound, manifest_bytes, store_image
+from images.store import MANIFEST, Image, find_sound, manifest_bytes, note_use, store_image
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -93,7 +93,7 @@ class Intake:
     def note(self, image: Image, verdict: Verdict, *, fresh: bool = False) -> Received:
         """Remember the signatures of an image that is stored."""
         add_record(self.cache, image.digest, signatures=self._signatures())
-        return Received(image, verdict, fresh)
+        return Received(note_use(image), verdict, fresh)
 
     def _signatures(self) -> tuple[str, ...]:
         blobs = self.artefact.signatures

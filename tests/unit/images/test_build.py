@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import lzma
+import os
 import struct
 import tarfile
 from types import SimpleNamespace
@@ -24,6 +25,7 @@ from images.errors import (
     SignatureError,
 )
 from images.progress import NullProgress
+from images.prune import remove_unneeded
 from images.recipe import load_recipe
 from images.store import list_images, verify_image
 
@@ -200,6 +202,14 @@ def test_what_is_up_to_date_is_not_built_again(build, cache, shop):
     assert build(builder) == first
     assert (builder.jobs, len(list_images(cache))) == (3, 1)
     verify_image(first)
+
+
+def test_what_is_up_to_date_is_left_by_a_prune_that_waited_for_the_build(build, cache):
+    image = build()
+    os.utime(image.path, (1, 1))
+    assert build() == image
+    remove_unneeded(cache, set, NullProgress(), everything=True)
+    assert list_images(cache) == [image]
 
 
 def kit_of(cache):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import threading
 from contextlib import nullcontext
 from urllib.parse import parse_qs, urlsplit
@@ -15,6 +16,7 @@ from requests.adapters import BaseAdapter
 from images.archive.fetch import Patience
 from images.artefact.trust import KeyRing
 from images.progress import NullProgress
+from images.prune import remove_unneeded
 from images.registry import client
 from images.registry.client import Access
 from images.registry.reference import parse_reference
@@ -130,3 +132,10 @@ def test_the_parts_are_fetched_at_once(pushed, registry, access, tmp_path, gate)
     registry.gates = {part["sha256"]: together for part in pushed.manifest["files"].values()}
     pull_image(TARGET, access, tmp_path / "other", KeyRing(tmp_path / "keys"), NONE, allow_unsigned=True)
     assert together.most == 3
+
+
+def test_what_is_pulled_once_more_is_left_by_a_prune_that_waited_for_the_pull(pushed, access, cache, tmp_path):
+    os.utime(pushed.path, (1, 1))
+    assert not pull_image(TARGET, access, cache, KeyRing(tmp_path / "keys"), NONE, allow_unsigned=True).fresh
+    remove_unneeded(cache, set, NONE, everything=True)
+    assert find_sound(cache, pushed.digest) == pushed
