@@ -15,9 +15,11 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from engine_rig import running_rig  # helpers beside this file
+from engine_rig import Rig, running_rig  # helpers beside this file
 from machines import (
     HOSTVM,
+    Machine,
+    guest_logs,
     hostvm,
     last_lines,
     run,
@@ -40,6 +42,9 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
     if report.failed and machines.is_dir():
         for log in sorted(path for name in ("console.log", "agent.log") for path in machines.glob(f"*/{name}")):
             report.sections.append((f"last lines of {log.parent.name}/{log.name}", last_lines(log)))
+        for used in getattr(item, "funcargs", {}).values():
+            if isinstance(used, Machine | Rig):
+                report.sections.append((f"last lines of the logs in {used.name}", guest_logs(used.name)))
     return report
 
 

@@ -225,6 +225,13 @@ def add_logs(error: BaseException, name: str) -> None:
         error.add_note(f"---- last lines of {log.parent.name}/{log.name}\n{last_lines(log)}")
 
 
+def guest_logs(name: str) -> str:
+    """What a running machine's engine and the like said last, from inside of its guest."""
+    if hostvm("status", name, "--json").out.find('"status": "running"') < 0:
+        return "it does not run"
+    return hostvm("-m", name, "shell", "--", "sh", "-c", "tail -n 30 /var/log/*/current").both
+
+
 @contextlib.contextmanager
 def told_with_logs(machine: Machine, container: str):
     """A failure within is told with the machine's logs, the container's and what became of it."""

@@ -230,13 +230,23 @@ def test_containers_find_each_other_by_name(rig):
         rig.remove("there")
 
 
+def compose_down(rig, project: str) -> None:
+    """Podman's service may hang up on the guest's own client: docs/limitations.md."""
+    done = rig.words("compose", "-p", project, "down")
+    if rig.engine == "podman" and done.err.rstrip().endswith("exit status 1") and "podman.sock" in done.err:
+        assert "EOF" in done.err, str(done)
+        done = rig.words("compose", "-p", project, "down")
+    succeed(done)
+    assert rig.ok("docker", "ps", "-a", "-q", "--filter", f"label=com.docker.compose.project={project}") == ""
+
+
 def test_compose(rig):
     if rig.can("compose", "compose", "ls"):
         service = {"image": "busybox", "command": "sleep 1000", "stop_grace_period": "0s"}
         project = json.dumps({"name": "small", "services": {"one": service}})
         rig.ok("compose", "-f", "-", "up", "-d", stdin=project)
         assert rig.ok("docker", "ps", "--format", "{{.Names}}").split() == ["small-one-1"]
-        rig.ok("compose", "-p", "small", "down")
+        compose_down(rig, "small")
 
 
 def test_compose_waits_until_a_service_is_healthy(rig):
@@ -248,7 +258,7 @@ def test_compose_waits_until_a_service_is_healthy(rig):
         rig.ok("compose", "-f", "-", "up", "-d", stdin=project)
         health = ("docker", "inspect", "-f", "{{.State.Health.Status}}", "healthy-first-1")
         assert rig.ok(*health) == "healthy"
-        rig.ok("compose", "-p", "healthy", "down")
+        compose_down(rig, "healthy")
 
 
 def test_its_engine_stays(rig):
