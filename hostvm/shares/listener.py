@@ -42,6 +42,9 @@ of a machine that was suspended is free again when it goes on."""
 _RPC = b"\x80"
 """A call of NFS begins with the mark of a last piece, a packet of SFTP with a length that is below it."""
 
+_SILENT_SECONDS = 30.0
+"""Both kinds of clients speak first, and at once; any container can connect, and say nothing."""
+
 _TRIES = 20
 _PAUSE = 0.1
 
@@ -146,7 +149,9 @@ class ShareListener:
     def end(self) -> None:
         """Write down what the next agent goes on with; this process is about to end, and serves until then."""
         with self._lock:
-            store = self._store
+            store, nfs = self._store, self._nfs
+        if nfs is not None:
+            nfs.end()
         if store is not None:
             store.write()
 
@@ -191,7 +196,9 @@ class ShareListener:
     def _serve(self, connection: socket.socket) -> None:
         try:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.settimeout(_SILENT_SECONDS)
             first = connection.recv(1, socket.MSG_PEEK)
+            connection.settimeout(None)
             if first >= _RPC:
                 self._server().run(LocalStream(connection))
             else:

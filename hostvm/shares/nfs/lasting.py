@@ -26,6 +26,8 @@ _WAITING_MOST = 32
 """Files that wait; beyond it each is waited for, so that a slow disk holds nobody up for long."""
 
 _REMEMBERED_MOST = 1000
+_TOLD_WITHIN_SECONDS = 60.0
+"""Whoever acts later than that builds on nothing of it, and would fail without having to do with it."""
 
 
 class Lasting:
@@ -42,6 +44,7 @@ class Lasting:
         self._waiting: dict[object, int] = {}
         self._failed: dict[object, OSError] = {}
         self._untold: OSError | None = None
+        self._failed_at = 0.0
         self._busy = False
         self._worker: threading.Thread | None = None
 
@@ -89,12 +92,13 @@ class Lasting:
     def drain(self) -> None:
         """Put all that waits on the disk now.
 
-        :raises OSError: something could not be put there, now or since the last time, and nobody was told.
+        :raises OSError: something could not be put there, now or in the last minute, and nobody was told.
         """
         self._sync()
         with self._lock:
             fault, self._untold = self._untold, None
-        if fault is not None:
+            late = time.monotonic() - self._failed_at > _TOLD_WITHIN_SECONDS
+        if fault is not None and not late:
             raise fault
 
     def _sync(self) -> None:
@@ -118,6 +122,7 @@ class Lasting:
         except OSError as fault:
             with self._lock:
                 first, self._untold = self._untold is None, fault
+                self._failed_at = time.monotonic()
                 if len(self._failed) < _REMEMBERED_MOST:
                     self._failed[file] = fault
             if first:

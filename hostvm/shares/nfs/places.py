@@ -267,22 +267,24 @@ class Places:
             return ""
         if number in tried or len(tried) >= _DEEPEST:
             return tried.get(number)
-        tried[number] = None
+        tried[number], refused = None, None
         for folder, name in self._store.places(self._share, number):
-            if (around := self._there(folder, tried)) is None:
-                continue
-            path = join(around, name)
             try:
+                if (around := self._there(folder, tried)) is None:
+                    continue
+                path = join(around, name)
                 seen = self._tree.see(path)
             except OSError as fault:
-                if fault.errno in GONE:
-                    continue
-                raise
+                if fault.errno not in GONE:
+                    refused = fault
+                continue
             if self.number(seen, path) == number:
                 self.note(folder, [(number, name)])
                 tried[number] = path
-                break
-        return tried[number]
+                return path
+        if refused is not None:  # it may be there, and is not to be called gone
+            raise refused
+        return None
 
     def folder(self, number: int) -> int:
         """The folder that it was found in last; the share's own lies in itself.
@@ -299,7 +301,7 @@ class Places:
         folders: dict[str, int] = {"": ROOT}
         for path, found in self._tree.walk():
             folder = folders[path]
-            rows = [(folder, name, self.number(seen, f"{path}/{name}")) for name, seen in found]
+            rows = [(folder, name, self.number(seen, f"{path}/{name}"[1:])) for name, seen in found]
             folders.update((f"{path}/{name}", one) for _, name, one in rows)
             self._store.put(self._share, rows)
             if any(one == number for _, _, one in rows):

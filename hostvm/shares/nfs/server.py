@@ -86,6 +86,11 @@ class NfsServer:
         """All shares are given out that ever will be; until then nothing is gone."""
         self._procedures.handles.complete = True
 
+    def end(self) -> None:
+        """Put on the disk what waits to be, since this process is about to end; calls are answered until then."""
+        with contextlib.suppress(OSError):  # the log tells it
+            self._lasting.drain()
+
     def let_go(self, export: Export) -> None:
         """Close what is open of a share that is given out no more."""
         with self._lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import stat
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,6 @@ from hostvm.shares.nfs.places import join
 from hostvm.shares.nfs.refusals import OK
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable
 
     from hostvm.shares.nfs.exports import Export
@@ -48,7 +48,7 @@ class Taking:
             if not done:
                 raise OSError(errno.EPERM, "it was made again here")
             return OK + export.changed(None, folder)
-        _require(found)
+        self._require(found, here)
         gone = _there(export, path)  # by this the folder is held, whatever has its name when the disk is done
         self._lasting.drain()
         with export.tree.known.acting(here, removes=True):
@@ -72,8 +72,8 @@ class Taking:
             if not done:
                 raise OSError(errno.EACCES, "it was made again here")
             return OK + export.changed(None, folder) + export.changed(None, target_folder)
-        _require(found)
-        _require(target_found)
+        self._require(found, places[0])
+        self._require(target_found, places[1])
         moved, gone = _there(export, source), _there(export, target)  # as in `_take_away`
         self._lasting.drain()
         with known.acting(places[0], removes=True), known.acting(places[1]):
@@ -84,17 +84,19 @@ class Taking:
             export.places.note(target_folder, [(moved[0], target_name)])
         return OK + export.changed(found, folder) + export.changed(target_found, target_folder)
 
+    def _require(self, found: os.stat_result | None, here: str) -> None:
+        if self._handles.told_by_us:
+            # It comes too late, as after a pause: what may have that name by now was not taken away here.
+            raise OSError(errno.EPERM if os.path.lexists(here) else errno.ENOENT, "no deletion of this computer")
+        if found is None:
+            raise OSError(errno.ESTALE, "its folder is gone")
+
     def _let_go(self, export: Export, gone: tuple[int, bool] | None, folder: int, name: str) -> None:
         """Of a name that is gone. Nobody in the guest has its file open: its kernel would have renamed it instead."""
         if gone is not None:
             export.places.forget(gone[0], folder, name)
             if gone[1]:
                 export.files.drop(gone[0])
-
-
-def _require(found: os.stat_result | None) -> None:
-    if found is None:
-        raise OSError(errno.ESTALE, "its folder is gone")
 
 
 def _there(export: Export, path: str) -> tuple[int, bool] | None:

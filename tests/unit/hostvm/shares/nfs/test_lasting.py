@@ -196,6 +196,38 @@ def test_nothing_takes_the_place_of_a_file_that_could_not_be_put_on_the_disk(gue
     assert guest.remove("new") == wire.OK, "it is told once"
 
 
+@pytest.mark.parametrize(("seconds", "code"), [(59, 28), (61, wire.OK)])
+def test_who_acts_long_after_a_failure_has_nothing_to_do_with_it(guest, folder, monkeypatch, by_itself, seconds, code):
+    (folder / "old").touch()
+
+    def refuse(descriptor):
+        raise OSError(errno.ENOSPC, "no room")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    by_itself(0.02)
+    guest.write(guest.create("new"), b"new")
+    until(lambda: guest.log, 20)
+    now = time.monotonic()
+    monkeypatch.setattr(lasting.time, "monotonic", lambda: now + seconds)
+    assert guest.remove("old") == code
+
+
+def test_what_waits_is_on_the_disk_when_the_agent_ends(guest, done, by_itself):
+    guest.write(guest.create("f"), b"x")
+    guest.server.end()
+    assert done == [("write", "f"), ("sync", "f")]
+
+
+def test_an_agent_ends_though_the_disk_refuses(guest, monkeypatch, by_itself):
+    def refuse(descriptor):
+        raise OSError(errno.EIO, "no")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    guest.write(guest.create("f"), b"x")
+    guest.server.end()
+    assert len(guest.log) == 1
+
+
 def test_what_a_files_own_commit_tells_is_not_told_again(guest, monkeypatch, by_itself):
     by_itself(0.02)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -9,8 +10,8 @@ import pytest
 
 from hostvm.shares.nfs import wire
 from hostvm.shares.nfs.exports import NUMBER_BYTES
-from hostvm.shares.nfs.places import Places, PlaceStore
-from hostvm.shares.nfs.xdr import u32, u64
+from hostvm.shares.nfs.places import ROOT, Places, PlaceStore, number_of
+from hostvm.shares.nfs.xdr import opaque, u32, u64
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="modes and links of POSIX")
 
@@ -371,6 +372,39 @@ def test_what_was_renamed_here_and_back_is_found_within_any_folder(guest, folder
     assert guest.read(file) == (b"content", True)
     guest.create("made", folder=inner)
     assert (folder / "sub" / "d" / "made").exists()
+
+
+def test_a_place_that_cannot_be_looked_into_hides_none_of_the_others(guest, folder, monkeypatch, nothing_is_searched):
+    for name in ("a", "b", "c"):
+        (folder / name).mkdir()
+    (folder / "a" / "f").write_text("content")
+    for name in ("b", "c"):
+        os.link(folder / "a" / "f", folder / name / "f")
+    handle = guest.lookup("a/f")
+    assert guest.lookup("c/f") == guest.lookup("b/f") == handle
+    (folder / "b" / "f").unlink()
+    export = next(iter(guest.exports.values()))
+    see = export.tree.see
+
+    def refuse(path):
+        if path == "c/f":
+            raise PermissionError(errno.EACCES, "no")
+        return see(path)
+
+    monkeypatch.setattr(export.tree, "see", refuse)
+    assert guest.attributes(handle).size == 7
+    (folder / "a" / "f").unlink()
+    export.files.close()
+    assert guest.status(wire.GETATTR, opaque(handle)) == 13, "it may be there still"
+
+
+def test_a_search_finds_what_has_no_inode_number(shares, folder, tmp_path, monkeypatch):
+    """As on FAT: what stands for it is its path."""
+    (folder / "f").write_text("content")
+    monkeypatch.setattr(Places, "number", lambda _, __, path: number_of(f"path {path}".encode()) if path else ROOT)
+    first = shares.guest(folder)
+    handle = first.lookup("f")
+    assert shares.guest(folder, shares.store(tmp_path / "another.db")).attributes(handle).size == 7
 
 
 def test_places_that_lead_in_a_circle_lead_nowhere(shares, folder, xdr):

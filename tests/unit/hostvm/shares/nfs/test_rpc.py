@@ -294,6 +294,20 @@ def test_both_kinds_of_servers_are_behind_one_port(guest, connect):
     assert silent.recv(1) == b""
 
 
+def test_who_connects_and_says_nothing_is_left(connect, monkeypatch):
+    monkeypatch.setattr("hostvm.shares.listener._SILENT_SECONDS", 0.05)
+    assert connect().recv(1) == b""
+
+
+def test_who_has_spoken_may_be_silent(guest, connect, monkeypatch):
+    monkeypatch.setattr("hostvm.shares.listener._SILENT_SECONDS", 0.05)
+    nfs = connect()
+    for number in (5, 6):
+        nfs.sendall(rpc.record(guest.record(wire.NULL, number=number)))
+        assert answers(nfs, 1)[number] == rpc.reply(number, rpc.SUCCESS)
+        threading.Event().wait(0.2)  # longer than who says nothing has
+
+
 def test_only_the_guests_kernel_is_answered(guest, connect, xdr, folder):
     """A container can read a mount's path and its files' handles, but not what the kernel calls itself."""
     stream = connect()
