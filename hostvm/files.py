@@ -31,6 +31,15 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
         raise
 
 
+def rewrite(path: Path, text: str) -> None:
+    """As `write_atomic`, of a file that is there and keeps its mode; where `path` is a link, of what it leads to.
+
+    :raises OSError: as `write_atomic`.
+    """
+    place = path.resolve()
+    write_atomic(place, text.encode("utf-8", "surrogateescape"), mode=place.stat().st_mode & 0o777)
+
+
 def remove_for_good(path: Path) -> None:
     """Delete a file so that not even a power failure brings it back. Idempotent.
 

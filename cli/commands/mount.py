@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -12,7 +11,7 @@ from cli.commands.common import existing_paths, held_machine, print_json, print_
 from hostvm.agent.client import AgentAbsent, request
 from hostvm.config.rewrite import set_value
 from hostvm.errors import HostvmError, MachineError, SpecError
-from hostvm.files import write_atomic
+from hostvm.files import rewrite
 from hostvm.machines.change import booted_spec, note_booted
 from hostvm.machines.observe import observe
 from hostvm.more_disks import check_places
@@ -234,7 +233,7 @@ def _ask(paths: MachinePaths, what: str, mount: Mount) -> bool:
 
 def _write(paths: MachinePaths, mounts: tuple[Mount, ...], *, running: bool) -> None:
     text = set_value(paths.spec.read_text(encoding="utf-8"), ["mounts"], render_mounts(mounts))
-    write_atomic(paths.spec, text.encode(), mode=os.stat(paths.spec).st_mode & 0o777)  # noqa: PTH116
+    rewrite(paths.spec, text)
     if running and (booted := booted_spec(paths)):
         note_booted(paths, replace(booted, mounts=mounts))  # nothing waits for a restart
 

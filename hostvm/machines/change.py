@@ -12,7 +12,7 @@ from hostvm.disks import disk_size, grow_disk
 from hostvm.drivers.base import DomainState
 from hostvm.engines import WITHOUT_DOCKER_API
 from hostvm.errors import HostvmError
-from hostvm.files import write_atomic
+from hostvm.files import rewrite, write_atomic
 from hostvm.machines.open import machine_driver
 from hostvm.sizes import format_size
 from hostvm.spec import SETTINGS, Effect, load_spec, render_spec, wrong_settings
@@ -108,7 +108,7 @@ def apply_change(paths: MachinePaths, text: str, after: MachineSpec, before: Mac
     running, suspended = driver.state() is not DomainState.OFF, paths.suspended.exists()
     disk = disk_size(paths.data_disk)
     check_change(before or replace(after, disk=disk), after, disk=disk, running=running, suspended=suspended)
-    write_atomic(paths.spec, text.encode("utf-8", "surrogateescape"), mode=paths.spec.stat().st_mode & 0o777)
+    rewrite(paths.spec, text)
     notes: list[str] = []
     if after.disk > disk:
         notes.append(_grow(paths, driver, after.disk, running=running))

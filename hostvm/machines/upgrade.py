@@ -12,7 +12,7 @@ from hostvm.agent.client import agent_is_ready
 from hostvm.config.rewrite import set_value
 from hostvm.drivers.base import DomainState
 from hostvm.errors import HostvmError, MachineError
-from hostvm.files import write_atomic
+from hostvm.files import rewrite
 from hostvm.guest_images import require_engine
 from hostvm.machines.boot import check_startable, start_machine
 from hostvm.machines.halt import stop_machine
@@ -203,7 +203,7 @@ def _write_word(paths: MachinePaths, word: str) -> None:
     if not word or load_spec(paths.spec).image == word:
         return
     text = set_value(paths.spec.read_text(encoding="utf-8"), ["image"], word)
-    write_atomic(paths.spec, text.encode(), mode=paths.spec.stat().st_mode & 0o777)
+    rewrite(paths.spec, text)
 
 
 def _names(names: list[str]) -> str:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from pathlib import Path
 
 import pytest
 
 from hostvm import files
-from hostvm.files import private_folder, tail, write_atomic
+from hostvm.files import private_folder, rewrite, tail, write_atomic
 
 
 def test_a_file_is_replaced_whole(tmp_path):
@@ -64,3 +65,17 @@ def test_tail(tmp_path):
     assert tail(path, 3) == ""
     path.write_bytes(b"one\r\ntwo\nthree\xff\n")
     assert tail(path, 2) == "two\nthree\ufffd"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links take rights there")
+def test_a_link_to_a_file_elsewhere_stays_one_when_that_is_rewritten(tmp_path):
+    """Settings that lie in a repository of somebody's own."""
+    (tmp_path / "elsewhere").mkdir()
+    place, link = tmp_path / "elsewhere" / "real.yaml", tmp_path / "machine.yaml"
+    place.write_text("before")
+    place.chmod(0o640)
+    link.symlink_to("elsewhere/real.yaml")
+    rewrite(link, "after")
+    assert link.is_symlink()
+    assert (place.read_text(), place.stat().st_mode & 0o777) == ("after", 0o640)
+    assert [one.name for one in (tmp_path / "elsewhere").iterdir()] == ["real.yaml"]
