@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import sys
@@ -25,6 +26,7 @@ class InputPump:
     def __init__(self, descriptor: int, send: Callable[[bytes], None]) -> None:
         self._descriptor = descriptor
         self._send = send
+        self._terminal = os.isatty(descriptor)
         self._credit = protocol.WINDOW
         self._credit_grew = threading.Condition()
 
@@ -43,13 +45,25 @@ class InputPump:
             with self._credit_grew:
                 self._credit_grew.wait_for(lambda: self._credit > 0)
                 credit = self._credit
-            data = _read(self._descriptor, min(credit, protocol.CHUNK))
+            try:
+                data = _read(self._descriptor, min(credit, protocol.CHUNK))
+            except OSError as fault:
+                self._tell(fault)
+                break
             if not data:
                 break
             with self._credit_grew:
                 self._credit -= len(data)
             self._send(protocol.frame(protocol.STDIN, data))
         self._send(protocol.frame(protocol.STDIN_END))
+
+    def _tell(self, fault: OSError) -> None:
+        """A file that cannot be read to its end; not a terminal that went away, nor one that was never open."""
+        if not self._terminal and fault.errno != errno.EBADF:
+            try:
+                sys.stderr.write(f"hostvm: the input broke off: {fault.strerror}\n")
+            except OSError:
+                return
 
 
 def _read(descriptor: int, size: int) -> bytes:
@@ -59,8 +73,6 @@ def _read(descriptor: int, size: int) -> bytes:
             return os.read(descriptor, size)
         except BlockingIOError:
             select.select([descriptor], [], [])
-        except OSError:
-            return b""  # closed, or a terminal that went away
 
 
 def _wait_foreground(descriptor: int) -> None:

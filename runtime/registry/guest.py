@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ _SECONDS = 60.0
 _ANSWER_SECONDS = 30.0
 _CLEANING_SECONDS = 3600.0
 _AGAIN = 0.05
+_SILENT_SECONDS = 5.0
 
 # $1: folder of settings, $2: service, $3: folder of images, $4: port, $5: mark of its end. The supervisor's folder may
 # still be filled: a look at it then would start services that are not whole.
@@ -198,12 +200,15 @@ def _answers(guest: Guest, port: int) -> bool:
         stream = guest.open_tcp("127.0.0.1", port)
     except (OSError, HostvmError):
         return False
+    silent = threading.Timer(_SILENT_SECONDS, stream.close)
+    silent.start()
     try:
         stream.sendall(b"GET /v2/ HTTP/1.0\r\n\r\n")
         return stream.recv(5) == b"HTTP/"
     except OSError:
         return False
     finally:
+        silent.cancel()
         stream.close()
 
 

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import tarfile
+import threading
 from dataclasses import replace
 
 import pytest
@@ -18,6 +19,7 @@ from cryptography.hazmat.primitives import serialization
 from hostvm.agent.service import PortForward, Traffic
 from hostvm.errors import AgentError, MachineError
 from hostvm.paths import REGISTRY_CA, REGISTRY_JSON
+from runtime.registry import guest as registry_guest
 from runtime.registry.certificate import certify, expires_soon
 from runtime.registry.files import config, guest_files, mirrored, pack, unmirrored
 from runtime.registry.service import RegistryService
@@ -201,3 +203,27 @@ def test_a_registry_keeps_the_machine_awake_and_a_mirror_does_not(tmp_path, want
     service.start(object(), FakeHost())
     service.stop()
     assert service.in_use() is used
+
+
+def test_a_registry_that_says_nothing_is_no_answer(monkeypatch):
+    """It would be waited for with the service's lock held."""
+    monkeypatch.setattr(registry_guest, "_SILENT_SECONDS", 0.05)
+
+    class Stream:
+        def __init__(self):
+            self.closed = threading.Event()
+
+        def sendall(self, data):
+            assert data.startswith(b"GET /v2/ ")
+
+        def recv(self, size):
+            return b"" if self.closed.wait(20) else b"HTTP/"
+
+        def close(self):
+            self.closed.set()
+
+    class Guest:
+        def open_tcp(self, host, port):
+            return Stream()
+
+    assert not registry_guest._answers(Guest(), 5000)
