@@ -149,7 +149,7 @@ def _add_machine_verbs(verbs: Verbs) -> None:
     start.add_argument(
         "--discard-state",
         action="store_true",
-        help="boot a suspended machine anew, without its saved memory: as after a power cut",
+        help="boot a suspended machine, or the snapshot, anew, without its saved memory: as after a power cut",
     )
     create = _verb(
         verbs, "create", "life:create", "make a machine without starting it", "hostvm create ci --memory 2GiB"

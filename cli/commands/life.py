@@ -82,7 +82,7 @@ def start(options: argparse.Namespace) -> int:
         else:
             _refuse_other(require_machine(paths), options)
         if options.from_snapshot:
-            restore_snapshot(paths, options.from_snapshot, progress)
+            restore_snapshot(paths, options.from_snapshot, progress, disk_only=options.discard_state)
         seconds = held.start(paths, progress, discard_state=options.discard_state, use_context=options.use_context)
     suffix = "" if paths.name == "default" else f" -m {paths.name}"
     state = "was running already" if seconds is None else f"is ready after {seconds:.1f} s"

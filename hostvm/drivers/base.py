@@ -155,6 +155,12 @@ class Driver(Protocol):
     def board(self, domain: DomainSpec) -> list[str]:
         """What of the hypervisor's words for a domain its saved state depends on; starts nothing."""
 
+    def hypervisor(self, domain: DomainSpec) -> str:
+        """Name and version of what would run it, as `save` tells them; starts nothing.
+
+        :raises DriverError: there is none.
+        """
+
     def save(self, target: Path, commit: Callable[[str], None]) -> None:
         """Write the domain's memory and devices to `target` (0600) and power it off. Blocks; only if `saves_state`.
 

@@ -19,12 +19,13 @@ from hostvm.disks import create_overlay
 from hostvm.drivers.base import DomainState
 from hostvm.errors import HostvmError, MachineError, SpecError
 from hostvm.files import move, private_folder, write_atomic
+from hostvm.machines.domain import domain_of, same_domain
 from hostvm.machines.drafts import draft_of, sweep_drafts
 from hostvm.machines.layers import collect_layers, delete_folder, freeze_disks, layers_lock, link
 from hostvm.machines.open import machine_driver, require_disks_unused
 from hostvm.machines.saved import Saved, drop_saved, load_saved, stamped, store_saved
 from hostvm.machines.suspend import suspend_machine
-from hostvm.machines.wake import wake_machine
+from hostvm.machines.wake import wake_machine, why_not_loaded
 from hostvm.spec import load_spec
 from hostvm.state import load_state, save_state
 from images.store import images_folder
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from hostvm.drivers.base import Driver
     from hostvm.paths import MachinePaths
     from images.progress import Progress
 
@@ -121,23 +123,28 @@ def _record(paths: MachinePaths, name: str, target: Path) -> Snapshot:
     return made
 
 
-def restore_snapshot(paths: MachinePaths, name: str, progress: Progress) -> bool:
+def restore_snapshot(paths: MachinePaths, name: str, progress: Progress, *, disk_only: bool = False) -> bool:
     """Make the machine what it was then; what it is now is lost. Its lock must be held.
 
     True when it runs again, ready; False when it was off then, and so is now. Killed in the midst of it, it leaves a
     stopped machine with disks of before or of then; the same command again puts that right. A further disk that was
     made since stays as it is.
 
+    :param disk_only: without its memory, as after a power cut.
     :raises MachineError: there is no such snapshot, it cannot be used, or another process has the machine's disk open;
         nothing was changed.
     :raises HostvmError: it cannot be resumed; then it is suspended, as it was in the snapshot.
     """
     found = load_snapshot(paths, name)
+    if disk_only:
+        found = replace(found, saved=None)
     state, spec = load_state(paths), load_spec(paths.spec)
     check_snapshot(paths, found, state.image)
     driver = machine_driver(paths, state, spec)
     if driver.state() is DomainState.OFF:
         require_disks_unused(paths)
+    if found.saved is not None:
+        _check_memory(paths, found.name, Saved(**found.saved), driver, progress)
     with progress.step(f"restore {paths.name}"):
         end_agent(paths.run_dir)
         driver.kill()
@@ -150,6 +157,21 @@ def restore_snapshot(paths: MachinePaths, name: str, progress: Progress) -> bool
         return False
     resume(paths, progress)
     return True
+
+
+def _check_memory(paths: MachinePaths, name: str, saved: Saved, driver: Driver, progress: Progress) -> None:
+    """Before the machine is given up for it.
+
+    :raises MachineError: the hypervisor that is here cannot load it, as another version than wrote it.
+    """
+    try:
+        domain = same_domain(paths, load_state(paths), domain_of(saved.domain), progress)
+        why = why_not_loaded(driver, domain, saved)
+    except (OSError, KeyError, TypeError, ValueError) as fault:
+        why = f"{fault!r}"
+    if why:
+        without = f"its disks alone: hostvm start {paths.name} --from-snapshot {name} --discard-state\n"
+        raise _unusable(paths, name, why, without)
 
 
 def put_disk_and_memory(paths: MachinePaths, found: Snapshot, source: Path) -> None:

@@ -189,17 +189,26 @@ def _checked_domain(
     try:
         size = paths.suspended_ram.stat().st_size
         domain = same_domain(paths, state, domain_of(saved.domain), progress)
-        board = driver.board(domain)
+        why = why_not_loaded(driver, domain, saved)
     except (OSError, KeyError, TypeError, HostvmError) as fault:
         raise unusable(paths, str(fault)) from fault
     if size != saved.ram["size"]:
         raise unusable(paths, f"{paths.suspended_ram} has {size} bytes; {saved.ram['size']} were written")
     check_disk_is(paths, saved)
     _check_sources(paths, domain)
-    if board != saved.board:
-        now, then = set(board) - set(saved.board), set(saved.board) - set(board)
-        raise unusable(
-            paths,
-            f"its virtual hardware would be another one: now {' '.join(sorted(now))}, then {' '.join(sorted(then))}",
-        )
+    if why:
+        raise unusable(paths, why)
     return domain
+
+
+def why_not_loaded(driver: Driver, domain: DomainSpec, saved: Saved) -> str:
+    """Why the hypervisor that is here cannot load that state; "" if it can. Starts nothing.
+
+    :raises DriverError: there is no hypervisor.
+    """
+    if (here := driver.hypervisor(domain)) != saved.hypervisor:
+        return f"its memory is {saved.hypervisor}'s, here is {here}"
+    if (board := driver.board(domain)) != saved.board:
+        now, then = set(board) - set(saved.board), set(saved.board) - set(board)
+        return f"its virtual hardware would be another one: now {' '.join(sorted(now))}, then {' '.join(sorted(then))}"
+    return ""

@@ -137,6 +137,12 @@ class LibvirtDriver:
         del domain
         return []
 
+    def hypervisor(self, domain: DomainSpec) -> str:
+        """See `Driver.hypervisor`."""
+        del domain
+        with connected(self._uri) as connection:
+            return _hypervisor(connection)
+
     def save(self, target: Path, commit: Callable[[str], None]) -> None:
         """See `Driver.save`.
 

@@ -109,6 +109,10 @@ class QemuDriver:
         """See `Driver.board`."""
         return board_words(domain, _facts(domain))
 
+    def hypervisor(self, domain: DomainSpec) -> str:
+        """See `Driver.hypervisor`."""
+        return hypervisor_text(inspect_qemu(domain.qemu, domain.arch).version)
+
     def save(self, target: Path, commit: Callable[[str], None]) -> None:
         """See `Driver.save`."""
         with self._monitor() as qmp:

@@ -163,6 +163,62 @@ def test_a_suspended_machine_that_becomes_a_stopped_one_is_woken_by_nobody(box, 
     assert ended == [box.run_dir]
 
 
+@pytest.fixture
+def other(monkeypatch, kept):
+    """A machine that is off, and what would load a snapshot's memory; what is done to the machine is written down."""
+    told = SimpleNamespace(done=[], hypervisor="QEMU 7.2.22", board=[])
+    driver = SimpleNamespace(
+        state=lambda: DomainState.OFF,
+        kill=lambda: told.done.append("kill"),
+        hypervisor=lambda _: told.hypervisor,
+        board=lambda _: told.board,
+    )
+    for name, stand_in in {
+        "machine_driver": lambda *_: driver,
+        "domain_of": lambda _: None,
+        "same_domain": lambda *_: None,
+        "require_disks_unused": lambda _: None,
+        "end_agent": lambda _: told.done.append("agent"),
+        "create_overlay": lambda path, *_, **__: told.done.append(path.name),
+        "end_sleeper": lambda _: told.done.append("sleeper"),
+        "resume": lambda *_: told.done.append("resume"),
+    }.items():
+        monkeypatch.setattr(snapshots, name, stand_in)
+    return told
+
+
+@pytest.mark.parametrize(
+    ("facts", "why"),
+    [
+        ({"hypervisor": "QEMU 10.0.2"}, "its memory is QEMU 7.2.22's, here is QEMU 10.0.2"),
+        ({"board": ["-m", "1G"]}, "its virtual hardware would be another one: now -m 1G, then "),
+    ],
+)
+def test_memory_that_cannot_be_loaded_is_told_before_the_machine_is_given_up_for_it(box, other, facts, why):
+    """As after an upgrade of QEMU."""
+    box.data_disk.write_bytes(DISK)
+    box.suspended.write_text("{}")
+    for name, value in facts.items():
+        setattr(other, name, value)
+    with pytest.raises(MachineError, match="snapshot kept of machine box cannot be used") as caught:
+        restore_snapshot(box, "kept", NullProgress())
+    assert caught.value.details == why
+    assert caught.value.resolution.splitlines()[0] == (
+        "its disks alone: hostvm start box --from-snapshot kept --discard-state"
+    )
+    assert other.done == []
+    assert box.suspended.exists()
+    assert not restore_snapshot(box, "kept", NullProgress(), disk_only=True)
+    assert other.done == ["agent", "kill", "data.qcow2", "sleeper"]
+    assert not box.suspended.exists()
+
+
+def test_memory_that_can_be_loaded_goes_on(box, other):
+    box.data_disk.write_bytes(DISK)
+    assert restore_snapshot(box, "kept", NullProgress())
+    assert other.done == ["agent", "kill", "data.qcow2", "resume"]
+
+
 def test_memory_of_another_image_is_refused(box, kept):
     save_state(box, MachineState(**{**{name: getattr(STATE, name) for name in STATE.__slots__}, "image": "sha256:1"}))
     with pytest.raises(MachineError) as caught:
