@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from images.progress import Progress
 
-PVH_ROM, PVH_FACTS = "pvh.bin", "pvh.json"
+FIRMWARE, PVH_ROM, PVH_FACTS = "firmware", "pvh.bin", "pvh.json"
 _PACKAGE = "qemu-system-data"
 _MEMBER = f"usr/share/qemu/{PVH_ROM}"
 
@@ -45,8 +45,8 @@ def pvh_rom(
 
     :raises HostvmError: as `open_archive` and `Archive.fetch`; or the package has no such file.
     """
-    folder = cache / "firmware"
-    if not _is_sound(folder):
+    folder = cache / FIRMWARE
+    if not is_sound_firmware(folder):
         suites, source = suites_of(suite, mirror or DEFAULT_MIRROR, ()), fetcher or Fetcher(cache)
 
         def fetch() -> None:
@@ -58,14 +58,29 @@ def pvh_rom(
             _unpack(deb, folder)
 
         with work_lock(folder, progress):
-            if not _is_sound(folder):  # another hostvm may have fetched it meanwhile
+            if not is_sound_firmware(folder):  # another hostvm may have fetched it meanwhile
                 if (folder / PVH_FACTS).exists():
                     progress.note(f"the stored {PVH_ROM} is damaged and is fetched again")
                 with_fresh_index(fetch, progress)
     return folder / PVH_ROM
 
 
-def _is_sound(folder: Path) -> bool:
+def stored_firmware(cache: Path) -> list[Path]:
+    """The files that the cache has of it, in the order in which they are to be put elsewhere; none if not sound."""
+    folder = cache / FIRMWARE
+    return [folder / PVH_ROM, folder / PVH_FACTS] if is_sound_firmware(folder) else []
+
+
+def keep_firmware(folder: Path, cache: Path, progress: Progress) -> None:
+    """Move what `folder` has of it into the cache, unless that has it."""
+    with work_lock(cache / FIRMWARE, progress):
+        if not is_sound_firmware(cache / FIRMWARE):
+            for name in (PVH_ROM, PVH_FACTS):
+                (folder / name).replace(cache / FIRMWARE / name)
+
+
+def is_sound_firmware(folder: Path) -> bool:
+    """Whether all of it is there, as it was written."""
     try:
         facts = json.loads((folder / PVH_FACTS).read_bytes())
         return bool(facts == {"sha256": sha256_file(folder / PVH_ROM)})

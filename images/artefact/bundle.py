@@ -1,10 +1,10 @@
 """Everything that a site without a network needs, in one file: a tar in zstd, written and read in one pass.
 
-    bundle.json · bundle.json.minisig · wheels/NAME.whl … · images/DIGEST/… · base/KEY/… · emulators/KEY/…
+    bundle.json · bundle.json.minisig · wheels/NAME.whl … · images/DIGEST/… · base/KEY/… · emulators/KEY/… · firmware/…
 
 bundle.json lists every member behind it with its size and sha256, in the order in which they come. So whoever signs it
 signs all of it, nothing that it does not list is accepted, and what a member is called decides where it goes: one of
-four kinds of place in the cache, never a path of the sender's choice. The wheels come first and under their own names,
+five kinds of place in the cache, never a path of the sender's choice. The wheels come first and under their own names,
 since they are wanted where there is no hostvm yet: `zstd -dc FILE | tar -x wheels`.
 """
 
@@ -22,6 +22,7 @@ from images.base_stored import is_sound_base, read_base
 from images.disk import CHUNK, replace_folder, require_space, sha256_file, temporary_folder, work_lock
 from images.emulators import changed_emulators, read_emulators
 from images.errors import HashError, ImageError
+from images.firmware import FIRMWARE, PVH_FACTS, PVH_ROM, is_sound_firmware, keep_firmware, stored_firmware
 from images.records import add_record, read_record
 from images.store import MANIFEST, PARTS, store_image, verify_image
 
@@ -43,6 +44,7 @@ _WHEEL = rf"{WHEELS}/[A-Za-z0-9_.+!\-]{{1,200}}\.whl"
 _NAMES = re.compile(
     rf"{_WHEEL}|images/{_HASH}/({'|'.join(map(re.escape, (*PARTS, MANIFEST)))})"
     rf"|base/{_HASH}/(image\.tar|manifest\.json)|emulators/[a-z0-9]+-{_HASH}/([a-z0-9]+\.gz|manifest\.json)"
+    rf"|{FIRMWARE}/({re.escape(PVH_ROM)}|{re.escape(PVH_FACTS)})"
 )
 _MOST_MEMBERS = 10_000
 
@@ -78,7 +80,7 @@ class Bundle:
         return sum(member.size for member in self.members)
 
     def units(self, kind: str) -> list[str]:
-        """The names of all of a kind: wheels, or the folders of images, base, emulators; sorted."""
+        """The names of all of a kind: wheels, firmware, or the folders of images, base, emulators; sorted."""
         found = {member.name.split("/")[1] for member in self.members if member.name.startswith(f"{kind}/")}
         return sorted(found)
 
@@ -104,7 +106,7 @@ class Loaded:
 def describe_bundle(
     images: Iterable[Image], folders: Iterable[Path], wheels: Iterable[Path], cache: Path, notes: Mapping[str, Any]
 ) -> tuple[Bundle, dict[str, Path]]:
-    """A bundle of these things, and where each member lies now.
+    """A bundle of these things and the firmware that the QEMU of this computer lacked, and where each member lies now.
 
     :param folders: of base images and emulators, in the cache.
     :raises ImageError: a file has a name that no bundle has, or what is stored is damaged.
@@ -121,6 +123,7 @@ def describe_bundle(
     for folder in folders:
         kind = "base" if _is_base(folder, cache) else folder.parent.name
         sources |= {f"{kind}/{folder.name}/{path.name}": path for path in sorted(folder.iterdir())}
+    sources |= {f"{FIRMWARE}/{path.name}": path for path in stored_firmware(cache)}
     for name, path in sources.items():
         if not _NAMES.fullmatch(name):
             raise ImageError(f"{path} cannot be in a bundle", f"its name is {name!r}", "Leave it out, or rename it")
@@ -269,6 +272,8 @@ def _check_units(bundle: Bundle, work: Path, where: str) -> None:
             raise refused(where, f"emulators {unit[:24]} lack a program, or a manifest that can be read")
         if changed := changed_emulators(folder):
             raise refused(where, f"the emulator of {', '.join(changed)} is not what its manifest says")
+    if bundle.units(FIRMWARE) and not is_sound_firmware(work / FIRMWARE):
+        raise refused(where, f"its {PVH_ROM} is not what its {PVH_FACTS} says")
 
 
 def _store(bundle: Bundle, work: Path, cache: Path, progress: Progress) -> None:
@@ -286,6 +291,8 @@ def _store(bundle: Bundle, work: Path, cache: Path, progress: Progress) -> None:
                 for unit in units:
                     if not is_sound(parent / unit):
                         replace_folder(work / kind / unit, parent / unit)
+    if bundle.units(FIRMWARE):
+        keep_firmware(work / FIRMWARE, cache, progress)
     for name in bundle.units(WHEELS):
         (cache / WHEELS).mkdir(parents=True, exist_ok=True)
         (work / WHEELS / name).replace(cache / WHEELS / name)

@@ -404,3 +404,40 @@ def test_names_that_no_bundle_has(cache, tmp_path):
     with pytest.raises(ImageError, match="cannot be in a bundle"):
         describe_bundle([], [], [tmp_path / "bad name.whl"], cache, {})
     shutil.rmtree(cache, ignore_errors=True)
+
+
+@pytest.fixture
+def firmware(cache):
+    """What the QEMU of this computer lacked."""
+    folder = cache / "firmware"
+    folder.mkdir(parents=True)
+    (folder / "pvh.bin").write_bytes(b"rom")
+    (folder / "pvh.json").write_text(json.dumps({"sha256": hashlib.sha256(b"rom").hexdigest()}))
+    return folder
+
+
+def test_firmware_that_qemu_lacks_goes_along(firmware, stored, cache, ring, tmp_path):
+    images, folders, wheels = stored
+    data = written(describe_bundle(images, folders, wheels.iterdir(), cache, {}), ring.secret("team"))
+    there = tmp_path / "there"
+    take(data, there, ring)
+    files = {path.name: path.read_bytes() for path in firmware.iterdir()}
+    assert {path.name: path.read_bytes() for path in (there / "firmware").iterdir() if path.suffix} == files
+    (there / "firmware" / "pvh.bin").write_bytes(b"cut")
+    take(data, there, ring)
+    assert (there / "firmware" / "pvh.bin").read_bytes() == b"rom", "what is damaged is replaced"
+    (firmware / "pvh.bin").write_bytes(b"cut")
+    assert describe_bundle(images, [], [], cache, {})[0].units("firmware") == [], "what is damaged stays here"
+
+
+def test_firmware_that_is_not_what_it_says_is_refused(firmware, stored, cache, ring, tmp_path, monkeypatch):
+    (firmware / "pvh.bin").write_bytes(b"another")
+    monkeypatch.setattr(
+        "images.artefact.bundle.stored_firmware", lambda _: [firmware / "pvh.bin", firmware / "pvh.json"]
+    )
+    data = written(describe_bundle(stored[0], [], [], cache, {}), ring.secret("team"))
+    with pytest.raises(ImageError) as caught:
+        take(data, tmp_path / "there", ring)
+    assert "Its pvh.bin is not what its pvh.json says." in caught.value.details
+    assert not (tmp_path / "there" / "firmware").exists()
+    assert list_images(tmp_path / "there") == []
