@@ -17,10 +17,10 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the guest is Li
 PROGRAM = """
 import signal, sys, time
 def told(number, frame):
-    print(signal.Signals(number).name, flush=True)
+    print(signal.Signals(number).name if number in set(signal.Signals) else number, flush=True)
     if sys.argv[1] == "ends":
         sys.exit()
-for one in (signal.SIGTERM, signal.SIGQUIT, signal.SIGUSR1):
+for one in (signal.SIGTERM, signal.SIGQUIT, signal.SIGUSR1, signal.SIGRTMIN, 37, 61):
     signal.signal(one, told)
 print("up", flush=True)
 while True:
@@ -102,6 +102,10 @@ def guest(tmp_path, run_script):
         ({"StopSignal": "SIGQUIT"}, "SIGQUIT"),
         ({"StopSignal": "USR1"}, "SIGUSR1"),
         ({"StopSignal": "3"}, "SIGQUIT"),
+        ({"StopSignal": "sigquit"}, "SIGQUIT"),
+        ({"StopSignal": "SIGRTMIN"}, "SIGRTMIN"),
+        ({"StopSignal": "SIGRTMIN+3"}, "37"),  # of images with systemd
+        ({"StopSignal": "RTMAX-3"}, "61"),
         ({"StopSignal": "NONSENSE"}, "SIGTERM"),
         ({"Env": ['A="StopSignal":"SIGQUIT"'], "StopTimeout": 30}, "SIGTERM"),
     ],
