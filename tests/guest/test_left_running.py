@@ -72,10 +72,10 @@ class Guest:
         (group / "cgroup.freeze").write_text("1\n")
         return made
 
-    def end(self):
+    def end(self, prelude="set -u"):
         return self.run_script(
             NAME,
-            "set -u; usleep() { echo slept >> $root/slept; command sleep 0.05; }",
+            prelude + ";  usleep() { echo slept >> $root/slept; command sleep 0.05; }",
             {},
             {
                 "/run/containerd/io.containerd.runtime.v2.task/moby": f"{self.path}/tasks",
@@ -122,6 +122,14 @@ def test_one_that_takes_no_notice_is_killed_at_its_own_time(guest):
     assert guest.end() == []
     assert process.ended() == (-9, ["SIGTERM"])
     assert len((guest.path / "slept").read_text().split()) == 20
+
+
+@pytest.mark.parametrize("seconds", [-1, 86400])
+def test_none_is_waited_for_longer_than_a_stop_would(guest, seconds):
+    process = guest.container(does="stays", StopTimeout=seconds)
+    assert guest.end("set -u; most=30") == []
+    assert process.ended() == (-9, ["SIGTERM"])
+    assert len((guest.path / "slept").read_text().split()) == 30
 
 
 def test_another_process_that_has_its_number_by_now_is_left_alone(guest):
