@@ -9,6 +9,8 @@ import threading
 
 import pytest
 
+from images.recipe import FILES
+
 NAME = "docker/usr/lib/hostvm/left-running"
 ID = "c0ffee" * 10
 
@@ -72,17 +74,21 @@ class Guest:
         (group / "cgroup.freeze").write_text("1\n")
         return made
 
+    @property
+    def places(self):
+        return {
+            "/run/containerd/io.containerd.runtime.v2.task/moby": f"{self.path}/tasks",
+            "/var/lib/docker/containers": f"{self.path}/containers",
+            "/proc/$pid/cgroup": f"{self.path}/cgroups/$pid",
+            "/sys/fs/cgroup": f"{self.path}/sys",
+        }
+
     def end(self, prelude="set -u"):
         return self.run_script(
             NAME,
-            prelude + ";  usleep() { echo slept >> $root/slept; command sleep 0.05; }",
+            prelude + "; usleep() { echo slept >> $root/slept; command sleep 0.05; }",
             {},
-            {
-                "/run/containerd/io.containerd.runtime.v2.task/moby": f"{self.path}/tasks",
-                "/var/lib/docker/containers": f"{self.path}/containers",
-                "/proc/$pid/cgroup": f"{self.path}/cgroups/$pid",
-                "/sys/fs/cgroup": f"{self.path}/sys",
-            },
+            self.places,
         )
 
 
@@ -130,6 +136,33 @@ def test_none_is_waited_for_longer_than_a_stop_would(guest, seconds):
     assert guest.end("set -u; most=30") == []
     assert process.ended() == (-9, ["SIGTERM"])
     assert len((guest.path / "slept").read_text().split()) == 30
+
+
+RUN = {
+    ". /usr/lib/hostvm/lib.sh": "seed=$root/seed",
+    "/usr/sbin/modprobe": ":",
+    "/usr/sbin/dockerd": "$root/dockerd",
+    "/etc/docker/daemon.json": "$root/daemon.json",
+    "/usr/lib/hostvm/left-running": "$root/left-running",
+}
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_a_stop_meanwhile_lets_them_have_their_time(guest, run_script, tmp_path, stop):
+    process = guest.container(does="stays", StopTimeout=1)
+    text = (FILES / NAME).read_text(encoding="utf-8")
+    for there, here in guest.places.items():
+        text = text.replace(there, here)
+    (tmp_path / "left-running").write_text(text)
+    (tmp_path / "daemon.json").write_text("{}")
+    prelude = (
+        "engine_env() { :; }; engine_waits() { :; }; engine_limits() { :; }\n"
+        f"usleep() {{ echo slept >> $root/slept; {'kill -TERM $$;' if stop else ''} command sleep 0.05; }}\n"
+        """trap 'echo "ended after $(grep -c . $root/slept) rounds"' EXIT"""
+    )
+    said = run_script("docker/usr/lib/hostvm/services/dockerd/run", prelude, {"dockerd": "echo begun"}, RUN)
+    assert said == (["ended after 20 rounds"] if stop else ["begun"])
+    assert process.ended() == (-9, ["SIGTERM"])
 
 
 def test_another_process_that_has_its_number_by_now_is_left_alone(guest):

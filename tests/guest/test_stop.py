@@ -5,7 +5,11 @@ from __future__ import annotations
 import pytest
 
 PROGRAMS = {"s6-svc": "", "s6-svstat": "echo $PPID"}
-PLACES = {"/run/hostvm/marks": "$root/marks", "/proc/uptime": "$root/uptime"}
+PLACES = {
+    "/run/hostvm/marks": "$root/marks",
+    "/proc/uptime": "$root/uptime",
+    "/usr/lib/hostvm/left-running": "$root/left-running",
+}
 # In the place of sleeping, the clock is set on. $ends: when (s) containers have ended by themselves.
 PRELUDE = """\
 now=0
@@ -39,10 +43,11 @@ tick
 def stop(run_script, tmp_path):
     """What an engine's part of the stop says when containers take `ends` seconds."""
     (tmp_path / "marks").mkdir()
+    (tmp_path / "left-running").write_text('[ ! -f $root/told ] || echo "$most rounds for what is left"\n')
 
-    def run(engine, prelude, ends):
+    def run(engine, prelude, ends, **programs):
         name = f"{engine}/usr/lib/hostvm/engine-stop"
-        return run_script(name, f"ends={ends}\n{prelude}", PROGRAMS, PLACES)
+        return run_script(name, f"ends={ends}\n{prelude}", PROGRAMS | programs, PLACES)
 
     return run
 
@@ -57,6 +62,13 @@ def test_none_is_waited_for_without_an_end(stop, engine, prelude):
     (said,) = stop(engine, prelude, 310)
     assert said.startswith("fail stop-")
     assert said.endswith("killed after 5 minutes")
+
+
+def test_what_a_killed_dockerd_left_has_the_rest_of_the_time(stop, tmp_path):
+    (tmp_path / "told").touch()
+    assert stop("docker", PRELUDE, 0, **{"s6-svstat": "echo -1"}) == ["6000 rounds for what is left"]
+    assert stop("docker", DOCKER, 290) == ["200 rounds for what is left"]
+    assert stop("docker", PRELUDE, 400) == ["fail stop-dockerd it and its containers were killed after 5 minutes"]
 
 
 def test_another_failure_of_podman_is_told_as_what_it_is(stop):
