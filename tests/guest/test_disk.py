@@ -133,3 +133,30 @@ def test_all_else_is_left_alone(mount, disk, why):
     assert said[0].endswith("holds something that is not ext4; it was left alone")
     with disk.open("rb") as file:
         assert file.read(4096).strip(b"XFSB") == bytes(4096 if why != "something at its begin" else 4092)
+
+
+def test_a_disk_is_not_mounted_where_a_link_leads(run_script, tmp_path):
+    """A container can put one on the disk in which another one is mounted."""
+    (tmp_path / "seed").mkdir()
+    for number, name in enumerate(("outer", "inner", "below", "last")):
+        (tmp_path / f"block/vd{'cdef'[number]}").mkdir(parents=True)
+        (tmp_path / f"block/vd{'cdef'[number]}/serial").write_text(name)
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "outer").mkdir()
+    (tmp_path / "outer/link").symlink_to(tmp_path / "etc")
+    targets = {"outer": "outer", "inner": "outer/link", "below": "outer/link/below", "last": "outer/last"}
+    table = "".join(f"{name} {tmp_path}/{target}\n" for name, target in targets.items())
+    (tmp_path / "seed/disks").write_text(table)
+    places = {
+        ". /usr/lib/hostvm/lib.sh": "seed=$root/seed",
+        ". /usr/lib/hostvm/disk.sh": 'mount_disk() { echo "$disk $1 $2 $3"; }',
+        "/sys/block": "$root/block",
+    }
+    prelude = """fail() { echo "fail $1"; }; trap 'echo "status $?"' EXIT"""
+    assert run_script("guest/usr/lib/hostvm/disks", prelude, {}, places) == [
+        f"/dev/vdc disk-outer outer {tmp_path}/outer",
+        "fail disk-inner",
+        "fail disk-below",
+        f"/dev/vdf disk-last last {tmp_path}/outer/last",
+        "status 1",
+    ]
