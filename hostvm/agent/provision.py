@@ -32,7 +32,11 @@ IFS= read -r first < $here/$n
 case "$first" in '#!'*) $here/$n ;; *) sh $here/$n ;; esac < /dev/null 2>&1
 status=$?
 echo $status > $here/$n.status
-[ $status -eq 0 ] && [ -n "$once" ] && mkdir -p "${once%/*}" && : > "$once"
+if [ $status -eq 0 ] && [ -n "$once" ]; then
+	# What the script did is on the disks before this says that it was done: a power cut could keep the latter alone.
+	sync -f /var/lib/hostvm $(cut -d ' ' -f 2 /run/hostvm/seed/disks 2> /dev/null)
+	mkdir -p "${once%/*}" && : > "$once"
+fi
 exit $status
 """
 # The data disk, with the home folder, and the folders of this computer; for these no longer than the engine would.
