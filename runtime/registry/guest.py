@@ -38,7 +38,7 @@ set -e
 umask 077
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 [ -x /usr/bin/docker-registry ] || exit 40
-until [ -f /run/hostvm/marks/services ]; do usleep 50000; done
+until [ -f /run/hostvm/marks/services ]; do busybox usleep 50000; done
 new=$1.new
 rm -rf "$new"
 mkdir -p "$new" "$3"
@@ -119,7 +119,7 @@ if [ -f /run/hostvm/marks/engine ]; then
 	s6-svc -h /run/service/dockerd
 else
 	{
-		until [ -f /run/hostvm/marks/engine ]; do usleep 100000; done
+		until [ -f /run/hostvm/marks/engine ]; do busybox usleep 100000; done
 		s6-svc -h /run/service/dockerd
 	} < /dev/null > /dev/null 2>&1 &
 fi
