@@ -26,8 +26,11 @@ CTR = (
     + """\
 timeout() {
 	case "$*" in
-	"5 ctr tasks ls -q") echo one ;;
-	"5 ctr tasks ls") [ ! -e $root/running ] || echo "one 12 RUNNING" ;;
+	"5 ctr namespaces ls -q") printf 'default\nother\n' ;;
+	"5 ctr -n default tasks ls -q") echo one ;;
+	"5 ctr -n other tasks ls -q") echo two ;;
+	"5 ctr -n default tasks ls") echo "one 12 STOPPED" ;;
+	"5 ctr -n other tasks ls") [ ! -e $root/running ] || echo "two 13 RUNNING" ;;
 	*) echo "$*" ;;
 	esac
 }
@@ -76,9 +79,12 @@ def test_another_failure_of_podman_is_told_as_what_it_is(stop):
     assert stop("podman", failing, 1) == ["fail stop-podman stopping containers ended with status 125"]
 
 
-def test_tasks_of_containerd_get_dockers_10_seconds(stop):
-    assert stop("ctr", CTR, 9) == ["5 ctr tasks kill --signal SIGTERM one"]
+def test_tasks_of_all_namespaces_get_dockers_10_seconds(stop):
+    assert stop("ctr", CTR, 9) == [
+        "5 ctr -n default tasks kill --signal SIGTERM one",
+        "5 ctr -n other tasks kill --signal SIGTERM two",
+    ]
 
 
 def test_tasks_that_do_not_end_are_told_of(stop):
-    assert stop("ctr", CTR, 60)[1:] == ["fail stop-tasks killed after 10 s"]
+    assert stop("ctr", CTR, 60)[2:] == ["fail stop-tasks killed after 10 s"]
