@@ -13,11 +13,21 @@ from hostvm.net.proxies import merge_client_config
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from hostvm.guest import Guest
+    from hostvm.guest import Completed, Guest
 
 # Not /root, where a folder of this computer may lie.
 _FOLDER = f"{GUEST_HOME}/.docker"
 _FILE = f"{_FOLDER}/config.json"
+# After a panic the console has the mark of the boot before, and the data disk, where the file is, may not be there yet:
+# without its logins it would be written over them a moment later.
+_READ = f"""
+round=0
+until [ -e /run/hostvm/marks/services ]; do
+    [ $((round += 1)) -le 800 ] || {{ echo "its data disk is not mounted" >&2; exit 75; }}
+    busybox usleep 50000
+done
+[ ! -e {_FILE} ] || cat {_FILE}
+"""
 _WRITE = f"umask 077; mkdir -p {_FOLDER} && cat > {_FILE}.new && mv {_FILE}.new {_FILE}"
 
 
@@ -40,16 +50,22 @@ def set_client_config(guest: Guest, proxies: Mapping[str, str], *, store: bool =
     :raises HostvmError: the connection was lost, or the file cannot be written.
     :raises ValueError: the file is damaged; it was left alone.
     """
-    there = guest.run(["cat", _FILE])
-    text = there.stdout.decode() if there.status == 0 else ""
+    there = guest.run(["/bin/sh", "-c", _READ])
+    if there.status != 0:
+        raise _not_told(there)
+    text = there.stdout.decode()
     merged = merge_client_config(text, proxies) or text
     merged = merge_store(merged, wanted=store) or merged
     if merged == text:
         return
     done = guest.run(["/bin/sh", "-c", _WRITE], stdin=merged.encode())
     if done.status != 0:
-        raise MachineError(
-            "the docker client in the guest was not told of proxies and credential helper",
-            done.stderr.decode(errors="replace").strip(),
-            f"hostvm shell -- ls -la {_FOLDER}",
-        )
+        raise _not_told(done)
+
+
+def _not_told(done: Completed) -> MachineError:
+    return MachineError(
+        "the docker client in the guest was not told of proxies and credential helper",
+        done.stderr.decode(errors="replace").strip(),
+        f"hostvm shell -- ls -la {_FOLDER}",
+    )
