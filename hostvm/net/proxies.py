@@ -84,6 +84,8 @@ def _check(name: str, value: str) -> None:
     if not host or host == "[]" or " " in value:
         raise _wrong(name, value, "there is no host in it")
     if port and not (port[0] == ":" and port[1:].isdecimal() and 0 < int(port[1:]) <= _PORT_MAX):
+        if "@" in behind:
+            raise _wrong(name, value, "a password's /, ? and # must be written as %2F, %3F and %23")
         raise _wrong(name, value, f"'{port.lstrip(':')}' is no port")
 
 
@@ -93,9 +95,10 @@ def _check_characters(name: str, value: str) -> None:
 
 
 def _wrong(name: str, value: str, why: str) -> SpecError:
-    before, host, behind = split_host(value)
-    scheme = before.partition("://")[0] + "://" if "://" in before else ""
-    shown = f"{scheme}{'***@' if '@' in before else ''}{host}{behind}"
+    # By the last @, not by `split_host`: a password with a / or # in it must not be shown either.
+    before, sign, place = value.rpartition("@")
+    scheme, mark, _ = before.partition("://")
+    shown = f"{scheme}{mark}***@{place}" if mark else f"{'***' if sign else ''}{sign}{place}"
     return SpecError(
         f"{name} in the environment is no proxy's URL: {shown!r}",
         why,

@@ -100,11 +100,23 @@ def test_a_bad_url_is_one_error_that_names_the_variable(name, value, says):
     assert caught.value.resolution
 
 
-def test_an_error_keeps_the_password_to_itself():
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("http://user:secret@proxy:port", "'http://***@proxy:port'"),
+        ("user:secret@proxy:port", "'***@proxy:port'"),
+        # Of these the host would be "user", and what follows a port.
+        ("http://user:sec/ret@proxy:1", "'http://***@proxy:1'"),
+        ("http://user:sec#ret@proxy:1", "'http://***@proxy:1'"),
+        ("user:sec?ret@proxy:1", "'***@proxy:1'"),
+        ("http://proxy:port/x", "'http://proxy:port/x'"),
+    ],
+)
+def test_an_error_keeps_the_password_to_itself(value, shown):
     with pytest.raises(SpecError) as caught:
-        guest_proxies({"HTTP_PROXY": "http://user:secret@proxy:port"}, NETWORK)
-    assert "secret" not in str(caught.value)
-    assert "***@proxy:port" in caught.value.brief
+        guest_proxies({"HTTP_PROXY": value}, NETWORK)
+    assert caught.value.brief.endswith(shown)
+    assert "sec" not in f"{caught.value.brief}{caught.value.details}{caught.value.resolution}"
 
 
 PROXIES = {"HTTP_PROXY": "http://10.0.2.2:1", "NO_PROXY": "localhost"}
