@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import http.client
+import re
 import sys
 import time
 from functools import partial
 from typing import TYPE_CHECKING
 
 from hostvm.accel import crashes_guests, host_arch
-from hostvm.agent.client import run_in_guest
+from hostvm.agent.client import engine_of, run_in_guest
 from hostvm.console import panics
 from hostvm.disks import check_disk
 from hostvm.doctor.finding import FAIL, OK, WARN, Finding, looked_at
+from hostvm.engines import WITHOUT_DOCKER_API
 from hostvm.guest_images import stored_image
 from hostvm.machines.identity import port_is_free
 from hostvm.machines.observe import Observation, observe
@@ -135,7 +137,8 @@ def _running(paths: MachinePaths, seen: Observation) -> Iterator[Finding]:
             paths.name, "names", WARN, f"{seen.names_taken}: no container answers by its name", seen.names_fix
         )
     yield from looked_at(paths.name, "guest", lambda: _guest(paths))
-    yield from looked_at(paths.name, "engine", lambda: _engine(paths))
+    look = _client if engine_of(paths.run_dir) in WITHOUT_DOCKER_API else _engine
+    yield from looked_at(paths.name, "engine", lambda: look(paths))
 
 
 def _closed_ports(seen: Observation) -> list[str]:
@@ -148,7 +151,14 @@ def _guest(paths: MachinePaths) -> Iterator[Finding]:
     before = time.time()
     told = run_in_guest(paths.run_dir, ["date", "+%s.%N"], timeout=_GUEST_SECONDS)
     took = time.time() - before
-    off = float(told.stdout) - (before + took / 2)
+    try:
+        off = float(told.stdout) - (before + took / 2)
+    except ValueError:
+        # A guest in trouble (no memory for another program, say) is what the doctor is asked for.
+        why = told.stderr.decode(errors="replace").strip() or f"date ended with status {told.status}"
+        found = f"the guest does not tell its time: {why}"
+        yield Finding(paths.name, "clock", FAIL, found, f"hostvm logs {paths.name}")
+        return
     # Half of the way there and back is unknown.
     if abs(off) > CLOCK_MOST + took / 2:
         yield Finding(paths.name, "clock", WARN, f"the guest is {off:+.1f} s off", f"hostvm restart {paths.name}")
@@ -160,6 +170,18 @@ def _guest(paths: MachinePaths) -> Iterator[Finding]:
         yield Finding(paths.name, "room", WARN, text, way_out(paths.name, load_spec(paths.spec)))
     else:
         yield Finding(paths.name, "room", OK, text)
+
+
+def _client(paths: MachinePaths) -> Iterator[Finding]:
+    """Of an engine that docker clients cannot talk to: its own client is asked."""
+    done = run_in_guest(paths.run_dir, ["ctr", "version"], timeout=_GUEST_SECONDS)
+    if done.status:
+        why = (done.stderr or done.stdout).decode(errors="replace").strip()
+        fix = f"hostvm logs --engine -n 50 {paths.name}"
+        yield Finding(paths.name, "engine", FAIL, f"it does not answer: {why}", fix)
+    else:
+        versions = re.findall(r"^\s*Version:\s*(\S+)", done.stdout.decode(errors="replace"), re.MULTILINE)
+        yield Finding(paths.name, "engine", OK, f"answers: containerd {' '.join(versions[-1:])}".rstrip())
 
 
 def _engine(paths: MachinePaths) -> Iterator[Finding]:

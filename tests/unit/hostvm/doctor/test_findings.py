@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 import tarfile
 from pathlib import Path
@@ -11,6 +12,9 @@ from hostvm.doctor import computer, machine
 from hostvm.doctor.bundle import write_bundle
 from hostvm.doctor.finding import FAIL, OK, WARN, Finding, looked_at
 from hostvm.errors import MachineError, UsageError
+from hostvm.guest import Completed
+from hostvm.machines.observe import Observation
+from hostvm.paths import MachinePaths
 from hostvm.qemu_binary import QemuBinary
 
 
@@ -78,3 +82,30 @@ def test_a_bundle_is_private_masked_and_never_overwrites(folders):
 def test_an_unknown_machine_is_an_error_and_no_finding(capsys):
     assert main(["doctor", "nobody"]) == 1
     assert "no machine called nobody" in capsys.readouterr().err
+
+
+VERSIONS = b"Client:\n  Version:  1.7.24\n  Go version: go1\n\nServer:\n  Version:  1.7.25\n  UUID: 1\n"
+
+
+@pytest.mark.parametrize(
+    ("done", "level", "found"),
+    [
+        (Completed(0, VERSIONS, b""), OK, "answers: containerd 1.7.25"),
+        (Completed(1, b"", b"cannot dial\n"), FAIL, "it does not answer: cannot dial"),
+    ],
+)
+def test_an_engine_without_docker_s_api_is_asked_by_its_own_client(monkeypatch, done, level, found):
+    paths = MachinePaths.of("box")
+    paths.run_dir.mkdir(parents=True)
+    (paths.run_dir / "agent.json").write_text(json.dumps({"engine": "containerd"}))
+    monkeypatch.setattr(machine, "run_in_guest", lambda *_, **__: done)
+    seen = Observation(paths, "running", agent={"ready": True})
+    (engine,) = (one for one in machine._running(paths, seen) if one.name == "engine")
+    assert (engine.level, engine.found) == (level, found)
+
+
+def test_a_guest_that_can_start_no_program_is_a_finding(monkeypatch):
+    monkeypatch.setattr(machine, "run_in_guest", lambda *_, **__: Completed(126, b"", b"fork: out of memory\n"))
+    (found,) = machine._guest(MachinePaths.of("box"))
+    assert (found.level, found.found) == (FAIL, "the guest does not tell its time: fork: out of memory")
+    assert found.fix
