@@ -39,7 +39,7 @@ def listen(protocol: str, host: str, port: int) -> socket.socket:
 def bound_address(host: str, port: int, platform: str = sys.platform) -> str:
     """What is given to bind(): macOS lets a user have a low port only on all addresses.
 
-    Whoever accepts there must ask `is_for`, so that loopback stays loopback.
+    Whoever accepts there must ask `is_for`, and whoever receives datagrams `is_from`, so that loopback stays loopback.
     """
     if platform == "darwin" and port < _LOW and ipaddress.ip_address(host).is_loopback:
         return "::" if ":" in host else "0.0.0.0"  # noqa: S104 - see `is_for`
@@ -50,6 +50,19 @@ def is_for(host: str, sock: socket.socket) -> bool:
     """Whether a connection that was accepted came to `host`."""
     asked = ipaddress.ip_address(host)
     return asked.is_unspecified or ipaddress.ip_address(sock.getsockname()[0].partition("%")[0]) == asked
+
+
+def is_from(host: str, bound: str, sender: str) -> bool:
+    """Whether a datagram for `host` may have been sent by `sender`.
+
+    A socket does not tell the address that one came to. Where all are bound in the place of loopback, only what has
+    a loopback address itself is taken: systems let no network send such.
+
+    :param bound: the address of the socket that received it.
+    """
+    if not ipaddress.ip_address(host).is_loopback or not ipaddress.ip_address(bound).is_unspecified:
+        return True
+    return ipaddress.ip_address(sender.partition("%")[0]).is_loopback
 
 
 def explain(error: OSError, protocol: str, host: str, port: int, platform: str = sys.platform) -> OSError:

@@ -7,7 +7,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from hostvm.agent.listeners import listen
+from hostvm.agent.listeners import is_from, listen
 from hostvm.agent.loop import READ
 from hostvm.agent.service import Traffic
 
@@ -48,6 +48,7 @@ class UdpPort:
         self._closed = False
         self.traffic = Traffic()
         self._socket = listen("udp", forward.host, forward.port)
+        self._bound = str(self._socket.getsockname()[0])
         loop.call(lambda: loop.watch(self._socket, READ, self._act))
 
     def close(self) -> None:
@@ -82,7 +83,7 @@ class UdpPort:
                 return
             except OSError:  # an answer that could not be delivered is reported here
                 continue
-            peer = self._peers.get(address) or self._meet(address, port)
+            peer = self._peers.get(address) or self._admit(address, port)
             if peer is not None:
                 self._send(peer, data)
 
@@ -100,6 +101,11 @@ class UdpPort:
                 self._socket.recvfrom(1)
             except OSError:
                 return
+
+    def _admit(self, address: Any, port: int) -> _Peer | None:
+        if not is_from(self._forward.host, self._bound, address[0]):
+            return None
+        return self._meet(address, port)
 
     def _meet(self, address: Any, port: int) -> _Peer | None:
         if len(self._peers) >= _PEERS_MOST:

@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from hostvm.agent.listeners import bound_address, explain, is_for
+from hostvm.agent.listeners import bound_address, explain, is_for, is_from
 
 LOW = "ports below 1024 need privileges here"
 
@@ -43,6 +43,22 @@ def test_low_ports_of_loopback_on_macos(host, port, platform, bound):
 )
 def test_only_connections_to_the_address_that_was_asked_for(host, came_to, wanted):
     assert is_for(host, Accepted(came_to, 80)) is wanted
+
+
+@pytest.mark.parametrize(
+    ("host", "bound", "sender", "wanted"),
+    [
+        ("127.0.0.1", "0.0.0.0", "127.0.0.1", True),
+        ("127.0.0.1", "0.0.0.0", "192.0.2.1", False),
+        ("::1", "::", "::1", True),
+        ("::1", "::", "fe80::1%en0", False),
+        ("0.0.0.0", "0.0.0.0", "192.0.2.1", True),
+        ("127.0.0.1", "127.0.0.1", "192.0.2.1", True),  # a program here may send so
+        ("192.0.2.1", "192.0.2.1", "192.0.2.2", True),
+    ],
+)
+def test_datagrams_to_loopback_are_loopback_s_where_all_is_bound(host, bound, sender, wanted):
+    assert is_from(host, bound, sender) is wanted
 
 
 @pytest.mark.parametrize(
