@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hostvm.drivers.base import DomainState, Features, Hardware
 from hostvm.drivers.consoles import rotate_console
@@ -21,8 +21,16 @@ if TYPE_CHECKING:
 
     from hostvm.drivers.base import DomainSpec
 
+T = TypeVar("T")
+
 STATE_TIMEOUT = 1.8
 """Seconds; state() promises 2."""
+
+PRESS_TIMEOUT = 5.0
+"""Seconds for the daemon to pass on a word to QEMU."""
+
+KILL_TIMEOUT = 60.0
+"""Seconds for a domain's end: libvirt itself waits some 15 to 40 for QEMU's."""
 
 _POLL = 0.05
 
@@ -79,27 +87,32 @@ class LibvirtDriver:
         return within(STATE_TIMEOUT, self._state, f"libvirt at {self._uri} does not answer", self._uri)
 
     def powerdown(self) -> None:
-        """See `Driver.powerdown`."""
-        libvirt = import_libvirt()
-        with self._existing() as found:
-            if found is not None:
-                found.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
+        """See `Driver.powerdown`.
+
+        :raises DriverError: libvirt does not answer in time, as it does not while QEMU's monitor is silent.
+        """
+        button = import_libvirt().VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN
+        self._with_domain(PRESS_TIMEOUT, lambda found: found.shutdownFlags(button))
 
     def kill(self) -> None:
         """See `Driver.kill`."""
-        with self._existing() as found:
-            if found is not None:
-                found.destroy()
+        self._with_domain(KILL_TIMEOUT, lambda found: found.destroy())
 
     def wait_off(self, timeout: float) -> bool:
-        """See `Driver.wait_off`."""
+        """See `Driver.wait_off`.
+
+        :raises DriverError: libvirt does not answer in time.
+        """
         deadline = time.monotonic() + timeout
-        with self._existing() as found:
-            while found is not None and found.isActive():
+
+        def is_on(found: Any) -> bool:
+            while found.isActive():
                 if time.monotonic() >= deadline:
-                    return False
+                    return True
                 time.sleep(_POLL)
-        return True
+            return False
+
+        return not self._with_domain(timeout + PRESS_TIMEOUT, is_on)
 
     def hardware(self) -> Hardware | None:
         """See `Driver.hardware`."""
@@ -213,6 +226,21 @@ class LibvirtDriver:
                     return DomainState.STALLED
                 return states.get(state, DomainState.RUNNING)
         return DomainState.OFF
+
+    def _with_domain(self, seconds: float, call: Callable[[Any], T]) -> T | None:
+        """What `call` gives of the domain; None when there is none any more.
+
+        libvirt's calls have no deadlines, and no Ctrl-C ends them: one that hangs is left to a thread.
+
+        :raises DriverError: it took longer than `seconds`.
+        """
+
+        def work() -> T | None:
+            with self._existing() as found:
+                return call(found) if found is not None else None
+            return None
+
+        return within(seconds, work, f"libvirt at {self._uri} does not answer", self._uri)
 
     @contextlib.contextmanager
     def _existing(self) -> Iterator[Any]:
