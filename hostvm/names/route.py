@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 REQUEST_MOST = 4096
 """Bytes of one line of JSON: {"labels": [...]} asks for a way, {} for all names, {"held": true} for the port that the
 agent holds for all machines (null: none). The answer is such a line too; after {"found": true} the stream is the
-container's."""
+container's. One without may say why: {"status": ..., "why": ...}, with {"unsure": true} where the engine is silent."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,10 @@ _HELD_SECONDS = 1.0
 _REASONS = {400: "Bad Request", 404: "Not Found", 421: "Misdirected Request", 502: "Bad Gateway"}
 
 
+class _UnsureError(BadRequestError):
+    """Whether a machine has a container of that name is not known: its engine does not answer."""
+
+
 class NamesService:
     """Implements `hostvm.agent.service.Service`.
 
@@ -135,10 +139,18 @@ class NamesService:
 
     def _connect(self, labels: Sequence[str]) -> GuestStream:
         """:raises BadRequestError: no machine has such a container, or it does not answer."""
+        unsure: _UnsureError | None = None
         for place in self._machines():
-            stream = self._own(labels) if place == self._run_dir else _ask_agent(place, labels)
+            try:
+                stream = self._own(labels) if place == self._run_dir else _ask_agent(place, labels)
+            except _UnsureError as fault:
+                # It may be another machine's: one whose engine is down must not take all names with it.
+                unsure = unsure or fault
+                continue
             if stream is not None:
                 return stream
+        if unsure is not None:
+            raise unsure
         known = ", ".join(self._all_names()) or "none"
         raise BadRequestError(404, f"no running container is called {'.'.join(labels)}; there are: {known}")
 
@@ -163,7 +175,7 @@ class NamesService:
         try:
             return self._router.find(guest, labels)
         except OSError as fault:
-            raise BadRequestError(502, f"the engine of machine {self._machine} does not answer: {fault}") from fault
+            raise _UnsureError(502, f"the engine of machine {self._machine} does not answer: {fault}") from fault
 
     def _machines(self) -> list[Path]:
         """Run folders of machines with names, the default machine's first: the order must not depend on the agent."""
@@ -206,7 +218,8 @@ class NamesService:
             try:
                 stream, answer = self._own([str(label) for label in asked["labels"]]), {}
             except BadRequestError as error:
-                answer = {"status": error.status, "why": str(error)}
+                unsure = {"unsure": True} if isinstance(error, _UnsureError) else {}
+                answer = {"status": error.status, "why": str(error), **unsure}
             sock.sendall(json.dumps({"found": stream is not None, **answer}).encode() + b"\n")
             sock.settimeout(None)
         except (OSError, ValueError):
@@ -252,6 +265,7 @@ class _WatchedSocket:
 def _ask_agent(place: Path, labels: Sequence[str]) -> GuestStream | None:
     """A way to another machine's container; None when that machine has none of this name.
 
+    :raises _UnsureError: it cannot tell whether it has.
     :raises BadRequestError: it has, but it does not answer.
     """
     try:
@@ -262,7 +276,8 @@ def _ask_agent(place: Path, labels: Sequence[str]) -> GuestStream | None:
         return stream
     stream.close()
     if "status" in answer:
-        raise BadRequestError(int(answer["status"]), str(answer["why"]))
+        kind = _UnsureError if answer.get("unsure") else BadRequestError
+        raise kind(int(answer["status"]), str(answer["why"]))
     return None
 
 

@@ -16,6 +16,7 @@ from waiting import until  # a helper of all unit tests
 
 from hostvm.doctor import machine
 from hostvm.doctor.finding import WARN
+from hostvm.http_wire import BadRequestError
 from hostvm.machines.observe import Observation
 from hostvm.names import service as module
 from hostvm.names.route import Target
@@ -61,6 +62,14 @@ class Router:
         return Target("172.17.0.2", 80)
 
 
+class SilentEngine:
+    def find(self, guest, labels):
+        raise ConnectionError("no dockerd")
+
+    def names(self, guest):
+        raise ConnectionError("no dockerd")
+
+
 class Host:
     def log(self, text): ...
 
@@ -102,6 +111,29 @@ def test_the_way_to_a_container_is_closed_when_the_asker_has_gone(folder, guest)
         assert guest.asked.wait(10)
     guest.go_on.set()
     assert guest.stream.closed.wait(10)
+
+
+@pytest.mark.parametrize("asked_by", ["default", "other"])
+def test_a_machine_whose_engine_is_down_takes_no_other_s_names_with_it(folder, monkeypatch, asked_by):
+    """Whether it is this agent's own machine or another one."""
+    monkeypatch.setattr(module, "_listen", lambda _: [])
+    services, guests = {}, {}
+    for name, router in (("default", SilentEngine()), ("other", Router())):
+        (folder / name).mkdir()
+        guests[name] = Guest()
+        guests[name].go_on.set()
+        services[name] = NamesService(router, 7080, name, folder / name)
+        services[name].start(guests[name], Host())
+    stream = services[asked_by]._connect(["web"])
+    assert guests["other"].asked.is_set()
+    stream.close()
+    monkeypatch.setattr(Router, "find", lambda *_: None)
+    with pytest.raises(BadRequestError, match="engine of machine default does not answer: no dockerd") as caught:
+        services[asked_by]._connect(["web"])
+    assert caught.value.status == 502
+    for name, service in services.items():
+        guests[name].stream.close()
+        service.stop()
 
 
 def holds(folder, name, monkeypatch, *, taken):
