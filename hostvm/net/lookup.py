@@ -92,10 +92,11 @@ class Lookup:
             return None
         question = message.question[0]
         family = _FAMILIES.get(question.rdtype)
-        if family is None or question.rdclass != dns.rdataclass.IN:
-            return None
         name = question.name.to_text(omit_final_dot=True).lower()
-        if name in HOST_NAMES:
+        if question.rdclass != dns.rdataclass.IN or (family is None and name not in HOST_NAMES):
+            return None
+        if family is None or name in HOST_NAMES:
+            # Of other types, too: whoever caches takes "no such name" for all that there is of it (RFC 8020).
             found, known = [self._gateway] if family == socket.AF_INET else [], True
         else:
             found = self._seen_from_guest(self._addresses(name, family)) if name else []

@@ -53,6 +53,8 @@ def found(response: dns.message.Message) -> list[str]:
         ("host.containers.internal", "A", [GATEWAY]),
         ("gateway.docker.internal", "A", [GATEWAY]),
         ("host.docker.internal", "AAAA", []),
+        # a browser asks this first, and a cache would take "no such name" for the address, too
+        ("host.docker.internal", "HTTPS", []),
         ("web.corp.example", "A", ["192.0.2.10", "192.0.2.11"]),
         ("dual.example", "AAAA", ["2001:db8::20"]),
         # musl gives a name up when one family is "no such name"
