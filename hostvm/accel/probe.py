@@ -94,7 +94,7 @@ def _watch(child: Child, folder: Path) -> str | None:
             if status is not None:
                 # It may have written the mark and ended between the two looks.
                 return None if MARK in _read(folder / "console") else _last_words(folder, status)
-            qmp = qmp or _connect(folder)
+            qmp = qmp or _connect(folder, deadline - time.monotonic())
             if qmp and qmp.wait_event({"STOP"}, 0.03):
                 return f"the virtual CPU died ({qmp.execute('query-status')['status']})"
             if not qmp:
@@ -103,16 +103,17 @@ def _watch(child: Child, folder: Path) -> str | None:
         status = child.wait(2.0)
         return None if MARK in _read(folder / "console") else _last_words(folder, status)
     except DriverError as error:
-        return f"QEMU's monitor failed: {error.details}"
+        return None if MARK in _read(folder / "console") else f"QEMU's monitor failed: {error.details}"
     finally:
         if qmp:
             qmp.close()
     return f"a kernel did not come up within {PROBE_TIMEOUT:g} s"
 
 
-def _connect(folder: Path) -> Qmp | None:
+def _connect(folder: Path, left: float) -> Qmp | None:
+    """:param left: seconds; the socket takes connections before QEMU, which a busy computer is slow to begin, does."""
     try:
-        return Qmp.connect(folder / "qmp")
+        return Qmp.connect(folder / "qmp", max(0.1, left))
     except OSError:
         return None
 
