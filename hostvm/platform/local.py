@@ -153,7 +153,9 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 
 def _unlink(path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
+    # Windows removes no file that somebody reads at this moment, as each client does that looks for a listener. One
+    # that stays is overwritten by the next listener, and leads to nobody until then.
+    with contextlib.suppress(FileNotFoundError, *([PermissionError] if sys.platform == "win32" else [])):
         os.unlink(path)  # noqa: PTH108 - no pathlib on the forwarding path
 
 
