@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from hostvm.console import what_stays
-from hostvm.files import write_atomic
+from hostvm.files import move, write_atomic
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +25,7 @@ def previous_console(console: Path) -> Path:
 def rotate_console(console: Path) -> None:
     """Move the last boot's text aside and begin an empty file (0600), before a hypervisor opens it."""
     if console.exists() and console.stat().st_size:
-        console.replace(previous_console(console))
+        move(console, previous_console(console))
     os.close(os.open(console, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
 
 

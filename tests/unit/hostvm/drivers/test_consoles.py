@@ -3,9 +3,11 @@ from __future__ import annotations
 import errno
 import re
 import tracemalloc
+from pathlib import Path
 
 import pytest
 
+from hostvm import files
 from hostvm.console import ENGINE_MARK, SSH_MARK, ConsoleMark, EngineTrouble, WayDown, panics
 from hostvm.console import MARKS as LOOKED_FOR
 from hostvm.drivers.consoles import cut_console, previous_console, rotate_console
@@ -21,6 +23,26 @@ def test_the_boot_before_is_kept(tmp_path):
     assert console.stat().st_mode & 0o777 == 0o600
     assert previous_console(console) == tmp_path / "console.log.1"
     assert previous_console(console).read_text() == "second"
+
+
+def test_a_console_that_somebody_reads_at_this_moment_is_moved_when_he_has_done(tmp_path, monkeypatch):
+    """Windows renames no file that another process has open."""
+    console = tmp_path / "console.log"
+    console.write_text("first")
+    replace, refused = Path.replace, []
+
+    def read_by_somebody(self, target):
+        if self == console and not refused:
+            refused.append(target)
+            raise PermissionError(13, "it is used by another process")
+        return replace(self, target)
+
+    monkeypatch.setattr(files.sys, "platform", "win32")
+    monkeypatch.setattr(Path, "replace", read_by_somebody)
+    rotate_console(console)
+    assert refused
+    assert previous_console(console).read_text() == "first"
+    assert console.read_text() == ""
 
 
 def test_a_boot_that_said_nothing_does_not_push_out_the_one_before(tmp_path):
