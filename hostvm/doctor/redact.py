@@ -34,6 +34,10 @@ _QUOTED = (
 
 _KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
 _URL = re.compile(r"\b[a-z][a-z0-9+.-]{0,30}://(?P<rest>\S{0,4096}+)", re.IGNORECASE)
+# A proxy may be named without its scheme.
+_PROXY = re.compile(
+    rf"(?P<front>_proxy(?:{_QUOTE})?[ \t]*[:=][ \t]*(?:{_QUOTE})?)(?P<rest>[^\s\"']{{0,4096}}+)", re.IGNORECASE
+)
 _DIGEST = re.compile(r"sha\d+:|v\d")
 _HEADER = re.compile(
     rf"(?P<front>\b(?:(?:proxy-)?authorization|(?:set-)?cookie)(?:{_QUOTE})?\s*[:=]\s*|\bbearer\s+)[^\r\n]+",
@@ -66,6 +70,7 @@ def redact(text: str) -> str:
     text = _KEY.sub(MASK, text)
     text = _redact_lines(text)
     text = _redact_urls(text)
+    text = _PROXY.sub(_redact_proxy, text)
     text = _HEADER.sub(rf"\g<front>{MASK}", text)
     text = _redact_values(text, _OPTION, _TO_NEXT_OPTION)
     text = _redact_values(text, _NAMED, _TO_LINE_END)
@@ -139,6 +144,11 @@ def _redact_urls(text: str) -> str:
             parts.append(f"{MASK}@")
             at += len(user) + 1
     return "".join([*parts, text[at:]])
+
+
+def _redact_proxy(found: re.Match[str]) -> str:
+    user, _, host = found["rest"].rpartition("@")
+    return f"{found['front']}{MASK}@{host}" if ":" in user and "://" not in user else found[0]
 
 
 def _is_path(before: str, after: str) -> bool:

@@ -19,6 +19,10 @@ SECRET = "hunter2-XYZ"
     "text",
     [
         f"HTTP_PROXY=http://me:{SECRET}@proxy:3128",
+        f"HTTPS_PROXY=me:{SECRET}@proxy:3128",
+        f"all_proxy='me:a@/{SECRET}@proxy:3128'",
+        f'{{"https_proxy": "me:{SECRET}@proxy:3128", "x": 1}}',
+        f"env:\n  http_proxy: me:{SECRET}@proxy:3128\n",
         f"git clone https://{SECRET}@host/repo",
         f'{{"auths": {{"registry": {{"auth": "{SECRET}"}}}}}}',
         f"DB_PASSWORD={SECRET}",
