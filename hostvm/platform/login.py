@@ -14,14 +14,18 @@ from hostvm.autostart.units import Login, label, launchd_plist, systemd_unit, ta
 from hostvm.errors import HostvmError
 from hostvm.files import write_atomic
 
-# What a session started by a service manager lacks and hostvm needs: where things are, and Homebrew's PATH.
-_KEPT = ("PATH", "HOSTVM_HOME", "HOSTVM_CACHE", "HOSTVM_RUN", "HOSTVM_QEMU")
+# What a session started by a service manager lacks and hostvm needs, beside Homebrew's PATH: where things are.
+_PLACES = ("HOSTVM_HOME", "HOSTVM_CACHE", "HOSTVM_RUN", "HOSTVM_QEMU")
 _BOOTED = Path("/run/systemd/system")
 
 
 def login_of(machine: str) -> Login:
     """What is to run for a machine, with this interpreter and this environment's folders."""
-    env = {name: os.environ[name] for name in _KEPT if os.environ.get(name)}
+    env = {name: os.environ[name] for name in ("PATH", *_PLACES) if os.environ.get(name)}
+    # A relative one counts from this command's folder, which is not where a login's services begin.
+    for name in _PLACES:
+        if name in env and not env[name].startswith("~"):
+            env[name] = str(Path(env[name]).absolute())
     user = f"{os.environ.get('USERDOMAIN', '.')}\\{getpass.getuser()}" if sys.platform == "win32" else ""
     return Login(machine, (sys.executable, "-m", "cli.main", "autostart", "run", machine), env, user)
 

@@ -70,3 +70,8 @@ class TestSystemdFolders:
     def test_folders_of_this_computer_go_along(self, monkeypatch):
         monkeypatch.setenv("HOSTVM_HOME", "/elsewhere")
         assert login.login_of("ci").env["HOSTVM_HOME"] == "/elsewhere"
+
+    def test_a_relative_folder_is_the_one_of_now(self, monkeypatch, tmp_path):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("HOSTVM_HOME", "machines")
+        assert login.login_of("ci").env["HOSTVM_HOME"] == str(tmp_path / "machines")
