@@ -19,6 +19,7 @@ from hostvm.agent.parts import Parts
 from hostvm.agent.run import run_agent
 from hostvm.errors import HostvmError
 from hostvm.machines.identity import port_is_free
+from hostvm.own import own_argv, own_env
 from hostvm.paths import MACHINE_YAML, PROVISION_LOG, SHARE_PLACES
 from hostvm.process_id import ProcessId
 
@@ -60,8 +61,8 @@ def go_with(owner: ProcessId, config: AgentConfig) -> None:
     """Have the machine removed when its owner has ended; by a process of its own, which ends this one too."""
     while not _is_gone(owner):
         pass
-    argv = [sys.executable, "-m", "cli.main", "rm", "--force", "--quiet", config.name]
-    process.spawn_detached(argv, Path(os.devnull))
+    argv = own_argv("cli.main", "rm", "--force", "--quiet", config.name)
+    process.spawn_detached(argv, Path(os.devnull), env=own_env())
 
 
 def _is_gone(owner: ProcessId) -> bool:
@@ -178,9 +179,9 @@ def emulator_service(config: AgentConfig, booted: MachineSpec, socket: str) -> F
 
 def bring_emulator(name: str) -> str:
     """Have the guest run programs of `auto`'s architecture; "" when it does, otherwise why not."""
-    argv = [sys.executable, "-m", "cli.background", "emulate", name]
+    argv = own_argv("cli.background", "emulate", name)
     try:
-        done = process.run(argv, timeout=_FETCH_SECONDS, check=False, tied=True)
+        done = process.run(argv, timeout=_FETCH_SECONDS, env=own_env(), check=False, tied=True)
     except HostvmError as fault:
         return fault.brief
     return "" if done.status == 0 else done.stderr.decode(errors="replace").strip() or f"status {done.status}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -18,6 +17,7 @@ from cli.output import STDIO, check_output, opened_output, written_size, written
 from cli.progress import make_progress
 from hostvm.errors import HostvmError, UsageError
 from hostvm.guest_images import ensure_image, guest_arch, make_builder
+from hostvm.own import own_argv
 from hostvm.paths import cache
 from hostvm.process import run
 from images.archive import DEFAULT_MIRROR
@@ -97,7 +97,7 @@ def _wheels(options: argparse.Namespace, stack: ExitStack, progress: Progress) -
             )
         return found
     folder = stack.enter_context(TemporaryDirectory(prefix="hostvm-wheels-"))
-    argv = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "-w", folder, _own_source()]
+    argv = [*own_argv("pip"), "wheel", "--quiet", "--disable-pip-version-check", "-w", folder, _own_source()]
     with progress.step("wheels of hostvm and what it needs"):
         try:
             run(argv, timeout=_WHEEL_SECONDS)

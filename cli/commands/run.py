@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 from cli.api import Machine
@@ -12,6 +11,7 @@ from cli.progress import make_progress
 from cli.ready import ensure_ready
 from hostvm import process
 from hostvm.errors import UsageError
+from hostvm.own import own_argv
 from runtime.words import FORWARDED
 
 if TYPE_CHECKING:
@@ -39,5 +39,5 @@ def run(options: argparse.Namespace) -> int:
 
 def _run(machine: Machine, command: list[str]) -> int:
     # An engine's word finds this computer's client or the guest's, as `hostvm docker` does.
-    own = [sys.executable, "-m", "cli.main"] if command[0] in FORWARDED else []
+    own = own_argv("cli.main") if command[0] in FORWARDED else []
     return process.run_attached([*own, *command], env=machine.env)

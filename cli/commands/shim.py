@@ -13,6 +13,7 @@ from cli.engine_link import is_ours, make_link, remove_link
 from cli.shims import PROGRAMS, is_shim, launcher, native_client, programs_of
 from hostvm.errors import HostvmError, UsageError
 from hostvm.files import write_atomic
+from hostvm.own import own_argv
 from hostvm.spec import default_spec, load_spec
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def ls(options: argparse.Namespace) -> int:
 def hostvm_command() -> list[str]:
     """What starts this very hostvm from anywhere."""
     script = Path(sys.executable).with_name("hostvm.exe" if sys.platform == "win32" else "hostvm")
-    return [str(script)] if script.exists() else [sys.executable, "-m", "cli.main"]
+    return [str(script)] if script.exists() else own_argv("cli.main")
 
 
 def _installed(options: argparse.Namespace) -> list[Path]:

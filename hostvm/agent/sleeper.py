@@ -20,6 +20,7 @@ from hostvm import process
 from hostvm.agent import protocol
 from hostvm.agent.accept import serve_each
 from hostvm.errors import HostvmError
+from hostvm.own import own_env
 from hostvm.paths import DOCKER_SOCK, SLEEPER_SOCK
 from hostvm.platform.local import LocalListener, connect_local
 
@@ -142,7 +143,7 @@ def waker(words: Sequence[str]) -> Callable[[], str]:
         sys.stderr.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} sleeper: a docker client came\n")
         sys.stderr.flush()
         try:
-            done = process.run(words, timeout=_WAKE_SECONDS, check=False)
+            done = process.run(words, timeout=_WAKE_SECONDS, env=own_env(), check=False)
         except HostvmError as error:
             return error.brief
         said = done.stderr.decode(errors="replace").strip()

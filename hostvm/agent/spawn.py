@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from hostvm.agent.client import Agent, request
 from hostvm.credential_helpers import helper_environment
 from hostvm.errors import AgentError, HostvmError
 from hostvm.files import tail
+from hostvm.own import own_argv, own_env
 from hostvm.paths import SLEEPER_SOCK
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ def spawn_agent(config: AgentConfig) -> None:
         request(run_dir, "ports", timeout=2.0)
     except HostvmError:
         settings.store(config, run_dir)
-        argv = [sys.executable, "-m", _MODULE, config.run_dir]
-        agent = process.spawn_detached(argv, Path(config.log), env=helper_environment())
+        argv = own_argv(_MODULE, config.run_dir)
+        agent = process.spawn_detached(argv, Path(config.log), env={**helper_environment(), **own_env()})
         settings.store(config, run_dir, agent)
 
 
@@ -78,8 +78,8 @@ def spawn_sleeper(run_dir: Path, log: Path) -> None:
 
     :raises HostvmError: it does not listen.
     """
-    wake = [sys.executable, "-m", _IN_BACKGROUND, "wake", run_dir.name]
-    sleeper = process.spawn_detached([sys.executable, "-m", _SLEEPER, str(run_dir), *wake], log)
+    wake = own_argv(_IN_BACKGROUND, "wake", run_dir.name)
+    sleeper = process.spawn_detached(own_argv(_SLEEPER, str(run_dir), *wake), log, env=own_env())
     deadline = time.monotonic() + _SLEEPER_SECONDS
     while (sleeper_status(run_dir) or {}).get("pid") != sleeper.pid:
         if time.monotonic() > deadline or not process_id.is_alive(sleeper):
@@ -132,4 +132,4 @@ def _ask_sleeper(run_dir: Path, op: str) -> dict[str, Any]:
 
 def spawn_in_background(verb: str, name: str, log: Path) -> None:
     """Start `hostvm`'s own command for what agents decide, detached: the agent may end before it does."""
-    process.spawn_detached([sys.executable, "-m", _IN_BACKGROUND, verb, name], log)
+    process.spawn_detached(own_argv(_IN_BACKGROUND, verb, name), log, env=own_env())

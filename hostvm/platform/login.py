@@ -13,6 +13,7 @@ from hostvm import process
 from hostvm.autostart.units import Login, label, launchd_plist, systemd_unit, task_name, task_xml, unit_name
 from hostvm.errors import HostvmError
 from hostvm.files import write_atomic
+from hostvm.own import own_argv
 
 # What a session started by a service manager lacks and hostvm needs, beside Homebrew's PATH: where things are.
 _PLACES = ("HOSTVM_HOME", "HOSTVM_CACHE", "HOSTVM_RUN", "HOSTVM_QEMU")
@@ -27,7 +28,7 @@ def login_of(machine: str) -> Login:
         if name in env and not env[name].startswith("~"):
             env[name] = str(Path(env[name]).absolute())
     user = f"{os.environ.get('USERDOMAIN', '.')}\\{getpass.getuser()}" if sys.platform == "win32" else ""
-    return Login(machine, (sys.executable, "-m", "cli.main", "autostart", "run", machine), env, user)
+    return Login(machine, tuple(own_argv("cli.main", "autostart", "run", machine)), env, user)
 
 
 def content(login: Login) -> bytes:

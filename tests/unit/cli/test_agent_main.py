@@ -134,13 +134,13 @@ def test_an_engine_without_docker_clients_has_nobody_refused(made):
 def test_the_emulator_is_brought_by_a_process_of_its_own(monkeypatch, status, stderr, why):
     ran = []
 
-    def run(argv, *, timeout, check, tied):
+    def run(argv, *, timeout, env, check, tied):
         ran.append(argv[1:])
         return SimpleNamespace(status=status, stderr=stderr)
 
     monkeypatch.setattr(agent_main.process, "run", run)
     assert bring_emulator("box") == why
-    assert ran == [["-m", "cli.background", "emulate", "box"]]
+    assert ran == [["-P", "-m", "cli.background", "emulate", "box"]]
 
 
 def test_one_that_takes_too_long_is_told(monkeypatch):
@@ -178,6 +178,11 @@ def test_a_machine_goes_with_its_owner_and_not_for_want_of_descriptors(monkeypat
 
     monkeypatch.setattr(agent_main, "_AGAIN_SECONDS", 0)
     monkeypatch.setattr(agent_main.process_id, "wait_gone", wait_gone)
-    monkeypatch.setattr(agent_main.process, "spawn_detached", lambda argv, _: removed.append((argv[-1], len(answers))))
+
+    def spawn_detached(argv, log, *, env):
+        assert argv[1:3] == ["-P", "-m"]
+        removed.append((argv[-1], len(answers)))
+
+    monkeypatch.setattr(agent_main.process, "spawn_detached", spawn_detached)
     agent_main.go_with(ProcessId(17, 1.0), AGENT)
     assert removed == [("tmp-aaaaaaaaaaaa", 0)]

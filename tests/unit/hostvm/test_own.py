@@ -1,0 +1,61 @@
+"""Programs of hostvm's own: never what lies in the folder that hostvm was called in."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from cli.commands.shim import hostvm_command
+from hostvm import own
+from hostvm.agent import spawn
+from hostvm.agent.config import AgentConfig
+from hostvm.errors import AgentError
+from hostvm.platform.login import login_of
+from hostvm.process_id import ProcessId
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def spawned(monkeypatch):
+    """What is started, with which variables; it is gone at once."""
+    found = []
+
+    def spawn_detached(argv, log, *, env=None):
+        found.append((list(argv), env))
+        return ProcessId(1 << 30, 0.0)
+
+    monkeypatch.setattr(spawn.process, "spawn_detached", spawn_detached)
+    monkeypatch.setattr(spawn.process_id, "is_alive", lambda process: False)
+    monkeypatch.setattr(spawn.process_id, "kill", lambda process: None)
+    return found
+
+
+def test_agent_sleeper_and_background_work_are_not_looked_for_in_the_working_folder(spawned, tmp_path):
+    log = tmp_path / "log"
+    place = str(tmp_path)
+    spawn.spawn_agent(AgentConfig("box", place, place, str(log), 22, "", "", "", ""))
+    spawn.spawn_in_background("sleep", "box", log)
+    with pytest.raises(AgentError):
+        spawn.spawn_sleeper(tmp_path, log)
+    assert [argv[:4] for argv, _ in spawned] == [
+        [sys.executable, "-P", "-m", module] for module in ("cli.agent_main", "cli.background", "hostvm.agent.sleeper")
+    ]
+    assert all(env["PYTHONPATH"] == str(ROOT) for _, env in spawned), "a checkout's own code, wherever it is called"
+    sleepers = spawned[-1][0]
+    assert sleepers[5:8] == [sys.executable, "-P", "-m"], "nor is what it wakes with"
+
+
+def test_nor_is_what_starts_at_login_or_by_a_launcher(monkeypatch):
+    assert login_of("box").argv[1:4] == ("-P", "-m", "cli.main")
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    assert hostvm_command() == ["/nowhere/python", "-P", "-m", "cli.main"]
+
+
+@pytest.mark.parametrize("folder", ["site-packages", "dist-packages"])
+def test_what_is_installed_needs_no_path(monkeypatch, tmp_path, folder):
+    """Before Python's own modules in the search path stands nothing but them."""
+    monkeypatch.setattr(own, "__file__", str(tmp_path / folder / "hostvm" / "own.py"))
+    assert own.own_env() == {}
