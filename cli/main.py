@@ -16,11 +16,13 @@ class Globals:
     A plain class: dataclasses would take 20 ms of a forwarded command's start.
 
     :ivar machine: "" when none was named: then HOSTVM_MACHINE, then "default".
+    :ivar nameless: `-m ""` was given: a script's variable that is empty, no wish for the usual machine.
     :ivar rest: the verb and what follows it.
     """
 
     def __init__(self) -> None:
         self.machine = ""
+        self.nameless = False
         self.json = False
         self.verbose = 0
         self.quiet = False
@@ -70,10 +72,12 @@ def _take_machine(words: list[str], found: Globals) -> bool:
         return False
     if words[0] in ("-m", "--machine") and len(words) > 1:
         found.machine = words[1]
+        found.nameless |= not found.machine
         del words[:2]
         return True
     if words[0].startswith("--machine="):
         found.machine = words.pop(0).partition("=")[2]
+        found.nameless |= not found.machine
         return True
     return False
 
@@ -101,6 +105,10 @@ def main(argv: list[str] | None = None) -> int:
             show_commands()
         if "__complete" in found.rest[:1] or "__hostvm_complete" in found.rest[1:2]:
             return _complete(found)
+        if found.nameless:
+            from hostvm.errors import UsageError
+
+            raise UsageError("-m '' names no machine", None, "name one, or leave it out for the usual one")  # noqa: TRY301
         if found.rest and found.rest[0] in FORWARDED:
             from cli.engine_words import run_engine_word
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     Verbs: TypeAlias = "argparse._SubParsersAction[_Parser]"  # noqa: SLF001 - the only name it has
 
 _SYSTEM_SOCKET = "/var/run/docker.sock"
+_WITH_COMMAND = ("shell", "run")
 _SUSPEND_RULE = """\
 what cannot be saved is refused, and the machine runs on:
   a folder shared by 9p that a running container or a program has: stop it, or share the folder by nfs
@@ -71,8 +72,11 @@ def manage(found: Globals) -> int:
 
 
 def split_command(words: Sequence[str]) -> tuple[list[str], list[str] | None]:
-    """Words before `--`, and the exact ones behind it (None without `--`)."""
-    if "--" in words:
+    """Words before `--`, and the exact ones behind it: None without `--`, and for verbs that run no command.
+
+    Of those the words behind it are their own: in `hostvm rm -- NAME` it is the machine.
+    """
+    if words[0] in _WITH_COMMAND and "--" in words:
         at = list(words).index("--")
         return list(words[:at]), list(words[at + 1 :])
     return list(words), None
@@ -104,12 +108,19 @@ def _verb(verbs: Verbs, name: str, run: str, text: str, *examples: str, named: b
     verb.set_defaults(run=run)
     if named:
         verb.add_argument("name", nargs="?", metavar="NAME", help="the machine (default: default)")
-    verb.add_argument("-m", "--machine", metavar="NAME", help="the machine; also HOSTVM_MACHINE")
+    verb.add_argument("-m", "--machine", metavar="NAME", type=_given, help="the machine; also HOSTVM_MACHINE")
     verb.add_argument("--json", action="store_true", help="print facts as JSON")
     verb.add_argument("-q", "--quiet", action="store_true", help="no progress")
     verb.add_argument("-v", "--verbose", action="count", help="more detail on failures")
     verb.add_argument("--debug", action="store_true", help="print every command that is run on this computer")
     return verb
+
+
+def _given(name: str) -> str:
+    """A machine's name, which is not to be taken for none when it is empty."""
+    if not name:
+        raise argparse.ArgumentTypeError("'' names no machine")
+    return name
 
 
 def _add_settings(verb: argparse.ArgumentParser) -> None:

@@ -38,7 +38,7 @@ def ls(options: argparse.Namespace) -> int:
 def restore(options: argparse.Namespace) -> int:
     """Make a machine what it was."""
     machine, paths = existing_machine(options), existing_paths(options)
-    name = options.snapshot or newest_snapshot(paths).name
+    name = newest_snapshot(paths).name if options.snapshot is None else options.snapshot
     load_snapshot(paths, name)  # before anybody is asked
     if not options.force and not confirm(f"Give up what machine {paths.name} is now for its snapshot {name}?"):
         say(options, "nothing was changed")

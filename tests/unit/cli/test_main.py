@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cli.commands import snapshot
 from cli.main import entry, main, split_globals
 from cli.manage import build_parser, split_command
 from cli.printer import print_failure
 from hostvm import locks
-from hostvm.paths import MachinePaths, cache, home, image_keys, is_name
+from hostvm.paths import MachinePaths, cache, home, image_keys, is_name, machine_names
 from hostvm.plain import plain
 from hostvm.sizes import GIB
 from hostvm.spec import MachineSpec, render_spec
@@ -56,6 +57,43 @@ def test_leading_switches():
 def test_words_behind_two_hyphens_are_exact():
     assert split_command(["shell", "--", "a", "--", ""]) == (["shell"], ["a", "--", ""])
     assert split_command(["shell"]) == (["shell"], None)
+    assert split_command(["rm", "--", "ci"]) == (["rm", "--", "ci"], None)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["rm", "--force", "--", "ci"],
+        ["rm", "--force", ""],
+        ["rm", "--force", "-m", ""],
+        ["-m", "", "rm", "--force"],
+        ["--machine=", "rm", "--force"],
+    ],
+)
+def test_no_word_is_passed_over_for_the_default_machine(words, capsys):
+    """A script's `hostvm rm --force "$NAME"` with a NAME that is empty."""
+    for name in ("default", "ci"):
+        MachinePaths.of(name).folder.mkdir(parents=True)
+    named = words[-1] == "ci"
+    assert main(words) == (0 if named else 2)
+    assert machine_names() == (["default"] if named else ["ci", "default"])
+    assert "names no machine" in capsys.readouterr().err or named
+
+
+def test_nor_is_an_empty_name_of_a_forwarded_words_machine(capsys):
+    assert main(["docker", "-m", "", "ps"]) == 2
+    assert "names no machine" in capsys.readouterr().err
+
+
+def test_nor_an_empty_snapshots_for_the_newest(monkeypatch):
+    MachinePaths.of("default").folder.mkdir(parents=True)
+    monkeypatch.setattr(snapshot, "newest_snapshot", lambda _: pytest.fail("the newest was taken"))
+    assert main(["snapshot", "restore", "--force", ""]) == 2
+
+
+def test_words_behind_two_hyphens_are_the_verbs_own(capsys):
+    assert main(["ls", "--", "x"]) == 2
+    assert "unrecognized arguments" in capsys.readouterr().err
 
 
 def test_wrong_words_are_a_usage_error_with_a_next_step(capsys):
