@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cli.commands.common import print_json, require_machine, say
+from cli.commands.common import chosen_paths, print_json, require_machine, say
 from cli.progress import make_progress
 from cli.ready import ensure_ready
 from hostvm.agent.client import open_engine
 from hostvm.errors import UsageError
-from hostvm.paths import DEFAULT_MACHINE, MachinePaths
+from hostvm.paths import MachinePaths
 from hostvm.sizes import human_size
 from runtime.docker.api import EngineApi
 from runtime.docker.move import move_container
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 def move(options: argparse.Namespace) -> int:
     """Move it; both machines must be running or startable."""
-    source = _machine(options.source or options.machine or DEFAULT_MACHINE)
-    target = _machine(options.target)
+    source = _ready(chosen_paths(options) if options.source is None else MachinePaths.of(options.source))
+    target = _ready(MachinePaths.of(options.target))
     if source.name == target.name:
         raise UsageError(f"the container is on {source.name} already", None, "name another machine with --to")
     moved = move_container(_api(source), _api(target), options.container, make_progress(quiet=options.quiet))
@@ -47,9 +47,8 @@ def move(options: argparse.Namespace) -> int:
     return 0
 
 
-def _machine(name: str) -> MachinePaths:
-    paths = require_machine(MachinePaths.of(name))
-    ensure_ready(paths)
+def _ready(paths: MachinePaths) -> MachinePaths:
+    ensure_ready(require_machine(paths))
     return paths
 
 
