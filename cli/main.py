@@ -97,8 +97,25 @@ def _complete(found: Globals) -> int:
     return complete(rest) if word == "__complete" else complete(rest[1:], ["-m", found.chosen(), word])
 
 
+def open_streams() -> None:
+    """Have all three standard streams, and what is printed written whatever letters are in it.
+
+    One that was closed (`<&-`, `>&-`) would be None, and its descriptor the next file's or socket's: what is written
+    to standard output would land in there. Bytes of a file's name that are no text come out as they are.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # The lowest number that is free is the closed one's.
+            number = os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(number, True)  # noqa: FBT003 - its only argument
+            setattr(sys, name, open(number, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
+    if getattr(sys.stdout, "errors", "") == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace" if sys.platform == "win32" else "surrogateescape")  # type: ignore[union-attr]
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command line and return its exit status."""
+    open_streams()
     found = split_globals(sys.argv[1:] if argv is None else argv)
     try:
         if found.debug:
