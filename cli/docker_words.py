@@ -31,11 +31,16 @@ LONG_SWITCHES = frozenset(
             "--use-api-socket",
         ),
         *("--attach", "--no-stdin", "--no-deps", "--service-ports", "--build", "--quiet-pull", "--remove-orphans"),
+        # podman's, and nerdctl's
+        *("--env-host", "--http-proxy", "--latest", "--no-hostname", "--no-hosts", "--no-session", "--passwd"),
+        *("--read-only-tmpfs", "--replace", "--rmi", "--rootfs", "--tls-verify", "--unsetenv-all"),
         *("--no-TTY", "--use-aliases", "--debug", "--tls", "--tlsverify", "--no-tty", "--quiet-build"),
     }
 )
 # `--attach` takes a value with run and create and none with start.
 _START_SWITCHES = frozenset({"-a", "-i"})
+# Podman's `-l` is --latest where there is a container already; of run and create it is --label.
+_LATEST = frozenset({"exec", "start", "attach"})
 
 _PROGRAM_VERBS = frozenset({"run", "create", "exec", "start", "attach"})
 # Verbs that never read standard input. Any other gets it: a prompt of `prune`, the archive of `load`.
@@ -175,7 +180,8 @@ def _cluster(verb: str, word: str, found: set[str]) -> bool:
                 found.discard(f"-{word[place - 1]}")
             return False
         option = f"-{letter}"
-        if letter in SHORT_WITH_VALUE and not (verb == "start" and option in _START_SWITCHES):
+        switch = (verb == "start" and option in _START_SWITCHES) or (verb in _LATEST and letter == "l")
+        if letter in SHORT_WITH_VALUE and not switch:
             found.add(option)
             return place == len(word) - 1
         found.add(option)

@@ -32,6 +32,13 @@ ALL = (True, True, True)
         "compose --profile p exec web sh",
         "create -it alpine",
         "run --attach stdout -t alpine",
+        # Podman's switches, which take no value.
+        "run --replace -it --name web alpine",
+        "run --rmi --tls-verify -it alpine",
+        "create --no-hosts --env-host -t alpine",
+        "exec --latest -it sh",
+        "exec -l -it sh",
+        "exec -lit sh",
     ],
 )
 def test_terminal_wanted(line):
@@ -49,6 +56,7 @@ def test_terminal_wanted(line):
         "run -v -t alpine",
         "run -e -t alpine",
         "run -w -t alpine",
+        "run -l -t alpine",
         "run -t=false alpine",
         "run --tty=false alpine",
         "run -eT alpine",
