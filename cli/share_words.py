@@ -95,4 +95,4 @@ def _mount(text: str, find: Callable[[str], str]) -> str:
 
 
 def _is_path(source: str) -> bool:
-    return source.startswith(("/", "./", "../", "~")) or source in (".", "..")
+    return source.startswith(("/", ".", "~"))  # as docker's client sees it: `.git` is a folder, `git` a volume

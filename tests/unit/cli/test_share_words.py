@@ -20,6 +20,9 @@ MOUNTS = [Mount("/home/me", "/home/me"), Mount("/data/src", "/src")]
         ("run -v /home/me/a:/w img", None),
         ("run -v /data/src/a:/w:ro img", "run -v /src/a:/w:ro img"),
         ("run -it -v ./x:/w -v ..:/up img", "run -it -v /home/me/p/x:/w -v /home/me:/up img"),
+        ("run -v .git:/git -v ..data:/d img", "run -v /home/me/p/.git:/git -v /home/me/p/..data:/d img"),
+        ("run --mount type=bind,src=.git,dst=/w img", "run --mount type=bind,src=/home/me/p/.git,dst=/w img"),
+        ("run --replace -v /data/src:/w img", "run --replace -v /src:/w img"),
         ("run --rm -itv .:/w img", "run --rm -itv /home/me/p:/w img"),
         ("run -v/data/src:/w img", "run -v/src:/w img"),
         ("run --volume=/data/src:/w img", "run --volume=/src:/w img"),
@@ -48,6 +51,7 @@ def test_words(words, becomes):
         "run -v /nowhere:/x img",
         "create --mount type=bind,source=/nowhere/y,target=/x img",
         "run -itv ../../../n:/x img",
+        "run --replace --name web -v /nowhere:/x img",
     ],
 )
 def test_an_unshared_folder_is_refused(words):
