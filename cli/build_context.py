@@ -88,7 +88,7 @@ def named_paths(words: list[str]) -> list[str]:
         return []
     named = [words[place]]
     if file_place is not None and file_place < len(words) and not words[file_place].endswith("-"):
-        named.append(words[file_place].removeprefix("--file="))
+        named.append(words[file_place].removeprefix(_before_path(words[file_place])))
     return [os.path.abspath(path) for path in named]  # noqa: PTH100 - links stay as they are
 
 
@@ -109,7 +109,7 @@ def _positions(words: list[str], start: int) -> tuple[int | None, int | None]:
         if word in ("-f", "--file"):
             at += 1
             file = at
-        elif word.startswith("--file="):
+        elif _before_path(word):
             file = at
         elif word.startswith("-") and word != "-":
             takes_value = word not in BUILD_SWITCHES and "=" not in word and (word.startswith("--") or len(word) == 2)  # noqa: PLR2004 - "-t NAME", not "-tNAME"
@@ -120,10 +120,15 @@ def _positions(words: list[str], start: int) -> tuple[int | None, int | None]:
     return context, file
 
 
+def _before_path(word: str) -> str:
+    """`--file=`, `-f=` or `-f` of a word that holds a Dockerfile's path as well; else ""."""
+    return next((front for front in ("--file=", "-f=", "-f") if word.startswith(front) and word != front), "")
+
+
 def _rewrite_dockerfile(words: list[str], place: int | None, context: Path) -> Path | None:
     if place is None or place >= len(words) or words[place].endswith("-"):
         return None
-    prefix = "--file=" if words[place].startswith("--file=") else ""
+    prefix = _before_path(words[place])
     path = Path(words[place].removeprefix(prefix))
     try:
         inside = path.resolve().relative_to(context.resolve())
@@ -177,10 +182,11 @@ class ContextStream:
 
     def _fill(self, pipe: IO[bytes]) -> None:
         with tarfile.open(fileobj=pipe, mode="w|", format=tarfile.PAX_FORMAT) as tar:
-            tar.add(self._build.context, arcname="context", filter=self._member)
+            # Where a link leads to: in the guest it would lead nowhere.
+            tar.add(self._build.context.resolve(), arcname="context", filter=self._member)
             if self._build.dockerfile is not None:
                 self._place = str(self._build.dockerfile)
-                tar.add(self._build.dockerfile, arcname="Dockerfile", filter=_plain)
+                tar.add(self._build.dockerfile.resolve(), arcname="Dockerfile", filter=_plain)
             tar.addfile(tarfile.TarInfo(_LAST), io.BytesIO())
 
     def _member(self, member: tarfile.TarInfo) -> tarfile.TarInfo | None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 import tarfile
 
 import pytest
@@ -32,6 +33,9 @@ def folder(tmp_path, monkeypatch):
         (["build", "-f", "app/docker/Other", "app"], ["build", "-f", "docker/Other", "."]),
         (["build", "--file=app/docker/Other", "app"], ["build", "--file=docker/Other", "."]),
         (["build", "-f", "Outside", "app"], ["build", "-f", "../Dockerfile", "."]),
+        (["build", "-fapp/docker/Other", "app"], ["build", "-fdocker/Other", "."]),
+        (["build", "-f=app/docker/Other", "app"], ["build", "-f=docker/Other", "."]),
+        (["build", "-fOutside", "app"], ["build", "-f../Dockerfile", "."]),
     ],
 )
 def test_the_folder_becomes_the_working_folder(folder, words, changed):
@@ -79,6 +83,19 @@ def test_the_stream_holds_the_folder_and_an_outer_dockerfile(folder):
         "context/link",
     } | {"Dockerfile", "complete"}
     assert all((member.uid, member.gid) == (0, 0) for member in members.values())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_links_lead_where_they_lead_here(folder):
+    (folder.parent / "link").symlink_to(folder)
+    (folder.parent / "Linked").symlink_to("Outside")
+    build = find_build(["build", "-f", "Linked", "link"])
+    stream = ContextStream(build)
+    with os.fdopen(stream.descriptor, "rb") as pipe, tarfile.open(fileobj=io.BytesIO(pipe.read())) as tar:
+        assert tar.getmember("context").isdir()
+        assert tar.extractfile("context/Dockerfile").read() == b"FROM scratch\n"
+        assert tar.extractfile("Dockerfile").read() == b"FROM debian\n"
+    stream.check()
 
 
 def test_the_guest_runs_the_exact_words(folder):
