@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _SYSTEM_SOCKET = "/var/run/docker.sock"
 _WITH_COMMAND = ("shell", "run")
+_DIGITS_MOST = 9
 _SUSPEND_RULE = """\
 what cannot be saved is refused, and the machine runs on:
   a folder shared by 9p that a running container or a program has: stop it, or share the folder by nfs
@@ -121,6 +122,13 @@ def _given(name: str) -> str:
     if not name:
         raise argparse.ArgumentTypeError("'' names no machine")
     return name
+
+
+def _count(text: str) -> int:
+    """A number of lines."""
+    if not (text.isascii() and text.isdecimal() and len(text) <= _DIGITS_MOST):
+        raise argparse.ArgumentTypeError(f"{text} is no number of lines")
+    return int(text)
 
 
 def _add_settings(verb: argparse.ArgumentParser) -> None:
@@ -262,7 +270,7 @@ def _add_looking_verbs(verbs: Verbs) -> None:
     logs.add_argument("--agent", action="store_true", help="only the agent's log")
     logs.add_argument("--provision", action="store_true", help="what the scripts of provision: said")
     logs.add_argument("--engine", action="store_true", help="the engine's own log, from a guest that is up")
-    logs.add_argument("-n", "--lines", type=int, default=100, metavar="N", help="the last N lines (default: 100)")
+    logs.add_argument("-n", "--lines", type=_count, default=100, metavar="N", help="the last N lines (default: 100)")
     logs.add_argument("-f", "--follow", action="store_true", help="go on as lines are written; Ctrl-C ends")
     env = _verb(
         verbs,

@@ -117,4 +117,4 @@ def tail(path: Path, lines: int, limit: int = 65536) -> str:
             text = file.read().decode(errors="replace")
     except OSError:
         return ""
-    return "\n".join(line.rstrip("\r") for line in text.splitlines()[-lines:])
+    return "\n".join(line.rstrip("\r") for line in (text.splitlines()[-lines:] if lines else ()))

@@ -93,8 +93,9 @@ def logs(options: argparse.Namespace) -> int:
     for path in files:
         if len(files) > 1:
             sys.stdout.write(f"==> {path} <==\n")
-        lines = tail(path, options.lines, 16 * 1024 * 1024)
-        sys.stdout.write((plain(lines) if sys.stdout.isatty() else lines) + "\n")
+        if options.lines:
+            lines = tail(path, options.lines, 16 * 1024 * 1024)
+            sys.stdout.write((plain(lines) if sys.stdout.isatty() else lines) + "\n")
     sys.stdout.flush()
     if options.follow:
         _follow(files)

@@ -7,8 +7,10 @@ import os
 import pytest
 
 from cli.commands import look
+from cli.main import main
 from hostvm.agent.log import AgentLog
 from hostvm.drivers.consoles import cut_console, previous_console, rotate_console
+from hostvm.paths import MachinePaths
 
 
 @pytest.fixture
@@ -121,3 +123,19 @@ def test_a_reader_that_left_ends_it(console, monkeypatch):
     monkeypatch.setattr(look.sys.stdout, "writelines", left)
     with pytest.raises(BrokenPipeError):
         look._follow([console])
+
+
+@pytest.mark.parametrize(("count", "shown"), [("0", ""), ("1", "two\n"), ("99999999", "one\ntwo\n")])
+def test_as_many_lines_as_are_asked_for(capsys, count, shown):
+    paths = MachinePaths.of("box")
+    paths.folder.mkdir(parents=True)
+    paths.console.write_text("one\ntwo\n")
+    assert main(["logs", "--console", "-n", count, "box"]) == 0
+    assert capsys.readouterr().out == shown
+
+
+@pytest.mark.parametrize("count", ["-1", "", "x", "9" * 5000])
+def test_no_number_of_lines(capsys, count):
+    MachinePaths.of("box").folder.mkdir(parents=True)
+    assert main(["logs", f"-n{count}" if count else "-n=", "box"]) == 2
+    assert "is no number of lines" in capsys.readouterr().err

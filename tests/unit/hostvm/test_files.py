@@ -65,6 +65,7 @@ def test_tail(tmp_path):
     assert tail(path, 3) == ""
     path.write_bytes(b"one\r\ntwo\nthree\xff\n")
     assert tail(path, 2) == "two\nthree\ufffd"
+    assert tail(path, 0) == ""
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links take rights there")
