@@ -39,6 +39,10 @@ _OPTIONS_WITH_VALUE = (
 )
 
 
+OTHER_ENGINE = ("DOCKER_CONTEXT", "DOCKER_TLS_VERIFY", "DOCKER_TLS", "DOCKER_CERT_PATH")
+"""Variables that lead docker's clients elsewhere, or make them speak TLS to a socket that has none."""
+
+
 def choice() -> str:
     """`HOSTVM_CLIENT`: auto (default), host or guest."""
     return os.environ.get("HOSTVM_CLIENT", "auto")
@@ -80,7 +84,7 @@ def subcommand(words: list[str]) -> str:
 
 def run_host_client(client: str, words: list[str], docker_host: str) -> int:
     """Become the client; only Windows, which cannot, waits for it."""
-    env = {key: value for key, value in os.environ.items() if key not in ("DOCKER_CONTEXT", "DOCKER_TLS_VERIFY")}
+    env = {key: value for key, value in os.environ.items() if key not in OTHER_ENGINE}
     env["DOCKER_HOST"] = docker_host
     env["HOSTVM_CLIENT"] = "guest"  # a "docker" on PATH that calls hostvm again finds an end in the guest's client
     if sys.platform != "win32":

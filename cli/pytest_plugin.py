@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from cli.api import EphemeralMachine
 
 _SNAPSHOT = "clean"
-_OTHER_ENGINE = ("DOCKER_CONTEXT", "DOCKER_TLS_VERIFY", "DOCKER_TLS", "DOCKER_CERT_PATH")
-"""Variables that lead docker's clients elsewhere, or make them speak TLS to a socket that has none."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -37,6 +35,7 @@ def hostvm_machine(pytestconfig: pytest.Config) -> Iterator[EphemeralMachine]:
 
 
 def _machine(config: pytest.Config) -> Iterator[EphemeralMachine]:
+    from cli.host_client import OTHER_ENGINE
     from cli.set_words import words_settings
     from hostvm import Machine
 
@@ -46,7 +45,7 @@ def _machine(config: pytest.Config) -> Iterator[EphemeralMachine]:
     with Machine.ephemeral(of=of, snapshot=snapshot, **settings) as machine, pytest.MonkeyPatch.context() as patch:
         for name, value in machine.env.items():
             patch.setenv(name, value)
-        for name in _OTHER_ENGINE:
+        for name in OTHER_ENGINE:
             patch.delenv(name, raising=False)
         yield machine
 

@@ -121,17 +121,21 @@ def failure(result: Result, brief: str | None = None, resolution: str | None = N
     )
 
 
-def run_attached(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None) -> int:
+def run_attached(
+    argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None, without: Sequence[str] = ()
+) -> int:
     """Run a program on the user's own terminal (an editor, a client) and return its status (128+n: signal n).
 
-    The user's whole environment is passed on, with `env` added. Ctrl-C is the program's business meanwhile.
+    The user's whole environment is passed on but for the variables `without`, with `env` added. Ctrl-C is the program's
+    business meanwhile.
 
     :raises HostvmError: it is missing.
     """
     words = tuple(str(word) for word in argv)
     _show(words, env)
     try:
-        child = subprocess.Popen(words, env={**os.environ, **(env or {})})
+        kept = {name: value for name, value in os.environ.items() if name not in without}
+        child = subprocess.Popen(words, env={**kept, **(env or {})})
     except OSError as error:
         raise _cannot_start(words, error) from error
     while True:

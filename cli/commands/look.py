@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import time
@@ -11,6 +12,7 @@ from io import IncrementalNewlineDecoder
 from typing import TYPE_CHECKING
 
 from cli.commands.common import existing_paths, print_facts, print_json, print_table
+from cli.host_client import OTHER_ENGINE
 from cli.printer import tell
 from hostvm.agent.client import docker_host, refuse_docker
 from hostvm.engines import LOGS
@@ -145,13 +147,19 @@ def env(options: argparse.Namespace) -> int:
     paths = existing_paths(options)
     seen = observe(paths)
     if options.unset:
-        sys.stdout.writelines(_UNSET[options.shell].format(key) + "\n" for key in ("DOCKER_HOST", "HOSTVM_MACHINE"))
+        gone = ("DOCKER_HOST", "HOSTVM_MACHINE")
+        if options.json:
+            return print_json(dict.fromkeys(gone))
+        sys.stdout.writelines(_UNSET[options.shell].format(key) + "\n" for key in gone)
         return 0
     if seen.spec:
         refuse_docker(paths.name, seen.spec.engine)
     values = {"DOCKER_HOST": docker_host(paths.run_dir), "HOSTVM_MACHINE": paths.name}
     if options.json:
         return print_json(values)
+    for key in OTHER_ENGINE:
+        if os.environ.get(key):
+            sys.stdout.write(_UNSET[options.shell].format(key) + "\n")
     for key, value in values.items():
         quoted = "'" + value.replace("'", "''") + "'" if options.shell == "powershell" else shlex.quote(value)
         sys.stdout.write(_SET[options.shell].format(key, quoted) + "\n")

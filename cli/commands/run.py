@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from cli.api import Machine
 from cli.commands.common import existing_paths
 from cli.commands.life import wanted_settings
+from cli.host_client import OTHER_ENGINE
 from cli.progress import make_progress
 from cli.ready import ensure_ready
 from hostvm import process
@@ -40,4 +41,4 @@ def run(options: argparse.Namespace) -> int:
 def _run(machine: Machine, command: list[str]) -> int:
     # An engine's word finds this computer's client or the guest's, as `hostvm docker` does.
     own = own_argv("cli.main") if command[0] in FORWARDED else []
-    return process.run_attached([*own, *command], env=machine.env)
+    return process.run_attached([*own, *command], env=machine.env, without=OTHER_ENGINE)
