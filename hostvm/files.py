@@ -87,6 +87,11 @@ def move(source: Path, target: Path) -> None:
             return
 
 
+def user_path(text: str) -> Path:
+    """A path as people write it, with `~` for a home folder; one that nobody knows (`~nobody/x`) stays as it is."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111 - pathlib's raises a RuntimeError then
+
+
 def private_folder(path: Path) -> Path:
     """Make `path` (and its parents) and keep others out of it.
 

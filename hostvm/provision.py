@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hostvm.config.kinds import Choice, Key, Keys, ListOf, Text
 from hostvm.errors import SpecError
+from hostvm.files import user_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +49,7 @@ def _read_script(text: str) -> str:
 
 
 def _read_file(text: str) -> str:
-    if "\0" in text or not Path(text).expanduser().is_absolute():
+    if "\0" in text or not user_path(text).is_absolute():
         raise ValueError("must be the absolute path of a file; `~` is the home folder")
     return text
 
@@ -112,7 +112,7 @@ def seed_scripts(scripts: Sequence[Script]) -> dict[str, bytes]:
 def _text(number: int, one: Script) -> bytes:
     if one.script:
         return one.script.encode("utf-8", "surrogateescape")
-    path = Path(one.file).expanduser()
+    path = user_path(one.file)
     try:
         text = path.read_bytes()
     except OSError as fault:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from hostvm import process
 from hostvm.errors import DriverError, HostvmError
+from hostvm.files import user_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -219,7 +220,7 @@ def _inspect(path: Path, mtime: int, arch: str) -> QemuBinary:
 def _find_program(name: str) -> Path | None:
     override = os.environ.get(OVERRIDE)
     if override:
-        return _from_override(Path(override).expanduser(), name)
+        return _from_override(user_path(override), name)
     for folder in _folders():
         found = shutil.which(name, path=str(folder))
         if found:

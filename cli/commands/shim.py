@@ -12,7 +12,7 @@ from cli.commands.common import chosen_paths, print_json, print_table, say
 from cli.engine_link import is_ours, make_link, remove_link
 from cli.shims import PROGRAMS, is_shim, launcher, native_client, programs_of
 from hostvm.errors import HostvmError, UsageError
-from hostvm.files import write_atomic
+from hostvm.files import user_path, write_atomic
 from hostvm.own import own_argv
 from hostvm.spec import default_spec, load_spec
 
@@ -116,13 +116,15 @@ def hostvm_command() -> list[str]:
 
 def _installed(options: argparse.Namespace) -> list[Path]:
     ending = ".cmd" if sys.platform == "win32" else ""
-    folders = dict.fromkeys([*([options.dir] if options.dir else [*os.get_exec_path(), str(_default_folder())])])
+    folders = dict.fromkeys(
+        [*([str(_folder(options))] if options.dir else [*os.get_exec_path(), str(_default_folder())])]
+    )
     candidates = [Path(folder, program + ending) for folder in folders for program in PROGRAMS]
     return [path for path in candidates if is_shim(path)]
 
 
 def _folder(options: argparse.Namespace) -> Path:
-    return Path(options.dir).expanduser().absolute() if options.dir else _default_folder()
+    return user_path(options.dir).absolute() if options.dir else _default_folder()
 
 
 def _default_folder() -> Path:

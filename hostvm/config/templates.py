@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 from hostvm.errors import SpecError
+from hostvm.files import user_path
 from hostvm.spec import text_settings
 
 _ENDING = ".yaml"
@@ -43,7 +43,7 @@ def template_settings(word: str) -> dict[str, Any]:
     known = {template.name: template for template in bundled()}
     if word in known:
         return text_settings(known[word].text, f"template {word}")
-    path = Path(word).expanduser()
+    path = user_path(word)
     if path.name == word and not path.suffix and not path.exists():
         raise SpecError(
             f"there is no template called {word}",

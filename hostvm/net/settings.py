@@ -6,6 +6,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 from hostvm.config.kinds import Choice, Either, Free, Key, Keys, ListOf, MapOf, Text
+from hostvm.files import user_path
 
 AUTO = "auto"
 HOST, NONE = "host", "none"
@@ -19,7 +20,7 @@ _SHORTEST_PREFIX, _LONGEST_PREFIX = 24, 27
 def _read_ca(text: str) -> str:
     if text in (HOST, NONE):
         return text
-    path = Path(text).expanduser() if "\0" not in text else Path()
+    path = user_path(text) if "\0" not in text else Path()
     if not path.is_absolute():
         raise ValueError("must be host, none, or the absolute path of a PEM file")
     return str(path)
@@ -73,7 +74,7 @@ def _read_host(host: str) -> str:
 
 
 def _read_pem(text: str) -> str:
-    path = Path(text).expanduser() if "\0" not in text else Path()
+    path = user_path(text) if "\0" not in text else Path()
     if not path.is_absolute():
         raise ValueError("must be the absolute path of a PEM file")
     return str(path)

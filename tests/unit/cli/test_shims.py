@@ -91,6 +91,15 @@ def test_a_file_of_others_is_never_replaced(folder, capsys):
     assert names(folder) == ["docker"]
 
 
+def test_a_home_folder_that_no_shell_has_put_in(folder, tmp_path, monkeypatch):
+    """As in `--dir=~/bin`."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main(["shim", "install", "--dir=~/mine"]) == 0
+    assert names(tmp_path / "mine") == ["docker", "docker-compose"]
+    assert main(["shim", "rm", "--dir=~/mine"]) == 0
+    assert names(tmp_path / "mine") == []
+
+
 def test_a_named_machine_stays_named(folder):
     assert main(["shim", "install", "ci", "--dir", str(folder)]) == 0
     assert " -m ci docker " in (folder / "docker").read_text()
