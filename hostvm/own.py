@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
+from hostvm.credential_helpers import helper_environment
+
 _INSTALLED = ("site-packages", "dist-packages")
+_USERS = ("SSH_AUTH_SOCK",)
 
 
 def own_argv(module: str, *words: str) -> list[str]:
@@ -18,6 +22,12 @@ def own_argv(module: str, *words: str) -> list[str]:
 
 
 def own_env() -> dict[str, str]:
-    """Variables by which it is found where hostvm is not installed but run from a checkout."""
+    """Variables that it has beside those that every program gets.
+
+    Each may begin an agent, or one that does: a docker client wakes a machine by a sleeper, which a command of the
+    agent's began. So they hand on what an agent has of its user: where credential helpers and the ssh agent are, and
+    docker's configuration. Where hostvm is not installed but run from a checkout, the module is found by PYTHONPATH.
+    """
     root = Path(__file__).resolve().parents[1]
-    return {} if root.name in _INSTALLED else {"PYTHONPATH": str(root)}
+    users = {name: os.environ[name] for name in _USERS if name in os.environ}
+    return {**helper_environment(), **users, **({} if root.name in _INSTALLED else {"PYTHONPATH": str(root)})}

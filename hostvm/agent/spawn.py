@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from hostvm import process, process_id
 from hostvm.agent import config as settings
 from hostvm.agent.client import Agent, request
-from hostvm.credential_helpers import helper_environment
 from hostvm.errors import AgentError, HostvmError
 from hostvm.files import tail
 from hostvm.own import own_argv, own_env
@@ -39,7 +38,7 @@ def spawn_agent(config: AgentConfig) -> None:
     except HostvmError:
         settings.store(config, run_dir)
         argv = own_argv(_MODULE, config.run_dir)
-        agent = process.spawn_detached(argv, Path(config.log), env={**helper_environment(), **own_env()})
+        agent = process.spawn_detached(argv, Path(config.log), env=own_env())
         settings.store(config, run_dir, agent)
 
 

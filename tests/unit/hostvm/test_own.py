@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from cli.commands.shim import hostvm_command
 from hostvm import own
-from hostvm.agent import spawn
+from hostvm.agent import sleeper, spawn
 from hostvm.agent.config import AgentConfig
 from hostvm.errors import AgentError
 from hostvm.platform.login import login_of
@@ -28,8 +29,8 @@ def spawned(monkeypatch):
         return ProcessId(1 << 30, 0.0)
 
     monkeypatch.setattr(spawn.process, "spawn_detached", spawn_detached)
-    monkeypatch.setattr(spawn.process_id, "is_alive", lambda process: False)
-    monkeypatch.setattr(spawn.process_id, "kill", lambda process: None)
+    monkeypatch.setattr(spawn.process_id, "is_alive", lambda _: False)
+    monkeypatch.setattr(spawn.process_id, "kill", lambda _: None)
     return found
 
 
@@ -48,6 +49,31 @@ def test_agent_sleeper_and_background_work_are_not_looked_for_in_the_working_fol
     assert sleepers[5:8] == [sys.executable, "-P", "-m"], "nor is what it wakes with"
 
 
+def test_who_begins_the_next_agent_has_what_agents_have_of_their_user(spawned, tmp_path, monkeypatch):
+    """A docker client wakes a machine by a sleeper, which what the agent began has begun."""
+    users = {
+        "DBUS_SESSION_BUS_ADDRESS": "unix:path=/run/bus",
+        "DOCKER_CONFIG": "/elsewhere",
+        "SSH_AUTH_SOCK": "/run/ssh",
+    }
+    for name, value in users.items():
+        monkeypatch.setenv(name, value)
+    spawn.spawn_in_background("sleep", "box", tmp_path / "log")
+    with pytest.raises(AgentError):
+        spawn.spawn_sleeper(tmp_path, tmp_path / "log")
+    woken = []
+
+    def run(argv, *, env, **_):
+        woken.append((argv, env))
+        return SimpleNamespace(status=0, stderr=b"")
+
+    monkeypatch.setattr(sleeper.process, "run", run)
+    assert sleeper.waker(["wake"])() == ""
+    assert len(spawned) == 2
+    for _, env in [*spawned, *woken]:
+        assert env.items() >= users.items()
+
+
 def test_nor_is_what_starts_at_login_or_by_a_launcher(monkeypatch):
     assert login_of("box").argv[1:4] == ("-P", "-m", "cli.main")
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
@@ -58,4 +84,4 @@ def test_nor_is_what_starts_at_login_or_by_a_launcher(monkeypatch):
 def test_what_is_installed_needs_no_path(monkeypatch, tmp_path, folder):
     """Before Python's own modules in the search path stands nothing but them."""
     monkeypatch.setattr(own, "__file__", str(tmp_path / folder / "hostvm" / "own.py"))
-    assert own.own_env() == {}
+    assert "PYTHONPATH" not in own.own_env()
