@@ -119,8 +119,8 @@ class MachineContext:
 
     def describe(self) -> dict[str, Any]:
         """Name, whose it is, where it leads, whether docker uses it."""
-        meta = self._read()
         with contextlib.suppress(HostvmError, OSError):
+            meta = self._read()
             current = self._settings().get("currentContext", "") == self.name
             return {
                 "name": self.name,

@@ -51,6 +51,7 @@ def test_an_unwritable_place_is_a_note_unless_it_was_asked_for(paths, monkeypatc
     with pytest.raises(OSError, match="file"):
         keep_context(paths, progress, use=True)
     drop_context(paths, progress)
+    assert machine_context(paths).describe()["state"] == "unreadable"
 
 
 def test_a_foreign_context_is_a_note_unless_it_was_asked_for(paths):
