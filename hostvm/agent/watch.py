@@ -94,10 +94,11 @@ class Watch:
         A guest that answers nobody is paused, and given up after minutes only. One whose sshd speaks to others while
         this connection stays mute was cut off from it (a firewall, an address that changed): TCP would try again later
         and later, so a new connection is the quicker one. Not while much is on its way: QEMU's network asks a guest
-        that had no room only 5 s later, or later still, whether there is some again (libslirp's persist timer). A
+        that had no room only 5 s later, or later still, whether there is some again (libslirp's persist timer), and a
+        busy one takes long for what came; that it said something meanwhile does not mean that it took all of it. A
         paused guest gets all of these when it goes on, each at the cost of a process, so that they become rare.
         """
-        begun = time.monotonic()
+        begun, lately = time.monotonic(), connection.sent_lately()
         while connection.alive:
             if self._stood_still(connection):
                 begun = time.monotonic()
@@ -105,7 +106,7 @@ class Watch:
             silent = time.monotonic() - begun
             # Heard meanwhile, or soon.
             answers = connection.quiet() < silent or connection.hears(patience if silent < _OFTEN_SECONDS else _SELDOM)
-            stuck = connection.sent_since_heard() > _MUCH and silent < _MUCH_WAITS
+            stuck = max(lately, connection.sent_since_heard()) > _MUCH and silent < _MUCH_WAITS
             if not answers and another is not None and not stuck:
                 connection.close()
                 return another

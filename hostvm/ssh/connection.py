@@ -154,6 +154,10 @@ class Connection:
         """Bytes on their way to the guest, at most: those since it last sent anything."""
         return self._transport.sent_since_heard()
 
+    def sent_lately(self) -> int:
+        """Bytes that were sent in the last 5 to 10 s, whatever was heard meanwhile."""
+        return self._transport.sent_lately()
+
     def wait_closed(self, timeout: float | None = None) -> bool:
         """Wait up to `timeout` seconds for the end of the connection; True when it ended."""
         self._transport.join(timeout)

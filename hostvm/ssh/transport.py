@@ -31,6 +31,7 @@ logging.getLogger("paramiko").propagate = False
 WINDOW = 2 * 1024 * 1024
 PACKET = 32 * 1024
 _SLICE = 0.1
+_SPELL = 5.0
 _WAKES, _ENDS = 1.0, 10.0
 
 _UNAWAITED = (common.cMSG_CHANNEL_WINDOW_ADJUST, common.cMSG_CHANNEL_EOF, common.cMSG_CHANNEL_CLOSE)
@@ -137,12 +138,13 @@ class _Outlet:
 
 
 class _Packetizer(Packetizer):
-    """Knows when the last message came, and how many bytes were sent since."""
+    """Knows when the last message came, how many bytes were sent since, and how many lately."""
 
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(sock)
         self.heard = time.monotonic()
         self.sent_since = 0
+        self._spell, self._in_spell, self._in_spell_before = self.heard, 0, 0
 
     def read_message(self) -> tuple[int, Message]:
         kind, message = super().read_message()
@@ -150,8 +152,22 @@ class _Packetizer(Packetizer):
         return kind, message
 
     def write_all(self, out: Buffer) -> None:
-        self.sent_since += memoryview(out).nbytes
+        size = memoryview(out).nbytes
+        self.sent_since += size
+        self._in_spell = self._turn() + size
         super().write_all(out)
+
+    def sent_lately(self) -> int:
+        """Bytes of the last 5 s, or of up to twice that."""
+        return self._turn() + self._in_spell_before
+
+    def _turn(self) -> int:
+        """Begin another spell if it is time; gives what was sent in this one."""
+        now = time.monotonic()
+        if (passed := now - self._spell) > _SPELL:
+            self._in_spell_before = self._in_spell if passed <= 2 * _SPELL else 0
+            self._spell, self._in_spell = now, 0
+        return self._in_spell
 
 
 class GuestTransport(paramiko.Transport):
@@ -301,6 +317,10 @@ class GuestTransport(paramiko.Transport):
     def sent_since_heard(self) -> int:
         """Bytes that were sent, or are about to be, since anything came from sshd."""
         return self.packetizer.sent_since
+
+    def sent_lately(self) -> int:
+        """Bytes that were sent in the last seconds, heard of or not: a window of them may still be on its way."""
+        return self.packetizer.sent_lately()
 
     def _begin_ping(self) -> None:
         if self._pinging is None or not self._pinging.is_alive():

@@ -74,6 +74,9 @@ class Connection:
     def sent_since_heard(self):
         return 0
 
+    def sent_lately(self):
+        return 0
+
     def close(self):
         self.closed.set()
 

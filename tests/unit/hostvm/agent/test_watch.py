@@ -39,7 +39,7 @@ class Guest:
 
     def __init__(self, clock, *, answers=0.05, cut=float("inf"), ends=float("inf")):
         self.clock, self.answers, self.cut, self.ends = clock, answers, cut, ends
-        self.alive, self.sent = True, 0
+        self.alive, self.sent, self.lately = True, 0, 0
         self.heard = clock.now
         self.coming: list[float] = []
         self.pings: list[float] = []
@@ -76,6 +76,9 @@ class Guest:
 
     def sent_since_heard(self):
         return self.sent
+
+    def sent_lately(self):
+        return self.lately
 
     def close(self):
         self.alive = False
@@ -198,6 +201,18 @@ def test_one_with_much_on_its_way_is_given_more_time(clock, hold):
     assert hold(guest)[0] is guest.others[-1]
     assert 15 < clock.now - guest.cut < 25
     assert [other.closed for other in guest.others].count(False) == 1
+
+
+def test_one_that_was_sent_much_before_it_spoke_last_is_given_more_time(clock, hold):
+    """It said that it took a part; a copy of some megabytes to a busy guest was broken off."""
+    guest = Guest(clock, cut=clock.now + 1)
+    guest.lately = 1 << 20
+    assert hold(guest)[0] is guest.others[-1]
+    assert 15 < clock.now - guest.cut < 25
+    guest = Guest(clock, cut=clock.now + 1)
+    guest.lately = 1 << 10
+    hold(guest)
+    assert clock.now - guest.cut < 4
 
 
 def test_the_time_that_the_machine_stood_still_for_want_of_room_does_not_count(clock, hold):
