@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+from pathlib import Path
 
 import pytest
-from machines import hostvm, running_machine, succeed, unused_port
+from machines import hostvm, running_machine, succeed
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "registry"))
+
+from registries import Registry  # of the tests of registries
 
 pytestmark = pytest.mark.vm
 
@@ -77,12 +83,17 @@ def test_a_small_machine_boots_it_by_its_name(own, booted):
     assert 600 * 1024 < int(facts["MemTotal"].split()[0]) < 768 * 1024, "kB, as the template says"
 
 
-def test_a_machine_boots_what_a_registry_has_by_its_digest(own, booted, tmp_path, names_port, monkeypatch):
-    port = unused_port()
-    booted.hostvm("registry", "start", booted.name, "--port", str(port))
-    words = ("image", "push", own[0], f"localhost:{port}/team/mine:1", "--sign", own[1], "--json")
+@pytest.fixture
+def registry(tmp_path):
+    """Of this computer: one in an emulated guest takes a minute for this image."""
+    with Registry(tmp_path / "registry") as found:
+        yield found.host
+
+
+def test_a_machine_boots_what_a_registry_has_by_its_digest(own, registry, tmp_path, names_port, monkeypatch):
+    words = ("image", "push", own[0], f"{registry}/team/mine:1", "--sign", own[1], "--json")
     told = json.loads(succeed(hostvm(*words)))
-    assert told["reference"].startswith(f"localhost:{port}/team/mine@sha256:")
+    assert told["reference"].startswith(f"{registry}/team/mine@sha256:")
     monkeypatch.setenv("HOSTVM_CACHE", str(tmp_path / "cache"))  # another computer's: nothing is there
     words = ("--image", told["reference"], "--memory", "1GiB", "--mount", "none", "--names", names_port)
     with running_machine(f"own-{os.getpid()}-b", *words) as made:
