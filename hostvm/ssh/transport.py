@@ -132,7 +132,7 @@ class _Outlet:
             self._closed = kind == common.cMSG_CHANNEL_CLOSE
             try:
                 self._transport.send_user(message)
-            except ConnectionError:
+            except (ConnectionError, EOFError):
                 if kind not in _UNAWAITED:
                     raise
 
@@ -270,10 +270,14 @@ class GuestTransport(paramiko.Transport):
         """Send, waiting out a key exchange.
 
         :raises ConnectionError: the connection is gone.
+        :raises EOFError: the same, in the reader: paramiko takes every OSError there for one of two arguments, and with
+            another its thread ended in the midst, telling nobody who waited for an answer.
         """
         try:
             self._send_user_message(message)  # type: ignore[attr-defined]
         except (EOFError, OSError, paramiko.SSHException) as error:
+            if threading.current_thread() is self:
+                raise EOFError from error
             raise ConnectionError("the ssh connection was lost") from error
 
     def put_off(self, message: Message, send: Callable[[Message], None]) -> bool:

@@ -162,3 +162,19 @@ def test_no_thread_for_a_connection_from_the_guest_costs_that_one(monkeypatch):
         transport._opened_by_guest(Message(asked.asbytes()))
         [channel] = transport._open.values()
         assert channel.closed
+
+
+def test_a_reader_that_finds_the_connection_lost_ends_in_order(monkeypatch):
+    """As paramiko wants it; whoever else sends is told in our words."""
+    ours, theirs = socket.socketpair()
+    made = GuestTransport(ours)
+    monkeypatch.setattr(made, "_log", lambda *_: None)
+    theirs.close()
+    made.clear_to_send.set()
+    made.active = True
+    with pytest.raises(ConnectionError, match="the ssh connection was lost"):
+        made.send_user(Message(b"x" * 100))
+    monkeypatch.setattr(threading, "current_thread", lambda: made)
+    with pytest.raises(EOFError):
+        made.send_user(Message(b"x" * 100))
+    ours.close()
