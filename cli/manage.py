@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 _SYSTEM_SOCKET = "/var/run/docker.sock"
 _WITH_COMMAND = ("shell", "run")
-_DIGITS_MOST = 9
 _SUSPEND_RULE = """\
 what cannot be saved is refused, and the machine runs on:
   a folder shared by 9p that a running container or a program has: stop it, or share the folder by nfs
@@ -122,13 +121,6 @@ def _given(name: str) -> str:
     if not name:
         raise argparse.ArgumentTypeError("'' names no machine")
     return name
-
-
-def _count(text: str) -> int:
-    """A number of lines."""
-    if not (text.isascii() and text.isdecimal() and len(text) <= _DIGITS_MOST):
-        raise argparse.ArgumentTypeError(f"{text} is no number of lines")
-    return int(text)
 
 
 def _add_settings(verb: argparse.ArgumentParser) -> None:
@@ -254,50 +246,9 @@ def _add_machine_verbs(verbs: Verbs) -> None:
 
 
 def _add_looking_verbs(verbs: Verbs) -> None:
-    _verb(verbs, "ls", "look:ls", "list all machines", "hostvm ls", "hostvm ls --json", named=False)
-    _verb(verbs, "status", "look:status", "what the machine is doing now", "hostvm status", "hostvm status ci --json")
-    _verb(verbs, "inspect", "look:inspect", "everything known of the machine, as JSON", "hostvm inspect ci")
-    logs = _verb(
-        verbs,
-        "logs",
-        "look:logs",
-        "the guest's console and the agent's log; those of scripts and of the engine when they are named",
-        "hostvm logs --console -n 50",
-        "hostvm logs --engine -f",
-        "hostvm logs --agent -f",
-    )
-    logs.add_argument("--console", action="store_true", help="only the guest's serial console")
-    logs.add_argument("--agent", action="store_true", help="only the agent's log")
-    logs.add_argument("--provision", action="store_true", help="what the scripts of provision: said")
-    logs.add_argument("--engine", action="store_true", help="the engine's own log, from a guest that is up")
-    logs.add_argument("-n", "--lines", type=_count, default=100, metavar="N", help="the last N lines (default: 100)")
-    logs.add_argument("-f", "--follow", action="store_true", help="go on as lines are written; Ctrl-C ends")
-    env = _verb(
-        verbs,
-        "env",
-        "look:env",
-        "shell commands that point docker clients at the machine",
-        'eval "$(hostvm env)"',
-        "hostvm env --shell fish | source",
-        "hostvm env --shell powershell | Invoke-Expression",
-    )
-    env.add_argument("--shell", choices=("sh", "fish", "powershell"), default="sh", help="whose syntax (default: sh)")
-    env.add_argument("--unset", action="store_true", help="undo it")
+    from cli.look_options import add_look_verbs
 
-
-def _add_doctor(verbs: Verbs) -> None:
-    doctor = _verb(
-        verbs,
-        "doctor",
-        "doctor:doctor",
-        "look at this computer, its hypervisors and the machines: what is wrong and how to mend it",
-        "hostvm doctor",
-        "hostvm doctor ci --json",
-        "hostvm doctor --bundle hostvm-doctor.tar.gz   # for whoever helps",
-    )
-    doctor.add_argument(
-        "--bundle", metavar="FILE", help="write findings, settings and logs into one .tar.gz, secrets masked"
-    )
+    add_look_verbs(verbs, _verb)
 
 
 def _add_space_verbs(verbs: Verbs) -> None:
@@ -449,8 +400,7 @@ def _add_forwarded(verbs: Verbs) -> None:
 _MACHINES = "start create clone snapshot run stop suspend resume restart upgrade rm shell cp move"
 _GROUPS: tuple[tuple[str, Callable[[Verbs], None]], ...] = (
     (_MACHINES, _add_machine_verbs),
-    ("ls status inspect logs env", _add_looking_verbs),
-    ("doctor", _add_doctor),
+    ("ls status inspect logs env doctor", _add_looking_verbs),
     ("df prune", _add_space_verbs),
     ("port", _add_port_verbs),
     ("image", _add_image_verbs),
