@@ -13,7 +13,7 @@ import pytest
 from hostvm.shares.fields import encode
 from hostvm.shares.nfs import wire
 from hostvm.shares.nfs.exports import Export
-from hostvm.shares.nfs.places import ROOT, PlaceStore
+from hostvm.shares.nfs.places import ROOT, Places, PlaceStore
 from hostvm.shares.nfs.server import NfsServer
 from hostvm.shares.nfs.xdr import Reader, opaque, u32, u64
 from hostvm.shares.tree import Tree
@@ -253,3 +253,8 @@ def known(guest):
 def xdr():
     """How calls are written and answers are read."""
     return SimpleNamespace(wish=wish, text=text, maybe=maybe, told=told, attributes=attributes)
+
+
+@pytest.fixture
+def nothing_is_searched(monkeypatch):
+    monkeypatch.setattr(Places, "_search", lambda *_: None)
