@@ -153,13 +153,19 @@ class Refusing(Stream):
         return self._said.pop(0)
 
 
-@pytest.mark.parametrize("examine", [None, PassOn()])
-def test_an_upload_that_is_refused_hears_why(examine):
+def upload(*said, examine=None):
+    """The client of an upload that has begun, and what carries it; the guest refuses it with these words."""
     client, ours = socket.socketpair()
     client.settimeout(10)
-    carrying = threading.Thread(target=relay, args=(ours, Refusing(b"no", b" room")), kwargs={"examine": examine})
+    carrying = threading.Thread(target=relay, args=(ours, Refusing(*said)), kwargs={"examine": examine})
     carrying.start()
     client.sendall(b"the beginning")
+    return client, carrying
+
+
+@pytest.mark.parametrize("examine", [None, PassOn()])
+def test_an_upload_that_is_refused_hears_why(examine):
+    client, carrying = upload(b"no", b" room", examine=examine)
     told = b""
     while more := client.recv(100):
         told += more
@@ -173,23 +179,15 @@ def test_an_upload_that_is_refused_hears_why(examine):
 
 
 def test_one_who_leaves_while_the_answer_to_it_still_comes_is_let_go():
-    client, ours = socket.socketpair()
-    stream = Refusing(*[bytes(100_000)] * 100)
-    carrying = threading.Thread(target=relay, args=(ours, stream))
-    carrying.start()
-    client.sendall(b"the beginning")
+    client, carrying = upload(*[bytes(100_000)] * 100)
     client.close()
     carrying.join(10)
     assert not carrying.is_alive()
 
 
 def test_what_the_guest_says_is_looked_at_before_the_client_gets_it():
-    client, ours = socket.socketpair()
-    client.settimeout(10)
     examined = Examined(Passage)
-    carrying = threading.Thread(target=relay, args=(ours, Refusing(b"one", b"two")), kwargs={"examine": examined})
-    carrying.start()
-    client.sendall(b"the beginning")
+    client, carrying = upload(b"one", b"two", examine=examined)
     told = b""
     while more := client.recv(100):
         told += more
