@@ -96,10 +96,12 @@ class Lasting:
         """
         self._sync()
         with self._lock:
-            fault, self._untold = self._untold, None
-            late = time.monotonic() - self._failed_at > _TOLD_WITHIN_SECONDS
-        if fault is not None and not late:
+            fault, self._untold = self._to_tell(), None
+        if fault is not None:
             raise fault
+
+    def _to_tell(self) -> OSError | None:
+        return self._untold if time.monotonic() - self._failed_at <= _TOLD_WITHIN_SECONDS else None
 
     def _sync(self) -> None:
         with self._lock:
@@ -121,7 +123,7 @@ class Lasting:
             os.fsync(descriptor)
         except OSError as fault:
             with self._lock:
-                first, self._untold = self._untold is None, fault
+                first, self._untold = self._to_tell() is None, fault
                 self._failed_at = time.monotonic()
                 if len(self._failed) < _REMEMBERED_MOST:
                     self._failed[file] = fault

@@ -212,6 +212,22 @@ def test_who_acts_long_after_a_failure_has_nothing_to_do_with_it(guest, folder, 
     assert guest.remove("old") == code
 
 
+def test_a_failure_is_logged_once_a_minute_though_nobody_acts(guest, folder, monkeypatch, by_itself):
+    def refuse(descriptor):
+        raise OSError(errno.ENOSPC, "no room")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    now, passed = time.monotonic(), [0]
+    monkeypatch.setattr(lasting.time, "monotonic", lambda: now + passed[0])
+    for seconds, lines in ((0, 1), (59, 1), (180, 2)):
+        passed[0] = seconds
+        guest.write(guest.create(f"after-{seconds}"), b"new")
+        guest.server._lasting._sync()
+        assert len(guest.log) == lines
+    assert guest.rename("after-0", "moved") == 28
+    assert guest.rename("after-0", "moved") == wire.OK
+
+
 def test_what_waits_is_on_the_disk_when_the_agent_ends(guest, done, by_itself):
     guest.write(guest.create("f"), b"x")
     guest.server.end()
