@@ -115,6 +115,7 @@ def test_a_running_machine_goes_back_to_what_it_was_memory_included(origin):
     assert taken.status == 1
     assert "has a snapshot warm already" in taken.err
 
+    another_hypervisors_memory_is_refused(origin)
     for name in ("counting", "kept"):
         origin.docker("rm", "-f", name)
     origin.shell("touch", "/var/lib/hostvm/later", "/run/later", "/srv/more/later")
@@ -126,6 +127,21 @@ def test_a_running_machine_goes_back_to_what_it_was_memory_included(origin):
         gone = hostvm("-m", NAME, "shell", "--", "ls", "/var/lib/hostvm/later", "/run/later", "/srv/more/later")
         assert gone.err.count("No such file") == 3
         origin.shell("touch", "/var/lib/hostvm/later", "/run/later", "/srv/more/later")
+
+
+def another_hypervisors_memory_is_refused(origin) -> None:
+    """As after an upgrade of QEMU; the machine goes on as if nobody had asked."""
+    record = folders_of(NAME)[0] / "snapshots" / "warm" / "snapshot.json"
+    text, boot = record.read_text(), origin.boot_id()
+    written = json.loads(text)
+    written["saved"]["hypervisor"] = "QEMU 1.2.3"
+    record.write_text(json.dumps(written))
+    refused = hostvm("-m", NAME, "snapshot", "restore", "--force", "warm")
+    record.write_text(text)
+    assert refused.status == 1
+    assert "its memory is QEMU 1.2.3's, here is QEMU " in refused.err
+    assert f"hostvm start {NAME} --from-snapshot warm --discard-state" in refused.err
+    assert origin.boot_id() == boot
 
 
 def machine_names() -> list[str]:

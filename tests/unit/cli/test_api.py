@@ -127,6 +127,14 @@ def test_a_start_without_its_state_is_one_for_programs_too(world):
     assert world.calls == [("start_machine", "discard_state")] * 2
 
 
+def test_a_start_from_a_snapshot_without_its_state_takes_the_disks_alone(world, monkeypatch):
+    asked = []
+    monkeypatch.setattr("cli.commands.life.restore_snapshot", lambda *_, disk_only: asked.append(disk_only))
+    for words in ([], ["--discard-state"]):
+        assert main(["start", "box", "--from-snapshot", "s", "-q", *words]) == 0
+    assert asked == [False, True]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no docker client of Windows can follow one yet")
 def test_a_docker_context_comes_with_a_start_and_goes_with_the_machine(world):
     machine = hostvm.Machine("box")
