@@ -100,14 +100,14 @@ class Export:
             raise OSError(errno.ESTALE, "it is gone")
         return seen.found, path
 
-    def whereabouts(self, folder: int) -> tuple[os.stat_result | None, str]:
+    def whereabouts(self, number: int) -> tuple[os.stat_result | None, str]:
         """As `folder`; of one that is gone nothing, and the path that it had."""
         try:
-            return self.folder(folder)
+            return self.folder(number)
         except OSError as fault:
             if fault.errno != errno.ESTALE:
                 raise
-        return None, self.places.path(folder)
+        return None, self.places.path(number)
 
     def attributes(self, number: int) -> bytes:
         """`fattr3` of a file, also of one that the guest is about to be told to take away."""

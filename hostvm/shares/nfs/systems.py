@@ -29,7 +29,7 @@ class Systems:
 
     def _fsstat(self, _: Call, reader: Reader) -> bytes:
         export, number = self._handles.file(reader)
-        there = export.tree.statvfs(export.folder(number)[1])
+        there = export.tree.statvfs(export.whereabouts(number)[1])
         room = (there.f_blocks * there.f_frsize, there.f_bfree * there.f_frsize, there.f_bavail * there.f_frsize)
         return b"".join(
             (OK, export.after(number), *map(u64, (*room, there.f_files, there.f_ffree, there.f_favail)), u32(0))

@@ -28,6 +28,7 @@ def test_a_file_that_was_replaced_here_is_read_as_the_new_one_and_never_written(
     replace(folder / "f", "newer")
     assert guest.attributes(handle).size == 5
     assert guest.read(handle) == (b"newer", True)
+    assert guest.status(wire.FSSTAT, xdr.text(handle)) == wire.OK, "df of that file"
     words = (xdr.text(handle), u64(0), u32(1), u32(0), xdr.text(b"x"))
     assert guest.status(wire.WRITE, *words) == wire.STALE
     assert guest.status(wire.SETATTR, xdr.text(handle), xdr.wish(mode=0), u32(0)) == wire.STALE
