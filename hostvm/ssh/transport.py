@@ -293,9 +293,10 @@ class GuestTransport(paramiko.Transport):
     def ping(self, timeout: float) -> bool:
         """Whether sshd answers within `timeout` seconds; any answer counts, OpenSSH's is a refusal."""
         self._pong.clear()
-        self._begin_ping()
+        begun = False
         deadline = time.monotonic() + timeout
         while self.is_active() and (left := deadline - time.monotonic()) > 0:
+            begun = begun or self._begin_ping()
             if self._pong.wait(min(left, _SLICE)):
                 return True
         return False
@@ -306,13 +307,14 @@ class GuestTransport(paramiko.Transport):
         An answer queues behind what else is on its way, which may be megabytes for a slow guest: one that takes
         them says so all the while.
         """
-        begun = time.monotonic()
-        self._begin_ping()
-        while self.is_active() and time.monotonic() - begun < timeout:
-            if self.packetizer.heard > begun:
+        since = time.monotonic()
+        begun = False
+        while self.is_active() and time.monotonic() - since < timeout:
+            begun = begun or self._begin_ping()
+            if self.packetizer.heard > since:
                 return True
             time.sleep(_SLICE)
-        return self.packetizer.heard > begun
+        return self.packetizer.heard > since
 
     def quiet(self) -> float:
         """Seconds since anything came from sshd."""
@@ -326,11 +328,14 @@ class GuestTransport(paramiko.Transport):
         """Bytes that were sent in the last seconds, heard of or not: a window of them may still be on its way."""
         return self.packetizer.sent_lately()
 
-    def _begin_ping(self) -> None:
-        if self._pinging is None or not self._pinging.is_alive():
-            # In a thread: where nothing gets through any more, and much is on its way, sending waits for ever.
-            self._pinging = threading.Thread(target=self._send_ping, name="ping", daemon=True)
-            self._pinging.start()
+    def _begin_ping(self) -> bool:
+        """Whether one is being sent now; False: one of before is, which may have had its answer already."""
+        if self._pinging is not None and self._pinging.is_alive():
+            return False
+        # In a thread: where nothing gets through any more, and much is on its way, sending waits for ever.
+        self._pinging = threading.Thread(target=self._send_ping, name="ping", daemon=True)
+        self._pinging.start()
+        return True
 
     def _send_ping(self) -> None:
         want_reply = True

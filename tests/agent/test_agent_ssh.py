@@ -295,6 +295,14 @@ def test_what_a_channel_says_after_its_end_is_not_sent(guest):
     assert guest.run(["echo", "lives"]).stdout == b"lives\n"
 
 
+@pytest.mark.parametrize("asked", ["ping", "hears"])
+def test_a_guest_is_asked_again_when_the_last_ping_had_its_answer_before_its_thread_ended(guest, asked):
+    answered = threading.Thread(target=time.sleep, args=(0.3,))
+    answered.start()
+    guest._transport._pinging = answered
+    assert getattr(guest, asked)(5)
+
+
 def _window_adjust(channel, size):
     message = Message()
     message.add_byte(common.cMSG_CHANNEL_WINDOW_ADJUST)
