@@ -48,15 +48,17 @@ def test_an_engine_that_ends_again_and_again_is_told_and_the_machine_can_be_look
     rounds = record("engine that ends again and again (a wrong `daemon:`)")
     yaml = folders_of(machine.name)[0] / "machine.yaml"
     before = yaml.read_text()
-    yaml.write_text(before.replace("daemon: {}\n", "daemon: {log-driver: nonsense}\n"))
-    failed = hostvm("restart", machine.name)
-    assert failed.status == 1
-    assert "the container engine does not start" in failed.err
-    assert "nonsense" in failed.err, "in the engine's own words"
-    rounds.say(failed.err)
-    looked = hostvm("-m", machine.name, "shell", "--", "echo", "inside")
-    assert (looked.out, "is not ready: the container engine" in looked.err) == ("inside\n", True), looked
-    yaml.write_text(before)
+    yaml.write_text(before.replace("daemon: {}\n", "daemon: {storage-driver: nonsense}\n"))
+    try:
+        failed = hostvm("restart", machine.name)
+        assert failed.status == 1
+        assert "the container engine does not start" in failed.err
+        assert "nonsense" in failed.err, "in the engine's own words"
+        rounds.say(failed.err)
+        looked = hostvm("-m", machine.name, "shell", "--", "echo", "inside")
+        assert (looked.out, "is not ready: the container engine" in looked.err) == ("inside\n", True), looked
+    finally:
+        yaml.write_text(before)
     with rounds.healing():
         succeed(hostvm("restart", machine.name))
     assert machine.try_docker("ps").status == 0
