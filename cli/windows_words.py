@@ -9,19 +9,15 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from typing import TYPE_CHECKING
 
 from cli.docker_words import GLOBAL_WITH_VALUE, GROUPS, LONG_SWITCHES, SHORT_WITH_VALUE
 from cli.git_bash import bash_root, undo_word
 from hostvm.errors import ForwardError
-from hostvm.platform.windows_paths import guest_path, has_drive, is_relative
+from hostvm.platform.windows_paths import cut_source, guest_path, has_drive, is_relative
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-
-# A drive's letter and colon belong to the path, as docker's own parser has it; no volume has a one-letter name.
-_SOURCE = re.compile(r"((?:[\\/]{2}[?.][\\/])?[A-Za-z]:[^:]*|[^:]*)(?::(.*))?", re.DOTALL)
 
 _RUN = {
     **dict.fromkeys(("-v", "--volume"), "volume"),
@@ -149,10 +145,7 @@ def _letters(verb: str) -> frozenset[str]:
 
 def _volume(value: str, folder: str) -> str:
     """`SOURCE:TARGET:OPTIONS` of `-v`."""
-    found = _SOURCE.fullmatch(value)
-    if found is None:
-        return value
-    source, rest = found[1], found[2]
+    source, rest = cut_source(value)
     if rest is None:
         if has_drive(source) and ":" in source:
             raise ForwardError(
@@ -163,9 +156,9 @@ def _volume(value: str, folder: str) -> str:
         return value
     if has_drive(source) or is_relative(source):
         source = guest_path(source, folder)
-    target = _SOURCE.fullmatch(rest)
-    if target is not None and has_drive(target[1]) and ":" in target[1]:
-        rest = guest_path(target[1], folder) + ("" if target[2] is None else f":{target[2]}")
+    target, options = cut_source(rest)
+    if has_drive(target) and ":" in target:
+        rest = guest_path(target, folder) + ("" if options is None else f":{options}")
     return f"{source}:{rest}"
 
 

@@ -13,6 +13,8 @@ import re
 from hostvm.errors import ForwardError
 
 _DRIVE = re.compile(r"([A-Za-z]):")
+# A drive's letter and colon belong to the path, as docker's own parser has it; no volume has a one-letter name.
+_SOURCE = re.compile(r"((?:[\\/]{2}[?.][\\/])?[A-Za-z]:[^:]*|[^:]*)(?::(.*))?", re.DOTALL)
 # After normalising slashes; one letter is a drive, "//server/share" is not.
 _MOUNTED = re.compile(
     r"(?://?|/cygdrive/|/mnt/|/host_mnt/|/mnt/host/|/run/desktop/mnt/host/)([A-Za-z])(/.*|)", re.DOTALL
@@ -71,6 +73,13 @@ def windows_path(path: str) -> str | None:
     if found is None:
         return None
     return f"{found[1].upper()}:" + (found[2] or "/").replace("/", "\\")
+
+
+def cut_source(text: str) -> tuple[str, str | None]:
+    r"""What stands before the first colon that is no drive's, and what follows it; None: there is none."""
+    found = _SOURCE.fullmatch(text)
+    assert found is not None, "it fits all texts"
+    return found[1], found[2]
 
 
 def has_drive(path: str) -> bool:

@@ -67,24 +67,50 @@ def engine_path(
 
 
 def told_path(
-    source: str, mounts: Sequence[Mount], disks: Callable[[], Sequence[str]], option: str, sock: str = ""
+    source: str,
+    mounts: Sequence[Mount],
+    disks: Callable[[], Sequence[str]],
+    option: str,
+    sock: str = "",
+    *,
+    platform: str = sys.platform,
 ) -> str:
     """The same for an absolute path of a docker client, which may have the guest's paths of shares already.
 
     :raises ForwardError: it is not shared.
     """
-    plain = _plain(source)
+    plain = _plain(source) if source.startswith("/") else source
     if sock and plain == sock:
         return ENGINE_SOCK
     if _is_in(plain, [mount.target for mount in mounts]):
         return source
-    found = engine_path(plain, mounts, disks, option=option)
+    found = engine_path(plain, mounts, disks, option=option, platform=platform)
     return source if found == plain else found
+
+
+def is_whole(source: str, platform: str = sys.platform) -> bool:
+    """Whether a docker client names a place of this computer or of the guest, and no volume and nothing relative."""
+    if platform == "win32" and not source.startswith("/"):
+        from hostvm.platform import windows_paths
+
+        return windows_paths.has_drive(source)
+    return source.startswith("/")
+
+
+def cut_bind(bind: str, platform: str = sys.platform) -> tuple[str, str]:
+    """The source of a docker client's `SOURCE:TARGET:OPTIONS`, and all that follows it, from the colon on."""
+    if platform == "win32":
+        from hostvm.platform import windows_paths
+
+        source = windows_paths.cut_source(bind)[0]
+    else:
+        source = bind.partition(":")[0]
+    return source, bind[len(source) :]
 
 
 def _here(source: str, folder: str, platform: str) -> str | None:
     """The absolute path of this computer; None where it has none of that name, as Windows for `/var/run`."""
-    if platform == "win32" and source.startswith("/"):
+    if platform == "win32" and is_whole(source, platform):
         from hostvm.platform import windows_paths
 
         return windows_paths.windows_path(windows_paths.guest_path(source))

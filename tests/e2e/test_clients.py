@@ -283,6 +283,11 @@ def test_the_sdk_is_told_which_folder_is_not_shared(box, tmp_path, unique, asked
             assert box.sdk.containers.run("busybox", words, remove=True, **asked(tmp_path)) == b"from here"
             if place in shared:  # the guest's own name of it
                 assert box.sdk.containers.run("busybox", words, remove=True, **asked(place)) == b"from here"
+                options = {"type": "none", "o": "bind", "device": str(tmp_path)}
+                volume = box.sdk.volumes.create(unique("folder"), driver="local", driver_opts=options)
+                binds = [f"{volume.name}:/w"]
+                assert box.sdk.containers.run("busybox", words, remove=True, volumes=binds) == b"from here"
+                volume.remove()
         finally:
             box.hostvm("mount", "rm", str(tmp_path))
 

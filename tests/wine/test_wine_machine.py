@@ -103,10 +103,15 @@ def test_a_folder_is_shared(hostvm, windows, kind):
 
 
 def test_the_sdk_reaches_the_engine_through_the_pipe(hostvm, windows):
-    facts = windows.facts("sdk.py", PIPE, "wine-volume", timeout=150, env=hostvm.env)
+    shared, other = r"C:\users\root", r"C:\nowhere"
+    facts = windows.facts("sdk.py", PIPE, "wine-volume", shared, other, timeout=150, env=hostvm.env)
     assert facts["os"] == "linux"
     assert facts["volumes"] == ["wine-volume"]
     assert facts["pings"] == [True] * 20
+    assert facts["device"] == "/c/users/root"
+    assert facts["told"][shared][0] == 404, "that the image is missing is the engine's answer to the rest"
+    assert facts["told"][other][0] == 400
+    assert rf"{other} is not shared with the machine" in facts["told"][other][1]
 
 
 def test_it_stops_and_the_pipe_is_gone(hostvm, windows):

@@ -52,7 +52,12 @@ def judged(asked: object, parts: list[str] = DOCKER) -> object:
         ("/v1.45/containers/create", True),
         ("/v5.4.0/libpod/containers/create", True),
         ("/v1.45/containers/x/start", False),
-        ("/v1.45/services/create", False),
+        ("/v1.45/services/create", True),
+        ("/v1.45/services/x/update", True),
+        ("/v1.45/containers/x/update", False),
+        ("/v1.45/volumes/create", True),
+        ("/v5.4.0/libpod/volumes/create", True),
+        ("/v1.45/networks/create", False),
         ("/v1.45/images/create", False),
         ("/create", False),
         ("", False),
@@ -81,6 +86,53 @@ def test_folders_of_this_computer_become_the_guests():
     assert found == {**kept, "HostConfig": {"NanoCpus": 1234567890123456789}}
     own = [{"type": "bind", "source": "/here", "destination": "/a", "options": ["rbind"]}]
     assert judged({"mounts": own}, PODMAN) == {"mounts": [{**own[0], "source": "/there"}]}
+
+
+WINDOWS = BindJudge(lambda path: {"C:\\here": "/c/here", "c:/x": "/c/x", "/c/x": "/c/x"}[path], "win32")
+
+
+def test_folders_of_windows_become_the_guests():
+    binds = ["C:\\here:/a:ro", "c:/x:/b", "/c/x:/c", "v:/d", "volume:/e", ".\\x:/f", "C:\\alone"]
+    mounts = [{"Type": "bind", "Source": "C:\\here"}, {"Type": "npipe", "Source": "\\\\.\\pipe\\x"}]
+    found = json.loads(WINDOWS.judge(DOCKER, json.dumps({"HostConfig": {"Binds": binds, "Mounts": mounts}}).encode()))
+    assert found["HostConfig"] == {
+        "Binds": ["/c/here:/a:ro", "/c/x:/b", *binds[2:]],
+        "Mounts": [{"Type": "bind", "Source": "/c/here"}, mounts[1]],
+    }
+
+
+VOLUMES, SERVICES = ["", "v1.45", "volumes", "create"], ["", "v1.45", "services", "create"]
+
+
+@pytest.mark.parametrize("options", [{"type": "none", "o": "rw,bind"}, {"o": "rbind"}, {"type": "bind"}])
+@pytest.mark.parametrize("field", ["DriverOpts", "Options"])
+def test_a_volume_that_is_a_folder(options, field):
+    asked = {"Name": "x", field: {**options, "device": "/here/a"}}
+    assert judged(asked, VOLUMES) == {"Name": "x", field: {**options, "device": "/there/a"}}
+
+
+@pytest.mark.parametrize("parts", [SERVICES, ["", "v1.45", "services", "x", "update"]])
+def test_folders_of_a_service(parts):
+    mounts = [{"Type": "bind", "Source": "/here"}, {"Type": "bind", "Source": "/other"}, {"Type": "volume"}]
+    found = judged({"Name": "x", "TaskTemplate": {"ContainerSpec": {"Mounts": mounts}}}, parts)
+    assert found["TaskTemplate"]["ContainerSpec"]["Mounts"] == [{"Type": "bind", "Source": "/there"}, *mounts[1:]]
+
+
+@pytest.mark.parametrize(
+    ("asked", "parts"),
+    [
+        ({"DriverOpts": {"o": "bind", "device": "/other"}}, VOLUMES),
+        ({"DriverOpts": {"type": "nfs", "o": "addr=1.2.3.4", "device": "/here"}}, VOLUMES),
+        ({"DriverOpts": {"o": ["bind"], "type": {}, "device": "/here"}}, VOLUMES),
+        ({"DriverOpts": None}, VOLUMES),
+        ({"TaskTemplate": {"ContainerSpec": {"Mounts": [{"Type": "bind", "Source": "/other"}]}}}, SERVICES),
+        ({"TaskTemplate": {"ContainerSpec": None}}, SERVICES),
+        ({"HostConfig": {"Binds": ["/here:/a"]}}, SERVICES),
+        ([], VOLUMES),
+    ],
+)
+def test_what_a_volume_or_a_service_is_not_refused_for(asked, parts):
+    assert judged(asked, parts) == "as it was"
 
 
 @pytest.mark.parametrize(

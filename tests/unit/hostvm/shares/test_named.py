@@ -8,7 +8,7 @@ import pytest
 
 from hostvm.errors import ForwardError
 from hostvm.shares.model import Mount
-from hostvm.shares.named import engine_path, told_path
+from hostvm.shares.named import cut_bind, engine_path, is_whole, told_path
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="these are POSIX paths")
 MOUNTS = [Mount("/home/me", "/home/me"), Mount("/data/src", "/src")]
@@ -127,3 +127,55 @@ def test_on_windows_a_drive_that_is_not_shared_is_told_as_windows_has_it(path):
     with pytest.raises(ForwardError) as caught:
         engine_path(path, [Mount(r"C:\Users\me", "/c/Users/me")], platform="win32")
     assert caught.value.brief == r"C:\other\x is not shared with the machine"
+
+
+WINDOWS = [Mount(r"C:\Users\me", "/c/Users/me"), Mount("D:\\work", "/work")]
+
+
+@pytest.mark.parametrize(
+    ("source", "becomes"),
+    [
+        (r"C:\Users\me", "/c/Users/me"),
+        (r"c:/Users/me\a b", "/c/Users/me/a b"),
+        (r"\\?\C:\Users\me\a", "/c/Users/me/a"),
+        ("/c/Users/me/a", "/c/Users/me/a"),
+        (r"D:\work\..\work\a", "/work/a"),
+        ("/work/a", "/work/a"),
+        ("/mnt/d/work/a", "/work/a"),
+        ("//var/run/docker.sock", "//var/run/docker.sock"),
+    ],
+)
+def test_windows_paths_of_a_docker_client(source, becomes, monkeypatch):
+    monkeypatch.setattr("hostvm.shares.model.os.sep", "\\")
+    assert told_path(source, WINDOWS, list, "", platform="win32") == becomes
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [(r"C:\other", r"C:\other is not shared"), (r"e:/", "E:\\"), (r"\\server\share", "network folder")],
+)
+def test_windows_paths_of_a_docker_client_that_are_refused(source, told):
+    with pytest.raises(ForwardError) as caught:
+        told_path(source, WINDOWS, list, "", platform="win32")
+    assert told in caught.value.brief
+
+
+@pytest.mark.parametrize(
+    ("bind", "source", "whole"),
+    [
+        (r"C:\x:/w:ro", r"C:\x", True),
+        ("c:/x:/w", "c:/x", True),
+        (r"\\?\C:\x:/w", r"\\?\C:\x", True),
+        ("/c/x:/w", "/c/x", True),
+        ("volume:/w", "volume", False),
+        (r".\x:/w", r".\x", False),
+    ],
+)
+def test_the_source_of_a_bind_on_windows(bind, source, whole):
+    assert cut_bind(bind, "win32") == (source, bind.removeprefix(source))
+    assert is_whole(source, "win32") == whole
+
+
+def test_the_source_of_a_bind_elsewhere():
+    assert cut_bind("c:/x:/w", "linux") == ("c", ":/x:/w")
+    assert [is_whole(source, "darwin") for source in ("/x", "x", "C:/x")] == [True, False, False]
