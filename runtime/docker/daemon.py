@@ -33,6 +33,9 @@ _SNAPSHOTTER = "overlayfs"
 _LIMITED = ("json-file", "local")
 """Log drivers that know the image's log-opts; others refuse every container because of them."""
 
+_LOG_DRIVERS = (*_LIMITED, "awslogs", "fluentd", "gcplogs", "gelf", "journald", "none", "splunk", "syslog")
+"""The engine's own: `docker info -f '{{.Plugins.Log}}'` of 26.1, and `none`."""
+
 _QUIET = ("panic", "fatal", "error", "warn", "warning")
 """Log levels without dockerd's words at info: that it listens, has read its settings anew, and has ended."""
 
@@ -98,6 +101,11 @@ def replaced_settings(base: Mapping[str, Any], wanted: Mapping[str, Any]) -> lis
             ]
         elif (new := wanted.get(key, fitting[key])) != value:
             lines.append(f"daemon.{key}: {_shown(new)} instead of hostvm's {_shown(value)}")
+    if (driver := wanted.get("log-driver", _LIMITED[0])) not in _LOG_DRIVERS:
+        # dockerd starts with it all the same, and then refuses each container.
+        lines.append(
+            f"daemon.log-driver: {_shown(driver)} is none of the engine's own: without its plugin no container starts"
+        )
     return lines
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from dataclasses import replace
 from ipaddress import IPv4Network
 
@@ -132,6 +133,12 @@ def test_a_log_level_that_leaves_out_what_is_waited_for_is_refused(level):
 @pytest.mark.parametrize("level", ["info", "debug", "trace", None])
 def test_a_log_level_that_tells_enough_passes(level):
     assert settings(daemon={"log-level": level})["log-level"] == level
+
+
+@pytest.mark.parametrize("driver", ["json-flie", ["syslog"], 5])
+def test_a_log_driver_that_the_engine_has_not_is_told(driver):
+    last = replaced_settings(BASE, {"log-driver": driver})[-1]
+    assert last.startswith(f"daemon.log-driver: {json.dumps(driver)} is none of the engine's own")
 
 
 def test_what_replaces_the_images_settings_is_named():
