@@ -1,14 +1,20 @@
-"""Our SFTP server with a client that asks it packet by packet."""
+"""Our SFTP server with a client that asks it packet by packet; what the agent shares, with a guest that is a table."""
 
 from __future__ import annotations
 
 import os
 import queue
 import struct
+import sys
+from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))  # a helper lies beside the tests
+from share_rig import GATEWAY, Guest, Host, close
+
 from hostvm.shares import sftp_wire as wire
+from hostvm.shares.service import ShareService
 from hostvm.shares.sftp_server import SftpServer
 from hostvm.shares.tree import Tree
 
@@ -92,3 +98,35 @@ def client(folder):
 def client_of():
     """Of a tree of the test's own."""
     return Client
+
+
+@pytest.fixture
+def guest():
+    return Guest()
+
+
+@pytest.fixture
+def host():
+    return Host()
+
+
+@pytest.fixture
+def service(tmp_path):
+    made = []
+
+    def make(*mounts):
+        made.append(ShareService(mounts, tmp_path, GATEWAY))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.stop()
+        close(one)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    made = {name: tmp_path / name for name in ("outer", "outer/inner", "other")}
+    for folder in made.values():
+        folder.mkdir()
+    return {name.rpartition("/")[2]: str(folder) for name, folder in made.items()}
