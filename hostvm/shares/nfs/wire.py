@@ -54,6 +54,8 @@ _CODES = {
         ("EMLINK", 31), ("ENAMETOOLONG", 63), ("ENOTEMPTY", 66), ("EDQUOT", 69), ("ESTALE", STALE),
         ("EOPNOTSUPP", NOT_SUPPORTED), ("ENOTSUP", NOT_SUPPORTED), ("ENOSYS", NOT_SUPPORTED), ("ELOOP", 22),
         ("EMFILE", JUKEBOX), ("ENFILE", JUKEBOX),
+        # Version 3 has no words for these; Linux's server says the same to such clients.
+        ("EBUSY", 13), ("ETXTBSY", 13),
     )
     if hasattr(errno, name)
 }  # fmt: skip

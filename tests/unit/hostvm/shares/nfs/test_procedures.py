@@ -13,7 +13,7 @@ from hostvm.shares.nfs.xdr import u32, u64
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="modes and links of POSIX")
 
-IO, ROFS, TOOLONG = 5, 30, 63
+IO, ACCES, ROFS, TOOLONG = 5, 13, 30, 63
 
 
 def test_file_systems_are_told(guest, folder, xdr):
@@ -68,7 +68,7 @@ def test_a_read_only_share_refuses_every_change(shares, folder, xdr):
     ("fault", "code"),
     [
         (errno.ENOSPC, 28), (errno.EDQUOT, 69), (errno.EXDEV, 18), (errno.EPERM, 1), (errno.ENAMETOOLONG, TOOLONG),
-        (errno.ENODEV, 19), (errno.ETXTBSY, IO), (None, IO),
+        (errno.ENODEV, 19), (errno.EBUSY, ACCES), (errno.ETXTBSY, ACCES), (errno.EBADF, IO), (None, IO),
     ],
 )  # fmt: skip
 def test_a_fault_has_the_status_that_says_the_same(guest, xdr, monkeypatch, fault, code):
