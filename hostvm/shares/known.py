@@ -109,7 +109,7 @@ class Known:
         self._burials: dict[str, _Burial] = {}
         self._above: Counter[str] = Counter()
         self._above_until = 0.0
-        self._folders: set[str] = set()
+        self._folders: OrderedDict[str, None] = OrderedDict()
         self._shown: dict[str, int] = {}
 
     def hear(self, path: str) -> News | None:
@@ -126,7 +126,9 @@ class Known:
             if before == state:
                 return None
             if state is None and before is not None and before[:2] == (0, 0):
-                self._folders.add(path)
+                self._folders[path] = None
+                while len(self._folders) > _MOST:  # what others serve is never buried
+                    self._folders.popitem(last=False)
             return News(before not in ((), None), state is not None)
 
     @contextlib.contextmanager
@@ -256,7 +258,7 @@ class Known:
             burial.awaited += 1
             burial.until = self._above_until = time.monotonic() + _SHOWN_SECONDS
             burial.folder = path in self._folders
-            self._folders.discard(path)
+            self._folders.pop(path, None)
             self._above.update(_parents(path))
 
     def settle(self, path: str) -> None:

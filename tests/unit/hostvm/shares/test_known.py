@@ -228,6 +228,20 @@ def test_folders_above_a_deletion_are_seen_as_folders(known, tmp_path):
     assert known.buried(str(folder)) == "folder"
 
 
+def test_folders_that_are_gone_are_remembered_up_to_a_number(known, tmp_path, monkeypatch):
+    """Where others serve, no deletion is acted out that would let go of them."""
+    monkeypatch.setattr("hostvm.shares.known._MOST", 3)
+    for number in range(9):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        for change in ("added", "deleted"):
+            assert act_of(change, str(folder), f"/w/{number}", known, served_here=False)
+            shutil.rmtree(folder, ignore_errors=True)
+    assert list(known._folders) == [str(tmp_path / number) for number in "678"]
+    known.bury(str(tmp_path / "8"))
+    assert known.buried(str(tmp_path / "8")) == "folder"
+
+
 def test_what_was_changed_here_beside_a_containers_own_act_is_still_told(known, tmp_path):
     file = tmp_path / "f"
     file.write_text("one")
