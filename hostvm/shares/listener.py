@@ -8,6 +8,7 @@ a secret, by NFS the guest's kernel names one with each call.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import random
@@ -15,6 +16,7 @@ import secrets
 import socket
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from hostvm.agent.accept import accept_from
@@ -64,6 +66,7 @@ class ShareListener:
         self._log = log
         self._trees: dict[str, Tree] = {}
         self._exports: dict[bytes, Export] = {}
+        self._asked: dict[str, set[socket.socket]] = {}
         self._places = places or run_dir / SHARE_PLACES
         self._complete = False
         self._nfs: NfsServer | None = None
@@ -138,10 +141,14 @@ class ShareListener:
         return tree.known if tree is not None else None
 
     def withdraw(self, mount: Mount) -> None:
-        """Serve it no more. Idempotent."""
+        """Serve it no more, nor what is open of it. Idempotent."""
         with self._lock:
             name = self._name(mount)
             tree, export = self._trees.pop(name, None), self._exports.pop(token_of(name), None)
+            for connection in self._asked.pop(name, ()):  # each sshfs has one of its own, for one share
+                # Its own thread closes what is open: a number that is closed by another could be read as the next file.
+                with contextlib.suppress(OSError):  # it is at its end
+                    connection.shutdown(socket.SHUT_RDWR)
         self._let_go(export)
         if tree is not None:
             tree.close()
@@ -160,9 +167,13 @@ class ShareListener:
         words = f"{self._secret}\0{mount.source}\0{mount.target}\0{mount.readonly}"
         return hashlib.sha256(words.encode("utf-8", "surrogateescape")).hexdigest()
 
-    def _find(self, name: str) -> Tree:
+    def _find(self, name: str, asked_by: socket.socket | None = None) -> Tree:
+        """:raises KeyError: no share is called that."""
         with self._lock:
-            return self._trees[name]
+            tree = self._trees[name]
+            if asked_by is not None:
+                self._asked.setdefault(name, set()).add(asked_by)
+            return tree
 
     def _let_go(self, export: Export | None) -> None:
         """Without the lock, which the server takes while it has its own."""
@@ -202,12 +213,16 @@ class ShareListener:
             if first >= _RPC:
                 self._server().run(LocalStream(connection))
             else:
-                SftpServer(LocalStream(connection), self._find).run()
+                SftpServer(LocalStream(connection), partial(self._find, asked_by=connection)).run()
         except OSError:
             connection.close()
         except Exception as error:  # noqa: BLE001 - one client's request must not end the agent
             self._log(f"shares: a connection ended: {type(error).__name__}: {error}")
             connection.close()
+        finally:
+            with self._lock:
+                for connections in self._asked.values():
+                    connections.discard(connection)
 
 
 def _stored(run_dir: Path) -> tuple[int, str] | None:

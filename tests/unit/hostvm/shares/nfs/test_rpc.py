@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
 import sqlite3
 import struct
@@ -9,6 +11,7 @@ import sys
 import threading
 
 import pytest
+from waiting import until  # a helper of all unit tests
 
 from hostvm.agent.client import LocalStream
 from hostvm.paths import SHARE_PLACES
@@ -16,7 +19,7 @@ from hostvm.shares.listener import ShareListener
 from hostvm.shares.model import Mount
 from hostvm.shares.nfs import rpc, wire
 from hostvm.shares.nfs.xdr import Reader, u32, u64
-from hostvm.shares.sftp_wire import INIT
+from hostvm.shares.sftp_wire import F_READ, INIT, LSTAT, OPEN, READ, STATUS, string
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="modes and links of POSIX")
 
@@ -376,3 +379,31 @@ def test_a_folder_that_is_withdrawn_is_stale_and_not_mounted(guest, connect, xdr
         assert answers(stream, 1)[number][24:28] == u32(status)
         connect.complete()
     assert mount(guest, stream, connect.path, xdr, machine=connect.client) == (ACCES, b"")
+
+
+def test_what_is_open_by_sftp_of_a_folder_that_is_withdrawn_is_closed(connect, folder):
+    (folder / "f").write_text("content")
+    path = string(f"{connect.sftp_path}/f".encode())
+
+    def ask(stream, kind, *words):
+        packet = b"".join((bytes([kind]), *words))
+        stream.sendall(u32(len(packet)) + packet)
+        return stream.recv(4096)
+
+    def is_open():
+        for number in range(1024):
+            with contextlib.suppress(OSError):
+                if os.path.samestat(os.fstat(number), (folder / "f").stat()):
+                    return True
+        return False
+
+    sftp, other = connect(), connect()
+    ask(sftp, INIT, u32(3))
+    ask(other, INIT, u32(3))
+    handle = ask(sftp, OPEN, u32(7), path, u32(F_READ), u32(0))[9:]
+    assert ask(sftp, READ, u32(8), handle, u64(0), u32(100)).endswith(b"content")
+    assert is_open()
+    connect.withdraw()
+    assert sftp.recv(1) == b""
+    until(lambda: not is_open())
+    assert ask(other, LSTAT, u32(9), path)[4] == STATUS, "who has nothing of it goes on"
