@@ -70,6 +70,7 @@ class ShareService:
         self._device_known: dict[str, Known] = {}
         self._nfs = True
         self._removed = Removed((places or run_dir / SHARE_PLACES).with_name(SHARES_BEFORE))
+        self._left: set[str] = set()
         self._started = False
         devices = {(str(one.source), one.target, one.readonly): one for one in load_devices(run_dir)}
         self._shares = [Share(mount, devices.get((mount.source, mount.target, mount.readonly))) for mount in mounts]
@@ -87,7 +88,8 @@ class ShareService:
         """See `Service.start`. Mounts that stand already, and work, are left as they are: containers use them."""
         with self._lock:
             self._guest, self._log, self._gone = guest, host.log, threading.Event()
-            there = self._look(guest) if self._shares else Mounted({}, marked=True, nfs=False)
+            there = self._look(guest) if self._shares or self._left else Mounted({}, marked=True, nfs=False)
+            self._clear_left(guest, there.types)
             for share in self._shares:
                 self._ensure(guest, share, there.types)
             self._started = True
@@ -267,7 +269,9 @@ class ShareService:
         if share is None:
             return
         self._removed.add(share.mount)
-        if self._guest is not None:
+        if self._guest is None:
+            self._left.add(target)
+        else:
             there = self._look(self._guest).types
             self._clear_inside(self._guest, target, there)
             try:
@@ -277,6 +281,21 @@ class ShareService:
         self._shares.remove(share)
         if share.device is None and self._listener is not None:
             self._listener.withdraw(share.mount)
+
+    def _clear_left(self, guest: Guest, there: dict[str, str]) -> None:
+        """Unmount what was taken away while the guest was not reached.
+
+        :param there: what is mounted; without what was unmounted afterwards.
+        """
+        for target in sorted(self._left):
+            try:
+                self._clear_inside(guest, target, there)
+                if there.pop(target, ""):
+                    mounting.unmount(guest, target)
+            except HostvmError as error:
+                self._log(f"{target} is still mounted in the guest: {error.details or error}")
+            else:
+                self._left.remove(target)
 
     def _look(self, guest: Guest) -> Mounted:
         """What is mounted, and, for `_mount`, what could be."""

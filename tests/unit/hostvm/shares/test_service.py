@@ -148,6 +148,47 @@ def test_a_folder_that_comes_later_is_mounted_then(service, guest, host, tmp_pat
     until(lambda: states(made) == [("/a", "mounted")])
 
 
+@pytest.mark.parametrize("kind", ["nfs", "sftp"])
+def test_what_is_taken_away_while_the_guest_is_not_reached_is_unmounted_as_soon_as_it_is(
+    service, guest, host, folders, kind
+):
+    made = service(Mount(folders["outer"], "/a", kind=kind), Mount(folders["inner"], "/a/b", kind=kind))
+    made.start(guest, host)
+    made.stop()
+    made.ask({"do": "rm", "source": folders["outer"], "target": "/a"})
+    assert guest.places() == ["/a", "/a/b"]
+    made.start(guest, host)
+    assert (guest.places(), states(made)) == (["/a/b"], [("/a/b", "mounted")])
+    made.stop()
+    made.ask({"do": "rm", "source": folders["inner"], "target": "/a/b"})
+    made.start(guest, host)
+    assert (guest.places(), states(made)) == ([], [])
+    done = len(guest.did)
+    made.stop()
+    made.start(guest, host)
+    assert len(guest.did) == done, "once"
+
+
+def test_a_mount_that_stays_is_tried_again_and_does_not_stop_the_others(service, guest, host, folders, monkeypatch):
+    made = service(Mount(folders["outer"], "/a"), Mount(folders["other"], "/b"))
+    made.start(guest, host)
+    made.stop()
+    made.ask({"do": "rm", "source": folders["outer"], "target": "/a"})
+    plain = guest.run
+
+    def run(argv, **options):
+        return Completed(1, b"", b"it stays") if argv[3:5] == ["unmount", "/a"] else plain(argv, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(guest, "run", run)
+        made.start(guest, host)
+    assert states(made) == [("/b", "mounted")]
+    assert any("it stays" in line for line in host.said)
+    made.stop()
+    made.start(guest, host)
+    assert guest.places() == ["/b"]
+
+
 def test_without_a_guest_it_says_so(service, folders):
     made = service(Mount(folders["outer"], "/a"))
     for words in ({"do": "again"}, {"do": "release"}, {"do": "add", "source": folders["other"], "target": "/b"}):
