@@ -8,6 +8,7 @@ kind is told in docs/adr/0051-file-events.md.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import posixpath
 import threading
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from hostvm.errors import HostvmError
 from hostvm.shares.known import is_folder
 from hostvm.shares.own_names import inside_of, own_names
+from hostvm.shares.unanswered import Unanswered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -93,9 +95,6 @@ _LIMITS = (
     ("file watch limit", "fs.inotify.max_user_watches", 1048576),  # one for each folder
     ("(os error 24)", "fs.inotify.max_user_instances", 1024),
 )
-_LAST_ACTS = 10.0
-"""For so many seconds after the connection broke the guest may still make what it had been told before."""
-_DELETION_SECONDS = 5.0
 _IGNORED = frozenset({".git", ".hg", ".svn"})
 
 
@@ -212,28 +211,31 @@ def helpers_of(watched: Sequence[Watched], as_user: Sequence[str]) -> dict[bool,
 
 
 class Helper:
-    """The program in the guest, and which deletions it has been told and has not made yet.
+    """The program in the guest, and which deletion it has been told and has not made yet.
 
     :param prefix: words before the program: see `helper_prefix`.
+    :param unanswered: has those that it may still make when the connection to it is broken.
     :raises HostvmError: it could not be started.
     """
 
-    def __init__(self, guest: Guest, prefix: Sequence[str] = ()) -> None:
+    def __init__(self, guest: Guest, prefix: Sequence[str], unanswered: Unanswered) -> None:
+        self._unanswered = unanswered
         self._process = guest.stream([*prefix, "/bin/sh", "-c", HELPER])
         self._buried: deque[tuple[Known, str]] = deque()
         self._done = threading.Condition()
+        self._over = False
         self._listener = threading.Thread(target=self._listen, name="events-done", daemon=True)
         self._listener.start()
 
     def tell(self, acts: Sequence[tuple[str, str, tuple[Known, str] | None]]) -> None:
         """Have these acted out: kind, path in the guest, and what knows of it under which path of this computer.
 
-        Deletions one after the other: while one is acted out, the guest sees something that is not there.
+        Deletions one after the other, however long a guest stands still: while one is acted out, the guest sees
+        something that is not there, and one that waited in the guest could be made when nobody knows of it any more.
 
         :raises OSError: it is gone.
         """
         lines: list[str] = []
-        patience = _DELETION_SECONDS  # a guest that stands still is waited for once
         for kind, inside, here in acts:
             if here is not None and kind == "D":
                 self._write(lines)
@@ -247,8 +249,9 @@ class Helper:
             if kind == "D":
                 self._write(lines)
                 with self._done:
-                    if not self._done.wait_for(lambda: not self._buried, patience):
-                        patience = 0.0
+                    self._done.wait_for(lambda: self._over or not self._buried)
+                if self._over:
+                    raise OSError(errno.EPIPE, "the program in the guest has ended")
         self._write(lines)
 
     def _write(self, lines: list[str]) -> None:
@@ -271,9 +274,13 @@ class Helper:
                     self._settle()
             self._process.wait()
         except (HostvmError, OSError):
-            time.sleep(_LAST_ACTS)
+            while self._buried:
+                self._unanswered.add(*self._buried.popleft())
         finally:
             self._settle_all()
+            with self._done:
+                self._over = True
+                self._done.notify_all()
 
     def _settle_all(self) -> None:
         while self._buried:
@@ -298,10 +305,12 @@ class EventCarrier:
         self._lock = threading.Lock()
         self._budget = Budget()
         self._watched: list[Watched] = []
+        self._unanswered = Unanswered()
         self._stop = threading.Event()
 
     def carry(self, guest: Guest, watched: Sequence[Watched]) -> None:
-        """From now on these, and no others; an empty list ends all watching."""
+        """From now on these, and no others; an empty list ends all watching. The guest is reached."""
+        self._unanswered.reached()
         with self._lock:
             wanted = sorted(watched, key=lambda one: -len(one.source))
             if wanted == self._watched and not self._stop.is_set():
@@ -325,7 +334,7 @@ class EventCarrier:
             with contextlib.ExitStack() as ends:
                 helpers: dict[bool, Helper] = {}
                 for served, prefix in helpers_of(watched, self._as_user).items():
-                    helpers[served] = Helper(guest, prefix)
+                    helpers[served] = Helper(guest, prefix, self._unanswered)
                     ends.callback(helpers[served].end)
                 for source in {one.source for one in watched}:
                     self._log(f"events: watching {source}")

@@ -8,14 +8,16 @@ import os
 import struct
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
 from agent_rig import connect_to, until
 
-from hostvm.shares import events
+from hostvm.shares import unanswered
 from hostvm.shares.events import Helper, act_of
 from hostvm.shares.known import Known
+from hostvm.shares.unanswered import Unanswered
 
 EVENTS = {0x2: "MODIFY", 0x4: "ATTRIB", 0x8: "CLOSE_WRITE", 0x100: "CREATE", 0x200: "DELETE"}
 
@@ -35,7 +37,7 @@ def folder(sshd):
 
 @pytest.fixture
 def helper(guest):
-    one = Helper(guest)
+    one = Helper(guest, (), Unanswered())
     yield one
     one.end()
 
@@ -66,15 +68,24 @@ def test_deletions_are_over_when_the_helper_is(known, helper):
 
 
 def test_what_the_guest_may_still_make_is_played_when_the_connection_breaks(known, sshd, monkeypatch):
-    monkeypatch.setattr(events, "_LAST_ACTS", 0.5)
-    connection = connect_to(sshd)
-    helper = Helper(connection)
+    monkeypatch.setattr(unanswered, "_LAST_ACTS", 0.5)
+    connection, left = connect_to(sshd), Unanswered()
+    helper = Helper(connection, ["/bin/sh", "-c", "exec sleep 60"], left)  # it stands still
+
+    def tell():
+        with contextlib.suppress(OSError):
+            helper.tell([("D", "/nowhere/a", (known, "a"))])
+
+    teller = threading.Thread(target=tell)
+    teller.start()
+    until(lambda: known.buried("a"))
     connection.close()
-    with contextlib.suppress(OSError):
-        helper.tell([("D", "/nowhere/a", (known, "a"))])
+    teller.join(20)
+    helper.end()
+    assert known.buried("a")
+    left.reached()
     assert known.buried("a")
     until(lambda: not known.buried("a"))
-    helper.end()
 
 
 def test_nothing_is_made_that_is_gone_by_now(known, helper, folder):
