@@ -76,11 +76,14 @@ class Taking:
         self._require(target_found, places[1])
         moved, gone = _there(export, source), _there(export, target)  # as in `_take_away`
         self._lasting.drain()
-        with known.acting(places[0], removes=True), known.acting(places[1]):
+        # By either name it is there after that: as a second one, which a rename leaves, or in other letters' case.
+        same = moved is not None and gone is not None and gone[0] == moved[0]
+        with known.acting(places[0], removes=not same), known.acting(places[1]):
             export.tree.rename(source, target)
-        if moved is not None and (gone is None or gone[0] != moved[0]):
-            self._let_go(export, gone, target_folder, target_name)
-            export.places.forget(moved[0], folder, name)
+        if moved is not None:
+            if not same:
+                self._let_go(export, gone, target_folder, target_name)
+                export.places.forget(moved[0], folder, name)
             export.places.note(target_folder, [(moved[0], target_name)])
         return OK + export.changed(found, folder) + export.changed(target_found, target_folder)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
@@ -11,6 +12,8 @@ import pytest
 
 from hostvm.shares.nfs import wire
 from hostvm.shares.nfs.places import ROOT
+from hostvm.shares.open_folder import OpenFolder, Place
+from hostvm.shares.tree import Tree
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="modes and links of POSIX")
 
@@ -75,11 +78,46 @@ def test_a_folders_files_are_known_after_its_rename(guest, folder):
     assert guest.rename("other", "full") == NOTEMPTY
 
 
-def test_two_names_of_one_file_stay_when_one_is_renamed_to_the_other(guest, folder):
+def test_two_names_of_one_file_stay_when_one_is_renamed_to_the_other(guest, folder, known):
     handle = guest.create("a")
     assert guest.link(handle, "b") == wire.OK
     assert guest.rename("a", "b") == wire.OK
     assert guest.attributes(handle).links == 2
+    assert [known.hear(str(folder / name)) for name in "ab"] == [None, None], "nothing is new there"
+
+
+@pytest.fixture
+def _case_is_ignored(monkeypatch):
+    """As macOS and Windows do: a name is found however it is written, and written anew by a rename alone."""
+    plain = OpenFolder.place
+
+    @contextlib.contextmanager
+    def place(folder, path):
+        with plain(folder, path) as asked:
+            names = {name.casefold(): name for name in os.listdir(asked.folder)}  # noqa: PTH208 - a descriptor
+            yield Place(asked.folder, names.get(asked.name.casefold(), asked.name))
+
+    def rename(tree, old, new):
+        with tree._root.place(old) as source, plain(tree._root, new) as target:
+            os.replace(source.name, target.name, src_dir_fd=source.folder, dst_dir_fd=target.folder)
+
+    monkeypatch.setattr(OpenFolder, "place", place)
+    monkeypatch.setattr(Tree, "rename", rename)
+
+
+@pytest.mark.usefixtures("_case_is_ignored")
+def test_a_rename_that_changes_the_letters_case_alone_is_one(guest, folder, known):
+    handle = guest.create("a.txt")
+    guest.write(handle, b"content")
+    assert guest.rename("a.txt", "A.TXT") == wire.OK
+    assert [one.name for one in folder.iterdir()] == ["A.TXT"]
+    assert guest.read(handle) == (b"content", True)
+    guest.write(handle, b"the guest's own")
+    assert known.hear(str(folder / "A.TXT")) is None, "by the name that it has now"
+    assert guest.lookup("A.TXT") == handle
+    assert guest.rename("A.TXT", "b") == wire.OK
+    assert guest.remove("B") == wire.OK
+    assert list(folder.iterdir()) == []
 
 
 def test_nothing_is_renamed_or_linked_into_another_share(shares, folder, tmp_path):
