@@ -111,6 +111,8 @@ class Known:
         self._above_until = 0.0
         self._folders: OrderedDict[str, None] = OrderedDict()
         self._shown: dict[str, int] = {}
+        self.alone: frozenset[str] = frozenset()
+        """Files that running containers have by themselves, without the folder that they are in."""
 
     def hear(self, path: str) -> News | None:
         """Something here may have changed the path; None where that is no news to the guest, which knows of it then.

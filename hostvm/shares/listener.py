@@ -140,6 +140,12 @@ class ShareListener:
             tree = self._trees.get(self._name(mount))
         return tree.known if tree is not None else None
 
+    def given_alone(self, paths: frozenset[str]) -> None:
+        """Files of this computer that running containers have by themselves, and no others are."""
+        with self._lock:
+            for tree in self._trees.values():
+                tree.known.alone = paths
+
     def withdraw(self, mount: Mount) -> None:
         """Serve it no more, nor what is open of it. Idempotent."""
         with self._lock:

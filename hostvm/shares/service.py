@@ -15,7 +15,7 @@ from hostvm.shares.choose import load_devices, load_server
 from hostvm.shares.client import SERVICE
 from hostvm.shares.entry import Share, fstype
 from hostvm.shares.events import EventCarrier, Watched
-from hostvm.shares.known import Known
+from hostvm.shares.known import Known, is_folder
 from hostvm.shares.listener import ShareListener
 from hostvm.shares.model import Mount, guest_path, make_mount
 from hostvm.shares.mounting import Mounted
@@ -194,6 +194,9 @@ class ShareService:
         if self._guest is None:
             return
         places = {path: place_of(path, self._mounts()) for path in self._watching}
+        if self._listener is not None:
+            there = (place.here for place in places.values() if place is not None)
+            self._listener.given_alone(frozenset(path for path in there if not is_folder(path)))
         wanted = {place.there if place is not None else path for path, place in places.items()}
         wanted |= {other for path in wanted for other in self._inside(path)}
         watched = [one for one in map(self._watched, sorted(wanted)) if one is not None]

@@ -84,6 +84,10 @@ class Descriptors:
         known = self._open.get((number, True)) or self._open.get((number, False))
         return known.descriptor if known else None
 
+    def is_written(self, number: int) -> bool:
+        """Whether it is open for writing."""
+        return (number, True) in self._open
+
     def written(self, number: int) -> None:
         """All that the guest has written is there; close what was open for that. Idempotent.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -63,6 +64,8 @@ class Export:
                 raise
             if self.places.number(seen, path) == number:
                 return seen, path
+        if (heir := self._successor(number)) is not None:
+            return heir[0], None
         if (opened := self.files.peek(number)) is not None:
             return self.tree.see_open(opened), None
         if (heir := self._heir(number)) is not None:
@@ -83,15 +86,30 @@ class Export:
             return None
         return (seen, path) if stat.S_ISREG(seen.found.st_mode) else None
 
+    def _successor(self, number: int) -> tuple[Seen, str] | None:
+        """The heir of a file that containers have by itself: they are to see it at once, not when nobody reads the old.
+
+        Who has it open goes on with the new one, too; not while it is written, or the two would be mixed.
+        """
+        alone = self.tree.known.alone
+        if not alone or self.files.is_written(number) or self.places.known(number) is None:
+            return None
+        with contextlib.suppress(OSError):
+            if self.tree.outside(self.places.path(number)) in alone:
+                heir = self._heir(number)
+                return heir if heir is not None and self.places.number(*heir) != number else None
+        return None
+
     def content(self, number: int) -> int:
         """A descriptor to read a file by, which stays this object's; of one that took its place, if it is gone."""
-        try:
-            return self.files.get(number, write=False)
-        except OSError as fault:
-            heir = self._heir(number) if fault.errno == errno.ESTALE else None
-            if heir is None:
-                raise
-            return self.files.get(self.places.number(*heir), write=False, path=heir[1])
+        if (heir := self._successor(number)) is None:
+            try:
+                return self.files.get(number, write=False)
+            except OSError as fault:
+                heir = self._heir(number) if fault.errno == errno.ESTALE else None
+                if heir is None:
+                    raise
+        return self.files.get(self.places.number(*heir), write=False, path=heir[1])
 
     def folder(self, number: int) -> tuple[os.stat_result, str]:
         """What is known of a folder, and its path."""

@@ -241,6 +241,18 @@ def test_files_that_are_being_written_are_told_before_a_suspend(service, guest, 
     assert made.ask({"do": "release"})["written"] == []
 
 
+def test_what_a_container_has_by_itself_is_known_until_it_has_it_no_more(service, guest, host, folders, monkeypatch):
+    made = service(Mount(folders["outer"], "/a"), Mount(folders["other"], "/b"))
+    made.start(guest, host)
+    monkeypatch.setattr(made._carrier, "carry", lambda *_: None)
+    known, file = made._listener.known(Mount(folders["outer"], "/a")), Path(folders["outer"], "file")
+    file.touch()
+    made.watch(["/a/file", "/a/inner", "/b", "/elsewhere"])
+    assert known.alone == {str(file)}
+    made.watch(["/a"])
+    assert not known.alone
+
+
 @pytest.fixture
 def by_9p(service, guest, host, folders, tmp_path, monkeypatch):
     """A folder by 9p, which a container has, and the one beside it by nfs; `carried` are the events that are told."""

@@ -76,6 +76,37 @@ def test_a_file_that_is_open_stays_itself_when_another_one_has_its_name(guest, f
     assert (folder / "f").read_text() == "new"
 
 
+def test_a_file_that_a_container_has_by_itself_is_the_new_one_at_once(guest, folder, known):
+    """Or whoever reads it each minute would never see that it was saved."""
+    for name in ("f", "other"):
+        (folder / name).write_text("old")
+    handles = {name: guest.lookup(name) for name in ("f", "other")}
+    known.alone = frozenset({str(folder / "f")})
+    for name, handle in handles.items():
+        assert guest.read(handle) == (b"old", True)
+        replace(folder / name, "newer")
+    assert guest.attributes(handles["f"]).size == 5
+    assert guest.read(handles["f"]) == (b"newer", True)
+    assert guest.read(handles["other"]) == (b"old", True), "who has it open in its folder"
+    replace(folder / "f", "newest")
+    assert guest.attributes(handles["f"]).size == 6
+    assert guest.read(handles["f"]) == (b"newest", True)
+    (folder / "f").unlink()
+    assert guest.read(handles["f"]) == (b"old", True), "nothing took its place"
+
+
+def test_a_file_that_a_container_has_by_itself_is_not_mixed_with_another_while_it_is_written(guest, folder, known):
+    (folder / "f").write_text("old")
+    handle = guest.lookup("f")
+    known.alone = frozenset({str(folder / "f")})
+    guest.write(handle, b"O")
+    replace(folder / "f", "newer")
+    assert guest.attributes(handle).size == 3
+    assert guest.read(handle) == (b"Old", True)
+    guest.commit(handle)
+    assert guest.read(handle) == (b"newer", True)
+
+
 @pytest.mark.parametrize("what", [{"mode": 0o600}, {"user": 7}, {"modified": 5}, {"size": 0}])
 def test_what_is_set_of_an_open_file_is_not_set_of_another_that_has_its_name(guest, folder, xdr, what):
     (folder / "f").write_text("old")
