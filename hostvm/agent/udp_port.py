@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 from hostvm.agent.listeners import is_from, listen
 from hostvm.agent.loop import READ
 from hostvm.agent.service import Traffic
+from hostvm.platform.datagrams import Datagrams
 
 if TYPE_CHECKING:
     from hostvm.agent.loop import Loop
     from hostvm.agent.rules import Rules
     from hostvm.agent.service import PortForward
+    from hostvm.platform.datagrams import Here
 
 _LARGEST = 65535
 _AT_ONCE = 64
@@ -24,10 +26,11 @@ _SWEEP_SECONDS = 30.0
 
 
 class _Peer:
-    """One client: its address, and the socket that stands for it before the guest."""
+    """One client: its address, the one of this computer that it wrote to, and the socket for it before the guest."""
 
-    def __init__(self, port: UdpPort, address: Any, guest: socket.socket) -> None:
+    def __init__(self, port: UdpPort, address: Any, here: Here, guest: socket.socket) -> None:
         self.address = address
+        self.here = here
         self.guest = guest
         self.seen = time.monotonic()
         self.act = partial(port.answer, self)
@@ -44,10 +47,11 @@ class UdpPort:
         self._loop = loop
         self._rules = rules
         self._act = self._receive
-        self._peers: dict[Any, _Peer] = {}
+        self._peers: dict[tuple[Any, Here], _Peer] = {}
         self._closed = False
         self.traffic = Traffic()
         self._socket = listen("udp", forward.host, forward.port)
+        self._datagrams = Datagrams(self._socket)
         self._bound = str(self._socket.getsockname()[0])
         loop.call(lambda: loop.watch(self._socket, READ, self._act))
 
@@ -78,12 +82,12 @@ class UdpPort:
             return
         for _ in range(_AT_ONCE):
             try:
-                data, address = self._socket.recvfrom(_LARGEST)
+                data, address, here = self._datagrams.receive(_LARGEST)
             except (BlockingIOError, InterruptedError):
                 return
             except OSError:  # an answer that could not be delivered is reported here
                 continue
-            peer = self._peers.get(address) or self._admit(address, port)
+            peer = self._peers.get((address, here)) or self._admit(address, here, port)
             if peer is not None:
                 self._send(peer, data)
 
@@ -102,12 +106,12 @@ class UdpPort:
             except OSError:
                 return
 
-    def _admit(self, address: Any, port: int) -> _Peer | None:
+    def _admit(self, address: Any, here: Here, port: int) -> _Peer | None:
         if not is_from(self._forward.host, self._bound, address[0]):
             return None
-        return self._meet(address, port)
+        return self._meet(address, here, port)
 
-    def _meet(self, address: Any, port: int) -> _Peer | None:
+    def _meet(self, address: Any, here: Here, port: int) -> _Peer | None:
         if len(self._peers) >= _PEERS_MOST:
             self._forget(min(self._peers.values(), key=lambda peer: peer.seen))
         guest = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -117,10 +121,10 @@ class UdpPort:
         except OSError:
             guest.close()
             return None
-        peer = _Peer(self, address, guest)
+        peer = _Peer(self, address, here, guest)
         if not self._peers:
             self._loop.later(_SWEEP_SECONDS, self._sweep)
-        self._peers[address] = peer
+        self._peers[address, here] = peer
         self.traffic.connections += 1
         self._loop.watch(guest, READ, peer.act)
         return peer
@@ -149,7 +153,7 @@ class UdpPort:
                 return
             peer.seen = time.monotonic()
             try:
-                self._socket.sendto(data, peer.address)
+                self._datagrams.send(data, peer.address, peer.here)
             except OSError:
                 continue
             self.traffic.down += len(data)
@@ -172,4 +176,4 @@ class UdpPort:
     def _forget(self, peer: _Peer) -> None:
         self._loop.watch(peer.guest, 0, peer.act)
         peer.guest.close()
-        del self._peers[peer.address]
+        del self._peers[peer.address, peer.here]

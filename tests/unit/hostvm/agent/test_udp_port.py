@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
 from hostvm.agent import udp_port
@@ -27,16 +29,24 @@ class Rules:
 class Bound:
     """A socket that has received some datagrams."""
 
+    family = socket.AF_INET
+
     def __init__(self, address, senders):
         self._address, self._senders = address, list(senders)
 
     def getsockname(self):
         return (self._address, 53)
 
+    def setsockopt(self, *wanted): ...
+
     def recvfrom(self, size):
         if not self._senders:
             raise BlockingIOError
         return b"?", (self._senders.pop(0), 5353)
+
+    def recvmsg(self, size, space):
+        data, sender = self.recvfrom(size)
+        return data, [], 0, sender
 
     def close(self): ...
 
@@ -47,6 +57,6 @@ def test_nobody_else_reaches_a_port_of_loopback_for_which_all_addresses_are_boun
     monkeypatch.setattr(udp_port, "listen", lambda *_: Bound(bound, ["127.0.0.1", "192.0.2.7"]))
     port = UdpPort(PortForward("udp", "127.0.0.1", 53, "127.0.0.1", 53), Loop(), Rules())
     found = []
-    monkeypatch.setattr(port, "_meet", lambda address, _: found.append(address[0]))
+    monkeypatch.setattr(port, "_meet", lambda address, *_: found.append(address[0]))
     port._receive(READ)
     assert found == met
