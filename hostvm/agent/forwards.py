@@ -82,6 +82,7 @@ class Ports:
     def __init__(self, connect: Callable[[str, int], SshStream], rules: Rules, log: Callable[[str], None]) -> None:
         self._connect = connect
         self._rules = rules
+        self._log = log
         self._loop = Loop("ports", log)
         self._lock = threading.Lock()
         self._open: dict[PortForward, TcpPort | UdpPort] = {}
@@ -142,7 +143,7 @@ class Ports:
             raise OSError(
                 errno.EOPNOTSUPP, "UDP cannot be led to one address of the guest; publish it without an address"
             )
-        return UdpPort(forward, self._loop, self._rules)
+        return UdpPort(forward, self._loop, self._rules, self._log)
 
     def _crowded(self) -> bool:
         return self._loop.watched > 2 * _CONNECTIONS_MOST

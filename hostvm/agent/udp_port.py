@@ -13,6 +13,8 @@ from hostvm.agent.service import Traffic
 from hostvm.platform.datagrams import Datagrams
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hostvm.agent.loop import Loop
     from hostvm.agent.rules import Rules
     from hostvm.agent.service import PortForward
@@ -42,10 +44,12 @@ class UdpPort:
     :raises OSError: as `listen`.
     """
 
-    def __init__(self, forward: PortForward, loop: Loop, rules: Rules) -> None:
+    def __init__(self, forward: PortForward, loop: Loop, rules: Rules, log: Callable[[str], None]) -> None:
         self._forward = forward
         self._loop = loop
         self._rules = rules
+        self._log = log
+        self._short = False
         self._act = self._receive
         self._peers: dict[tuple[Any, Here], _Peer] = {}
         self._closed = False
@@ -114,12 +118,8 @@ class UdpPort:
     def _meet(self, address: Any, here: Here, port: int) -> _Peer | None:
         if len(self._peers) >= _PEERS_MOST:
             self._forget(min(self._peers.values(), key=lambda peer: peer.seen))
-        guest = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        try:
-            guest.settimeout(0.0)
-            guest.connect(("127.0.0.1", port))
-        except OSError:
-            guest.close()
+        guest = self._reach(port)
+        if guest is None:
             return None
         peer = _Peer(self, address, here, guest)
         if not self._peers:
@@ -128,6 +128,24 @@ class UdpPort:
         self.traffic.connections += 1
         self._loop.watch(guest, READ, peer.act)
         return peer
+
+    def _reach(self, port: int) -> socket.socket | None:
+        """A socket to the guest; None while there can be none, which is logged once: datagrams come by the thousand."""
+        try:
+            guest = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        except OSError as error:  # no descriptors left
+            if not self._short:
+                self._log(f"ports: datagrams for port {self._forward.port}/udp of new clients are lost: {error}")
+            self._short = True
+            return None
+        try:
+            guest.settimeout(0.0)
+            guest.connect(("127.0.0.1", port))
+        except OSError:
+            guest.close()
+            return None
+        self._short = False
+        return guest
 
     def _send(self, peer: _Peer, data: bytes) -> None:
         peer.seen = time.monotonic()

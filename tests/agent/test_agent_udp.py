@@ -57,7 +57,7 @@ def publish(guest):
 
         def by(host):
             forward = PortForward("udp", host, free_port(), "127.0.0.1", guest)
-            stack.callback(UdpPort(forward, loop, Reached(guest)).close)
+            stack.callback(UdpPort(forward, loop, Reached(guest), lines.append).close)
             return forward.port
 
         yield by

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 
 import pytest
@@ -20,10 +21,18 @@ class Loop:
 
     def watch(self, sock, events, act): ...
 
+    def later(self, seconds, act): ...
+
 
 class Rules:
     def find(self, protocol, guest_port):
         return 40000
+
+
+class Unconnected(socket.socket):
+    """A socket to the guest, which unit tests may not reach."""
+
+    def connect(self, address): ...
 
 
 class Bound:
@@ -32,7 +41,7 @@ class Bound:
     family = socket.AF_INET
 
     def __init__(self, address, senders):
-        self._address, self._senders = address, list(senders)
+        self._address, self.senders = address, list(senders)
 
     def getsockname(self):
         return (self._address, 53)
@@ -40,9 +49,9 @@ class Bound:
     def setsockopt(self, *wanted): ...
 
     def recvfrom(self, size):
-        if not self._senders:
+        if not self.senders:
             raise BlockingIOError
-        return b"?", (self._senders.pop(0), 5353)
+        return b"?", (self.senders.pop(0), 5353)
 
     def recvmsg(self, size, space):
         data, sender = self.recvfrom(size)
@@ -55,8 +64,30 @@ class Bound:
 def test_nobody_else_reaches_a_port_of_loopback_for_which_all_addresses_are_bound(monkeypatch, bound, met):
     """As low ports are on macOS."""
     monkeypatch.setattr(udp_port, "listen", lambda *_: Bound(bound, ["127.0.0.1", "192.0.2.7"]))
-    port = UdpPort(PortForward("udp", "127.0.0.1", 53, "127.0.0.1", 53), Loop(), Rules())
+    port = UdpPort(PortForward("udp", "127.0.0.1", 53, "127.0.0.1", 53), Loop(), Rules(), print)
     found = []
     monkeypatch.setattr(port, "_meet", lambda address, *_: found.append(address[0]))
     port._receive(READ)
     assert found == met
+
+
+def test_a_lack_of_descriptors_is_logged_once_a_spell(monkeypatch):
+    """Not for each of the datagrams that come meanwhile, of which none keeps the others waiting."""
+
+    def none_left(*_):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    bound, lines = Bound("127.0.0.1", []), []
+    monkeypatch.setattr(udp_port, "listen", lambda *_: bound)
+    port = UdpPort(PortForward("udp", "127.0.0.1", 53, "127.0.0.1", 53), Loop(), Rules(), lines.append)
+    logged = []
+    for number, can in enumerate((none_left, none_left, Unconnected, none_left)):
+        monkeypatch.setattr(udp_port.socket, "socket", can)
+        bound.senders = [f"192.0.{number}.{host}" for host in range(9)]
+        port._receive(READ)
+        assert bound.senders == []
+        logged.append(len(lines))
+    port.close()
+    assert logged == [1, 1, 1, 2]
+    assert "port 53/udp" in lines[0]
+    assert "Too many open files" in lines[0]
