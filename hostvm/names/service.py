@@ -292,7 +292,7 @@ def _holds(place: Path, port: int) -> bool:
 
 
 def _talk(place: Path, request: dict[str, Any], seconds: float = _ASK_SECONDS) -> tuple[dict[str, Any], LocalStream]:
-    sock = connect_local(str(place / NAMES_SOCK))
+    sock = connect_local(str(place / NAMES_SOCK), seconds)
     try:
         sock.settimeout(seconds)
         sock.sendall(json.dumps(request).encode() + b"\n")

@@ -8,14 +8,18 @@ Imports nothing heavy: the forwarding client needs it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import sys
+import time
 
 _TOKEN_BYTES = 32
 _TOKEN_SECONDS = 2.0
 _BACKLOG = 256
 _CUT = 5
+_CONNECT_SECONDS = 10.0
+_FULL_PAUSE = 0.02
 
 
 class LocalListener:
@@ -91,10 +95,11 @@ class LocalListener:
             _unlink(self.path)
 
 
-def connect_local(path: str) -> socket.socket:
+def connect_local(path: str, seconds: float = _CONNECT_SECONDS) -> socket.socket:
     """Connect to a `LocalListener`.
 
     :raises OSError: nobody listens: there is no such file, or it is a dead listener's.
+    :raises TimeoutError: one does, but took nobody from its full queue for so long.
     """
     if sys.platform == "win32":
         with open(path, "rb") as file:  # noqa: PTH123 - no pathlib on the forwarding path
@@ -103,17 +108,33 @@ def connect_local(path: str) -> socket.socket:
             number = int(port)
         except ValueError as error:
             raise ConnectionRefusedError(path) from error
-        connection = socket.create_connection(("127.0.0.1", number))
+        connection = socket.create_connection(("127.0.0.1", number), seconds)
+        connection.settimeout(None)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.sendall(token)
         return connection
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        connection.connect(path)
+        _connect(connection, path, time.monotonic() + seconds)
     except OSError:
         connection.close()
         raise
     return connection
+
+
+def _connect(connection: socket.socket, path: str, deadline: float) -> None:
+    """Linux lets a client wait for ever where the queue is full, or refuses at once if it may not; macOS refuses."""
+    connection.settimeout(0.0)
+    while True:
+        try:
+            connection.connect(path)
+        except BlockingIOError as error:
+            if time.monotonic() >= deadline:
+                raise TimeoutError(errno.ETIMEDOUT, "the listener takes no connections", path) from error
+            time.sleep(_FULL_PAUSE)
+        else:
+            connection.settimeout(None)
+            return
 
 
 def close_listener(listener: socket.socket, path: str | None = None) -> None:

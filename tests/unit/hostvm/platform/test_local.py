@@ -1,13 +1,19 @@
-"""Local sockets as Windows has them: a file that holds a port and a token."""
+"""Local sockets, and as Windows has them: a file that holds a port and a token."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
+import socket
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
-from hostvm.platform.local import LocalListener
+from hostvm.platform import local as module
+from hostvm.platform.local import LocalListener, connect_local
 
 
 @pytest.mark.skipif(os.name == "nt", reason="loopback, which unit tests may not use")
@@ -27,3 +33,43 @@ def test_a_file_that_a_client_reads_at_this_moment_is_written_over(monkeypatch, 
     assert token == made._token
     made.close()
     assert made.closed
+
+
+@pytest.fixture
+def full():
+    """A listener whose queue is full, and its path."""
+    if sys.platform != "linux":
+        pytest.skip("other systems refuse whom a full queue cannot take")
+    folder = Path(tempfile.mkdtemp(prefix="hvl"))  # short, as a socket's path must be
+    path = str(folder / "s")
+    with contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder)
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(path)
+        listener.listen(1)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                waiting = stack.enter_context(socket.socket(socket.AF_UNIX))
+                waiting.setblocking(False)
+                waiting.connect(path)
+        yield listener, path
+
+
+def test_a_listener_that_takes_nobody_any_more_holds_no_client_for_ever(full):
+    _, path = full
+    with pytest.raises(TimeoutError, match="takes no connections"):
+        connect_local(path, 0.1)
+
+
+def test_a_client_waits_for_its_place_in_a_full_queue(full, monkeypatch):
+    listener, path = full
+    pauses = []
+
+    def taken_meanwhile(seconds):
+        pauses.append(seconds)
+        listener.accept()[0].close()
+
+    monkeypatch.setattr(module.time, "sleep", taken_meanwhile)
+    with connect_local(path, 60) as found:
+        assert found.getblocking()
+    assert len(pauses) == 1
