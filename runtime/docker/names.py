@@ -27,9 +27,9 @@ def pick(containers: Iterable[dict[str, Any]], labels: Sequence[str], machine: s
     and its machine. Of a service's containers it is the one whose name comes first.
     """
     wanted = [label.lower() for label in labels]
-    for container in sorted(containers, key=_name):
+    for container, address in _reachable(containers):
         if wanted in _spellings(container, machine):
-            return Target(_address(container), http_port(container))
+            return Target(address, http_port(container))
     return None
 
 
@@ -56,10 +56,38 @@ def _spellings(container: dict[str, Any], machine: str) -> list[list[str]]:
     return found
 
 
-def _address(container: dict[str, Any]) -> str:
-    networks = (container.get("NetworkSettings") or {}).get("Networks") or {}
-    addresses = [facts.get("IPAddress") for _, facts in sorted(networks.items())]
-    return next((str(address) for address in addresses if address), _LOOPBACK)  # none: the guest's own network
+def _reachable(containers: Iterable[dict[str, Any]]) -> list[tuple[dict[str, Any], str]]:
+    """Those that have a network, in the order of their names, and their addresses."""
+    listed = sorted(containers, key=_name)
+    return [(container, address) for container in listed if (address := _address(container, listed))]
+
+
+def _address(container: dict[str, Any], listed: Sequence[dict[str, Any]]) -> str | None:
+    """Where it is reached; None for one without a network (`--network none`).
+
+    One with the network of another (`--network container:X`) has none of its own in dockerd's list, and the other's
+    in Podman's, which says "host" of all.
+
+    :param listed: those that run.
+    """
+    for _ in listed:  # that other one may have a third one's
+        networks = (container.get("NetworkSettings") or {}).get("Networks") or {}
+        addresses = [facts.get("IPAddress") for _, facts in sorted(networks.items())]
+        if found := next((str(address) for address in addresses if address), None):
+            return found
+        kind, _, other = str((container.get("HostConfig") or {}).get("NetworkMode", "")).partition(":")
+        if kind != "container":
+            return None if "none" in (kind, *networks) else _LOOPBACK  # else: the guest's own network
+        named = next((one for one in listed if _is_named(one, other)), None)
+        if named is None:
+            return None
+        container = named
+    return None
+
+
+def _is_named(container: dict[str, Any], name: str) -> bool:
+    """Whether docker's commands would take `name` for it: its name, its id or the beginning of that."""
+    return name == _name(container) or (bool(name) and str(container.get("Id", "")).startswith(name))
 
 
 class EngineRouter:
@@ -75,7 +103,7 @@ class EngineRouter:
 
     def names(self, guest: Guest) -> list[str]:
         """See `Router.names`."""
-        return sorted(_name(container).lower() for container in self._running(guest))
+        return sorted(_name(container).lower() for container, _ in _reachable(self._running(guest)))
 
     def _running(self, guest: Guest) -> list[dict[str, Any]]:
         try:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hostvm.names.route import Target
-from runtime.docker.names import http_port, pick
+from runtime.docker.names import EngineRouter, http_port, pick
 
 
 def container(name: str, address: str = "172.17.0.2", *ports: int, **labels: str) -> dict[str, Any]:
@@ -50,6 +50,58 @@ RUNNING = [
 )
 def test_pick(name, target):
     assert pick(RUNNING, name.split("."), "box") == target
+
+
+def joined(name: str, mode: str, networks: dict[str, Any] | None = None, **facts: Any) -> dict[str, Any]:
+    """As dockerd lists one that was made with `--network MODE`."""
+    found = {**container(name), "Id": f"id-{name}", "HostConfig": {"NetworkMode": mode}, **facts}
+    return {**found, "NetworkSettings": {"Networks": networks or {}}}
+
+
+NOWHERE = {"none": {"IPAddress": ""}}
+NETWORKS = [
+    joined("app", "bridge", {"bridge": {"IPAddress": "172.17.0.2"}}),
+    joined("onhost", "host", {"host": {"IPAddress": ""}}),
+    joined("alone", "none", NOWHERE),
+    joined("side", "container:id-app", Labels={"hostvm.http.port": "9000"}),
+    joined("third", "container:id-side"),
+    joined("by-name", "container:app"),
+    joined("by-short-id", "container:id-ap"),
+    joined("side-of-host", "container:id-onhost"),
+    joined("side-of-alone", "container:id-alone"),
+    joined("orphan", "container:id-stopped"),
+    joined("ring", "container:id-ring"),
+    # Podman's list: "host" of all, and the other one's networks.
+    joined("podman-side", "host", {"podman": {"IPAddress": "10.88.0.2"}}),
+    joined("podman-alone", "host", NOWHERE),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        ("app", Target("172.17.0.2", 80)),
+        ("onhost", Target("127.0.0.1", 80)),
+        ("side", Target("172.17.0.2", 9000)),
+        ("third", Target("172.17.0.2", 80)),
+        ("by-name", Target("172.17.0.2", 80)),
+        ("by-short-id", Target("172.17.0.2", 80)),
+        ("side-of-host", Target("127.0.0.1", 80)),
+        ("podman-side", Target("10.88.0.2", 80)),
+        *((name, None) for name in ("alone", "side-of-alone", "orphan", "ring", "podman-alone")),
+    ],
+)
+def test_a_container_is_where_its_network_is(name, target):
+    """That of another container is the other's, and without one it is nowhere, least of all at the guest's loopback."""
+    assert pick(NETWORKS, [name], "box") == target
+
+
+def test_only_what_can_be_reached_is_listed(monkeypatch):
+    router = EngineRouter("/run/docker.sock", "box")
+    monkeypatch.setattr(router, "_running", lambda _: NETWORKS)
+    assert router.names(None) == [
+        "app", "by-name", "by-short-id", "onhost", "podman-side", "side", "side-of-host", "third"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
