@@ -41,11 +41,21 @@ def system_addresses(name: str, family: int) -> list[str]:
     glibc, macOS and Windows all notice changes of their settings by themselves
     (https://sourceware.org/glibc/wiki/Release/2.26: resolv.conf is reloaded).
     """
+    if _is_number(name):
+        return []
     try:
         found = socket.getaddrinfo(name, None, family, socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         return []
     return list(dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in found))
+
+
+def _is_number(name: str) -> bool:
+    """Whether the system would read it as an address (`1.2.3.4`, `10`, `0x7f.1`), which in DNS no name is."""
+    try:
+        return bool(socket.getaddrinfo(name, None, flags=socket.AI_NUMERICHOST))
+    except (OSError, UnicodeError):
+        return False
 
 
 class Lookup:

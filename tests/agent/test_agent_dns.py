@@ -103,10 +103,10 @@ def ask():
     """As a guest's resolver does: by UDP, and by TCP when the answer was cut off; gives it and whether it was."""
     with contextlib.ExitStack() as stack:
 
-        def by(servers, name):
-            server = DnsServer(Lookup("10.0.2.2", lambda *_: [], servers), print)
+        def by(servers, name, kind="TXT", addresses=lambda *_: []):
+            server = DnsServer(Lookup("10.0.2.2", addresses, servers), print)
             stack.callback(server.close)
-            query = dns.message.make_query(name, "TXT")
+            query = dns.message.make_query(name, kind)
             return dns.query.udp_with_fallback(query, "127.0.0.1", 10, server.port)
 
         yield by
@@ -150,6 +150,16 @@ def test_a_name_that_there_is_not_is_the_nameservers_own_answer(nameservers, ask
     first, second, _ = nameservers
     assert ask(in_order(first, second), "nowhere.test")[0].rcode() == dns.rcode.NXDOMAIN
     assert not second.asked
+
+
+@pytest.mark.parametrize("kind", ["A", "AAAA"])
+@pytest.mark.parametrize("name", ["1.2.3.4", "10", "0x7f.1", "127.0.0.1", "::1"])
+def test_an_address_is_no_name(nameservers, ask, name, kind):
+    """The system's resolver takes each for one: 10 for 0.0.0.10, 0x7f.1 for 127.0.0.1 and so for this computer."""
+    first, _, _ = nameservers
+    answer, _ = ask(in_order(first), name, kind, module.system_addresses)
+    assert (answer.rcode(), answer.answer) == (dns.rcode.NXDOMAIN, [])
+    assert first.asked == [("udp", f"{name}.")]
 
 
 def test_when_none_answers_that_is_no_denial(nameservers, ask):
