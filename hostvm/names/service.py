@@ -11,12 +11,14 @@ import json
 import socket
 import sys
 import threading
+from concurrent.futures import wait
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from hostvm.agent.accept import accept_each, accept_from
 from hostvm.agent.relay import relay
 from hostvm.http_wire import HEAD_MOST, BadRequestError
+from hostvm.names.asking import begin, drop, in_turn
 from hostvm.names.http import DOMAIN, Head, RequestWatch, labels_of, parse_head
 from hostvm.names.route import REQUEST_MOST, LocalStream
 from hostvm.paths import DEFAULT_MACHINE, NAMES_SOCK
@@ -34,6 +36,9 @@ _HTTP = 80
 _TAKE_OVER = 3.0
 _HEAD_SECONDS = 30.0
 _ASK_SECONDS = 10.0
+_NEXT_SECONDS = 1.0
+"""A machine that has not answered by then has the next one asked beside it."""
+_LOOK_SECONDS, _LOOKS = 1.0, 8
 _HELD_SECONDS = 1.0
 _REASONS = {400: "Bad Request", 404: "Not Found", 421: "Misdirected Request", 502: "Bad Gateway"}
 
@@ -140,19 +145,24 @@ class NamesService:
     def _connect(self, labels: Sequence[str]) -> GuestStream:
         """:raises BadRequestError: no machine has such a container, or it does not answer."""
         unsure: _UnsureError | None = None
-        for place in self._machines():
-            try:
-                stream = self._own(labels) if place == self._run_dir else _ask_agent(place, labels)
-            except _UnsureError as fault:
-                # It may be another machine's: one whose engine is down must not take all names with it.
-                unsure = unsure or fault
-                continue
-            if stream is not None:
-                return stream
+        calls = {place: partial(self._ask, place, labels) for place in self._machines()}
+        with contextlib.closing(in_turn(calls, _NEXT_SECONDS, _ASK_SECONDS, _hang_up)) as answers:
+            for place, answer in answers:
+                try:
+                    stream = answer.result() if answer is not None else _silent(place)
+                except _UnsureError as fault:
+                    # It may be another machine's: one whose engine is down must not take all names with it.
+                    unsure = unsure or fault
+                    continue
+                if stream is not None:
+                    return stream
         if unsure is not None:
             raise unsure
         known = ", ".join(self._all_names()) or "none"
         raise BadRequestError(404, f"no running container is called {'.'.join(labels)}; there are: {known}")
+
+    def _ask(self, place: Path, labels: Sequence[str]) -> GuestStream | None:
+        return self._own(labels) if place == self._run_dir else _ask_agent(place, labels)
 
     def _own(self, labels: Sequence[str]) -> GuestStream | None:
         guest = self._guest
@@ -161,15 +171,35 @@ class NamesService:
         if target is None:
             return None
         try:
-            return guest.open_tcp(target.host, target.port)
+            return self._open(guest, labels, target)
         except OSError as fault:
-            # The engine lists a container for a moment after it stopped, and what then answers is only silence.
-            if self._find(guest, labels) is None:
-                return None
             name = ".".join(labels)
             raise BadRequestError(
                 502, f"container {name} does not answer at its port {target.port}; another: label hostvm.http.port"
             ) from fault
+
+    def _open(self, guest: Guest, labels: Sequence[str], target: Target) -> GuestStream | None:
+        """A way to a container that was listed; None when it is not any more.
+
+        The engine lists one for a moment after it stopped, and the guest tries an address that nobody has any more for
+        up to half a minute. So the list is read again meanwhile.
+
+        :raises OSError: it does not answer.
+        """
+        opening = begin(partial(guest.open_tcp, target.host, target.port))
+        kept = False
+        try:
+            for _ in range(_LOOKS):
+                ended = bool(wait([opening], _LOOK_SECONDS).done)
+                kept = ended and opening.exception() is None
+                if not kept and self._find(guest, labels) is None:
+                    return None
+                if ended:
+                    return opening.result()
+            raise TimeoutError(f"not within {_LOOKS * _LOOK_SECONDS:g} s")
+        finally:
+            if not kept:
+                drop(opening, _hang_up)
 
     def _find(self, guest: Guest, labels: Sequence[str]) -> Target | None:
         try:
@@ -184,11 +214,11 @@ class NamesService:
 
     def _all_names(self) -> list[str]:
         found: list[str] = []
-        for place in self._machines():
-            with contextlib.suppress(OSError, ValueError):
-                answer, stream = _talk(place, {})
-                stream.close()
-                found += [str(name) for name in answer.get("names", [])]
+        calls = {place: partial(_names_of, place) for place in self._machines()}
+        for _, answer in in_turn(calls, 0.0, _ASK_SECONDS, lambda _: None):
+            if answer is not None:
+                with contextlib.suppress(OSError, ValueError):
+                    found += answer.result()
         return sorted(set(found))
 
     def _index(self) -> str:
@@ -269,7 +299,9 @@ def _ask_agent(place: Path, labels: Sequence[str]) -> GuestStream | None:
     :raises BadRequestError: it has, but it does not answer.
     """
     try:
-        answer, stream = _talk(place, {"labels": list(labels)})
+        answer, stream = _talk(place, {"labels": list(labels)}, _ASK_SECONDS)
+    except TimeoutError:
+        return _silent(place)
     except (OSError, ValueError):
         return None  # an agent that is gone leaves its socket behind
     if answer.get("found"):
@@ -279,6 +311,23 @@ def _ask_agent(place: Path, labels: Sequence[str]) -> GuestStream | None:
         kind = _UnsureError if answer.get("unsure") else BadRequestError
         raise kind(int(answer["status"]), str(answer["why"]))
     return None
+
+
+def _silent(place: Path) -> NoReturn:
+    raise _UnsureError(502, f"machine {place.name} does not answer")
+
+
+def _hang_up(stream: GuestStream | None) -> None:
+    """Nobody waited for it."""
+    if stream is not None:
+        stream.close()
+
+
+def _names_of(place: Path) -> list[str]:
+    """:raises OSError, ValueError: it does not answer, or not in our words."""
+    answer, stream = _talk(place, {}, _ASK_SECONDS)
+    stream.close()
+    return [str(name) for name in answer.get("names", [])]
 
 
 def _holds(place: Path, port: int) -> bool:
@@ -291,7 +340,7 @@ def _holds(place: Path, port: int) -> bool:
     return bool(answer.get("held", port) == port)
 
 
-def _talk(place: Path, request: dict[str, Any], seconds: float = _ASK_SECONDS) -> tuple[dict[str, Any], LocalStream]:
+def _talk(place: Path, request: dict[str, Any], seconds: float) -> tuple[dict[str, Any], LocalStream]:
     sock = connect_local(str(place / NAMES_SOCK), seconds)
     try:
         sock.settimeout(seconds)

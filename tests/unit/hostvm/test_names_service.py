@@ -136,6 +136,105 @@ def test_a_machine_whose_engine_is_down_takes_no_other_s_names_with_it(folder, m
         service.stop()
 
 
+class SlowEngine:
+    """It says nothing until it is let, or was waited for too long."""
+
+    def __init__(self):
+        self.go_on, self.found, self.waited_for = threading.Event(), None, False
+
+    def find(self, guest, labels):
+        self.waited_for |= not self.go_on.wait(15)
+        return self.found
+
+
+@pytest.fixture
+def pair(folder, monkeypatch):
+    """The services of two machines by name, the first one's engine, and the second one's guest."""
+    monkeypatch.setattr(module, "_listen", lambda _: [])
+    monkeypatch.setattr(module, "_NEXT_SECONDS", 0.05)
+    monkeypatch.setattr(module, "_ASK_SECONDS", 60)
+    slow, guests = SlowEngine(), {"default": Guest(), "other": Guest()}
+    services = {}
+    for name, router in (("default", slow), ("other", Router())):
+        (folder / name).mkdir()
+        services[name] = NamesService(router, 7080, name, folder / name)
+        services[name].start(guests[name], Host())
+        guests[name].go_on.set()
+    yield services, slow, guests
+    slow.go_on.set()
+    for name, service in services.items():
+        guests[name].stream.close()
+        service.stop()
+
+
+@pytest.mark.parametrize("asked_by", ["default", "other"])
+def test_a_machine_that_stands_still_does_not_keep_another_s_names_back(pair, asked_by):
+    services, slow, guests = pair
+    stream = services[asked_by]._connect(["web"])
+    assert not slow.waited_for
+    assert guests["other"].asked.is_set()
+    stream.close()
+
+
+@pytest.mark.parametrize("asked_by", ["default", "other"])
+def test_an_unknown_name_is_not_waited_for_longer_than_once(pair, asked_by, monkeypatch):
+    """And it is not called unknown, which nobody knows."""
+    services, slow, _ = pair
+    monkeypatch.setattr(Router, "find", lambda *_: None)
+    monkeypatch.setattr(module, "_ASK_SECONDS", 0.3)
+    with pytest.raises(BadRequestError, match="machine default does not answer") as caught:
+        services[asked_by]._connect(["web"])
+    assert caught.value.status == 502
+    assert not slow.waited_for
+
+
+def test_what_a_machine_finds_too_late_is_closed(pair):
+    services, slow, guests = pair
+    services["default"]._connect(["web"]).close()
+    slow.found = Target("172.17.0.9", 80)
+    slow.go_on.set()
+    assert guests["default"].asked.wait(10)
+    assert guests["default"].stream.closed.wait(10)
+
+
+class Listing:
+    """Lists the container as often as told."""
+
+    def __init__(self, times):
+        self.left = times
+
+    def find(self, guest, labels):
+        self.left -= 1
+        return Target("172.17.0.2", 80) if self.left >= 0 else None
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_container_that_stopped_is_given_up_when_the_engine_has_noticed(folder, monkeypatch, times):
+    """The guest goes on to ask for its address, and what then comes of that is closed."""
+    monkeypatch.setattr(module, "_LOOK_SECONDS", 0.02)
+    guest, router = Guest(), Listing(times)
+    service = NamesService(router, 7080, "m", folder)
+    service._guest = guest
+    assert service._own(["web"]) is None
+    assert router.left == -1
+    assert guest.asked.wait(10)
+    assert not guest.stream.closed.is_set()
+    guest.go_on.set()
+    assert guest.stream.closed.wait(10)
+
+
+def test_a_container_that_stays_silent_is_told_as_such(folder, monkeypatch):
+    monkeypatch.setattr(module, "_LOOK_SECONDS", 0.02)
+    guest = Guest()
+    service = NamesService(Router(), 7080, "m", folder)
+    service._guest = guest
+    with pytest.raises(BadRequestError, match="container web does not answer at its port 80") as caught:
+        service._own(["web"])
+    assert caught.value.status == 502
+    guest.go_on.set()
+    assert guest.stream.closed.wait(10)
+
+
 def holds(folder, name, monkeypatch, *, taken):
     """A machine's service, when it has the port or knows that it has not."""
 
