@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cli import csv_fields
 from cli.docker_words import takes_next, verb_words
 from hostvm.shares.named import engine_path
 
@@ -84,14 +85,17 @@ def _volume(text: str, find: Callable[[str], str]) -> str:
 
 
 def _mount(text: str, find: Callable[[str], str]) -> str:
-    fields = text.split(",")
-    if "type=bind" not in fields:
+    fields = csv_fields.split(text) or []
+    # Docker takes the last of several, and names and kinds in capitals.
+    kinds = [field.partition("=")[2].lower() for field in fields if field.partition("=")[0].lower() == "type"]
+    if kinds[-1:] != ["bind"]:
         return text
+    changed = list(fields)
     for place, field in enumerate(fields):
         key, _, value = field.partition("=")
-        if key in ("source", "src") and _is_path(value):
-            fields[place] = f"{key}={find(value)}"
-    return ",".join(fields)
+        if key.lower() in ("source", "src") and _is_path(value):
+            changed[place] = f"{key}={find(value)}"
+    return text if changed == fields else csv_fields.join(changed)
 
 
 def _is_path(source: str) -> bool:

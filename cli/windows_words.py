@@ -7,10 +7,9 @@ on Windows only.
 
 from __future__ import annotations
 
-import csv
-import io
 from typing import TYPE_CHECKING
 
+from cli import csv_fields
 from cli.docker_words import GLOBAL_WITH_VALUE, GROUPS, LONG_SWITCHES, SHORT_WITH_VALUE
 from cli.git_bash import bash_root, undo_word
 from hostvm.errors import ForwardError
@@ -164,7 +163,9 @@ def _volume(value: str, folder: str) -> str:
 
 def _mount(value: str, folder: str) -> str:
     """`type=bind,source=...,target=...` of `--mount`: one line of CSV, as docker reads it."""
-    fields = _split(value)
+    fields = csv_fields.split(value)
+    if fields is None:
+        return value  # docker says what is wrong with it
     kind = next((field.partition("=")[2] for field in fields if field.lower().startswith("type=")), "volume")
     changed = []
     for field in fields:
@@ -176,19 +177,21 @@ def _mount(value: str, folder: str) -> str:
         elif name.lower() == "volume-opt" and path.startswith("device="):
             path = _pair(path, folder)
         changed.append(f"{name}{equals}{path}")
-    return _join(changed)
+    return csv_fields.join(changed)
 
 
 def _fields(value: str, folder: str) -> str:
     """`type=local,dest=...` of `--output`, `--secret` and the caches; `--output FOLDER` too."""
-    fields = _split(value)
+    fields = csv_fields.split(value)
+    if fields is None:
+        return value
     if len(fields) == 1 and "=" not in value:
         return _file(value, folder)
     changed = []
     for field in fields:
         name, equals, path = field.partition("=")
         changed.append(name + equals + (_file(path, folder) if name.lower() in _PATH_FIELDS else path))
-    return _join(changed)
+    return csv_fields.join(changed)
 
 
 def _pair(value: str, folder: str) -> str:
@@ -215,19 +218,6 @@ def _file(value: str, folder: str) -> str:
 def _place(value: str, folder: str) -> str:
     """A container's path; only a drive's letter in it must have come from this computer."""
     return guest_path(value, folder) if ":" in value and has_drive(value) else value
-
-
-def _split(value: str) -> list[str]:
-    try:
-        return next(csv.reader([value], strict=True), [])
-    except csv.Error:
-        return [value]  # docker says what is wrong with it
-
-
-def _join(fields: list[str]) -> str:
-    line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(fields)
-    return line.getvalue()
 
 
 _CHANGES: dict[str, Callable[[str, str], str]] = {

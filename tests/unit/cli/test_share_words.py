@@ -46,8 +46,30 @@ def test_words(words, becomes):
 
 
 @pytest.mark.parametrize(
+    ("value", "becomes"),
+    [
+        ('type=bind,"src=/data/src/a,b",dst=/w', 'type=bind,"src=/src/a,b",dst=/w'),
+        ('"type=bind","source=/data/src/a",dst=/w', "type=bind,source=/src/a,dst=/w"),
+        ('type=bind,"src=/data/src/a ""b""",dst=/w', 'type=bind,"src=/src/a ""b""",dst=/w'),
+        ("TYPE=Bind,SRC=/data/src,dst=/w", "TYPE=Bind,SRC=/src,dst=/w"),
+        ("type=volume,type=bind,src=/data/src,dst=/w", "type=volume,type=bind,src=/src,dst=/w"),
+        ("type=bind,type=volume,src=/nowhere,dst=/w", None),
+        ('"type=bind",src=/home/me/a,dst=/w', None),
+        # No folder's name: docker refuses them.
+        ('type=bind,src=/nowhere"x,dst=/w', None),
+        ('type=bind,"src=/nowhere,dst=/w', None),
+    ],
+)
+def test_values_of_mount_are_read_as_docker_does(value, becomes):
+    changed = with_guest_paths(["run", "--mount", value, "img"], MOUNTS, "/home/me/p")
+    assert changed == ["run", "--mount", becomes or value, "img"]
+
+
+@pytest.mark.parametrize(
     "words",
     [
+        'run --mount type=bind,"src=/nowhere,else",dst=/x img',
+        "run --mount Type=BIND,Source=/nowhere,dst=/x img",
         "run -v /nowhere:/x img",
         "create --mount type=bind,source=/nowhere/y,target=/x img",
         "run -itv ../../../n:/x img",

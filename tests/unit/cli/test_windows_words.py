@@ -62,6 +62,7 @@ BINDS = [
     (r"run --mount 'source=C:\x,type=bind,target=/w' a", "run --mount source=/c/x,type=bind,target=/w a"),
     (r"run --mount 'type=bind,src=.,dst=/w' a", "run --mount type=bind,src=/c/Users/me/src,dst=/w a"),
     ("""run --mount 'type=bind,"src=C:\\a,b",dst=/w' a""", 'run --mount type=bind,"src=/c/a,b",dst=/w a'),
+    ("""run --mount 'type=bind,src="C:\\a",dst=/w' a""", 'run --mount type=bind,src="C:\\a",dst=/w a'),
     ("run --mount type=volume,src=data,dst=/w a", "run --mount type=volume,src=data,dst=/w a"),
     ("run --mount type=volume,source=c,target=/w a", "run --mount type=volume,source=c,target=/w a"),
     ("run --mount type=tmpfs,dst=/w a", "run --mount type=tmpfs,dst=/w a"),
