@@ -55,8 +55,9 @@ class Access:
 
 
 class _Session(requests.Session):
-    """requests lets REQUESTS_CA_BUNDLE win over the session's own `verify`, and ~/.netrc speak for whoever a download
-    is redirected to; here what the user typed wins, and logins are the registry's.
+    """requests lets REQUESTS_CA_BUNDLE win over the session's own `verify`, ~/.netrc speak for whoever a download is
+    redirected to, and what is sent be sent again to whoever a registry names; here what the user typed wins, logins are
+    the registry's, and it alone is given anything.
     """
 
     def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
@@ -67,6 +68,13 @@ class _Session(requests.Session):
         """For a redirect: what was sent is taken off for another host, and nothing of ~/.netrc put in its place."""
         if origin(response.request.url or "") != origin(prepared_request.url or ""):
             prepared_request.headers.pop("Authorization", None)
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """Where a redirect leads; None when it is not followed: what a push sends stays at the registry."""
+        target, sent = super().get_redirect_target(resp), resp.request
+        if target is None or sent.method in ("GET", "HEAD"):
+            return target
+        return target if origin(urljoin(sent.url or "", target)) == origin(sent.url or "") else None
 
 
 class Repository:
@@ -144,11 +152,7 @@ class Repository:
         """
         location = urljoin(answer.url, answer.headers.get("Location", ""))
         if not answer.headers.get("Location") or origin(location) != origin(self._base):
-            raise RegistryError(
-                f"{self.reference.host} sends an upload to {origin(location)[1] or 'nowhere'}",
-                None,
-                "Use the registry's own name; behind a proxy it must be told its outer address",
-            )
+            raise self._elsewhere(location)
         return location
 
     def send(
@@ -156,13 +160,16 @@ class Repository:
     ) -> requests.Response:
         """One request whose status must be one of `wanted`.
 
-        :raises RegistryError: another one; the details say what the registry wrote.
+        :raises RegistryError: another one, of which the details say what the registry wrote; or what was sent is
+            wanted elsewhere.
         :raises requests.RequestException: no answer; another try may help.
         """
         sent = {"Accept-Encoding": "identity", "Accept": f"{MANIFEST_TYPE}, */*", **(headers or {})}
         response = self.session.request(method, url, headers=sent, timeout=TIMEOUT, **options)
         if response.status_code in wanted:
             return response
+        if response.is_redirect:
+            raise self._elsewhere(urljoin(response.url, response.headers["Location"]))
         if response.status_code >= SERVER_FAULT or response.status_code == TOO_MANY:
             raise requests.ConnectionError(f"{response.status_code} {response.reason}")
         raise self._refusal(response)
@@ -210,6 +217,14 @@ class Repository:
             else:
                 return f"{scheme}://{host}"
         raise unreachable(self.reference, fault) from fault
+
+    def _elsewhere(self, location: str) -> RegistryError:
+        scheme, host = origin(location)
+        return RegistryError(
+            f"{self.reference.host} sends an upload to {host or 'nowhere'}",
+            f"What is pushed goes to {self._base} alone, not to {scheme}://{host}." if host else None,
+            "Use the registry's own name; behind a proxy it must be told its outer address",
+        )
 
     def _refusal(self, response: requests.Response) -> RegistryError:
         host, status = self.reference.host, response.status_code

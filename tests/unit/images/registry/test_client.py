@@ -52,6 +52,26 @@ def reach(monkeypatch):
     return make
 
 
+@pytest.fixture
+def serve(monkeypatch):
+    """`serve(answer)`: the sessions are hostvm's own; what was asked so far."""
+    usual = client._new_session
+
+    def make(answer):
+        web = Web(answer)
+
+        def session(*words):
+            made = usual(*words)
+            for scheme in ("http://", "https://"):
+                made.mount(scheme, web)
+            return made
+
+        monkeypatch.setattr(client, "_new_session", session)
+        return web.asked
+
+    return make
+
+
 def wants_token_of(realm):
     def answer(request):
         if request.url.startswith(realm):
@@ -138,7 +158,7 @@ def test_logins_go_along_to_the_usual_port(reach):
 
 
 @pytest.mark.parametrize("cdn", ["http://cdn.test/1", "https://cdn.test/1", "http://r.test/1", "https://r.test:444/1"])
-def test_where_a_download_is_redirected_gets_no_login_of_netrc(monkeypatch, tmp_path, cdn):
+def test_where_a_download_is_redirected_gets_no_login_of_netrc(monkeypatch, tmp_path, serve, cdn):
     (tmp_path / "netrc").write_text("default login anna password secret\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
 
@@ -149,16 +169,37 @@ def test_where_a_download_is_redirected_gets_no_login_of_netrc(monkeypatch, tmp_
             return 307, {"Location": cdn}, b""
         return 401, {"WWW-Authenticate": "Basic realm=x"}, b""
 
-    web, usual = Web(answer), client._new_session
-
-    def session(*words):
-        made = usual(*words)
-        for scheme in ("http://", "https://"):
-            made.mount(scheme, web)
-        return made
-
-    monkeypatch.setattr(client, "_new_session", session)
+    asked = serve(answer)
     repository = Repository(parse_reference("r.test/a:1"), Access(lambda: Credentials("ben", "pw")), "pull")
     assert repository.manifest() == b"blob"
-    assert web.asked[-1] == ("GET", cdn, "")
-    assert [header for _, url, header in web.asked if url != cdn] == ["", "", "Basic YmVuOnB3"]
+    assert asked[-1] == ("GET", cdn, "")
+    assert [header for _, url, header in asked if url != cdn] == ["", "", "Basic YmVuOnB3"]
+
+
+ELSEWHERE = ("https://other.test/up", "http://r.test/up", "https://r.test:444/up", "//other.test/up")
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+@pytest.mark.parametrize("place", ELSEWHERE)
+@pytest.mark.parametrize("method", ["POST", "PATCH", "PUT"])
+def test_what_is_pushed_goes_nowhere_else(serve, method, place, status):
+    asked = serve(lambda sent: (200, {}, b"") if sent.url.endswith("/v2/") else (status, {"Location": place}, b""))
+    repository = Repository(parse_reference("r.test/a:1"), Access(lambda: None), "pull,push")
+    with pytest.raises(RegistryError, match=r"r\.test sends an upload to") as error:
+        repository.send(method, repository.url("blobs/uploads/"), (201, 202), data=io.BytesIO(b"image"))
+    assert "to https://r.test alone" in error.value.details
+    assert [method for method, _, _ in asked] == ["GET", method]
+
+
+def test_a_registry_may_redirect_a_push_within_itself(serve):
+    def answer(request):
+        if request.url.endswith("/v2/"):
+            return 200, {}, b""
+        if request.url != "https://r.test/up/2":
+            request.body.read()
+            return 307, {"Location": "/up/2"}, b""
+        return 202, {}, request.body.read()
+
+    serve(answer)
+    repository = Repository(parse_reference("r.test/a:1"), Access(lambda: None), "pull,push")
+    assert repository.send("PATCH", "https://r.test/up/1", (202,), data=io.BytesIO(b"image")).content == b"image"
