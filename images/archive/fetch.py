@@ -36,7 +36,7 @@ _T = TypeVar("_T")
 ARCHIVE = "archive"
 """The cache's folder of downloads."""
 
-OK, RANGE_NOT_SATISFIABLE, TOO_MANY = 200, 416, 429
+OK, UNAUTHORIZED, RANGE_NOT_SATISFIABLE, TOO_MANY = 200, 401, 416, 429
 SERVER_FAULT = 500
 CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 30.0
 FURTHER = 1 << 20
@@ -269,7 +269,7 @@ class Fetcher:
         response.close()
         if status >= SERVER_FAULT or status == TOO_MANY:
             raise _RetryError(f"{status} {response.reason}")
-        raise _MissingError(f"{status} {response.reason}")
+        raise _MissingError(f"{status} {response.reason}{_why(response)}")
 
     def _persist(self, attempt: Callable[[], _T], url: str, have: Callable[[], int] = lambda: 0) -> _T:
         """Repeat an attempt while its failure may pass; say what the last one was.
@@ -352,11 +352,10 @@ class _Counter:
 
 
 def _new_session(workers: int) -> requests.Session:
-    import requests
-
     from images.answers import BoundedAdapter
+    from images.logins import LoginSession
 
-    session = requests.Session()
+    session = LoginSession()
     for scheme in ("http://", "https://"):
         session.mount(scheme, BoundedAdapter(pool_connections=workers, pool_maxsize=workers))
     session.headers["User-Agent"] = "hostvm"
@@ -367,6 +366,13 @@ def _pieces(response: requests.Response) -> Iterator[bytes]:
     from images.answers import pieces  # with requests, which takes 40 ms
 
     return pieces(response)
+
+
+def _why(response: requests.Response) -> str:
+    from images.logins import is_in_the_clear
+
+    withheld = response.status_code == UNAUTHORIZED and is_in_the_clear(response.url)
+    return " (passwords of ~/.netrc are sent over HTTPS only)" if withheld else ""
 
 
 def _is_good(path: Path, item: Wanted) -> bool:
