@@ -23,6 +23,7 @@ from hostvm.process import run
 from images.archive import DEFAULT_MIRROR
 from images.artefact.bundle import Bundle, describe_bundle, load_bundle, write_bundle
 from images.base import build_base, find_base
+from images.disk import work_lock
 from images.emulators import find_emulator
 
 if TYPE_CHECKING:
@@ -41,10 +42,11 @@ def create(options: argparse.Namespace) -> int:
         raise UsageError("wheels are both named and left out", None, "give --wheels DIR or --no-wheels")
     images = [ensure_image(name, progress) for name in options.image or ["docker"]]
     folders = _bases(options, progress)
-    if emulator := find_emulator("arm64", guest_arch(), cache()) or find_emulator("amd64", guest_arch(), cache()):
-        folders.append(emulator.packed.parent)
     with ExitStack() as stack:
         wheels = _wheels(options, stack, progress)
+        stack.enter_context(work_lock(cache() / "images", progress))  # a prune waits for it, whatever it would remove
+        if emulator := find_emulator("arm64", guest_arch(), cache()) or find_emulator("amd64", guest_arch(), cache()):
+            folders.append(emulator.packed.parent)
         notes = {"images": [image.name for image in images], "base": options.base, "arch": guest_arch()}
         bundle, sources = describe_bundle(images, folders, wheels, cache(), notes)
         with opened_output(options.output) as file:

@@ -47,6 +47,7 @@ _NAMES = re.compile(
     rf"|{FIRMWARE}/({re.escape(PVH_ROM)}|{re.escape(PVH_FACTS)})"
 )
 _MOST_MEMBERS = 10_000
+_AGAIN = "Try again: `hostvm bundle create`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +109,10 @@ def describe_bundle(
 ) -> tuple[Bundle, dict[str, Path]]:
     """A bundle of these things and the firmware that the QEMU of this computer lacked, and where each member lies now.
 
+    Whoever holds the lock of images until it is written keeps a prune from them.
+
     :param folders: of base images and emulators, in the cache.
-    :raises ImageError: a file has a name that no bundle has, or what is stored is damaged.
+    :raises ImageError: a file has a name that no bundle has, or what is stored is damaged, or was removed meanwhile.
     """
     folders = list(folders)
     for folder in folders:
@@ -117,6 +120,8 @@ def describe_bundle(
     sources: dict[str, Path] = {f"{WHEELS}/{path.name}": path for path in sorted(wheels)}
     signatures = {}
     for image in images:
+        if not image.path.is_dir():
+            raise ImageError(f"image {image.digest[:12]} was removed meanwhile", None, _AGAIN)
         verify_image(image)
         sources |= {f"images/{image.digest}/{name}": image.path / name for name in (MANIFEST, *PARTS)}
         signatures[image.digest] = read_record(cache, image.digest).signatures
@@ -127,8 +132,14 @@ def describe_bundle(
     for name, path in sources.items():
         if not _NAMES.fullmatch(name):
             raise ImageError(f"{path} cannot be in a bundle", f"its name is {name!r}", "Leave it out, or rename it")
-    members = tuple(Member(name, path.stat().st_size, sha256_file(path)) for name, path in sources.items())
-    return Bundle(members, signatures, notes), sources
+    return Bundle(tuple(_member(name, path) for name, path in sources.items()), signatures, notes), sources
+
+
+def _member(name: str, path: Path) -> Member:
+    try:
+        return Member(name, path.stat().st_size, sha256_file(path))
+    except OSError as error:  # `image rm` waits for nobody
+        raise _changed(path, str(error)) from error
 
 
 def _is_base(folder: Path, cache: Path) -> bool:
@@ -193,7 +204,7 @@ def _checked(member: Member, path: Path) -> Iterator[bytes]:
 
 
 def _changed(path: Path, why: str) -> HashError:
-    return HashError(f"{path} was changed", why, "Try again: `hostvm bundle create`")
+    return HashError(f"{path} was changed", why, _AGAIN)
 
 
 def load_bundle(

@@ -20,12 +20,14 @@ from hostvm.machines.snapshots import snapshot_folder
 from hostvm.paths import MachinePaths, cache, image_keys
 from hostvm.state import MachineState, Trial, save_state
 from images.archive import DEFAULT_MIRROR
+from images.artefact import bundle as artefact
 from images.artefact.bundle import load_bundle
 from images.artefact.trust import KeyRing
 from images.disk import work_lock
 from images.errors import MirrorError, OutOfDateError
 from images.progress import NullProgress
-from images.store import describe_parts, images_folder, list_images, store_image
+from images.prune import remove_unneeded
+from images.store import describe_parts, images_folder, list_images, remove_image, store_image
 
 
 @pytest.fixture
@@ -224,6 +226,57 @@ def test_a_bundle_on_standard_output(make_image, monkeypatch, capsysbinary, tmp_
         io.BytesIO(told.out), "it", tmp_path / "other", KeyRing(tmp_path), NullProgress(), allow_unsigned=True
     )
     assert [one.digest for one in list_images(tmp_path / "other")] == [image.digest]
+
+
+def test_a_prune_waits_for_a_bundle(make_image, monkeypatch, tmp_path):
+    image, write, target = make_image(), bundles.write_bundle, tmp_path / "site.hostvm"
+    waits, done = threading.Event(), threading.Event()
+
+    class Telling(NullProgress):
+        def note(self, text):
+            waits.set()
+
+    def prune():
+        remove_unneeded(cache(), set, Telling(), everything=True)
+        done.set()
+
+    def write_meanwhile(*words):
+        threading.Thread(target=prune, daemon=True).start()
+        assert waits.wait(10)
+        write(*words)
+
+    monkeypatch.setattr(bundles, "ensure_image", lambda *_: image)
+    monkeypatch.setattr(bundles, "write_bundle", write_meanwhile)
+    assert main(["-q", "bundle", "create", "--no-wheels", "-o", str(target)]) == 0
+    assert done.wait(10)
+    assert not image.path.exists()
+    with target.open("rb") as file:
+        load_bundle(file, "it", tmp_path / "other", KeyRing(tmp_path), NullProgress(), allow_unsigned=True)
+
+
+@pytest.mark.parametrize(
+    ("module", "step", "told"),
+    [
+        (bundles, "_wheels", "was removed meanwhile"),
+        (artefact, "read_record", "was changed"),
+        (bundles, "write_bundle", "was changed"),
+    ],
+)
+def test_an_image_that_is_deleted_under_a_bundle(make_image, monkeypatch, tmp_path, capsys, module, step, told):
+    image, usual, folder = make_image(), getattr(module, step), tmp_path / "out"
+    folder.mkdir()
+
+    def deleting(*words):
+        remove_image(cache(), image.digest)
+        return usual(*words)
+
+    monkeypatch.setattr(bundles, "ensure_image", lambda *_: image)
+    monkeypatch.setattr(module, step, deleting)
+    assert main(["-q", "bundle", "create", "--no-wheels", "-o", str(folder / "site.hostvm")]) == 1
+    said = capsys.readouterr().err
+    assert told in said
+    assert "hostvm bundle create" in said
+    assert list(folder.iterdir()) == []
 
 
 def test_a_bundle_takes_no_base_image_of_a_mirror_that_was_not_named(monkeypatch, make_image, tmp_path):
