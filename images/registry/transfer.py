@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import threading
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ def push_image(
         )
     artefact = sign_and_describe(image, cache, key)
     repository = Repository(reference, access, "pull,push")
-    blobs = [artefact.config, *artefact.layers]
+    blobs = list({blob.sha256: blob for blob in (artefact.config, *artefact.layers)}.values())
     with (
         disk_full_explained(cache),
         progress.task("pushing", sum(blob.size for blob in blobs), "B") as task,
@@ -117,13 +118,18 @@ def pull_image(
             received = intake.note(known, verdict)
         else:
             folder = intake.make_room(work)
+            last = {(part.sha256, part.size): part for part in artefact.parts}  # two may be the same bytes
             wanted = [
                 Wanted(part.title, (repository.url(f"blobs/sha256:{part.sha256}"),), part.sha256, part.size)
-                for part in artefact.parts
+                for part in last.values()
             ]
-            paths = repository.fetcher(cache).fetch_all(wanted, progress, "pulling")
-            for part, path in zip(artefact.parts, paths, strict=True):
-                path.replace(folder / part.title)
+            paths = dict(zip(last, repository.fetcher(cache).fetch_all(wanted, progress, "pulling"), strict=True))
+            for part in artefact.parts:
+                path = paths[part.sha256, part.size]
+                if part is last[part.sha256, part.size]:
+                    path.replace(folder / part.title)
+                else:
+                    shutil.copyfile(path, folder / part.title)
             received = intake.store(folder, verdict)
         names = (str(reference), str(reference.at(f"sha256:{artefact.sha256}")))
         add_record(cache, received.image.digest, references=names)

@@ -14,14 +14,16 @@ import requests
 from requests.adapters import BaseAdapter
 
 from images.archive.fetch import Patience
+from images.artefact.layout import make_artefact
 from images.artefact.trust import KeyRing
+from images.errors import ImageError
 from images.progress import NullProgress
 from images.prune import remove_unneeded
 from images.registry import client
 from images.registry.client import Access
 from images.registry.reference import parse_reference
 from images.registry.transfer import pull_image, push_image
-from images.store import find_sound
+from images.store import find_sound, list_images
 
 NONE = NullProgress()
 TARGET = parse_reference("r.test/a:1")
@@ -139,3 +141,27 @@ def test_what_is_pulled_once_more_is_left_by_a_prune_that_waited_for_the_pull(pu
     assert not pull_image(TARGET, access, cache, KeyRing(tmp_path / "keys"), NONE, allow_unsigned=True).fresh
     remove_unneeded(cache, set, NONE, everything=True)
     assert find_sound(cache, pushed.digest) == pushed
+
+
+def test_two_parts_of_the_same_bytes_travel_once(make_image, registry, access, cache, tmp_path):
+    image, other = make_image(root=b"init" * 300), tmp_path / "other"
+    parts = [part["sha256"] for part in image.manifest["files"].values()]
+    assert len(set(parts)) == 2
+    pushed = push_image(image, TARGET, access, cache, NONE, None)
+    assert len(registry.uploads) == len(registry.blobs)
+    assert pushed.sent == sum(map(len, registry.blobs.values()))
+    got = pull_image(TARGET, access, other, KeyRing(tmp_path / "keys"), NONE, allow_unsigned=True)
+    assert find_sound(other, image.digest) == got.image
+    assert sorted(digest for digest in registry.got if digest in parts) == sorted(set(parts))
+
+
+def test_of_which_one_has_another_size_than_it_says(make_image, registry, access, cache, tmp_path):
+    image = make_image(root=b"init" * 300)
+    files = {**image.manifest["files"], "initramfs": {**image.manifest["files"]["initramfs"], "size": 1199}}
+    artefact = make_artefact({**image.manifest, "files": files}, (), b"{}")
+    registry.manifests["1"] = artefact.manifest
+    for data in (*artefact.small.values(), image.kernel.read_bytes(), image.root.read_bytes()):
+        registry.blobs[hashlib.sha256(data).hexdigest()] = data
+    with pytest.raises(ImageError, match=r"initramfs is not what the manifest promises"):
+        pull_image(TARGET, access, cache, KeyRing(tmp_path / "keys"), NONE, allow_unsigned=True)
+    assert [one.digest for one in list_images(cache)] == [image.digest]
