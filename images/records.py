@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+MOST_SIGNATURES = 32
+"""That an image may have. Anybody can add one by a key of theirs, and each goes wherever the image goes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +37,15 @@ def read_record(cache: Path, digest: str) -> Record:
     """The notes on an image; empty ones when there are none or they cannot be read."""
     try:
         data = json.loads(_path(cache, digest).read_bytes())
-        return Record(tuple(map(str, data["signatures"])), tuple(map(str, data["references"])))
+        return Record(tuple(map(str, data["signatures"]))[:MOST_SIGNATURES], tuple(map(str, data["references"])))
     except (OSError, ValueError, KeyError, TypeError):
         return Record()
 
 
 def add_record(cache: Path, digest: str, signatures: tuple[str, ...] = (), references: tuple[str, ...] = ()) -> None:
     """Add to the notes on an image. A reference names one image: it is taken from the one that had it.
+
+    Of signatures, those that came first are kept, up to `MOST_SIGNATURES`.
 
     :raises DiskFullError: no space.
     """
@@ -52,7 +56,7 @@ def add_record(cache: Path, digest: str, signatures: tuple[str, ...] = (), refer
             if kept != known.references:
                 _write(cache, other, replace(known, references=kept))
     old = read_record(cache, digest)
-    new = Record(_union(old.signatures, signatures), _union(old.references, references))
+    new = Record(_union(old.signatures, signatures)[:MOST_SIGNATURES], _union(old.references, references))
     if new != old:
         _write(cache, digest, new)
 

@@ -17,13 +17,14 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from images.artefact.layout import SMALL, Blob, parse_manifest, parts_of, refused
+from images.artefact.minisign import MOST, MOST_BYTES
 from images.artefact.stream import BLOCK, TarReader, header, open_zstd, packer, padding
 from images.base_stored import is_sound_base, read_base
 from images.disk import CHUNK, replace_folder, require_space, sha256_file, temporary_folder, work_lock
 from images.emulators import changed_emulators, read_emulators
 from images.errors import HashError, ImageError
 from images.firmware import FIRMWARE, PVH_FACTS, PVH_ROM, is_sound_firmware, keep_firmware, stored_firmware
-from images.records import add_record, read_record
+from images.records import MOST_SIGNATURES, add_record, read_record
 from images.store import MANIFEST, PARTS, store_image, verify_image
 
 if TYPE_CHECKING:
@@ -222,7 +223,7 @@ def load_bundle(
     with open_zstd(source, where) as stream, work_lock(images, progress), temporary_folder(images) as work:
         tar = TarReader(stream, where)
         index = tar.expect(INDEX, SMALL)
-        seal = tar.expect(SIGNATURES, SMALL).decode("utf-8", "replace")
+        seal = tar.expect(SIGNATURES, MOST_BYTES).decode("utf-8", "replace")
         bundle = parse_bundle(index, where)
         verdict = ring.judge(index, [seal] if seal else [], allow_unsigned=allow_unsigned)
         require_space(work, bundle.size)
@@ -255,6 +256,9 @@ def parse_bundle(data: bytes, where: str) -> Bundle:
     names = [member.name for member in members]
     if len(set(names)) != len(names) or len(names) > _MOST_MEMBERS:
         raise refused(where, "its index lists a file twice, or far too many")
+    for digest, texts in signatures.items():
+        if len(texts) > MOST_SIGNATURES or any(len(text) > MOST for text in texts):
+            raise refused(where, f"image {digest[:12]} has more than {MOST_SIGNATURES} signatures, or one far too long")
     for member in members:
         if not _NAMES.fullmatch(member.name) or member.size < 0 or not re.fullmatch(_HASH, member.sha256):
             raise refused(where, f"its index lists {member.name!r}, which is in no bundle"[:200])

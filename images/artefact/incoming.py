@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from images.artefact.layout import Artefact, check_manifest, make_artefact, refused
 from images.disk import require_space
-from images.records import add_record, read_record
+from images.errors import ImageError
+from images.records import MOST_SIGNATURES, add_record, read_record
 from images.sbom import SPDX, make_sbom
 from images.store import MANIFEST, Image, find_sound, manifest_bytes, note_use, store_image
 
@@ -35,11 +36,21 @@ def sign_and_describe(image: Image, cache: Path, key: SecretKey | None) -> Artef
     """The artefact of a stored image with the signatures known of it, and one more when a key is given.
 
     Signing the same image again with the same key adds nothing: Ed25519 has no randomness.
+
+    :raises ImageError: it has as many signatures as an image may have.
     """
     data = manifest_bytes(image.manifest)
     if key is not None:
+        known = read_record(cache, image.digest).signatures
         facts = f"hostvm guest image {image.name} {image.suite} {image.arch} sha256:{image.digest}"
-        add_record(cache, image.digest, signatures=(key.sign(data, facts),))
+        own = key.sign(data, facts)
+        if own not in known and len(known) >= MOST_SIGNATURES:
+            raise ImageError(
+                f"image {image.digest[:12]} has {len(known)} signatures, and room for no other",
+                "They came with it, or with pulls and imports of it since.",
+                f"Get it anew from its maker: `hostvm image rm {image.digest[:12]}`, then pull, import or build it",
+            )
+        add_record(cache, image.digest, signatures=(own,))
     signatures = read_record(cache, image.digest).signatures
     return make_artefact(image.manifest, signatures, make_sbom(SPDX, image.manifest, image.digest))
 

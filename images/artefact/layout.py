@@ -17,8 +17,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from images.archive.versions import is_version
+from images.artefact.minisign import MOST_BYTES
 from images.errors import ImageError
 from images.oci import MANIFEST_TYPE
+from images.records import MOST_SIGNATURES
 from images.store import FORMAT, PARTS, WORD, manifest_bytes
 
 if TYPE_CHECKING:
@@ -135,9 +137,13 @@ def parse_artefact(data: bytes, where: str) -> Artefact:
     config = _blob(content.get("config"), where)
     layers = tuple(_blob(item, where) for item in listed)
     for blob in (config, *(layer for layer in layers if layer.media_type != PART_TYPE)):
-        if blob.size > SMALL:
-            raise refused(where, f"{blob.title or blob.media_type} has {blob.size} bytes, more than {SMALL}")
-    return Artefact(data, config, layers)
+        most = MOST_BYTES if blob.media_type == SIGNATURE_TYPE else SMALL
+        if blob.size > most:
+            raise refused(where, f"{blob.title or blob.media_type} has {blob.size} bytes, more than {most}")
+    artefact = Artefact(data, config, layers)
+    if len(artefact.signatures) > MOST_SIGNATURES:
+        raise refused(where, f"it has {len(artefact.signatures)} signatures, more than {MOST_SIGNATURES}")
+    return artefact
 
 
 def check_manifest(data: bytes, artefact: Artefact, where: str) -> dict[str, Any]:

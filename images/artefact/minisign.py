@@ -28,6 +28,8 @@ PUBLIC_SIZE, SECRET_SIZE, SIGNATURE_SIZE, SEAL_SIZE = 42, 158, 74, 64
 COMMENT, TRUSTED = "untrusted comment: ", "trusted comment: "
 MOST = 4096
 """Characters of a key's or a signature's text; real ones have some 300."""
+MOST_BYTES = 4 * MOST
+"""Of the same in UTF-8."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -233,6 +233,14 @@ def test_broken_indexes(index):
         parse_bundle(index, "the file")
 
 
+@pytest.mark.parametrize("texts", [["x"] * 33, ["x" * 4097]], ids=["too many", "too long"])
+def test_signatures_beyond_measure(texts):
+    facts = {"format": 1, "members": [], "signatures": {KEY: texts}, "notes": {}}
+    with pytest.raises(ImageError) as error:
+        parse_bundle(json.dumps(facts).encode(), "the file")
+    assert "more than 32 signatures, or one far too long" in error.value.details
+
+
 def test_a_guest_image_that_its_manifest_does_not_know(described, tmp_path, ring):
     bundle, sources = described
     (digest,) = bundle.units("images")

@@ -4,8 +4,11 @@ import json
 
 import pytest
 
-from images.artefact.layout import parse_manifest
+from images.artefact.incoming import sign_and_describe
+from images.artefact.layout import make_artefact, parse_artefact, parse_manifest
+from images.artefact.minisign import new_key
 from images.errors import ImageError
+from images.records import add_record, read_record
 from images.store import manifest_bytes
 
 
@@ -39,3 +42,39 @@ def test_half_a_character(make_image):
     data = json.dumps(manifest, indent=1, sort_keys=True).encode() + b"\n"
     with pytest.raises(ImageError, match="x is damaged or was changed"):
         parse_manifest(data, "x")
+
+
+def test_as_many_signatures_as_an_image_may_have(make_image):
+    manifest = make_image().manifest
+    texts = [f"{number} {'é' * 4000}" for number in range(32)]
+    made = make_artefact(manifest, texts, b"{}")
+    assert parse_artefact(made.manifest, "x").signatures == made.signatures
+
+
+@pytest.mark.parametrize(
+    ("texts", "told"),
+    [
+        ([str(number) for number in range(33)], "It has 33 signatures, more than 32"),
+        (["x" * 16385], "has 16385 bytes, more than 16384"),
+    ],
+    ids=["more", "longer"],
+)
+def test_more_or_longer_ones_are_not_asked_for(make_image, texts, told):
+    made = make_artefact(make_image().manifest, texts, b"{}")
+    with pytest.raises(ImageError, match="x is damaged or was changed") as error:
+        parse_artefact(made.manifest, "x")
+    assert told in error.value.details
+
+
+def test_signatures_that_came_first_are_kept(make_image, cache):
+    image, key = make_image(), new_key()
+    ours = make_artefact(image.manifest, (), b"{}")
+    add_record(cache, image.digest, signatures=tuple(f"{number}" for number in range(31)))
+    assert len(sign_and_describe(image, cache, key).signatures) == 32
+    add_record(cache, image.digest, signatures=tuple(f"other {number}" for number in range(31)))
+    known = read_record(cache, image.digest).signatures
+    assert known[:31] == tuple(f"{number}" for number in range(31))
+    assert len(known) == 32
+    assert sign_and_describe(image, cache, key).config == ours.config
+    with pytest.raises(ImageError, match="has 32 signatures, and room for no other"):
+        sign_and_describe(image, cache, new_key())
