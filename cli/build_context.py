@@ -23,6 +23,10 @@ BUILD_SWITCHES = {
 }
 _FILE_OPTIONS = ("-o", "--output", "--iidfile", "--metadata-file", "--secret", "--ssh", "--build-context")
 
+# What a Dockerfile's own list of files to leave out is called behind its name, by docker and by Podman: it is looked
+# for beside the Dockerfile, under the name that was typed, and counts instead of the context's.
+_IGNORING = (".dockerignore", ".containerignore")
+
 # Last, beside the context: a stream that ends early between two members is a sound archive to every tar.
 _LAST = "complete"
 
@@ -45,7 +49,7 @@ class Build:
     """A build whose context is a folder here.
 
     :param words: docker's words with the folder replaced by "." and the Dockerfile by its place in the guest.
-    :param dockerfile: one that lies outside the context, carried beside it.
+    :param dockerfile: one that lies outside the context, carried beside it with its own list of files to leave out.
     """
 
     words: tuple[str, ...]
@@ -185,9 +189,16 @@ class ContextStream:
             # Where a link leads to: in the guest it would lead nowhere.
             tar.add(self._build.context.resolve(), arcname="context", filter=self._member)
             if self._build.dockerfile is not None:
-                self._place = str(self._build.dockerfile)
-                tar.add(self._build.dockerfile.resolve(), arcname="Dockerfile", filter=_plain)
+                self._add(tar, self._build.dockerfile, "Dockerfile")
+                for end in _IGNORING:
+                    beside = self._build.dockerfile.with_name(self._build.dockerfile.name + end)
+                    if beside.is_file():
+                        self._add(tar, beside, f"Dockerfile{end}")
             tar.addfile(tarfile.TarInfo(_LAST), io.BytesIO())
+
+    def _add(self, tar: tarfile.TarFile, path: Path, name: str) -> None:
+        self._place = str(path)
+        tar.add(path.resolve(), arcname=name, filter=_plain)
 
     def _member(self, member: tarfile.TarInfo) -> tarfile.TarInfo | None:
         self._place = str(self._build.context / Path(member.name).relative_to("context"))

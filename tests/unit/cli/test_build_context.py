@@ -85,6 +85,31 @@ def test_the_stream_holds_the_folder_and_an_outer_dockerfile(folder):
     assert all((member.uid, member.gid) == (0, 0) for member in members.values())
 
 
+@pytest.mark.parametrize("end", [".dockerignore", ".containerignore"])
+def test_an_outer_dockerfile_has_its_own_list_of_what_to_leave_out(folder, end):
+    (folder / ".dockerignore").write_text("everybody's\n")
+    (folder.parent / ".dockerignore").write_text("of another context\n")
+    (folder.parent / f"Outside{end}").write_text("its own\n")
+    stream = ContextStream(find_build(["build", "-f", "Outside", "app"]))
+    with os.fdopen(stream.descriptor, "rb") as pipe, tarfile.open(fileobj=io.BytesIO(pipe.read())) as tar:
+        assert tar.extractfile(f"Dockerfile{end}").read() == b"its own\n"
+        assert [name for name in tar.getnames() if "ignore" in name] == ["context/.dockerignore", f"Dockerfile{end}"]
+        assert tar.getnames()[-1] == "complete"
+    stream.check()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_it_lies_beside_the_name_that_was_typed(folder):
+    (folder / "Linked").symlink_to("../Outside")
+    (folder.parent / "Outside.dockerignore").write_text("of another name\n")
+    (folder.parent / "list").write_text("its own\n")
+    (folder / "Linked.dockerignore").symlink_to("../list")
+    stream = ContextStream(find_build(["build", "-f", "app/Linked", "app"]))
+    with os.fdopen(stream.descriptor, "rb") as pipe, tarfile.open(fileobj=io.BytesIO(pipe.read())) as tar:
+        assert tar.extractfile("Dockerfile.dockerignore").read() == b"its own\n"
+    stream.check()
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
 def test_links_lead_where_they_lead_here(folder):
     (folder.parent / "link").symlink_to(folder)
