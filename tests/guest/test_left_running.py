@@ -55,19 +55,21 @@ class Guest:
     def __init__(self, tmp_path, run_script):
         self.path, self.run_script = tmp_path, run_script
         self.processes = []
-        for name in ("tasks", "containers", "cgroups", "sys"):
-            (tmp_path / name).mkdir()
+        for name in ("tasks/moby", "data", "cgroups", "sys"):
+            (tmp_path / name).mkdir(parents=True)
 
-    def container(self, ident=ID, does="ends", group=None, **config):
+    def container(self, ident=ID, does="ends", group=None, remapped="", **config):
+        """One of an engine whose root is `remapped`: UID.GID."""
         made = Process(does)
         self.processes.append(made)
         process = made.process
+        settings = json.dumps({"Config": config}, separators=(",", ":"))
         for place, text in (
-            (f"tasks/{ident}/init.pid", f"{process.pid}"),
-            (f"containers/{ident}/config.v2.json", json.dumps({"Config": config}, separators=(",", ":"))),
+            (f"tasks/moby{remapped and '-'}{remapped}/{ident}/init.pid", f"{process.pid}"),
+            (f"data/{remapped}/containers/{ident}/config.v2.json", settings),
             (f"cgroups/{process.pid}", f"0::{f'/docker/{ident}' if group is None else group}\n"),
         ):
-            (self.path / place).parent.mkdir(exist_ok=True)
+            (self.path / place).parent.mkdir(parents=True, exist_ok=True)
             (self.path / place).write_text(text)
         group = self.path / "sys" / "docker" / ident
         group.mkdir(parents=True)
@@ -77,8 +79,8 @@ class Guest:
     @property
     def places(self):
         return {
-            "/run/containerd/io.containerd.runtime.v2.task/moby": f"{self.path}/tasks",
-            "/var/lib/docker/containers": f"{self.path}/containers",
+            "/run/containerd/io.containerd.runtime.v2.task": f"{self.path}/tasks",
+            "/var/lib/docker": f"{self.path}/data",
             "/proc/$pid/cgroup": f"{self.path}/cgroups/$pid",
             "/sys/fs/cgroup": f"{self.path}/sys",
         }
@@ -121,6 +123,16 @@ def test_a_container_ends_by_its_own_signal(guest, config, signal):
     assert guest.end() == []
     assert process.ended() == (0, [signal])
     assert (guest.path / "sys" / "docker" / ID / "cgroup.freeze").read_text() == "0\n"
+
+
+def test_also_one_of_an_engine_whose_root_is_remapped(guest):
+    """dockerd keeps those apart, in a namespace of containerd's and a folder that are called after their root."""
+    there = guest.container(remapped="100000.100000", StopSignal="SIGQUIT", does="stays", StopTimeout=1)
+    before = guest.container(f"{7:064x}", StopSignal="SIGUSR1")
+    assert guest.end() == []
+    assert there.ended() == (-9, ["SIGQUIT"])
+    assert before.ended() == (0, ["SIGUSR1"])
+    assert len((guest.path / "slept").read_text().split()) >= 20
 
 
 def test_one_that_takes_no_notice_is_killed_at_its_own_time(guest):
@@ -179,7 +191,7 @@ def test_all_are_told_at_once(guest):
 
 
 def test_nothing_is_there_after_a_boot(guest):
-    (guest.path / "tasks").rmdir()
+    (guest.path / "tasks" / "moby").rmdir()
     assert guest.end() == []
-    (guest.path / "tasks" / ID).mkdir(parents=True)  # a task that is being made
+    (guest.path / "tasks" / "moby" / ID).mkdir(parents=True)  # a task that is being made
     assert guest.end() == []
