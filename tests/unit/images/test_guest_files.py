@@ -170,6 +170,14 @@ def test_a_rootless_engines_user_is_the_one_that_its_scripts_name() -> None:
             assert IMAGES[name][file].read_text(encoding="utf-8") == "engine:100000:65536\n"
 
 
+def test_the_engine_finds_the_user_of_remapped_containers() -> None:
+    recipe = find_recipe("docker")
+    (user,) = [user for user in recipe.users if user.name == "dockremap"]
+    assert recipe.groups["dockremap"] == user.gid
+    for file in ("etc/subuid", "etc/subgid"):
+        assert IMAGES["docker"][file].read_text(encoding="utf-8") == "dockremap:100000:65536\n"
+
+
 def test_the_root_is_reachable_before_the_rest_loads() -> None:
     order = list(RECIPE.initramfs_modules)
     needed = {"crc32c_generic", "virtio_blk", "erofs", "overlay"}
