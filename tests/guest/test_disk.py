@@ -15,7 +15,11 @@ mark() { echo "mark $*"; }
 fail() { echo "fail $*"; }
 mount() { echo "mount"; }
 """
-PLACES = {'[ -b "$disk" ]': '[ -f "$disk" ]', "/dev/console": "$root/console"}
+PLACES = {
+    '[ -b "$disk" ]': '[ -f "$disk" ]',
+    "/dev/console": "$root/console",
+    "/sys/class/block/${disk#/dev/}/size": "$root/sectors",
+}
 MADE = ("-q", "-t", "ext4", "-m", "1", "-E", "assume_storage_prezeroed=1,nodiscard")  # as disk.sh has it
 
 
@@ -30,12 +34,13 @@ def disk(tmp_path):
 def mount(run_script, disk):
     """What the guest says when it mounts the disk."""
 
-    def run(size=0, label="hostvm-data"):
+    def run(size=0, label="hostvm-data", **programs):
         if size:
             disk.touch()
             os.truncate(disk, size)
+        disk.with_name("sectors").write_text(f"{disk.stat().st_size // 512}\n")
         end = f"grow() {{ :; }}\nmount_disk data {label} /var"
-        return run_script("guest/usr/lib/hostvm/disk.sh", PRELUDE, {}, PLACES, end=end)
+        return run_script("guest/usr/lib/hostvm/disk.sh", PRELUDE, programs, PLACES, end=end)
 
     return run
 
@@ -91,6 +96,56 @@ def test_also_when_its_root_folder_was_not_written(mount, disk):
     assert is_sound(disk)
 
 
+@pytest.mark.parametrize("size", [64 * MIB, 3072 * MIB, 60 << 30])
+def test_a_disk_that_lost_its_begin_is_not_blank(mount, disk, size):
+    make(disk, size)
+    erase(disk, 4 * MIB)
+    assert mount() == ["mark data-completed", "mount", "mark data"]
+    assert is_sound(disk)
+
+
+def test_what_lies_behind_it_is_still_there(mount, disk, tmp_path):
+    make(disk, 60 << 30)
+    (tmp_path / "kept").write_text("somebody's\n")
+    write = ["/usr/sbin/debugfs", "-w", "-R", f"write {tmp_path / 'kept'} kept", disk]
+    subprocess.run(write, check=True, capture_output=True)
+    erase(disk, 4 * MIB)
+    assert mount() == ["mark data-completed", "mount", "mark data"]
+    shown = subprocess.run(["/usr/sbin/debugfs", "-R", "cat kept", disk], capture_output=True, text=True, check=True)
+    assert shown.stdout == "somebody's\n"
+
+
+COPIES = {64 * MIB: (8193, 24577, 40961), 3072 * MIB: (131072, 393216, 655360, 917504, 1179648)}
+"""Where mke2fs puts copies of the superblock, in KiB."""
+
+
+@pytest.mark.parametrize("size", COPIES)
+@pytest.mark.parametrize("left", [-1, None], ids=["the last copy is left", "none is left"])
+def test_nor_when_copies_are_lost_with_it(mount, disk, size, left):
+    """Of a qcow2 file whose tables are damaged, half a gigabyte may read as zeros."""
+    make(disk, size)
+    erase(disk, 4 * MIB)
+    for place in COPIES[size][:left]:
+        erase(disk, 4096, place * 1024)
+    assert mount() == (
+        [f"fail data {disk} holds something that is not ext4; it was left alone"]
+        if left
+        else ["mark data-made", "mount", "mark data"]
+    )
+
+
+def test_a_disk_that_cannot_be_read_is_not_blank(mount, disk):
+    told = [f"fail data {disk} holds something that is not ext4; it was left alone"]
+    assert mount(64 * MIB, dd="exit 1") == told
+
+
+def test_nothing_is_asked_for_behind_the_end_of_a_disk(mount, tmp_path):
+    """A device gives no place there, and dd then reads all that is before."""
+    asking = f'echo "$3" >> {tmp_path}/asked\nexec {shutil.which("dd")} "$@"'
+    assert mount(64 * MIB, dd=asking) == ["mark data-made", "mount", "mark data"]
+    assert (tmp_path / "asked").read_text().split() == ["skip=8193", "skip=24577", "skip=40961"]
+
+
 WRONG = {
     "the mark alone": (),
     "counts": ("set_super_value free_blocks_count 7", "set_super_value free_inodes_count 7"),
@@ -119,10 +174,12 @@ def test_what_takes_a_decision_is_left_to_its_owner(mount, disk, tmp_path):
     assert not is_sound(disk)
 
 
-@pytest.mark.parametrize("why", ["another's label", "something at its begin", "no copy"])
+@pytest.mark.parametrize(
+    "why", ["another's label", "another's label and no begin", "something at its begin", "no copy"]
+)
 def test_all_else_is_left_alone(mount, disk, why):
-    make(disk, 3072 * MIB, "backup" if why == "another's label" else "hostvm-data")
-    erase(disk, 4096)
+    make(disk, 3072 * MIB, "backup" if "another's label" in why else "hostvm-data")
+    erase(disk, 4 * MIB if "no begin" in why else 4096)
     if why == "something at its begin":
         with disk.open("r+b") as file:
             file.write(b"XFSB")

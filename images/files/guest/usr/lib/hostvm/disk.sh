@@ -1,9 +1,19 @@
 # Sourced by what mounts the machine's disks, with $disk set to the device.
 
 # A disk counts as blank only if its first 4 MiB hold nothing but zeros: every file system, partition table and
-# volume label starts there. Whatever else is there is somebody's data and is left alone.
+# volume label starts there. And only if there is nothing either where mke2fs puts copies of the superblock, with blocks
+# of 1 KiB and of 4: a disk that lost its begin holds data all the same. Whatever is there is somebody's data and is left
+# alone.
 is_blank() {
-	cmp -s -n 4194304 $disk /dev/zero
+	local group place sectors
+	cmp -s -n 4194304 $disk /dev/zero || return 1
+	read -r sectors < "/sys/class/block/${disk#/dev/}/size"
+	[ -z "$(for group in 1 3 5 9 27 81; do
+		for place in $((group * 8192 + 1)) $((group * 131072)); do
+			# Behind the end dd would read all that is before.
+			[ $((place * 2)) -ge "$sectors" ] || dd if=$disk bs=1024 skip=$place count=1 || echo unread
+		done
+	done 2> /dev/null | tr -d '\000')" ]
 }
 
 # make LABEL
@@ -20,7 +30,7 @@ complete() {
 	cmp -s -n 4096 $disk /dev/zero || return 1
 	for size in 4096 1024; do
 		[ $size -eq 4096 ] && place=32768 || place=8193
-		label=$(dd if=$disk bs=1 skip=$((place * size + 120)) count=16 2> /dev/null | tr -d '\000')
+		label=$({ dd if=$disk bs=$size skip=$place count=1 | dd bs=1 skip=120 count=16; } 2> /dev/null | tr -d '\000')
 		[ "$label" = "$(printf %.16s "$1")" ] || continue
 		/usr/sbin/e2fsck -y -b $place -B $size $disk > /dev/console 2>&1
 		[ $? -le 1 ] && return
