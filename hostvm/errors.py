@@ -7,6 +7,7 @@ from images.errors import ForwardError, HostvmError, ImageError, UsageError
 __all__ = [
     "AgentError",
     "DriverError",
+    "DriverTimeout",
     "ForwardError",
     "GuestTimeout",
     "HostvmError",
@@ -29,6 +30,10 @@ class SpecError(UsageError):
 
 class DriverError(HostvmError):
     """The hypervisor is missing, refuses, or does not do what it was told."""
+
+
+class DriverTimeout(DriverError):  # noqa: N818 - it is one, in the words of its callers
+    """The hypervisor did not answer in time, which says nothing of the machine."""
 
 
 class SshError(HostvmError):

@@ -12,7 +12,7 @@ from hostvm.agent import config as settings
 from hostvm.agent.client import end_agent, wait_ready
 from hostvm.agent.spawn import may_appear, spawn_agent
 from hostvm.drivers.base import DomainState
-from hostvm.errors import AgentError, DriverError, HostvmError, MachineError, PortTaken
+from hostvm.errors import AgentError, DriverError, DriverTimeout, HostvmError, MachineError, PortTaken
 from hostvm.files import remove_for_good
 from hostvm.machines.agents import START_SECONDS, agent_config
 from hostvm.machines.change import booted_spec
@@ -154,7 +154,7 @@ def _restore(paths: MachinePaths, driver: Driver, domain: DomainSpec, saved: Sav
 
     try:
         driver.restore(domain, paths.suspended_ram, saved.hypervisor, consume)
-    except (PortTaken, MachineError):
+    except (PortTaken, MachineError, DriverTimeout):
         raise
     except HostvmError as error:
         checker.join()
@@ -190,6 +190,8 @@ def _checked_domain(
         size = paths.suspended_ram.stat().st_size
         domain = same_domain(paths, state, domain_of(saved.domain), progress)
         why = why_not_loaded(driver, domain, saved)
+    except DriverTimeout:
+        raise
     except (OSError, KeyError, TypeError, HostvmError) as fault:
         raise unusable(paths, str(fault)) from fault
     if size != saved.ram["size"]:

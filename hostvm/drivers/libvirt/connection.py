@@ -6,7 +6,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hostvm.errors import DriverError
+from hostvm.errors import DriverError, DriverTimeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -15,6 +15,9 @@ DEFAULT_URI = "qemu:///session"
 
 OPEN_TIMEOUT = 20.0
 """Seconds to connect: a session daemon that must start first needs a few."""
+
+UNDO_TIMEOUT = 10.0
+"""Seconds for a call that was given up to end after all."""
 
 T = TypeVar("T")
 
@@ -56,28 +59,40 @@ def connected(uri: str, timeout: float = OPEN_TIMEOUT) -> Iterator[Any]:
             within(5.0, connection.close, f"libvirt at {uri} does not let go", uri)
 
 
-def within(timeout: float, call: Callable[[], T], brief: str, uri: str) -> T:
+def within(
+    timeout: float, call: Callable[[], T], brief: str, uri: str, give_up: Callable[[], object] | None = None
+) -> T:
     """Run a libvirt call that cannot be interrupted, but do not wait longer than `timeout` seconds for it.
 
-    :raises DriverError: it took too long; its thread is left to end by itself.
+    :param give_up: called when that time is over, or Ctrl-C comes, so that `call` undoes what it did; it has a moment
+        for that. One that is done by then counts.
+    :raises DriverTimeout: it took too long; its thread is left to end by itself.
     """
     results: list[T] = []
     errors: list[BaseException] = []
+    over = threading.Event()
 
     def work() -> None:
         try:
             results.append(call())
         except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
             errors.append(error)
+        finally:
+            over.set()
 
-    thread = threading.Thread(target=work, name="libvirt-call", daemon=True)
-    thread.start()
-    thread.join(timeout)
-    if errors:
-        raise errors[0]
-    if not results:
-        raise DriverError(brief, f"no answer within {timeout:g} s", _resolution(uri))
-    return results[0]
+    in_time = False
+    try:
+        threading.Thread(target=work, name="libvirt-call", daemon=True).start()
+        in_time = over.wait(timeout)
+    finally:
+        if not in_time and give_up is not None:
+            give_up()
+            over.wait(UNDO_TIMEOUT)
+    if results:
+        return results[0]
+    if not in_time:
+        raise DriverTimeout(brief, f"no answer within {timeout:g} s", _resolution(uri))
+    raise errors[0]
 
 
 def translate(error: Exception, uri: str) -> DriverError:

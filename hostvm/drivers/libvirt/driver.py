@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,7 +13,7 @@ from hostvm.drivers.consoles import rotate_console
 from hostvm.drivers.hostfwd import Hostfwd
 from hostvm.drivers.libvirt.connection import DEFAULT_URI, connected, import_libvirt, within
 from hostvm.drivers.libvirt.xml import DATA_DISK, build_domain
-from hostvm.errors import DriverError, SpecError
+from hostvm.errors import DriverError, DriverTimeout, SpecError
 from hostvm.process import signals_held
 
 if TYPE_CHECKING:
@@ -31,6 +32,15 @@ PRESS_TIMEOUT = 5.0
 
 KILL_TIMEOUT = 60.0
 """Seconds for a domain's end: libvirt itself waits some 15 to 40 for QEMU's."""
+
+START_TIMEOUT = 120.0
+"""Seconds to make a domain: libvirt waits some 30 for QEMU, and asks it again and again where /dev/kvm is broken."""
+
+ANSWER_TIMEOUT = 20.0
+"""Seconds for QEMU to halt, to go on, or to have a larger disk, on a busy computer."""
+
+TRANSFER_TIMEOUT = 600.0
+"""Seconds for a domain's memory to be on the disk, or to come from there: 64 GiB, a slow disk."""
 
 _POLL = 0.05
 
@@ -63,28 +73,26 @@ class LibvirtDriver:
         if domain.accel == "whpx":
             raise SpecError("libvirt has no whpx", "it does not run guests on Windows", "Use QEMU: --driver qemu")
         libvirt = import_libvirt()
-        with connected(self._uri) as connection:
+
+        def make(connection: Any) -> Any:
             if self._lookup(connection) is not None:
                 raise DriverError(
                     f"machine {self._name} already runs", None, f"Stop it first: hostvm stop {self._name}"
                 )
             rotate_console(domain.console)
             # Paused, so that the ssh port is forwarded before anything in the guest runs.
-            created = connection.createXML(build_domain(domain), libvirt.VIR_DOMAIN_START_PAUSED)
-            try:
-                Hostfwd(partial(_monitor_of, created), _HOSTNET).add("tcp", domain.ssh_port, _SSH)
-                created.resume()
-            except BaseException:
-                with contextlib.suppress(libvirt.libvirtError):
-                    created.destroy()
-                raise
+            return connection.createXML(build_domain(domain), libvirt.VIR_DOMAIN_START_PAUSED)
+
+        self._make(START_TIMEOUT, domain, make)
+        with self._undone_by_kill():
+            self._of_running(ANSWER_TIMEOUT, lambda created: created.resume())
 
     def state(self) -> DomainState:
         """See `Driver.state`.
 
         :raises DriverError: libvirt does not answer in time.
         """
-        return within(STATE_TIMEOUT, self._state, f"libvirt at {self._uri} does not answer", self._uri)
+        return self._within(STATE_TIMEOUT, self._state)
 
     def powerdown(self) -> None:
         """See `Driver.powerdown`.
@@ -116,34 +124,27 @@ class LibvirtDriver:
 
     def hardware(self) -> Hardware | None:
         """See `Driver.hardware`."""
-        return within(STATE_TIMEOUT, self._hardware, f"libvirt at {self._uri} does not answer", self._uri)
 
-    def _hardware(self) -> Hardware | None:
-        with self._existing() as found:
-            if found is not None:
-                _, kib, _, cpus, _ = found.info()
-                return Hardware(cpus, kib * 1024, found.blockInfo(DATA_DISK)[0])
-        return None
+        def look(found: Any) -> Hardware:
+            _, kib, _, cpus, _ = found.info()
+            return Hardware(cpus, kib * 1024, found.blockInfo(DATA_DISK)[0])
+
+        return self._with_domain(STATE_TIMEOUT, look)
 
     def grow_disk(self, size: int) -> None:
         """See `Driver.grow_disk`."""
-        libvirt = import_libvirt()
-        with self._existing() as found:
-            if found is None:
-                raise DriverError(f"machine {self._name} is off", None, f"start it: hostvm start {self._name}")
-            found.blockResize(DATA_DISK, size, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
+        flags = import_libvirt().VIR_DOMAIN_BLOCK_RESIZE_BYTES
+        self._of_running(ANSWER_TIMEOUT, lambda found: found.blockResize(DATA_DISK, size, flags))
 
     def pause(self) -> None:
         """See `Driver.pause`."""
-        with self._running() as found:
-            if found.state()[0] != import_libvirt().VIR_DOMAIN_PAUSED:
-                found.suspend()
+        paused = import_libvirt().VIR_DOMAIN_PAUSED
+        self._of_running(ANSWER_TIMEOUT, lambda found: found.state()[0] == paused or found.suspend())
 
     def unpause(self) -> None:
         """See `Driver.unpause`. libvirt itself undoes a save whose client went away."""
-        with self._running() as found:
-            if found.state()[0] == import_libvirt().VIR_DOMAIN_PAUSED:
-                found.resume()
+        paused = import_libvirt().VIR_DOMAIN_PAUSED
+        self._of_running(ANSWER_TIMEOUT, lambda found: found.state()[0] != paused or found.resume())
 
     def board(self, domain: DomainSpec) -> list[str]:
         """See `Driver.board`: none, libvirt keeps the whole domain in the file."""
@@ -153,8 +154,12 @@ class LibvirtDriver:
     def hypervisor(self, domain: DomainSpec) -> str:
         """See `Driver.hypervisor`."""
         del domain
-        with connected(self._uri) as connection:
-            return _hypervisor(connection)
+
+        def ask() -> str:
+            with connected(self._uri) as connection:
+                return _hypervisor(connection)
+
+        return self._within(ANSWER_TIMEOUT, ask)
 
     def save(self, target: Path, commit: Callable[[str], None]) -> None:
         """See `Driver.save`.
@@ -163,14 +168,24 @@ class LibvirtDriver:
         between leaves a stopped machine. Ctrl-C waits for both; libvirt's call would not hear it anyway.
         """
         target.unlink(missing_ok=True)
-        with self._running() as found, signals_held():
+
+        def save(found: Any) -> str:
+            hypervisor = _hypervisor(found.connect())
             _save(found, target)
-            commit(_hypervisor(found.connect()))
+            return hypervisor
+
+        def give_up() -> None:
+            with contextlib.suppress(DriverError):
+                self._with_domain(PRESS_TIMEOUT, lambda found: found.abortJob())
+
+        with signals_held():
+            commit(self._of_running(TRANSFER_TIMEOUT, save, give_up))
 
     def restore(self, domain: DomainSpec, source: Path, hypervisor: str, consume: Callable[[], None]) -> None:
         """See `Driver.restore`."""
         libvirt = import_libvirt()
-        with connected(self._uri) as connection:
+
+        def load(connection: Any) -> Any:
             if (here := _hypervisor(connection)) != hypervisor:
                 raise DriverError(
                     "another hypervisor saved this state",
@@ -178,38 +193,57 @@ class LibvirtDriver:
                     "Have that version here, or start without the state",
                 )
             connection.restoreFlags(str(source), None, libvirt.VIR_DOMAIN_SAVE_PAUSED)
-            created = connection.lookupByUUIDString(self._uuid)
-            try:
-                Hostfwd(partial(_monitor_of, created), _HOSTNET).add("tcp", domain.ssh_port, _SSH)
-                consume()
-            except BaseException:
-                with contextlib.suppress(libvirt.libvirtError):
-                    created.destroy()
-                raise
-            created.resume()
+            return connection.lookupByUUIDString(self._uuid)
+
+        self._make(TRANSFER_TIMEOUT, domain, load)
+        with self._undone_by_kill():
+            consume()
+        self._of_running(ANSWER_TIMEOUT, lambda created: created.resume())
+
+    def _make(self, seconds: float, domain: DomainSpec, make: Callable[[Any], Any]) -> None:
+        """Have a paused domain, and a way to its port of ssh; there is none when that fails.
+
+        :raises DriverTimeout: it took longer than `seconds`; one that comes after that is destroyed.
+        """
+        libvirt = import_libvirt()
+        late = threading.Event()
+        made = []
+
+        def work() -> None:
+            with connected(self._uri) as connection:
+                created = make(connection)
+                try:
+                    Hostfwd(partial(_monitor_of, created), _HOSTNET).add("tcp", domain.ssh_port, _SSH)
+                    _require_awaited(late)
+                except BaseException:
+                    with contextlib.suppress(libvirt.libvirtError):
+                        created.destroy()
+                    raise
+                made.append(created)
+
+        try:
+            self._within(seconds, work, late.set)
+        except BaseException:
+            if made:  # in the instant of Ctrl-C
+                with contextlib.suppress(DriverError):
+                    self.kill()
+            raise
 
     @contextlib.contextmanager
-    def _running(self) -> Iterator[Any]:
-        """The domain, which must be there.
-
-        :raises DriverError: it is not, or libvirt refuses.
-        """
-        with connected(self._uri) as connection:
-            found = self._lookup(connection)
-            if found is None:
-                raise DriverError(f"machine {self._name} does not run", None, f"hostvm start {self._name}")
-            yield found
+    def _undone_by_kill(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(DriverError):
+                self.kill()
+            raise
 
     def forwards(self) -> Hostfwd | None:
         """See `Driver.forwards`."""
         return None if self.features.remote else Hostfwd(self._tell_monitor, _HOSTNET)
 
     def _tell_monitor(self, line: str) -> str:
-        def tell() -> str:
-            with self._existing() as found:
-                return _monitor_of(found, line) if found is not None else ""
-
-        return within(STATE_TIMEOUT, tell, f"libvirt at {self._uri} does not answer", self._uri)
+        return self._with_domain(STATE_TIMEOUT, lambda found: _monitor_of(found, line)) or ""
 
     def _state(self) -> DomainState:
         libvirt = import_libvirt()
@@ -227,12 +261,33 @@ class LibvirtDriver:
                 return states.get(state, DomainState.RUNNING)
         return DomainState.OFF
 
+    def _within(self, seconds: float, call: Callable[[], T], give_up: Callable[[], object] | None = None) -> T:
+        """libvirt's calls have no deadlines, and no Ctrl-C ends them: one that hangs is left to a thread.
+
+        :param give_up: as of `within`.
+        :raises DriverTimeout: it took longer than `seconds`.
+        """
+        return within(seconds, call, f"libvirt at {self._uri} does not answer", self._uri, give_up)
+
+    def _of_running(self, seconds: float, call: Callable[[Any], T], give_up: Callable[[], object] | None = None) -> T:
+        """What `call` gives of the domain, which must be there.
+
+        :raises DriverError: it is not, libvirt refuses, or it took longer than `seconds`.
+        """
+
+        def work() -> T:
+            with connected(self._uri) as connection:
+                found = self._lookup(connection)
+                if found is None:
+                    raise DriverError(f"machine {self._name} does not run", None, f"hostvm start {self._name}")
+                return call(found)
+
+        return self._within(seconds, work, give_up)
+
     def _with_domain(self, seconds: float, call: Callable[[Any], T]) -> T | None:
         """What `call` gives of the domain; None when there is none any more.
 
-        libvirt's calls have no deadlines, and no Ctrl-C ends them: one that hangs is left to a thread.
-
-        :raises DriverError: it took longer than `seconds`.
+        :raises DriverError: libvirt refuses, or it took longer than `seconds`.
         """
 
         def work() -> T | None:
@@ -240,7 +295,7 @@ class LibvirtDriver:
                 return call(found) if found is not None else None
             return None
 
-        return within(seconds, work, f"libvirt at {self._uri} does not answer", self._uri)
+        return self._within(seconds, work)
 
     @contextlib.contextmanager
     def _existing(self) -> Iterator[Any]:
@@ -261,6 +316,11 @@ class LibvirtDriver:
             if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
                 return None
             raise
+
+
+def _require_awaited(late: threading.Event) -> None:
+    if late.is_set():
+        raise DriverTimeout("the domain comes too late", "nobody waits for it any more", "hostvm start")
 
 
 def _save(domain: Any, target: Path) -> None:

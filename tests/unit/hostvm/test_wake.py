@@ -12,8 +12,9 @@ import pytest
 
 from hostvm import state
 from hostvm.drivers.base import DomainState
-from hostvm.errors import MachineError
+from hostvm.errors import DriverError, DriverTimeout, MachineError
 from hostvm.machines import wake
+from hostvm.machines.saved import digest
 from hostvm.paths import MachinePaths
 from hostvm.shares.device import DeviceShare
 from hostvm.shares.model import Mount
@@ -104,3 +105,32 @@ def test_memory_that_cannot_be_removed_is_no_failure_and_no_traceback(monkeypatc
     driver = SimpleNamespace(state=lambda: DomainState.OFF, kill=lambda: None)
     assert wake.wake_machine(paths, driver, NullProgress())
     assert said == []
+
+
+@pytest.mark.parametrize("asked", ["what would load it", "the load"])
+def test_of_a_hypervisor_that_is_silent_it_is_not_said_that_the_memory_is_to_be_given_up(monkeypatch, asked):
+    paths = MachinePaths.of("box")
+    paths.folder.mkdir(parents=True)
+    paths.suspended_ram.write_bytes(b"ram")
+    saved = SimpleNamespace(domain={}, ram={"size": 3, "sum": digest(paths.suspended_ram)}, hypervisor="Q", board=[])
+    error = DriverTimeout("libvirt at x does not answer", "no answer within 600 s", "virsh -c x version")
+
+    def fail(*_):
+        raise error
+
+    driver = SimpleNamespace(hypervisor=fail, restore=fail)
+    monkeypatch.setattr(wake, "domain_of", lambda _: None)
+    monkeypatch.setattr(wake, "same_domain", lambda *_: None)
+
+    def ask():
+        if asked == "the load":
+            wake._restore(paths, driver, None, saved)
+        else:
+            wake._checked_domain(paths, None, driver, saved, NullProgress())
+
+    with pytest.raises(DriverTimeout) as caught:
+        ask()
+    assert caught.value is error
+    error = DriverError("libvirt refuses", "why", "virsh")
+    with pytest.raises(MachineError, match="cannot be resumed"):
+        ask()
