@@ -33,6 +33,9 @@ BOOT_MARK = b"hostvm-guest: mark root "
 STOPPING_MARK = b"hostvm-guest: mark stopping "
 ENGINE_STOPPED_MARK = b"hostvm-guest: mark engine-stopped "
 
+_BEGINS = (PANIC_MARK.encode(), BOOT_MARK)
+"""Of the boot that follows: what was said before is another's. The guest takes seconds from the first to the second."""
+
 MARKS = (SSH_MARK, ENGINE_MARK, DATA_MARK)
 _LOOKED_FOR = (*MARKS, PANIC_MARK.encode(), b"hostvm-guest: ")
 _LINE_MOST = 4096
@@ -40,39 +43,45 @@ _STAYS_MOST = 64 * 1024
 
 
 class ConsoleMark:
-    """Whether a mark has appeared in a console's file, read on from where the last look ended."""
+    """Whether a mark has appeared in this boot on a console, read on from where the last look ended."""
 
     def __init__(self, console: Path, mark: bytes) -> None:
-        self._mark = LastPlace(console, mark)
+        self._places = LastPlaces(console, mark, *_BEGINS)
         self._seen = False
 
     def seen(self) -> bool:
-        """Look again; once seen it stays seen. A console that was begun anew is read from its start.
+        """Look again; once seen it stays seen, unless the guest panics. A console that was begun anew is read so.
 
         True where there is no console to read: nobody could announce anything there.
         """
-        if not self._seen:
-            try:
-                self._seen = self._mark.find() >= 0
-            except OSError:
-                return True
+        try:
+            mark, *begins = self._places.find()
+        except OSError:
+            return True
+        if mark != max(begins):  # with neither, it is as it was
+            self._seen = mark > max(begins)
         return self._seen
 
 
 class EngineTrouble:
-    """Why the engine does not come up, read on from where the last look ended."""
+    """Why the engine does not come up in this boot, read on from where the last look ended."""
 
     def __init__(self, console: Path) -> None:
         self._console = console
-        self._up = LastPlace(console, ENGINE_MARK)
-        self._down = LastPlace(console, ENGINE_GAVE_UP)
+        self._places = LastPlaces(console, ENGINE_GAVE_UP, ENGINE_MARK, *_BEGINS)
 
     def __call__(self) -> str:
         """Look again; "" as long as nothing is known. An engine that came up after all is in no trouble."""
-        if self._down.look() <= self._up.look():
+        down, *others = self._places.look()
+        if down <= max(others):
             return ""
-        lines = [line.decode(errors="replace").strip() for line in lines_with(self._console, FAULT_MARK.encode())]
-        return "\n".join(line.removeprefix(FAULT_MARK) for line in lines if line.startswith(FAULT_MARK))
+        faults: list[str] = []
+        for line in lines_with(self._console, FAULT_MARK.encode(), *_BEGINS):
+            if any(begin in line for begin in _BEGINS):
+                faults.clear()
+            elif line.startswith(FAULT_MARK.encode()):
+                faults.append(line.decode(errors="replace").strip().removeprefix(FAULT_MARK))
+        return "\n".join(faults)
 
 
 class WayDown:
@@ -80,14 +89,13 @@ class WayDown:
 
     def __init__(self, console: Path) -> None:
         self._console = console
-        self._begun, self._stopping, self._stopped = (
-            LastPlace(console, mark) for mark in (BOOT_MARK, STOPPING_MARK, ENGINE_STOPPED_MARK)
-        )
+        self._places = LastPlaces(console, STOPPING_MARK, ENGINE_STOPPED_MARK, *_BEGINS)
         self._told = len(self._faults())
 
     def engine_stops(self) -> bool:
         """Look again: whether the engine still lets its containers end. A stop that a panic broke off is over."""
-        return self._stopping.look() > max(self._begun.look(), self._stopped.look())
+        stopping, *others = self._places.look()
+        return stopping > max(others)
 
     def faults(self) -> list[str]:
         """What went wrong since this began, as `engine: what`; each is told once."""
@@ -124,23 +132,23 @@ def with_last_lines(error: _Error, console: Path) -> _Error:
     return type(error)(error.brief, f"{details}\n{begin}{lines}".lstrip(), error.resolution)
 
 
-class LastPlace:
-    """Where in a console's file a mark stands last."""
+class LastPlaces:
+    """Where in a console's file each of some marks stands last."""
 
-    def __init__(self, console: Path, mark: bytes) -> None:
+    def __init__(self, console: Path, *marks: bytes) -> None:
         self._text = Growing(console)
-        self._mark = mark
+        self._marks = marks
         self._rest = b""
         self._begun = 0
-        self._found = -1
+        self._found = [-1] * len(marks)
 
-    def look(self) -> int:
-        """Look again; -1 when it does not stand there."""
+    def look(self) -> list[int]:
+        """Look again; -1 for one that does not stand there."""
         with suppress(OSError):
             self.find()
         return self._found
 
-    def find(self) -> int:
+    def find(self) -> list[int]:
         """As `look`.
 
         :raises OSError: there is no console to read.
@@ -148,15 +156,16 @@ class LastPlace:
         for data in self._text.pieces():
             self._begin_anew()
             text = self._rest + data
-            if (place := text.rfind(self._mark)) >= 0:
-                self._found = self._text.place - len(text) + place
-            self._rest = text[1 - len(self._mark) :]
+            for number, mark in enumerate(self._marks):
+                if (place := text.rfind(mark)) >= 0:
+                    self._found[number] = self._text.place - len(text) + place
+            self._rest = text[1 - max(map(len, self._marks)) :]
         self._begin_anew()
         return self._found
 
     def _begin_anew(self) -> None:
         if self._begun != self._text.begun:
-            self._begun, self._rest, self._found = self._text.begun, b"", -1
+            self._begun, self._rest, self._found = self._text.begun, b"", [-1] * len(self._marks)
 
 
 def lines_with(console: Path, *marks: bytes) -> Iterator[bytes]:
@@ -182,7 +191,8 @@ def what_stays(console: Path) -> bytes:
         lines.pop()
     text = b"".join(line if line.endswith(b"\n") else line + b"\n" for line in lines)
     if len(text) > _STAYS_MOST:
-        marks = b"".join(mark + b"\n" for mark in MARKS if mark in text)
+        this_boot = text[max(text.rfind(begin) for begin in _BEGINS) + 1 :]
+        marks = b"".join(mark + b"\n" for mark in MARKS if mark in this_boot)
         text = marks + text[-_STAYS_MOST:].partition(b"\n")[2]
     return text + unended[-_LINE_MOST:]
 

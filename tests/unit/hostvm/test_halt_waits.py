@@ -15,6 +15,7 @@ from hostvm.state import MachineState, load_state, save_state
 from images.progress import NullProgress
 
 BOOT, STOPPING, STOPPED = (f"hostvm-guest: mark {name} 1.5\r\n" for name in ("root", "stopping", "engine-stopped"))
+PANIC = "[    9.1] Kernel panic - not syncing: sysrq triggered crash\r\n"
 
 
 class Guest(NullProgress):
@@ -96,7 +97,7 @@ def test_one_that_never_says_that_it_stops_is_given_up_as_ever(stop):
     assert guest.notes == ["machine ci does not power itself off; cutting its power"]
 
 
-@pytest.mark.parametrize("last", [STOPPED, BOOT], ids=["engine stopped", "panicked and booted anew"])
+@pytest.mark.parametrize("last", [STOPPED, BOOT, PANIC], ids=["engine stopped", "panicked and booted anew", "panicked"])
 def test_what_is_over_is_not_waited_for(stop, last):
     guest, took = stop(900, console=BOOT + STOPPING + last)
     assert guest.done == ["acpi", "kill"]

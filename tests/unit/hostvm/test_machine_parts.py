@@ -84,6 +84,36 @@ def test_a_console_that_begins_anew_is_read_anew(tmp_path):
     assert mark.seen()
 
 
+PANIC = b"[    9.1] Kernel panic - not syncing: sysrq triggered crash\r\n"
+BOOT = b"hostvm-guest: mark root 1.5\r\n"
+
+
+@pytest.mark.parametrize("end", [PANIC, BOOT, PANIC + BOOT])
+def test_a_mark_of_the_boot_before_a_panic_is_not_this_boots(tmp_path, end):
+    console = tmp_path / "console.log"
+    console.write_bytes(BOOT + SSH_MARK + b" port 22.\r\n")
+    before = ConsoleMark(console, SSH_MARK)
+    assert before.seen()
+    with console.open("ab", buffering=0) as file:
+        file.write(end)
+        later = ConsoleMark(console, SSH_MARK)
+        assert (before.seen(), later.seen()) == (False, False)
+        file.write(BOOT + SSH_MARK + b" port 22.\r\n")
+    assert (before.seen(), later.seen()) == (True, True)
+
+
+def test_trouble_of_the_engine_before_a_panic_is_not_this_boots(tmp_path):
+    console = tmp_path / "console.log"
+    console.write_bytes(BOOT + b"hostvm-guest: fail engine dockerd ended\r\n")
+    trouble = EngineTrouble(console)
+    assert trouble() == "engine dockerd ended"
+    with console.open("ab", buffering=0) as file:
+        file.write(PANIC)
+        assert (trouble(), EngineTrouble(console)()) == ("", "")
+        file.write(BOOT + b"hostvm-guest: fail engine it was killed\r\n")
+    assert trouble() == "engine it was killed"
+
+
 def test_an_engine_that_came_up_after_all_is_in_no_trouble(tmp_path):
     console = tmp_path / "console.log"
     trouble = EngineTrouble(console)

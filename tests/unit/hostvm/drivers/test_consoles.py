@@ -109,6 +109,13 @@ def test_what_stays_has_a_limit_too(console, guest):
     assert set(lines) == {b"hostvm-guest: fail again\r"}, "whole lines"
 
 
+def test_what_stays_of_the_boot_before_a_panic_are_no_marks(console, guest):
+    guest(b"Kernel panic - not syncing: one\r\n" + ENGINE_MARK + b"x\r\n" + b"hostvm-guest: fail again\r\n" * 10_000)
+    assert cut_console(console, 4000)
+    assert ConsoleMark(console, ENGINE_MARK).seen()
+    assert not ConsoleMark(console, SSH_MARK).seen()
+
+
 def test_without_room_for_what_was_there_it_is_cut_all_the_same(console, guest, monkeypatch):
     def no_room(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
