@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from hostvm.errors import MachineError
+from hostvm.facts import KINDS, Kinds, faults, is_list, is_whole
 from hostvm.files import write_atomic
 from hostvm.net.addresses import DEFAULT_SUBNET
 
@@ -73,25 +74,15 @@ class MachineState:
     version: int = VERSION
 
 
-def _is_list(value: Any, *kinds: type) -> bool:
-    return isinstance(value, list) and all(isinstance(one, kinds) for one in value)
-
-
 def _is_process(value: Any) -> bool:
     return (
-        isinstance(value, list)
-        and len(value) in {2, 3}
-        and _is_list(value[:2], int, float)
-        and _is_list(value[2:], str)
+        isinstance(value, list) and len(value) in {2, 3} and is_list(value[:2], int, float) and is_list(value[2:], str)
     )
 
 
-_KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "str": ("a text", lambda value: isinstance(value, str)),
-    "int": ("a whole number", lambda value: type(value) is int),
-    "Port": ("a port's number", lambda value: type(value) is int and 0 < value <= _PORT_MOST),
-    "bool": ("true or false", lambda value: isinstance(value, bool)),
-    "list[str]": ("a list of texts", lambda value: _is_list(value, str)),
+_KINDS: Kinds = {
+    **KINDS,
+    "Port": ("a port's number", lambda value: is_whole(value) and 0 < value <= _PORT_MOST),
     "list[float | str]": ("number, start and boot of a process", _is_process),
     "list[float | str] | None": (
         "number, start and boot of a process",
@@ -99,7 +90,7 @@ _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     ),
     "Trial | None": (
         "what there was before a trial",
-        lambda value: value is None or (isinstance(value, dict) and not _faults(value, Trial)),
+        lambda value: value is None or (isinstance(value, dict) and not faults(value, Trial, _KINDS)),
     ),
 }
 
@@ -130,19 +121,19 @@ def load_state(paths: MachinePaths) -> MachineState:
     try:
         for step in range(version, VERSION):
             data = {**MIGRATIONS[step](data), "version": step + 1}
-        faults = _faults(data, MachineState)
+        wrong = faults(data, MachineState, _KINDS)
     except (KeyError, TypeError, ValueError, AttributeError) as fault:
         raise _damaged(paths, [f"version {version} cannot be read: {fault!r}"]) from fault
-    if faults:
-        raise _damaged(paths, faults, f"correct it in: {path}\nor ")
+    if wrong:
+        raise _damaged(paths, wrong, f"correct it in: {path}\nor ")
     if data.get("trial"):
         data = {**data, "trial": Trial(**_known(data["trial"], Trial))}
     return MachineState(**_known(data, MachineState))
 
 
-def _damaged(paths: MachinePaths, faults: list[str], way: str = "") -> MachineError:
+def _damaged(paths: MachinePaths, wrong: list[str], way: str = "") -> MachineError:
     """:param way: to mend it, before the last one."""
-    told = "\n".join(f"{paths.state}: {fault}" for fault in faults)
+    told = "\n".join(f"{paths.state}: {fault}" for fault in wrong)
     return MachineError(f"machine {paths.name} is damaged", told, way + _removal(paths))
 
 
@@ -153,19 +144,6 @@ def _removal(paths: MachinePaths) -> str:
 def _known(data: dict[str, Any], record: type[MachineState | Trial]) -> dict[str, Any]:
     names = {field.name for field in fields(record)}
     return {key: value for key, value in data.items() if key in names}
-
-
-def _faults(data: dict[str, Any], record: type[MachineState | Trial]) -> list[str]:
-    """Every key that is missing, or holds what it cannot."""
-    found = []
-    for one in fields(record):
-        kind, holds = _KINDS[str(one.type)]
-        if one.name not in data:
-            if one.default is MISSING and one.default_factory is MISSING:
-                found.append(f"{one.name} is missing")
-        elif not holds(data[one.name]):
-            found.append(f"{one.name}: {json.dumps(data[one.name])[:100]} is not {kind}")
-    return found
 
 
 def save_state(paths: MachinePaths, state: MachineState) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from hostvm.disks import backing_of, holds_nothing
 from hostvm.errors import MachineError
+from hostvm.facts import KINDS, Kinds, faults, is_table, is_text, is_whole
 from hostvm.files import remove_for_good, write_atomic
 from hostvm.paths import DATA_DISK
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 VERSION = 2
 """2: the state's `sum`; 1 had a sha256 of it, which took longer than QEMU takes to load it."""
+
+Ram = dict[str, Any]
 
 _BLOCK = 1 << 20
 
@@ -52,13 +55,25 @@ class Saved:
     hypervisor: str
     board: list[str]
     disk: list[int]
-    ram: dict[str, Any]
+    ram: Ram
     domain: dict[str, Any]
     engine_socket: str
     env: dict[str, str] = field(default_factory=dict)
     share_server: dict[str, Any] | None = None
     disks: dict[str, list[int]] = field(default_factory=dict)
     version: int = VERSION
+
+
+def _is_ram(value: Any) -> bool:
+    return is_table(value) and is_whole(value.get("size")) and is_text(value.get("sum", value.get("sha256")))
+
+
+_KINDS: Kinds = {**KINDS, "Ram": ("the size and the sum of a memory", _is_ram)}
+
+
+def saved_faults(data: dict[str, Any]) -> list[str]:
+    """What is wrong with a record: every key that is missing, or holds what it cannot."""
+    return faults(data, Saved, _KINDS)
 
 
 def load_saved(paths: MachinePaths) -> Saved:
@@ -70,8 +85,10 @@ def load_saved(paths: MachinePaths) -> Saved:
         data = json.loads(paths.suspended.read_text(encoding="utf-8"))
         if int(data["version"]) > VERSION:
             raise unusable(paths, f"{paths.suspended} is of a newer hostvm: version {data['version']}")
+        if wrong := saved_faults(data):
+            raise unusable(paths, "\n".join(f"{paths.suspended}: {fault}" for fault in wrong))
         return Saved(**data)
-    except (OSError, ValueError, KeyError, TypeError) as fault:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as fault:
         raise unusable(paths, f"{paths.suspended}: {fault!r}") from fault
 
 

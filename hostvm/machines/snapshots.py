@@ -18,12 +18,13 @@ from hostvm.agent.spawn import end_sleeper, take_back
 from hostvm.disks import create_overlay
 from hostvm.drivers.base import DomainState
 from hostvm.errors import HostvmError, MachineError, SpecError
+from hostvm.facts import faults
 from hostvm.files import move, private_folder, write_atomic
 from hostvm.machines.domain import domain_of, same_domain
 from hostvm.machines.drafts import draft_of, sweep_drafts
 from hostvm.machines.layers import collect_layers, delete_folder, freeze_disks, layers_lock, link
 from hostvm.machines.open import machine_driver, require_disks_unused
-from hostvm.machines.saved import Saved, drop_saved, load_saved, stamped, store_saved
+from hostvm.machines.saved import Saved, drop_saved, load_saved, saved_faults, stamped, store_saved
 from hostvm.machines.suspend import suspend_machine
 from hostvm.machines.wake import wake_machine, why_not_loaded
 from hostvm.spec import load_spec
@@ -249,8 +250,14 @@ def load_snapshot(paths: MachinePaths, name: str) -> Snapshot:
         data = json.loads(record.read_text(encoding="utf-8"))
         if int(data["version"]) > VERSION:
             raise _unusable(paths, name, f"it is of a newer hostvm: version {data['version']}")
+        wrong = faults(data, Snapshot)
+        if not wrong and data.get("saved") is not None:
+            wrong = [f"saved.{fault}" for fault in saved_faults(data["saved"])]
+        if wrong:
+            told = "\n".join(f"{record}: {fault}" for fault in wrong)
+            raise _unusable(paths, name, told, f"correct it in: {record}\n")
         return Snapshot(**data)
-    except (OSError, ValueError, KeyError, TypeError) as fault:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as fault:
         raise _unusable(paths, name, f"{record}: {fault!r}") from fault
 
 

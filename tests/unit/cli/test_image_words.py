@@ -9,6 +9,7 @@ import shutil
 import sys
 import tarfile
 import threading
+from dataclasses import asdict
 
 import pytest
 
@@ -16,6 +17,7 @@ from cli.commands import bundle as bundles
 from cli.commands import image as commands
 from cli.main import main
 from hostvm.errors import UsageError
+from hostvm.machines.saved import Saved
 from hostvm.machines.snapshots import snapshot_folder
 from hostvm.paths import MachinePaths, cache, image_keys
 from hostvm.state import MachineState, Trial, save_state
@@ -58,6 +60,9 @@ def machine(image):
     return paths
 
 
+SAVED = asdict(Saved("now", "QEMU 7.2.22", [], [1, 2], {"size": 1, "sum": ""}, {}, ""))
+
+
 def snapshot(paths, name, image, saved):
     folder = snapshot_folder(paths, name)
     folder.mkdir(parents=True)
@@ -68,7 +73,7 @@ def snapshot(paths, name, image, saved):
 def test_prune_leaves_what_a_snapshots_memory_needs(make_image):
     cold, warm, now = make_image(1), make_image(2), make_image(3)
     box = machine(now)
-    snapshot(box, "warm", warm, {"ram": {"size": 1}})
+    snapshot(box, "warm", warm, SAVED)
     snapshot(box, "cold", cold, None)
     assert main(["image", "prune", "--all"]) == 0
     assert {image.digest for image in list_images(cache())} == {warm.digest, now.digest}
@@ -77,7 +82,7 @@ def test_prune_leaves_what_a_snapshots_memory_needs(make_image):
 def test_nor_is_that_removed_by_name(make_image, capsys):
     cold, warm, now = make_image(1), make_image(2), make_image(3)
     box = machine(now)
-    snapshot(box, "warm", warm, {"ram": {"size": 1}})
+    snapshot(box, "warm", warm, SAVED)
     snapshot(box, "cold", cold, None)
     assert main(["image", "rm", warm.digest]) == 1
     told = capsys.readouterr().err

@@ -27,7 +27,15 @@ from hostvm.state import MachineState, load_state, save_state
 from images.progress import NullProgress
 
 STATE = MachineState("uuid-a", "52:54:00:00:00:01", "amd64", 1, "qemu", "sha256:0", "2026-11-24T18:00:00Z")
-SAVED = {"ram": {"size": 3}}
+SAVED = {
+    "suspended": "2026-11-24T18:00:00Z",
+    "hypervisor": "QEMU 7.2.22",
+    "board": [],
+    "disk": [1, 2],
+    "ram": {"size": 3, "sum": ""},
+    "domain": {},
+    "engine_socket": "",
+}
 
 
 def snapshot(driver: str, saved: object) -> MachinePaths:

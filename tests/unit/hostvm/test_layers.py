@@ -152,7 +152,7 @@ def test_ctrl_c_once_the_overlay_is_in_its_place_keeps_the_layer(box, overlays, 
 
 
 def test_a_suspended_machine_whose_disk_was_being_frozen_goes_on(box, overlays, monkeypatch):
-    saved = Saved("now", "QEMU 7.2.22", [], stamp(box.data_disk), {"size": 0}, {}, "")
+    saved = Saved("now", "QEMU 7.2.22", [], stamp(box.data_disk), {"size": 0, "sum": ""}, {}, "")
     store_saved(box, saved)
 
     def interrupted(*_):

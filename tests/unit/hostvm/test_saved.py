@@ -55,6 +55,26 @@ def test_a_damaged_or_newer_record_is_refused_with_the_way_on(paths, text):
     assert "hostvm start --discard-state box" in caught.value.resolution
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("board", "pc", 'board: "pc" is not a list of texts'),
+        ("disks", {"data.qcow2": 5}, 'disks: {"data.qcow2": 5} is not a table of lists of whole numbers'),
+        ("ram", {"size": 3}, 'ram: {"size": 3} is not the size and the sum of a memory'),
+        ("version", float("inf"), "OverflowError"),
+    ],
+)
+def test_a_value_of_a_wrong_kind_is_named(paths, saved, key, value, told):
+    paths.suspended.write_text(json.dumps({**dataclasses.asdict(saved), key: value}))
+    with pytest.raises(MachineError, match="machine box cannot be resumed") as caught:
+        load_saved(paths)
+    assert f"{paths.suspended}: {told}" in caught.value.details
+
+
+def test_every_key_has_a_kind():
+    assert {one.type for one in dataclasses.fields(Saved)} <= set(saving._KINDS)
+
+
 def test_a_flipped_bit_is_found(paths, saved):
     paths.suspended_ram.write_bytes(b"rcm")
     with pytest.raises(MachineError) as caught:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from dataclasses import fields
 from types import SimpleNamespace
 
 import pytest
@@ -11,10 +12,12 @@ import pytest
 from cli.completion import answer_for
 from hostvm.drivers.base import DomainState
 from hostvm.errors import MachineError, SpecError
+from hostvm.facts import KINDS
 from hostvm.machines import open as opened
 from hostvm.machines import snapshots
 from hostvm.machines.layers import collect_layers, layers_lock
 from hostvm.machines.snapshots import (
+    Snapshot,
     create_snapshot,
     list_snapshots,
     load_snapshot,
@@ -137,6 +140,42 @@ def test_a_damaged_one_is_refused_before_anything_changes(box, kept, spoil, why)
     with pytest.raises(MachineError, match="snapshot kept of machine box cannot be used") as caught:
         restore_snapshot(box, "kept", NullProgress())
     assert why in caught.value.details
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("name", 5, "name: 5 is not a text"),
+        ("created", None, "created: null is not a text"),
+        ("layers", ["a.qcow2"], 'layers: ["a.qcow2"] is not a table of texts'),
+        ("layers", {"data.qcow2": 7}, 'layers: {"data.qcow2": 7} is not a table of texts'),
+        ("image", {}, "image: {} is not a text"),
+        ("number", "2", 'number: "2" is not a whole number'),
+        ("version", True, "version: true is not a whole number"),
+        ("version", float("inf"), "OverflowError"),
+        ("saved", [], "saved: [] is not a table"),
+        ("saved", {**SAVED, "board": 1}, "saved.board: 1 is not a list of texts"),
+        ("saved", {**SAVED, "disk": ["1"]}, 'saved.disk: ["1"] is not a list of whole numbers'),
+        (
+            "saved",
+            {**SAVED, "ram": {"size": "3", "sum": ""}},
+            'saved.ram: {"size": "3", "sum": ""} is not the size and the sum of a memory',
+        ),
+        ("saved", {key: SAVED[key] for key in SAVED if key != "ram"}, "saved.ram is missing"),
+    ],
+)
+def test_a_value_of_a_wrong_kind_is_named(box, kept, key, value, told):
+    record = kept / "snapshot.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), key: value}))
+    with pytest.raises(MachineError, match="snapshot kept of machine box cannot be used") as caught:
+        load_snapshot(box, "kept")
+    assert f"{record}: {told}" in caught.value.details
+    assert "hostvm snapshot rm -m box kept" in caught.value.resolution
+    assert list_snapshots(box) == []
+
+
+def test_every_key_has_a_kind():
+    assert {one.type for one in fields(Snapshot)} <= set(KINDS)
 
 
 def test_a_machine_that_runs_unseen_is_not_restored(box, kept, monkeypatch):
