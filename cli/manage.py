@@ -105,10 +105,11 @@ def _verb(verbs: Verbs, name: str, run: str, text: str, *examples: str, named: b
     verb = verbs.add_parser(
         name, help=text, description=text, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    verb.register("type", None, _given)  # for whatever it is told that names no kind of its own
     verb.set_defaults(run=run)
     if named:
-        verb.add_argument("name", nargs="?", metavar="NAME", help="the machine (default: default)")
-    verb.add_argument("-m", "--machine", metavar="NAME", type=_given, help="the machine; also HOSTVM_MACHINE")
+        verb.add_argument("name", nargs="?", metavar="NAME", type=_machine, help="the machine (default: default)")
+    verb.add_argument("-m", "--machine", metavar="NAME", type=_machine, help="the machine; also HOSTVM_MACHINE")
     verb.add_argument("--json", action="store_true", help="print facts as JSON")
     verb.add_argument("-q", "--quiet", action="store_true", help="no progress")
     verb.add_argument("-v", "--verbose", action="count", help="more detail on failures")
@@ -116,11 +117,17 @@ def _verb(verbs: Verbs, name: str, run: str, text: str, *examples: str, named: b
     return verb
 
 
-def _given(name: str) -> str:
-    """A machine's name, which is not to be taken for none when it is empty."""
+def _machine(name: str) -> str:
     if not name:
         raise argparse.ArgumentTypeError("'' names no machine")
     return name
+
+
+def _given(word: str) -> str:
+    """A word that is not to be taken for none when it is empty: a script's variable that is not set, say."""
+    if not word:
+        raise argparse.ArgumentTypeError("it is empty")
+    return word
 
 
 def _add_settings(verb: argparse.ArgumentParser) -> None:
@@ -128,7 +135,9 @@ def _add_settings(verb: argparse.ArgumentParser) -> None:
 
     for setting in SETTINGS:
         if setting.option:
-            verb.add_argument(f"--{setting.key.replace('_', '-')}", metavar=setting.metavar, help=setting.help)
+            option = f"--{setting.key.replace('_', '-')}"
+            # Which of them may be empty is theirs to say.
+            verb.add_argument(option, metavar=setting.metavar, type=str, help=setting.help)
     verb.add_argument("--template", metavar="NAME|FILE", help="begin with its settings; options count over them")
     verb.add_argument(
         "--mount",

@@ -35,7 +35,9 @@ def add_registry_verbs(verbs: Any, verb: Verb) -> None:
     start.description = f"{start.description}; options that are not given stay as they were"
     start.add_argument("--port", type=int, metavar="PORT", help=f"its port, there and here (default: {PORT})")
     auth = start.add_mutually_exclusive_group()
-    auth.add_argument("--auth", metavar="USER", help="only for this user; the password is made up and shown once")
+    auth.add_argument(
+        "--auth", metavar="USER", type=str, help="only for this user; the password is made up and shown once"
+    )
     auth.add_argument("--no-auth", action="store_true", help="for everybody who reaches the port")
     start.add_argument("--password-stdin", action="store_true", help="with --auth: the password is read instead")
     start.add_argument(

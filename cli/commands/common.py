@@ -23,11 +23,9 @@ if TYPE_CHECKING:
 def chosen_paths(options: argparse.Namespace) -> MachinePaths:
     """The machine named by NAME, -m, HOSTVM_MACHINE, or `default`.
 
-    :raises UsageError: NAME and -m name different ones, or NAME is empty.
+    :raises UsageError: NAME and -m name different ones.
     """
     name, flag = getattr(options, "name", None), options.machine
-    if name == "":
-        raise UsageError("'' names no machine", None, "name one, or leave the word out for the usual one")
     if name and flag and name != flag:
         raise UsageError(f"two machines are named: {name} and {flag}", None, "name one of them")
     return MachinePaths.of(name or flag or os.environ.get("HOSTVM_MACHINE") or DEFAULT_MACHINE)

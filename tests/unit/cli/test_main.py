@@ -54,6 +54,43 @@ def test_leading_switches():
     assert (found.verbose, found.quiet, found.json, found.debug, found.rest) == (1, True, True, True, ["ls"])
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["start", "--from-snapshot", ""],
+        ["start", "--template="],
+        ["create", "--mount", ""],
+        ["upgrade", "--image", ""],
+        ["move", "web", "--from", "", "--to", "ci"],
+        ["run", "--rm-machine", "--of", "", "--", "true"],
+        ["doctor", "--bundle", ""],
+        ["image", "export", "docker", "-o", "x", "--sign", ""],
+        ["image", "pull", "r.example/x", "--cacert", ""],
+        ["image", "base", "busybox:latest", "-o", ""],
+        ["image", "build", ""],
+        ["bundle", "create", "-o", "x", "--wheels", ""],
+        ["registry", "start", "--mirror", ""],
+        ["shim", "install", "--dir", ""],
+        ["snapshot", "create", ""],
+    ],
+    ids=" ".join,
+)
+def test_nor_is_any_other_empty_word_taken_for_none(words, capsys, monkeypatch):
+    """`--sign ""` would leave an image unsigned, `--cacert ""` trust others, `--from-snapshot ""` be as none."""
+    monkeypatch.setattr("cli.manage.import_module", lambda name: pytest.fail(f"{name} is run"))
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert ": it is empty\n" in said
+    assert " --help" in said
+
+
+def test_a_setting_may_be_empty(capsys):
+    assert main(["create", "ci", "--libvirt-uri", "", "--driver", "x"]) == 2
+    said = capsys.readouterr().err
+    assert "driver: x must be one of" in said
+    assert "libvirt_uri" not in said
+
+
 def test_words_behind_two_hyphens_are_exact():
     assert split_command(["shell", "--", "a", "--", ""]) == (["shell"], ["a", "--", ""])
     assert split_command(["shell"]) == (["shell"], None)
