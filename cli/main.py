@@ -128,7 +128,9 @@ def main(argv: list[str] | None = None) -> int:
             raise UsageError("-m '' names no machine", None, "name one, or leave it out for the usual one")  # noqa: TRY301
         if found.rest and found.rest[0] in FORWARDED:
             from cli.engine_words import run_engine_word
+            from hostvm.paths import check_places
 
+            check_places()
             return run_engine_word(found)
         from cli.manage import manage
 

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from hostvm.errors import UsageError
+from hostvm.paths import check_places
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -56,6 +57,7 @@ def manage(found: Globals) -> int:
         return 2
     words, command = split_command(found.rest)
     options = parser.parse_args(words)
+    check_places()
     options.command = command
     options.machine = _first(getattr(options, "machine", None), found.machine)
     options.json = getattr(options, "json", False) or found.json

@@ -6,6 +6,7 @@ Imports nothing heavy: the forwarding client needs these before it may spend a m
 from __future__ import annotations
 
 import os
+import stat
 import sys
 
 from hostvm.errors import SpecError
@@ -127,6 +128,28 @@ def _run() -> str:
     from platformdirs import user_runtime_dir
 
     return user_runtime_dir("hostvm", appauthor=False)
+
+
+def check_places() -> None:
+    """Look at the folders that the environment names; what is asked for in one that is none would be told as missing.
+
+    :raises SpecError: one is a file, or would be in one.
+    """
+    for variable in ("HOSTVM_HOME", "HOSTVM_RUN", "HOSTVM_CACHE"):
+        place = os.environ.get(variable)
+        if not place:
+            continue
+        try:
+            is_folder = stat.S_ISDIR(os.stat(place).st_mode)  # noqa: PTH116
+            why = f"{place} is a file"
+        except NotADirectoryError as fault:
+            is_folder, why = False, str(fault)
+        except OSError:
+            continue  # it is made when it is needed, or whoever cannot make it says so
+        if is_folder:
+            continue
+        usual = f"set {variable}=" if sys.platform == "win32" else f"unset {variable}"
+        raise SpecError(f"{variable} names no folder", why, f"name one, or have the usual: {usual}")
 
 
 def is_name(name: str) -> bool:

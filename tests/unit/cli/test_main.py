@@ -54,6 +54,34 @@ def test_leading_switches():
     assert (found.verbose, found.quiet, found.json, found.debug, found.rest) == (1, True, True, True, ["ls"])
 
 
+@pytest.mark.parametrize("variable", ["HOSTVM_HOME", "HOSTVM_RUN", "HOSTVM_CACHE"])
+@pytest.mark.parametrize(
+    "below",
+    ["", pytest.param("/below", marks=pytest.mark.skipif(sys.platform == "win32", reason="it is missing there"))],
+)
+@pytest.mark.parametrize(
+    ("words", "status"), [(["ls"], 2), (["start", "ci"], 2), (["doctor"], 2), (["docker", "-m", "ci", "ps"], 125)]
+)
+def test_a_file_where_a_folder_is_to_be_is_told_before_anything_else(
+    variable, below, words, status, tmp_path, monkeypatch, capsys
+):
+    file = tmp_path / "file"
+    file.write_text("")
+    monkeypatch.setenv(variable, f"{file}{below}")
+    assert main(words) == status
+    brief, why, way = capsys.readouterr().err.splitlines()
+    assert brief == f"hostvm: {variable} names no folder"
+    assert str(file) in why
+    assert variable in way
+    with pytest.raises(SystemExit):
+        main(["--help"])
+
+
+def test_a_folder_that_is_not_there_yet_is_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOSTVM_HOME", str(tmp_path / "a" / "b"))
+    assert main(["ls"]) == 0
+
+
 @pytest.mark.parametrize(
     "words",
     [
