@@ -15,6 +15,7 @@ from images.ages import age_of
 from images.archive.fetch import ARCHIVE
 from images.disk import UNFINISHED, work_lock
 from images.errors import ImageError
+from images.records import unfinished_records
 from images.store import images_folder, list_damaged, list_images, remove_image
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def _find(cache: Path, needed: Collection[str], folders: Sequence[str], *, every
         if path.name not in needed
     ]
     left = [path for folder in folders for path in (cache / folder).glob(f"{UNFINISHED}*")]
-    left += [*cache.glob("archive/partial/*.part"), *cache.glob("images/uploads/*")]
+    left += [*cache.glob("archive/partial/*.part"), *cache.glob("images/uploads/*"), *unfinished_records(cache)]
     found += [Doomed("unfinished", str(path.relative_to(cache)), path, _size(path)) for path in sorted(left)]
     packages = cache / ARCHIVE / "sha256"
     if everything and ARCHIVE in folders and packages.is_dir():

@@ -1,6 +1,7 @@
 """What is known of a stored image besides itself: who signed it, and under which references it came.
 
 CACHE/images/records/DIGEST.json   written whole; an image without one is simply one that was built here
+CACHE/images/records/DIGEST.PID    being written, by the process of that number
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_UNFINISHED = re.compile(r"[0-9a-f]{64}\.([0-9]{1,9})")
 MOST_SIGNATURES = 32
 """That an image may have. Anybody can add one by a key of theirs, and each goes wherever the image goes."""
 
@@ -73,6 +75,18 @@ def find_references(cache: Path) -> dict[str, tuple[str, ...]]:
     return {digest: references for digest, references in found.items() if references}
 
 
+def unfinished_records(cache: Path) -> list[Path]:
+    """Notes that were being written by processes that are gone."""
+    found = []
+    for path in _path(cache, "x").parent.glob("*.[0-9]*"):
+        if writer := _UNFINISHED.fullmatch(path.name):
+            import psutil  # takes its time, and there are hardly ever any
+
+            if not psutil.pid_exists(int(writer[1])):
+                found.append(path)
+    return found
+
+
 def _union(old: tuple[str, ...], new: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*old, *new)))
 
@@ -85,6 +99,8 @@ def _write(cache: Path, digest: str, record: Record) -> None:
     path = _path(cache, digest)
     with disk_full_explained(cache):
         path.parent.mkdir(parents=True, exist_ok=True)
+        for left in unfinished_records(cache):
+            left.unlink(missing_ok=True)
         beside = path.with_suffix(f".{os.getpid()}")
         beside.write_text(json.dumps(asdict(record), indent=1), encoding="utf-8")
         beside.replace(path)

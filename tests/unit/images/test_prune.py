@@ -15,6 +15,9 @@ from images.prune import YOUNG_SECONDS, find_unneeded, remove_unneeded
 from images.records import add_record, read_record
 from images.store import list_images, note_use, remove_image
 
+GONE = 999_999_999
+"""No process has this number: Linux counts to 4 million at most."""
+
 
 @pytest.fixture
 def three(make_image):
@@ -64,6 +67,33 @@ def test_everything_is_all_but_what_machines_boot(three, cache):
     assert kinds == ["image", "image", "download"]
     assert [image.digest for image in list_images(cache)] == [three[1].digest]
     assert not package.exists()
+
+
+@pytest.fixture
+def half_written(cache):
+    """Notes on images that are being written, by a process that is gone and by one that lives."""
+    folder = cache / "images" / "records"
+    folder.mkdir(parents=True, exist_ok=True)
+    gone, alive = folder / f"{'a' * 64}.{GONE}", folder / f"{'b' * 64}.{os.getppid()}"
+    for path in (gone, alive, folder / f"{'c' * 64}.json", folder / f"notes.{GONE}"):
+        path.write_bytes(b"12345")
+    return gone, alive
+
+
+def test_notes_of_a_process_that_was_killed_are_unfinished(cache, half_written):
+    gone, alive = half_written
+    found = remove_unneeded(cache, set, NullProgress(), everything=False)
+    assert [(item.kind, item.path, item.size) for item in found] == [("unfinished", gone, 5)]
+    assert (gone.exists(), alive.exists()) == (False, True)
+
+
+def test_they_go_with_the_next_notes(make_image, cache, half_written):
+    gone, alive = half_written
+    image = make_image()
+    add_record(cache, image.digest, references=("r.test/a:1",))
+    assert read_record(cache, image.digest).references == ("r.test/a:1",)
+    names = {f"{image.digest}.json", alive.name, f"{'c' * 64}.json", f"notes.{GONE}"}
+    assert {path.name for path in gone.parent.iterdir()} == names
 
 
 def test_what_was_left_unfinished(three, cache):
