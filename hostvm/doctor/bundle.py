@@ -12,7 +12,7 @@ from hostvm.agent.client import run_in_guest
 from hostvm.doctor.redact import redact, redact_facts
 from hostvm.engines import LOGS
 from hostvm.errors import HostvmError, UsageError
-from hostvm.files import tail
+from hostvm.files import tail, write_atomic
 from hostvm.machines.observe import observe_all
 from hostvm.paths import AGENT_LOG, CONSOLE_LOG, CONSOLE_LOG_BEFORE, MACHINE_YAML, PROVISION_LOG, STATE_JSON
 
@@ -37,21 +37,26 @@ def write_bundle(path: Path, findings: Sequence[Finding]) -> list[str]:
     """Write a .tar.gz (0600) that is not there yet; gives the names of what is in it.
 
     :raises UsageError: the file exists.
-    :raises OSError: it cannot be written.
+    :raises OSError: it cannot be written; then there is none, and nothing beside it.
     """
+    _require_new(path)
     parts = {"README": README, "doctor.json": _json([finding.facts() for finding in findings])}
     seen = observe_all()
     parts["machines.json"] = _json([one.facts() for one in seen])
     for one in seen:
         parts.update({f"{one.name}/{name}": text for name, text in _machine(one)})
-    try:
-        with path.open("xb") as file, tarfile.open(fileobj=file, mode="w:gz") as tar:
-            path.chmod(0o600)
-            for name, text in parts.items():
-                _add(tar, name, text)
-    except FileExistsError as error:
-        raise UsageError(f"{path} exists", "it is never overwritten", "name another file: --bundle FILE") from error
+    whole = io.BytesIO()
+    with tarfile.open(fileobj=whole, mode="w:gz") as tar:
+        for name, text in parts.items():
+            _add(tar, name, text)
+    _require_new(path)  # the looking around took its time
+    write_atomic(path, whole.getvalue())
     return list(parts)
+
+
+def _require_new(path: Path) -> None:
+    if path.exists() or path.is_symlink():
+        raise UsageError(f"{path} exists", "it is never overwritten", "name another file: --bundle FILE")
 
 
 def _machine(seen: Observation) -> Iterator[tuple[str, str]]:
