@@ -29,6 +29,7 @@ WINDOWS_PATH_MAX = 259
 
 MACHINE_YAML = "machine.yaml"
 MACHINE_YAML_EDIT = "machine.edit.yaml"
+MACHINE_YAML_EDIT_BASE = "machine.edit.base.yaml"
 STATE_JSON = "state.json"
 DATA_DISK = "data.qcow2"
 KEYS = "keys"
@@ -205,6 +206,11 @@ class MachinePaths:
     def spec_draft(self) -> Path:
         """What the user wrote with `edit` and could not be saved yet."""
         return self.folder / MACHINE_YAML_EDIT
+
+    @property
+    def spec_draft_base(self) -> Path:
+        """What that began from."""
+        return self.folder / MACHINE_YAML_EDIT_BASE
 
     @property
     def booted_spec(self) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import shutil
 import sys
@@ -11,11 +12,12 @@ from typing import TYPE_CHECKING
 from cli import held
 from cli.commands.common import existing_paths, held_machine, offer, on_terminal, print_json, say
 from cli.edit import find_editor
-from cli.printer import print_failure
+from cli.printer import print_failure, tell
 from cli.progress import make_progress
 from cli.set_words import assign, split_words
 from hostvm import process
 from hostvm.errors import HostvmError, MachineError, SpecError, UsageError
+from hostvm.files import write_atomic
 from hostvm.machines.boot import check_startable
 from hostvm.machines.change import apply_change, keys_in_words
 from hostvm.spec import load_spec, parse_text
@@ -82,28 +84,56 @@ def edit(options: argparse.Namespace) -> int:
             f"change single settings with: hostvm set {paths.name} KEY=VALUE\nor change the file: {paths.spec}",
         )
     editor = find_editor(os.environ, shutil.which, sys.platform)
-    base = _read(paths.spec)
-    draft = paths.spec_draft
-    if draft.exists():
-        say(options, f"going on with what could not be saved before, {draft}")
-    else:
-        _write(draft, base)
+    base = _begin(paths)
     while True:
         _run_editor(editor, paths)
-        text = _read(draft)
-        if text == base:
-            draft.unlink()
+        text = _read(paths.spec_draft)
+        if text in (base, _read(paths.spec)):
+            _drop(paths)
             say(options, "nothing was changed")
             return 0
-        try:
-            outcome = _save_draft(paths, base, text, options)
+        outcome = _save_or_tell(paths, base, text, options)
+        if outcome is not None:
             break
-        except HostvmError as fault:
-            print_failure(_kept(fault, paths), forwarded=False, verbose=0)
         if not offer("Edit it again?"):
             return 1
-    draft.unlink(missing_ok=True)
+    _drop(paths)
     return _tell(paths, outcome, options)
+
+
+def _begin(paths: MachinePaths) -> str:
+    """Have a draft; gives what it began from. One that was left is gone on with, if anything was written in it."""
+    now = _read(paths.spec)
+    if paths.spec_draft.exists():
+        base = _read(paths.spec_draft_base) if paths.spec_draft_base.exists() else now
+        if _read(paths.spec_draft) != base:
+            tell(f"going on with what was written before and not saved, {paths.spec_draft}")
+            return base
+        paths.spec_draft.unlink()  # first, or it would pass for one that began from the new base
+    for path in (paths.spec_draft_base, paths.spec_draft):
+        write_atomic(path, now.encode("utf-8", "surrogateescape"))
+    return now
+
+
+def _drop(paths: MachinePaths) -> None:
+    paths.spec_draft.unlink(missing_ok=True)
+    paths.spec_draft_base.unlink(missing_ok=True)
+
+
+class _ChangedError(MachineError):
+    """machine.yaml is not what the draft began from; `now` is what it is."""
+
+    now = ""
+
+
+def _save_or_tell(paths: MachinePaths, base: str, text: str, options: argparse.Namespace) -> Outcome | None:
+    try:
+        return _save_draft(paths, base, text, options)
+    except HostvmError as fault:
+        print_failure(_kept(fault, paths), forwarded=False, verbose=0)
+        if isinstance(fault, _ChangedError) and offer("Undo that, and save what you wrote?"):
+            return _save_or_tell(paths, fault.now, text, options)
+    return None
 
 
 def _run_editor(editor: list[str], paths: MachinePaths) -> None:
@@ -119,17 +149,22 @@ def _run_editor(editor: list[str], paths: MachinePaths) -> None:
 def _save_draft(paths: MachinePaths, base: str, text: str, options: argparse.Namespace) -> Outcome:
     after = parse_text(text, str(paths.spec_draft))
     with held_machine(paths):
-        if _read(paths.spec) != base:
-            raise MachineError(
-                f"{paths.spec} was changed by another command meanwhile",
-                None,
-                f"look at both: diff {paths.spec} {paths.spec_draft}",
-            )
+        if (now := _read(paths.spec)) != base:
+            raise _changed(paths, base, now)
         try:
             before = parse_text(base, str(paths.spec))
         except SpecError:
             before = None  # mending it is what edit is for
         return _save(paths, text, after, before, options)
+
+
+def _changed(paths: MachinePaths, base: str, now: str) -> _ChangedError:
+    lines = difflib.unified_diff(
+        base.splitlines(), now.splitlines(), "what you began from", "what it is", n=0, lineterm=""
+    )
+    error = _ChangedError(f"{paths.spec} was changed by another command meanwhile", "\n".join(lines) or None)
+    error.now = now
+    return error
 
 
 def _kept(fault: HostvmError, paths: MachinePaths) -> HostvmError:
@@ -141,8 +176,3 @@ def _kept(fault: HostvmError, paths: MachinePaths) -> HostvmError:
 def _read(path: os.PathLike[str]) -> str:
     with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:  # noqa: PTH123
         return file.read()
-
-
-def _write(path: os.PathLike[str], text: str) -> None:
-    with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:  # noqa: PTH123
-        file.write(text)

@@ -125,6 +125,54 @@ def test_a_file_changed_meanwhile_is_not_overwritten(edit, paths, monkeypatch, c
     assert paths.spec_draft.read_text() == "cpus: 1 # mine\n"
 
 
+def test_a_draft_that_was_left_does_not_undo_what_was_changed_since(edit, paths, capsys):
+    """By `hostvm set`, say: it is told, and undone only by who says so."""
+    assert edit("cpus: 1\ncolour: red\n") == (1, [])
+    paths.spec.write_text("# mine\ncpus: 8\n")
+    assert edit("cpus: 1\nmemory: 2GiB\n") == (1, [])
+    told = capsys.readouterr().err
+    assert f"going on with what was written before and not saved, {paths.spec_draft}" in told, "though quiet"
+    assert "changed by another command" in told
+    assert "-cpus: 1\n  +cpus: 8\n" in told
+    assert (paths.spec.read_text(), paths.spec_draft.read_text()) == ("# mine\ncpus: 8\n", "cpus: 1\nmemory: 2GiB\n")
+    assert edit(None) == (1, []), "asked again as long as it is so"
+    assert edit(None, answer=True) == (0, ["cpus: 1\nmemory: 2GiB\n"])
+    assert edit(None) == (0, ["cpus: 1\nmemory: 2GiB\n"]), "nothing is left"
+
+
+def test_of_an_edit_that_was_killed_nothing_is_used_that_nobody_wrote(edit, paths, monkeypatch, capsys):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(settings, "_run_editor", killed)
+        with pytest.raises(KeyboardInterrupt):
+            edit(None)
+    assert paths.spec_draft.exists()
+    paths.spec.write_text("cpus: 8\n")
+    assert edit(None) == (0, [])
+    assert "going on" not in capsys.readouterr().err
+    assert paths.spec.read_text() == "cpus: 8\n"
+    assert [path.name for path in paths.folder.iterdir()] == ["machine.yaml"]
+
+
+def test_what_a_killed_edit_had_written_is_gone_on_with(edit, paths, monkeypatch):
+    def killed(*_):
+        paths.spec_draft.write_text("cpus: 2\n")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(settings, "_run_editor", killed)
+        with pytest.raises(KeyboardInterrupt):
+            edit(None)
+    assert edit(None) == (0, ["cpus: 2\n"])
+
+
+def test_a_draft_of_a_former_hostvm_is_gone_on_with(edit, paths):
+    paths.spec_draft.write_text("cpus: 2\n")
+    assert edit(None) == (0, ["cpus: 2\n"])
+
+
 def test_a_broken_file_can_be_mended(edit, paths):
     paths.spec.write_bytes(b"cpus: [\xff\n")
     assert edit("cpus: 1\n") == (0, ["cpus: 1\n"])
