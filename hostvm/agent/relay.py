@@ -157,9 +157,16 @@ def _carry_up(sock: LocalEnd, stream: GuestStream, traffic: Traffic, examine: Ex
         _let_hear(sock, ends.heard)
     except OSError:
         # Either side is gone for good: wake the other direction.
-        ends.left = True
-        stream.close()
-        _shutdown(sock, socket.SHUT_RDWR)
+        _give_up(sock, stream, ends)
+    except Exception:  # a fault of what looks at it: the client would wait for an answer for ever
+        _give_up(sock, stream, ends)
+        raise
+
+
+def _give_up(sock: LocalEnd, stream: GuestStream, ends: _Ends) -> None:
+    ends.left = True
+    stream.close()
+    _shutdown(sock, socket.SHUT_RDWR)
 
 
 def _send(stream: GuestStream, data: bytes) -> None:

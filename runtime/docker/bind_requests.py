@@ -31,8 +31,7 @@ class BindJudge:
 
     def wants(self, parts: Sequence[str]) -> bool:
         """See `Judge`: what makes a container, a volume or a service, or changes a service."""
-        *_, kind, act = ("", *parts[-2:])
-        return (act == "create" and kind in {"containers", "volumes", "services"}) or _updates_service(parts)
+        return (list(parts[-1:]) == ["create"] and list(parts[-2:-1]) in _MADE) or _updates_service(parts)
 
     def judge(self, parts: Sequence[str], body: bytes) -> bytes | Refusal:
         """See `Judge`. What is wrong otherwise the engine tells."""
@@ -78,6 +77,9 @@ class BindJudge:
 
 _Source = tuple[Any, Any, str]
 """Where a source stands: in which list or object, at which place or key, and what follows it there."""
+
+
+_MADE = (["containers"], ["volumes"], ["services"])
 
 
 def _updates_service(parts: Sequence[str]) -> bool:

@@ -23,6 +23,7 @@ from runtime.docker.requests import ClientRequests, Refusal
 
 DOCKER = ["", "v1.45", "containers", "create"]
 PODMAN = ["", "v5.4.0", "libpod", "containers", "create"]
+UPLOAD = b"PUT /v1.45/containers/x/archive HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\ntar\r\n0\r\n\r\n"
 REFUSED = ForwardError("/other is not shared with the machine", "it is empty", "hostvm mount add /other")
 MESSAGE = "/other is not shared with the machine\nit is empty\nhostvm mount add /other"
 
@@ -65,6 +66,12 @@ def judged(asked: object, parts: list[str] = DOCKER) -> object:
 )
 def test_which_requests_are_read(path, wanted):
     assert JUDGE.wants(path.split("/")) == wanted
+
+
+def test_what_is_not_posted_is_not_read():
+    assert not JUDGE.wants([])
+    passage = ClientRequests(JUDGE)(UPLOAD)
+    assert (passage.on, passage.back) == (UPLOAD, b"")
 
 
 def test_folders_of_this_computer_become_the_guests():

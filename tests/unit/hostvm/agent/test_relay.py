@@ -137,6 +137,21 @@ def test_what_was_kept_goes_on_when_the_client_says_no_more():
         assert (one.stream.got, one.asked) == ([b"beginning"], [b"beginning", b""])
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_fault_of_what_looks_at_a_request_ends_the_connection():
+    def examine(_):
+        raise ValueError("a fault")
+
+    client, ours = socket.socketpair()
+    client.settimeout(5)  # its guest says for 10 s that it goes on
+    carrying = threading.Thread(target=relay, args=(ours, Stream()), kwargs={"examine": Examined(examine)})
+    carrying.start()
+    client.sendall(b"PUT")
+    assert client.recv(100) == b""
+    carrying.join(10)
+    assert not carrying.is_alive()
+
+
 class Refusing(Stream):
     """To an engine that refuses what is uploaded: it reads no more, and what it says comes after that is known."""
 
