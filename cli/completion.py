@@ -27,7 +27,7 @@ from runtime.words import FORWARDED
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_SECONDS = 4.0
+_SECONDS = 8.0  # compose's words take an emulated guest on a slow computer 4.3
 _FILES = frozenset({"FILE", "PATH", "TEMPLATE"})
 _FOLDERS = frozenset({"DIR"})
 _MACHINES = frozenset({"name", "machine", "source", "target"})
