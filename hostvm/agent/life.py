@@ -35,7 +35,7 @@ _LOOK_EVERY = 1.0
 _APPEARS_WITHIN = 30.0
 _STALL_EVERY = 5.0
 _SELDOM = 15.0
-_SETTLE_SECONDS = 1.0
+_SETTLE_SECONDS = 3.0  # an emulated engine on a slow computer takes more than one to tell a start
 _PAUSE_DATA = 0.05
 _DATA_SECONDS = 900.0  # it may be repaired first
 
