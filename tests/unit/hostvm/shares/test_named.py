@@ -129,7 +129,7 @@ def test_on_windows_a_drive_that_is_not_shared_is_told_as_windows_has_it(path):
     assert caught.value.brief == r"C:\other\x is not shared with the machine"
 
 
-WINDOWS = [Mount(r"C:\Users\me", "/c/Users/me"), Mount("D:\\work", "/work")]
+WINDOWS = [Mount(r"C:\Users\me", "/c/Users/me"), Mount("D:\\proj", "/proj")]
 
 
 @pytest.mark.parametrize(
@@ -139,9 +139,9 @@ WINDOWS = [Mount(r"C:\Users\me", "/c/Users/me"), Mount("D:\\work", "/work")]
         (r"c:/Users/me\a b", "/c/Users/me/a b"),
         (r"\\?\C:\Users\me\a", "/c/Users/me/a"),
         ("/c/Users/me/a", "/c/Users/me/a"),
-        (r"D:\work\..\work\a", "/work/a"),
-        ("/work/a", "/work/a"),
-        ("/mnt/d/work/a", "/work/a"),
+        (r"D:\proj\..\proj\a", "/proj/a"),
+        ("/proj/a", "/proj/a"),
+        ("/mnt/d/proj/a", "/proj/a"),
         ("//var/run/docker.sock", "//var/run/docker.sock"),
     ],
 )
