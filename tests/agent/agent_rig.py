@@ -5,16 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psutil
-
-if TYPE_CHECKING:
-    import socket
 
 HERE = Path(__file__).parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(HERE.parent.parent)}
@@ -128,3 +126,19 @@ def connect_to(sshd, **changes):
         **changes,
     }
     return connect(**options)
+
+
+@contextlib.contextmanager
+def udp_echo():
+    """The port of a program that gives every datagram back, with "re " before it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+
+        def serve():
+            while (received := server.recvfrom(65535))[1] is not None:  # None: it was shut
+                server.sendto(b"re " + received[0], received[1])
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield server.getsockname()[1]
+        with contextlib.suppress(OSError):
+            server.shutdown(socket.SHUT_RD)

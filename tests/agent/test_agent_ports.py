@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from agent_rig import ENVIRONMENT, connect_to, read_all, until
+from agent_rig import ENVIRONMENT, connect_to, read_all, udp_echo, until
 from sshd import free_port
 
 from hostvm.agent import relay as relay_module
@@ -390,16 +390,9 @@ def test_rules_of_a_dead_agent_are_removed(ports, slirp, sshd):
 
 
 def test_udp_answers_find_their_client(ports, lines):
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
-        server.bind(("127.0.0.1", 0))
-
-        def serve():
-            while (received := server.recvfrom(65535))[1] is not None:  # None: it was shut
-                server.sendto(b"re " + received[0], received[1])
-
-        threading.Thread(target=serve, daemon=True).start()
+    with udp_echo() as port:
         for host in ("127.0.0.1", "::1"):
-            forward = forward_to(server.getsockname()[1], host, "udp")
+            forward = forward_to(port, host, "udp")
             ports.open_port(forward)
             clients = [
                 socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) for _ in range(3)
@@ -411,8 +404,6 @@ def test_udp_answers_find_their_client(ports, lines):
                 assert client.recv(65535) == b"re " + b"%d" % number * 3000
                 client.close()
             until(lambda forward=forward: ports.traffic(forward) == Traffic(9000, 9009, 3))
-        with contextlib.suppress(OSError):
-            server.shutdown(socket.SHUT_RD)
     assert lines == []
 
 

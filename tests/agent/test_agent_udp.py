@@ -6,9 +6,9 @@ import contextlib
 import errno
 import socket
 import sys
-import threading
 
 import pytest
+from agent_rig import udp_echo
 from sshd import free_port
 
 from hostvm.agent.listeners import listen
@@ -34,17 +34,8 @@ class Reached:
 @pytest.fixture
 def guest():
     """The port of a program that gives every datagram back."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
-        server.bind(("127.0.0.1", 0))
-
-        def serve():
-            while (received := server.recvfrom(65535))[1] is not None:  # None: it was shut
-                server.sendto(b"re " + received[0], received[1])
-
-        threading.Thread(target=serve, daemon=True).start()
-        yield server.getsockname()[1]
-        with contextlib.suppress(OSError):
-            server.shutdown(socket.SHUT_RD)
+    with udp_echo() as port:
+        yield port
 
 
 @pytest.fixture
