@@ -282,11 +282,14 @@ def test_many_programs_at_once_leave_one_waiting_shell(guest):
 
 
 def test_what_a_channel_says_after_its_end_is_not_sent(guest):
-    process = guest.stream(["true"])
+    process = guest.stream(["cat"])
     channel = process._channel
+    process.write_stdin(b"x")
+    assert process.read_stdout(1) == b"x"
     with channel.lock:
         late = channel._send_eof()
     assert late is not None
+    process.signal("KILL")
     until(lambda: channel.closed)
     assert guest.ping(5)  # by now sshd has the channel's CLOSE, too, and its number is free
     channel.transport._send_user_message(late)
