@@ -36,8 +36,10 @@ if TYPE_CHECKING:
 # added: that is dropped before all else.
 # N and F are of names that are new here: the server of NFS answers who makes them as if they were made now, and makes
 # nothing. Where they are known in the guest already, or a link leads to them, they are told as changed.
-# Names are made and taken away in their very folder, or a container's link could lead to where anybody may make names,
-# and a server of ours be asked for the deletion of another file, which it cannot know for one that is only acted out.
+# All is done in the very folder that is meant, to a name in it and never to what a link leads to: a container may lay
+# one at any moment, which would lead elsewhere in the guest, or have a server of ours asked for the deletion of another
+# file, which it cannot know for one that is only acted out. `u+u` sets a mode to what it is, read from no other file; a
+# link, and a file where chmod has no -h (coreutils before 9.5), is told as a change of its folder.
 # A line is printed for each D that has been made, so that the server knows how long to play along.
 HELPER = r"""
 exec 3>&1
@@ -54,22 +56,20 @@ while read -r act text; do
 	N) make mkfifo ;;
 	F) make mkdir && continue ;;
 	esac
-	case $act in
+	! enter || case $act in
 	C | N)
-		[ -f "$path" ] && dd if=/dev/null of="$path" count=0 conv=notrunc,nocreat
-		touch -m -c -h -r "$path" "$path"
+		[ -f "$name" ] && dd if=/dev/null of="$name" count=0 oflag=nofollow,nonblock conv=notrunc,nocreat
+		touch -m -c -h -r "$name" "$name"
 		;;
-	M | F) touch -m -c -r "$path" "$path" ;;
+	M | F) touch -m -c -h -r "$name" "$name" ;;
 	A)
-		[ -f "$path" ] && dd if=/dev/null of="$path" count=0 oflag=nocache conv=notrunc,nocreat
-		chmod --reference="$path" "$path"
+		[ -f "$name" ] && dd if=/dev/null of="$name" count=0 oflag=nocache,nofollow,nonblock conv=notrunc,nocreat
+		[ ! -L "$name" ] && chmod -h u+u "$name" || chmod u+u .
 		;;
-	D)
-		! enter || unlink "$name" || rmdir "$name"
-		cd /
-		echo >&3
-		;;
+	D) unlink "$name" || rmdir "$name" ;;
 	esac
+	cd /
+	[ "$act" != D ] || echo >&3
 done > /dev/null 2>&1
 """
 HELPER_GROUP = 64007
