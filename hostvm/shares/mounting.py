@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hostvm.errors import MachineError
-from hostvm.shares.device import device_kind, mount_options
+from hostvm.shares.device import COVER, device_kind, mount_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,23 +92,45 @@ cat /proc/mounts
 """
 _MARK = ". /usr/lib/hostvm/lib.sh; [ -f /run/hostvm/marks/shares ] || mark shares"
 
-# Tells who has a 9p folder among processes with mounts of their own, which containers are. When nobody has, unmounts
-# what it is told, and tells what the others have open when that fails. Not the other way round: a device that a
-# container still has cannot be mounted again.
+# Unmounts what it is told, or tells who has a 9p folder among processes with mounts of their own, which containers are,
+# or what the others have open. When anybody has, all is as it was: a device that a container still has cannot be
+# mounted again, so each is kept aside meanwhile. They are looked for once more when nobody can take a folder any more.
+# A container that begins later finds a cover that it cannot write to, not the guest's own memory or disk below.
 _RELEASE = r"""
-# A rootless engine has mounts of its own, too; what is unmounted here goes from there.
-engine=$(cat /run/user/1000/rootlesskit/child_pid /run/user/1000/libpod/tmp/pause.pid 2> /dev/null)
-for info in $(grep -ls ' - 9p ' /proc/[0-9]*/mountinfo); do
-    process=${info%/mountinfo}
-    [ "$process/ns/mnt" -ef /proc/self/ns/mnt ] && continue
-    for own in $engine; do [ "$process/ns/mnt" -ef "/proc/$own/ns/mnt" ] && continue 2; done
-    grep -Hs . "$process/comm" "$process/cgroup" && held=1
-done
-[ -z "$held" ] || exit 0
-for target do umount "$target" 2> /dev/null || busy=1; done
-[ -z "$busy" ] || stat -c %N /proc/[0-9]*/cwd /proc/[0-9]*/root /proc/[0-9]*/fd/* 2> /dev/null
+look() {
+	# A rootless engine has mounts of its own, too; what is unmounted here goes from there.
+	engine=$(cat /run/user/1000/rootlesskit/child_pid /run/user/1000/libpod/tmp/pause.pid 2> /dev/null)
+	for info in $(grep -ls ' - 9p ' /proc/[0-9]*/mountinfo); do
+		process=${info%/mountinfo}
+		[ "$process/ns/mnt" -ef /proc/self/ns/mnt ] && continue
+		for own in $engine; do [ "$process/ns/mnt" -ef "/proc/$own/ns/mnt" ] && continue 2; done
+		grep -Hs . "$process/comm" "$process/cgroup" && held=1
+	done
+	[ -z "$held" ]
+}
+cover() {
+	for outer do case "$1" in "$outer"/*) return 1 ;; esac; done
+	! mountpoint -q "$1" && mount -t COVER "$1"
+}
+release() (
+	[ $# -gt 0 ] || { look; exit; }
+	target=$1 aside=/run/hostvm/released/$# covered=
+	mkdir -p "$aside" && mount --bind "$target" "$aside" || exit
+	if umount "$target" 2> /dev/null; then
+		cover "$@" && covered=1
+		shift
+		release "$@" && umount "$aside" && exit
+		[ -z "$covered" ] || umount -l "$target"
+		mount --bind "$aside" "$target"
+	else
+		stat -c %N /proc/[0-9]*/cwd /proc/[0-9]*/root /proc/[0-9]*/fd/* 2> /dev/null
+	fi
+	umount "$aside"
+	exit 1
+)
+look && release "$@"
 true
-"""
+""".replace("COVER", "{0} -o {2} {1}".format(*COVER.split()))
 
 # What was learnt of a file or name serves the few calls of one look at it (stat, open, read), no more: one that was
 # removed here could otherwise not be made in the guest, whose kernel would open it without O_CREAT. Folders are read

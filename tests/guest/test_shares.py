@@ -151,3 +151,70 @@ def test_the_table_is_read_when_the_guest_has_mounted_its_own(here, monkeypatch)
     monkeypatch.setattr(mounting, "_DATA_SECONDS", 0.0)
     (guest.root / "marks/services").unlink()
     assert mounting.mounted(guest).types["/proc"] == "proc"
+
+
+class Mounts:
+    """Runs what a guest is told in mounts and processes of their own; a ramfs stands for a 9p folder.
+
+    :param began: when a container with mounts of its own begins: "before", "meanwhile" (with the first umount), "".
+    """
+
+    def __init__(self, root, began):
+        self.root = root
+        self.began = began
+        self.left = ""
+        container = (
+            f"unshare -m sh -c 'touch {root}/runs; exec sleep 60 > /dev/null 2>&1' & "
+            f"while [ ! -e {root}/runs ]; do sleep 0.1; done"
+        )
+        (root / "umount").write_text(
+            f'#!/bin/sh\n[ -e {root}/begun ] || {{ touch {root}/begun; {container}; }}\nexec /bin/umount "$@"\n'
+        )
+        (root / "umount").chmod(0o755)
+        self.script = f"""
+            for place in a b a/inner; do
+                mkdir -p {root}/$place && mount -t ramfs ramfs {root}/$place || exit
+                echo $place > {root}/$place/file
+            done
+            mkdir -p /run && mount -t tmpfs run /run || exit
+            {container if began == "before" else ":"}
+            [ "{began}" = meanwhile ] || touch {root}/begun
+            "$@"
+            for place in a b a/inner; do
+                cat {root}/$place/file || echo none; touch {root}/$place/new && echo written
+            done >&2 2> /dev/null
+            grep -c ramfs /proc/self/mounts >&2
+        """
+
+    def run(self, argv, *, timeout, stdin=b""):
+        words = [word.replace(" - 9p ", " - ramfs ") for word in argv]
+        env = {**os.environ, "PATH": f"{self.root}:{os.environ['PATH']}"}
+        own = ["unshare", "-rmpf", "--mount-proc", "sh", "-c", self.script, "rig", *words]
+        done = subprocess.run(own, capture_output=True, env=env, timeout=timeout, check=False)
+        self.left = done.stderr.decode()
+        return Completed(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def mounts(tmp_path):
+    """`Mounts`, and the targets in them."""
+    own = ["unshare", "-rmpf", "--mount-proc", "true"]
+    if sys.platform != "linux" or subprocess.run(own, capture_output=True, check=False).returncode != 0:
+        pytest.skip("no mounts of one's own here")
+    return lambda began: (Mounts(tmp_path, began), [str(tmp_path / place) for place in ("a", "a/inner", "b")])
+
+
+def test_what_is_unmounted_for_a_suspend_is_covered(mounts):
+    """A container that began in that moment wrote to what lies below, in the guest's memory."""
+    here, targets = mounts("")
+    assert mounting.release(here, targets) == []
+    assert here.left.split() == ["none", "none", "none", "0"]
+
+
+@pytest.mark.parametrize("began", ["before", "meanwhile"])
+def test_a_container_that_begins_while_folders_are_unmounted_has_them(mounts, began):
+    """None was told: the suspend went on to a hypervisor that refuses, and the folder could not be mounted again."""
+    here, targets = mounts(began)
+    holders = mounting.release(here, targets)
+    assert {holder.program for holder in holders} & {"sh", "sleep"}, here.left
+    assert here.left.split() == ["a", "written", "b", "written", "a/inner", "written", "3"]
