@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from hostvm.shares.nfs import wire
 from hostvm.shares.nfs.places import join
-from hostvm.shares.nfs.refusals import OK, RefusedError
+from hostvm.shares.nfs.refusals import OK
 from hostvm.shares.nfs.xdr import opaque, u32
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Making:
         if self._handles.told_by_us:
             return self._made_here(export, folder, name, is_folder=False)
         if kind not in (wire.SOCKET, wire.PIPE):
-            raise RefusedError(wire.NOT_SUPPORTED)
+            raise OSError(errno.EPERM, "devices are root's to make")
         wish = wire.read_wish(reader)
         mode = 0o666 if wish.mode is None else wish.mode
         made = stat.S_IFIFO if kind == wire.PIPE else stat.S_IFSOCK

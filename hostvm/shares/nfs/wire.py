@@ -25,7 +25,6 @@ MOUNT_NULL, MOUNT_MNT, MOUNT_DUMP, MOUNT_UMNT, MOUNT_UMNT_ALL, MOUNT_EXPORT = ra
 
 OK = 0
 STALE, NOT_SYNC, TOO_SMALL = 70, 10002, 10005
-NOT_SUPPORTED = 10004
 SERVER_FAULT = 10006
 JUKEBOX = 10008
 """Ask again in a while."""
@@ -52,8 +51,9 @@ _CODES = {
         ("EPERM", 1), ("ENOENT", 2), ("EIO", 5), ("ENXIO", 6), ("EACCES", 13), ("EEXIST", 17), ("EXDEV", 18),
         ("ENODEV", 19), ("ENOTDIR", 20), ("EISDIR", 21), ("EINVAL", 22), ("EFBIG", 27), ("ENOSPC", 28), ("EROFS", 30),
         ("EMLINK", 31), ("ENAMETOOLONG", 63), ("ENOTEMPTY", 66), ("EDQUOT", 69), ("ESTALE", STALE),
-        ("EOPNOTSUPP", NOT_SUPPORTED), ("ENOTSUP", NOT_SUPPORTED), ("ENOSYS", NOT_SUPPORTED), ("ELOOP", 22),
-        ("EMFILE", JUKEBOX), ("ENFILE", JUKEBOX),
+        ("ELOOP", 22), ("EMFILE", JUKEBOX), ("ENFILE", JUKEBOX),
+        # What a file system cannot do is EPERM on Linux, too. NFS3ERR_NOTSUPP is "Unknown error 524" to programs.
+        ("EOPNOTSUPP", 1), ("ENOTSUP", 1), ("ENOSYS", 1),
         # Version 3 has no words for these; Linux's server says the same to such clients.
         ("EBUSY", 13), ("ETXTBSY", 13),
     )

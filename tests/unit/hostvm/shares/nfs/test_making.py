@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
@@ -14,7 +15,7 @@ from hostvm.shares.nfs.xdr import u32
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="modes and links of POSIX")
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="owners and sockets' names are kept on Linux")
-EXIST, INVAL = 17, 22
+PERM, EXIST, INVAL = 1, 17, 22
 
 
 def test_a_file_is_made_once_when_it_is_guarded(guest, folder, xdr):
@@ -87,8 +88,20 @@ def test_pipes_and_sockets_have_names_and_the_mode_asked_for(guest, folder, xdr,
 
 def test_devices_are_not_made(guest, folder, xdr):
     device = (u32(4), xdr.wish(mode=0o600), u32(1), u32(3))
-    assert guest.status(wire.MKNOD, xdr.text(guest.root), xdr.text("null"), *device) == wire.NOT_SUPPORTED
+    assert guest.status(wire.MKNOD, xdr.text(guest.root), xdr.text("null"), *device) == PERM
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("fault", [errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS])
+def test_what_a_file_system_cannot_do_is_told_as_linux_tells_it(guest, monkeypatch, fault):
+    """NFS' own word for it is no error of Linux': programs said "Unknown error 524"."""
+
+    def refuse(*_, **__):
+        raise OSError(fault, "no links here")
+
+    first = guest.create("a")
+    monkeypatch.setattr(os, "link", refuse)
+    assert guest.link(first, "b") == PERM
 
 
 def test_a_second_name_is_the_same_file(guest, folder):
