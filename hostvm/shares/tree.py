@@ -46,6 +46,10 @@ class Tree:
         self.source = source
         self.known = Known()
         self.readonly = readonly
+        self.heeds_modes = True
+        """Whether names in a folder of the user's own are left alone where its mode says so: where it is not known who
+        asks. By NFS the guest's kernel has asked for rights before, for all but root."""
+
         self._root = OpenFolder(source, unlinked)
 
     def close(self) -> None:
@@ -156,7 +160,7 @@ class Tree:
         """
         if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND):
             self._check_writable()
-        with self._root.place(path) as place:
+        with self._naming(path) if flags & os.O_CREAT else self._root.place(path) as place:
             refuse_link(place)
             opened = os.open(place.name, flags | ALWAYS, mode, dir_fd=place.folder)
         if stat.S_ISREG(os.fstat(opened).st_mode):
@@ -165,26 +169,34 @@ class Tree:
         raise OSError(errno.EACCES, "not a regular file")
 
     def open_owned(self, path: str, flags: int) -> int:
-        """`open` of a file that exists, for writing, even where its mode forbids that and it is the user's own.
+        """`open` of a file that exists, even where its mode forbids that and it is the user's own.
 
-        Whoever opened a file before its mode was changed may go on writing to it.
+        Whoever opened a file before its mode was changed may go on with it, and root in the guest asks no mode.
         """
-        with contextlib.suppress(PermissionError):
+        try:
             return self.open(path, flags)
-        self._check_writable()
-        with self._root.place(path) as place, pinned(place) as name:
-            mode = stat.S_IMODE(os.stat(name).st_mode)  # noqa: PTH116 - may be a descriptor
-            os.chmod(name, mode | stat.S_IWUSR | stat.S_IRUSR)  # noqa: PTH101
-            try:
-                return self.open(path, flags)
-            finally:
-                os.chmod(name, mode)  # noqa: PTH101
+        except PermissionError as refused:
+            if self.readonly:
+                raise
+            with self._root.place(path) as place, pinned(place) as name:
+                mode = stat.S_IMODE(os.stat(name).st_mode)  # noqa: PTH116 - may be a descriptor
+                wanted = mode | stat.S_IRUSR | (stat.S_IWUSR if flags & (os.O_WRONLY | os.O_RDWR) else 0)
+                if wanted == mode:
+                    raise
+                try:
+                    os.chmod(name, wanted)  # noqa: PTH101
+                except OSError:
+                    raise refused from None  # it is another user's
+                try:
+                    return self.open(path, flags)
+                finally:
+                    os.chmod(name, mode)  # noqa: PTH101
 
     # ---- changing
 
     def mkdir(self, path: str, mode: int) -> None:
         """Make a folder."""
-        with self._change(path) as place:
+        with self._naming(path) as place:
             if sys.platform == "win32":
                 Path(place.name).mkdir(mode)
                 return
@@ -198,22 +210,22 @@ class Tree:
 
     def rmdir(self, path: str) -> None:
         """Remove an empty folder."""
-        with self._change(path) as place, removable(place):
+        with self._naming(path) as place, removable(place):
             os.rmdir(place.name, dir_fd=place.folder)
 
     def unlink(self, path: str) -> None:
         """Remove a file or link."""
-        with self._change(path) as place, removable(place):
+        with self._naming(path) as place, removable(place):
             os.unlink(place.name, dir_fd=place.folder)
 
     def rename(self, old: str, new: str) -> None:
         """Give it another name, in place of what has that name already."""
-        with self._change(old) as source, self._change(new) as target, removable(target):
+        with self._naming(old) as source, self._naming(new) as target, removable(target):
             os.replace(source.name, target.name, src_dir_fd=source.folder, dst_dir_fd=target.folder)
 
     def symlink(self, text: str, path: str) -> None:
         """A link that says `text`, whatever that is: it is never followed here."""
-        with self._change(path) as place:
+        with self._naming(path) as place:
             os.symlink(text, place.name, dir_fd=place.folder)
 
     def chmod(self, path: str, mode: int) -> None:
@@ -261,7 +273,7 @@ class Tree:
 
     def link(self, path: str, new: str) -> None:
         """A second name for a file."""
-        with self._change(path) as source, self._change(new) as target:
+        with self._change(path) as source, self._naming(new) as target:
             os.link(source.name, target.name, src_dir_fd=source.folder, dst_dir_fd=target.folder, follow_symlinks=False)
 
     def make_special(self, path: str, kind: int, mode: int) -> None:
@@ -271,7 +283,7 @@ class Tree:
         """
         if sys.platform == "win32" or (sys.platform != "linux" and kind != stat.S_IFIFO):
             raise OSError(errno.EOPNOTSUPP, "this computer does not make such files")
-        with self._change(path) as place:
+        with self._naming(path) as place:
             if kind == stat.S_IFIFO:
                 os.mkfifo(place.name, 0o600, dir_fd=place.folder)
             else:
@@ -314,6 +326,31 @@ class Tree:
         self._check_writable()
         with self._root.place(path) as place:
             yield place
+
+    @contextlib.contextmanager
+    def _naming(self, path: str) -> Iterator[Place]:
+        """For a change of what is in a folder."""
+        with self._change(path) as place:
+            if self.heeds_modes or place.folder is None:
+                yield place
+                return
+            with _may_change(place.folder):
+                yield place
+
+
+@contextlib.contextmanager
+def _may_change(folder: int) -> Iterator[None]:
+    """For the block, names in it may be changed where it is the user's own, whatever its mode."""
+    found, wanted = os.fstat(folder), stat.S_IWUSR | stat.S_IXUSR
+    if sys.platform == "win32" or found.st_mode & wanted == wanted or os.geteuid() != found.st_uid:
+        yield
+        return
+    mode = stat.S_IMODE(found.st_mode)
+    os.fchmod(folder, mode | wanted)
+    try:
+        yield
+    finally:
+        os.fchmod(folder, mode)
 
 
 def _see(place: Place) -> Seen:

@@ -61,7 +61,7 @@ class Descriptors:
             return known.descriptor
         for place in self._places.paths(number) if path is None else (path,):
             try:
-                opened = self._tree.open_owned(place, os.O_RDWR) if write else self._tree.open(place, os.O_RDONLY)
+                opened = self._tree.open_owned(place, os.O_RDWR if write else os.O_RDONLY)
             except OSError as fault:
                 if fault.errno in GONE:
                     continue

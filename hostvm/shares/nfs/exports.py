@@ -36,6 +36,7 @@ class Export:
 
     def __init__(self, tree: Tree, name: str, store: PlaceStore) -> None:
         self.tree = tree
+        tree.heeds_modes = False  # ACCESS tells them to all but root in the guest
         self.token = token_of(name)
         self.system = number_of(b"share " + self.token)
         self.places = Places(store, self.system, tree)
