@@ -47,6 +47,7 @@ class Attributes:
 
     def _setattr(self, _: Call, reader: Reader) -> bytes:
         export, number = self._handles.file(reader)
+        export.just_made.pop(number, None)  # it has been told
         wish = wire.read_wish(reader)
         guarded = (reader.u32(), reader.u32()) if reader.u32() else None
         seen, path = export.look(number)

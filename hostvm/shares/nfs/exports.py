@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import stat
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from hostvm.shares.fields import encode
@@ -41,6 +42,10 @@ class Export:
         self.system = number_of(b"share " + self.token)
         self.places = Places(store, self.system, tree)
         self.files = Descriptors(tree, self.places)
+        self.just_made: OrderedDict[int, bytes] = OrderedDict()
+        """The word by which a call that is sent once more is known to have made a file itself (EXCLUSIVE), until the
+        guest goes on with it: it has the same word for all that one of its threads makes within some milliseconds."""
+
         self.shows_ghosts = False
         """Whether who asks now is to see what is gone, to take it away: the helper of `hostvm.shares.events`."""
 

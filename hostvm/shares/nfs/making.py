@@ -6,7 +6,6 @@ import contextlib
 import errno
 import os
 import stat
-from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from hostvm.shares.nfs import wire
@@ -39,7 +38,6 @@ class Making:
         self._contents = contents
         self._lasting = lasting
         self._sweep_soon = sweep_soon
-        self._exclusive: OrderedDict[tuple[int, int, str], bytes] = OrderedDict()
         self.table = {
             wire.CREATE: self._create,
             wire.MKDIR: self._mkdir,
@@ -55,17 +53,17 @@ class Making:
         verifier = bytes(reader.fixed(8)) if how == wire.EXCLUSIVE else b""
         found, path = export.folder(folder)
         inside = join(path, name)
-        key = (export.system, folder, name)
         mode = 0o600 if wish.mode is None else wish.mode & 0o7777
         with export.tree.known.acting(export.tree.outside(inside)):
             try:
                 # The owner is kept in an attribute, which only what may be written to can have.
                 descriptor = export.tree.open(inside, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode | 0o600)
             except FileExistsError:
-                again = how == wire.EXCLUSIVE and self._exclusive.get(key) == verifier
-                if how != wire.UNCHECKED and not again:
+                if how == wire.GUARDED:
                     raise
                 number = export.child(folder, path, name)[0]
+                if how == wire.EXCLUSIVE and export.just_made.get(number) != verifier:
+                    raise
                 if wish.size is not None:
                     self._contents.cut(export, number, wish.size)
             else:
@@ -76,9 +74,9 @@ class Making:
                 with contextlib.suppress(OSError):  # file systems without modes, and of other users (vfat, cifs)
                     export.tree.set_open(descriptor, mode=mode, owner=None, times=None)
                 if verifier:
-                    self._exclusive[key] = verifier
-                    while len(self._exclusive) > _REMEMBERED:
-                        self._exclusive.popitem(last=False)
+                    export.just_made[number] = verifier
+                    while len(export.just_made) > _REMEMBERED:
+                        export.just_made.popitem(last=False)
         self._sweep_soon()
         export.files.trim()
         return self._made(export, folder, inside, found)

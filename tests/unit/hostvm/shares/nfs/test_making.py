@@ -46,6 +46,19 @@ def test_an_exclusive_file_is_made_once_by_whoever_repeats_the_call(guest, folde
     assert guest.status(wire.CREATE, words[0], xdr.text("old"), words[2], bytes(8)) == EXIST
 
 
+@pytest.mark.parametrize("then", ["the guest goes on", "it is another one here"])
+def test_an_exclusive_file_is_made_once_by_a_thread_that_asks_twice_at_once(guest, folder, xdr, then):
+    """The guest's kernel makes its verifier of the clock's ticks and the thread."""
+    made = guest.make(wire.CREATE, "lock", u32(wire.EXCLUSIVE), b"verifier")
+    if then == "the guest goes on":  # as it does with each that it has made
+        guest.well(wire.SETATTR, xdr.text(made), xdr.wish(mode=0o600, accessed=True, modified=True), u32(0))
+    else:
+        (folder / "other").touch()
+        (folder / "other").replace(folder / "lock")
+    words = (xdr.text(guest.root), xdr.text("lock"), u32(wire.EXCLUSIVE), b"verifier")
+    assert guest.status(wire.CREATE, *words) == EXIST
+
+
 @linux
 @pytest.mark.parametrize("mode", [0o644, 0o444, 0o000])
 def test_what_a_caller_makes_is_its_own(guest, xdr, mode):
