@@ -140,12 +140,12 @@ def with_docker_clients(
     """With what looks at docker clients' requests: at folders that they name, at platforms that want an emulator."""
     if not config.docker_api:
         return parts
-    from hostvm.paths import DEFAULT_MACHINE
+    from hostvm.paths import machine_option
     from hostvm.shares.named import told_path
     from runtime.docker.bind_requests import BindJudge
     from runtime.docker.requests import ClientRequests
 
-    option = "" if config.name == DEFAULT_MACHINE else f" -m {config.name}"
+    option = machine_option(config.name)
     disks = [disk.mount for disk in booted.disks]
 
     def tell(source: str) -> str:

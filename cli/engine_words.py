@@ -7,7 +7,7 @@ import sys
 
 from cli.host_client import choice, find_host_client
 from hostvm.agent.client import AgentAbsent, AgentNotReady, engine_of
-from hostvm.paths import DOCKER_SOCK, run_folder
+from hostvm.paths import DOCKER_SOCK, machine_option, run_folder
 from runtime.words import BROUGHT, DOCKERS, FORWARDED
 
 TYPE_CHECKING = False  # a type checker takes it for typing's, which takes 8 ms to import
@@ -63,7 +63,7 @@ def _with_shares(name: str, words: list[str]) -> list[str]:
         _start(name)
     mounts, here = shared_mounts(folder), os.getcwd()  # noqa: PTH109 - as in cli/forward.py
     sock = os.path.join(folder, DOCKER_SOCK)  # noqa: PTH118 - as above
-    return with_guest_paths(words, mounts, here, lambda: _disks(name), sock)
+    return with_guest_paths(words, mounts, here, lambda: _disks(name), sock, machine_option(name))
 
 
 def _require_emulators(name: str, word: str, words: list[str]) -> None:
@@ -102,7 +102,7 @@ def _require_project(name: str, words: list[str]) -> None:
     raise ForwardError(
         f"{here} is not shared with the machine at the same path",
         "the compose client inside the guest cannot see this computer's files",
-        f"hostvm mount add {shlex.quote(here)}",
+        f"hostvm mount add {shlex.quote(here)}{machine_option(name)}",
     )
 
 

@@ -28,18 +28,19 @@ def with_guest_paths(
     folder: str,
     disks: Callable[[], Sequence[str]] = tuple,
     sock: str = "",
+    option: str = "",
 ) -> list[str]:
     """The same words with each folder as the guest knows it.
 
     :param words: docker's, without "docker" itself.
     :param folder: the working folder, to which relative ones belong.
     :param disks: where the machine's further disks are mounted; asked only for what is not shared.
-    :param sock: see `engine_path`.
+    :param sock: see `engine_path`; so is `option`.
     :raises ForwardError: a folder is not shared.
     """
 
     def find(source: str) -> str:
-        return engine_path(source, mounts, disks, folder=folder, sock=sock)
+        return engine_path(source, mounts, disks, folder=folder, sock=sock, option=option)
 
     found = list(words)
     verb, start = verb_words(found)

@@ -172,6 +172,11 @@ def check_name(name: str) -> str:
     return name
 
 
+def machine_option(name: str) -> str:
+    """What follows a command that is to be pasted, so that it is of the same machine."""
+    return "" if name == DEFAULT_MACHINE else f" -m {name}"
+
+
 def docker_pipe(name: str) -> str:
     """The name of a machine's pipe for docker clients on Windows."""
     return DOCKER_PIPE if name == DEFAULT_MACHINE else f"{DOCKER_PIPE}-{name}"

@@ -15,6 +15,7 @@ from hostvm.files import rewrite
 from hostvm.machines.change import booted_spec, note_booted
 from hostvm.machines.observe import observe
 from hostvm.more_disks import check_places
+from hostvm.paths import machine_option
 from hostvm.shares.choose import kind_of
 from hostvm.shares.client import SERVICE, missing_shares, share_facts
 from hostvm.shares.model import Mount, check_mounts, check_source, guest_path, make_mount, parse_mount
@@ -50,8 +51,8 @@ def add(options: argparse.Namespace) -> int:
             _see(paths, mount)
             say(options, f"{mount.source} is in the guest already, at {mount.target}")
             return _tell(options, paths)
-        moved = _moved(mounts, mount)
-        wanted = _with(tuple(moved.get(one, one) for one in mounts), mount)
+        moved = _moved(paths, mounts, mount)
+        wanted = _with(paths, tuple(moved.get(one, one) for one in mounts), mount)
         check_places(spec.disks, (mount, *moved.values()))
         running = _share(paths, mount, moved)
         _write(paths, wanted, running=running)
@@ -64,7 +65,7 @@ def add(options: argparse.Namespace) -> int:
     return _tell(options, paths)
 
 
-def _moved(mounts: tuple[Mount, ...], mount: Mount) -> dict[Mount, Mount]:
+def _moved(paths: MachinePaths, mounts: tuple[Mount, ...], mount: Mount) -> dict[Mount, Mount]:
     """Shares that have another place in the guest with this one around them, and what they are then.
 
     :raises SpecError: one can have none.
@@ -76,7 +77,7 @@ def _moved(mounts: tuple[Mount, ...], mount: Mount) -> dict[Mount, Mount]:
             f"{mount.source} would hide a folder that is shared",
             str(fault),
             f"share that folder at another place: hostvm mount rm, then hostvm mount add FOLDER:/some/where\n"
-            f"or this one: hostvm mount add {shlex.quote(mount.source)}:/some/where",
+            f"or this one: hostvm mount add {_elsewhere(paths, mount)}",
         ) from None
 
 
@@ -118,11 +119,18 @@ def _see(paths: MachinePaths, mount: Mount) -> None:
         for row in missing_shares(paths.run_dir):
             if guest_path([Mount(row["source"], row["target"])], mount.source) == mount.target:
                 raise MachineError(
-                    f"{row['source']} is not in the guest", row["why"] or row["state"], "hostvm mount ls"
+                    f"{row['source']} is not in the guest",
+                    row["why"] or row["state"],
+                    f"hostvm mount ls{machine_option(paths.name)}",
                 )
 
 
-def _with(mounts: tuple[Mount, ...], mount: Mount) -> tuple[Mount, ...]:
+def _elsewhere(paths: MachinePaths, mount: Mount) -> str:
+    """The words of `mount add` that share a folder at another place."""
+    return shlex.quote(f"{mount.source}:/some/where") + machine_option(paths.name)
+
+
+def _with(paths: MachinePaths, mounts: tuple[Mount, ...], mount: Mount) -> tuple[Mount, ...]:
     try:
         return check_mounts((*mounts, mount))
     except ValueError:
@@ -131,8 +139,8 @@ def _with(mounts: tuple[Mount, ...], mount: Mount) -> tuple[Mount, ...]:
         raise SpecError(
             f"{there.target} in the guest is {there.source} already",
             None,
-            f"choose another place: hostvm mount add {mount.source}:/some/where\n"
-            f"or take that one away: hostvm mount rm {there.target}",
+            f"choose another place: hostvm mount add {_elsewhere(paths, mount)}\n"
+            f"or take that one away: hostvm mount rm {shlex.quote(there.target)}{machine_option(paths.name)}",
         ) from None
 
 
@@ -169,7 +177,8 @@ def _named(mounts: tuple[Mount, ...], word: str, machine: str) -> Mount:
         if found:
             targets = ", ".join(one.target for one in found)
             raise SpecError(f"{word} is shared more than once", f"it is {targets} in the guest", "name one of these")
-    raise MachineError(f"{word} is not shared with machine {machine}", None, "see what is: hostvm mount ls")
+    see = f"see what is: hostvm mount ls{machine_option(machine)}"
+    raise MachineError(f"{word} is not shared with machine {machine}", None, see)
 
 
 def ls(options: argparse.Namespace) -> int:

@@ -118,3 +118,18 @@ def test_the_agent_may_explain_a_failure(monkeypatch):
     monkeypatch.setattr(engine_words, "_start", lambda _: None)
     assert engine_words._forward("box", ["docker", "ps"]) == 1
     assert asked == [(["docker", "ps"], True)] * 2
+
+
+def test_a_folder_that_is_not_shared_is_told_to_be_shared_with_the_same_machine(forwarded, monkeypatch):
+    """Pasted, it went to the default one, and the container still was refused."""
+    from hostvm.shares import client as shares
+
+    monkeypatch.setattr(client, "agent_is_ready", lambda _: True)
+    monkeypatch.setattr(shares, "shared_mounts", lambda _: [])
+    monkeypatch.setattr(engine_words, "_disks", lambda _: [])
+    with pytest.raises(ForwardError) as caught:
+        run("nerdctl run -v /nowhere/at/all:/w image")
+    assert str(caught.value.resolution).splitlines() == [
+        "hostvm mount add /nowhere/at/all -m bare",
+        "or, if a path of the guest is meant: hostvm shell -m bare -- docker run ...",
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from types import SimpleNamespace
 
@@ -153,3 +154,19 @@ def test_a_share_that_a_machine_without_an_agent_keeps_is_not_called_gone(
     said = capsys.readouterr().err
     assert f"{base}/me is not shared any more" in said
     assert ("until then: hostvm restart" in said) == late
+
+
+def test_what_is_told_to_paste_is_of_the_same_machine_and_one_word_for_each(base, box, monkeypatch):
+    """A folder with a blank was two words, and another machine the default one."""
+    (base / "my data").mkdir()
+    add(f"{base}/data:/taken")
+    with pytest.raises(SpecError) as caught:
+        add(f"{base}/my data:/taken")
+    lines = [line.removeprefix("choose another place: ") for line in str(caught.value.resolution).splitlines()]
+    again = build_parser().parse_args(shlex.split(lines[0])[1:])
+    assert (again.folder, again.machine) == (f"{base}/my data:/some/where", "box")
+    monkeypatch.setattr(mount, "_ask", lambda *_: False)
+    gone = build_parser().parse_args(shlex.split(lines[1].removeprefix("or take that one away: "))[1:])
+    assert (gone.folder, gone.machine) == ("/taken", "box")
+    mount.remove(gone)
+    assert targets(box) == {}
