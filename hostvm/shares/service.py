@@ -325,7 +325,7 @@ class ShareService:
                 self._ensure(guest, share, there)
 
     def _release(self) -> list[dict[str, Any]]:
-        """Unmount all that is 9p; all of it is mounted again when somebody uses one, or when `again` is asked for.
+        """Unmount all that is 9p, and what others are mounted in it; `again` has all of it mounted again.
 
         Until then no container is given one: it would write into the guest's memory.
         """
@@ -335,12 +335,17 @@ class ShareService:
             if not held:
                 return []
             self._carrier.end()
-            for share in held:
+            within = {target for share in held for target in self._inside(share.mount.target)}
+            inner = [one for one in self._shares if one.mount.target in within and one.state == "mounted"]
+            inner = [one for one in inner if one not in held]
+            for share in (*held, *inner):
                 share.state = _RELEASED
+            for share in reversed(inner):
+                mounting.unmount(guest, share.mount.target)
             holders = mounting.release(guest, [share.mount.target for share in held])
             if holders:
                 there = self._look(guest)
-                for share in held:
+                for share in (*held, *inner):
                     self._ensure(guest, share, there.types)
                 self._carry()
             return [asdict(holder) for holder in holders]
