@@ -29,7 +29,7 @@ UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 @contextmanager
 def home_lock(path: Path, timeout: float, busy: str, way: str) -> Iterator[None]:
-    """Hold a lock among `HOSTVM_HOME/locks`, whose folder is made, waiting up to `timeout` seconds.
+    """Hold a lock among `HOSTVM_HOME/locks`, whose folder is made, waiting up to `timeout` seconds; with 0 not at all.
 
     The system drops the lock with the process that holds it, so a killed command leaves none behind.
 
@@ -42,7 +42,8 @@ def home_lock(path: Path, timeout: float, busy: str, way: str) -> Iterator[None]
         lock = FileLock(path, timeout=timeout, mode=0o600)
         lock.acquire()
     except Timeout as fault:  # which is an OSError, too
-        raise MachineError(busy, f"{_who(holder)} has held it for {timeout:.0f} s", way) from fault
+        held = f"has held it for {timeout:.0f} s" if timeout else "holds it"
+        raise MachineError(busy, f"{_who(holder)} {held}", way) from fault
     except OSError as fault:
         if fault.errno not in UNWRITABLE:
             raise
