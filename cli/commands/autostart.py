@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cli import held
-from cli.commands.common import chosen_paths, existing_paths, print_json, say
+from cli.commands.common import chosen_paths, existing_paths, held_machine, print_json, say
 from cli.progress import make_progress
 from hostvm.agent.spawn import sleeper_status
 from hostvm.drivers.base import DomainState
@@ -66,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
     progress = make_progress(quiet=options.quiet)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        with machine_lock(paths):
+        with held_machine(paths):
             held.start(paths, progress)
         _watch(paths)
     except KeyboardInterrupt:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from contextlib import contextmanager
 from dataclasses import replace
@@ -176,6 +177,20 @@ def test_only_what_is_on_can_be_resumed(world, capsys, status):
     assert hostvm.Machine("box").resume() == 1.5
     assert main(["resume", "box"]) == 0
     assert "machine box goes on after 1.5 s" in capsys.readouterr().err
+
+
+def test_a_clone_of_what_was_removed_while_its_lock_was_waited_for_says_so(world, monkeypatch):
+    @contextmanager
+    def lock(waiting):
+        if waiting.name == "box":
+            shutil.rmtree(world.paths.folder)
+        with world.lock(waiting):
+            yield
+
+    monkeypatch.setattr(api, "machine_lock", lock)
+    with pytest.raises(MachineError, match="there is no machine called box"):
+        hostvm.Machine("box").clone("a")
+    assert world.calls == []
 
 
 def test_a_clone_holds_both_locks_and_is_a_machine(world, monkeypatch, capsys):

@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 
 from cli.commands import autostart
+from hostvm import locks
 from hostvm.drivers.base import DomainState
 from hostvm.errors import MachineError
 from hostvm.locks import BusyError
@@ -52,6 +53,7 @@ def world(monkeypatch):
 
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(autostart, "machine_lock", lock)
+    monkeypatch.setattr(locks, "machine_lock", lock)
     monkeypatch.setattr(autostart.held, "start", lambda *_: 1.0)
     monkeypatch.setattr(autostart, "stop_machine", stop)
     monkeypatch.setattr(autostart, "machine_driver", lambda *_: told.driver)
