@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from cli.commands.common import chosen_paths, require_machine, say
 from cli.progress import make_progress
 from cli.ready import ensure_ready
+from hostvm.advice import name_machine
 from hostvm.copying import copy_from_guest, copy_to_guest
-from hostvm.errors import UsageError
+from hostvm.errors import HostvmError, UsageError
 from hostvm.paths import MachinePaths
 
 if TYPE_CHECKING:
@@ -42,10 +43,14 @@ def cp(options: argparse.Namespace) -> int:
         paths = require_machine(MachinePaths.of(name) if name else chosen_paths(options))
         ensure_ready(paths)
         with progress.task(f"copy {source}", None, "B") as task:
-            if into:
-                copy_to_guest(paths.run_dir, Path(source), path, task)
-            else:
-                copy_from_guest(paths.run_dir, path, Path(target), task)
+            try:
+                if into:
+                    copy_to_guest(paths.run_dir, Path(source), path, task)
+                else:
+                    copy_from_guest(paths.run_dir, path, Path(target), task)
+            except HostvmError as fault:
+                name_machine(fault, paths.name)
+                raise
     say(options, f"copied to {target}")
     return 0
 
