@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cli.commands.common import existing_paths, held_machine, print_json, print_table, say
+from hostvm.advice import machine_named
 from hostvm.agent.client import AgentAbsent, request
 from hostvm.config.rewrite import set_value
 from hostvm.errors import HostvmError, MachineError, SpecError
@@ -39,7 +40,7 @@ def add(options: argparse.Namespace) -> int:
         raise SpecError(f"{options.folder} {fault}", None, "see: hostvm mount add --help") from None
     if why := check_source(mount):
         raise SpecError(f"{mount.source} cannot be shared", why, "name a folder that you can read")
-    with held_machine(paths):
+    with machine_named(paths.name), held_machine(paths):
         spec = load_spec(paths.spec)
         mounts = spec.mounts
         try:
@@ -139,14 +140,14 @@ def _with(mounts: tuple[Mount, ...], mount: Mount) -> tuple[Mount, ...]:
 def remove(options: argparse.Namespace) -> int:
     """Share a folder no more. Containers that have it find nothing there from then on."""
     paths = existing_paths(options)
-    with held_machine(paths):
+    with machine_named(paths.name), held_machine(paths):
         mounts = load_spec(paths.spec).mounts
         mount = _named(mounts, options.folder, paths.name)
         running = _ask(paths, "rm", mount)
         _write(paths, tuple(one for one in mounts if one.target != mount.target), running=running)
         late = not running and _has_still(paths, mount)
-    when = " from the machine's next start on; it still has it until then: hostvm restart" if late else ""
-    say(options, f"{mount.source} is not shared any more{when}")
+    late_words = f" from the machine's next start on; it still has it until then: hostvm restart {paths.name}"
+    say(options, f"{mount.source} is not shared any more{late_words if late else ''}")
     return _tell(options, paths)
 
 

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from hostvm import process, process_id
-from hostvm.advice import name_machine
+from hostvm.advice import machine_named
 from hostvm.drivers.base import DomainState, Features, Hardware
 from hostvm.drivers.consoles import rotate_console
 from hostvm.drivers.hostfwd import Hostfwd
@@ -230,12 +230,8 @@ class QemuDriver:
                 f"{self._qmp}: {error}",
                 f"Look at the machine: hostvm status {self._name}",
             ) from error
-        try:
-            with session as qmp:
-                yield qmp
-        except DriverError as error:
-            name_machine(error, self._name)
-            raise
+        with machine_named(self._name), session as qmp:
+            yield qmp
 
     def _make_folder(self) -> None:
         self._run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ import pytest
 
 from cli.commands import mount
 from cli.manage import build_parser
-from hostvm.errors import MachineError, SpecError
+from hostvm.errors import HostvmError, MachineError, SpecError
 from hostvm.machines.change import note_booted
 from hostvm.paths import MachinePaths
 from hostvm.sizes import GIB
@@ -152,4 +152,21 @@ def test_a_share_that_a_machine_without_an_agent_keeps_is_not_called_gone(
     assert targets(box) == {}
     said = capsys.readouterr().err
     assert f"{base}/me is not shared any more" in said
-    assert ("until then: hostvm restart" in said) == late
+    assert ("until then: hostvm restart box" in said) == late
+
+
+@pytest.mark.parametrize(
+    ("words", "advised"),
+    [
+        (["rm", "/none"], "see what is: hostvm -m box mount ls"),
+        (["add", "{base}/data:/mnt/me"], "or take that one away: hostvm -m box mount rm /mnt/me"),
+    ],
+)
+def test_what_is_advised_is_of_the_machine_that_was_named(base, box, words, advised):
+    """Or the default one would lose a folder of this name."""
+    add(f"{base}/me:/mnt/me")
+    options = build_parser().parse_args(["mount", words[0], words[1].format(base=base)])
+    options.machine = "box"
+    with pytest.raises(HostvmError) as caught:
+        {"add": mount.add, "rm": mount.remove}[words[0]](options)
+    assert caught.value.resolution.splitlines()[-1] == advised
