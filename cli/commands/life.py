@@ -108,7 +108,7 @@ def _refuse_other(paths: MachinePaths, options: argparse.Namespace) -> None:
 
 def _ways(name: str, there: MachineSpec, wanted: MachineSpec, differing: list[Setting]) -> list[str]:
     settable = [setting for setting in differing if setting.effect is not Effect.MADE]
-    ways = [other_engine(there.engine, wanted.engine)] if there.engine != wanted.engine else []
+    ways = [other_engine(there.engine, wanted.engine, name)] if there.engine != wanted.engine else []
     made = [setting.key for setting in differing if setting.effect is Effect.MADE and setting.key != "engine"]
     if made:
         ways.append(f"{', '.join(made)}: make another machine with it, by the same words: hostvm start NEW ...")
