@@ -21,6 +21,7 @@ from hostvm.errors import HostvmError, MachineError, SpecError
 from hostvm.machines import observe as observing
 from hostvm.machines import suspend
 from hostvm.paths import MachinePaths
+from hostvm.platform import login
 from hostvm.sizes import GIB
 from hostvm.spec import MachineSpec, render_spec
 from hostvm.state import MachineState, load_state, save_state
@@ -144,6 +145,15 @@ def test_a_docker_context_comes_with_a_start_and_goes_with_the_machine(world):
     machine.remove(force=True)
     assert not world.paths.folder.exists()
     assert machine_context(world.paths).describe()["state"] == "missing"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="its task scheduler would be asked")
+@pytest.mark.parametrize("installed", [True, False])
+def test_what_would_start_a_removed_machine_at_each_login_is_told_of(world, monkeypatch, capsys, installed):
+    """And fail there: the unit may be that of a machine of the same name in another HOSTVM_HOME, so it stays."""
+    monkeypatch.setattr(login, "is_installed", lambda name: installed and name == "box")
+    assert main(["rm", "--force", "box"]) == 0
+    assert ("starts at login still; no more with: hostvm autostart disable box" in capsys.readouterr().err) == installed
 
 
 def test_one_that_goes_with_its_process_has_no_docker_context(world):
