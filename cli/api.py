@@ -222,7 +222,7 @@ class Machine:
         require_free(made._paths)  # before the locks: its own name's would be waited for
         first, second = sorted((source, made._paths), key=lambda paths: paths.name)  # as everybody else who needs two
         with machine_lock(first), machine_lock(second):
-            clone_machine(self._paths, made._paths)
+            clone_machine(self._there(), made._paths)
         return made
 
     def snapshot(self, name: str = "") -> str:

@@ -27,14 +27,19 @@ LOCK_TIMEOUT = 120.0
 UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
+class BusyError(MachineError):
+    """Another command has held a lock for longer than it was waited for."""
+
+
 @contextmanager
 def home_lock(path: Path, timeout: float, busy: str, way: str) -> Iterator[None]:
-    """Hold a lock among `HOSTVM_HOME/locks`, whose folder is made, waiting up to `timeout` seconds.
+    """Hold a lock among `HOSTVM_HOME/locks`, whose folder is made, waiting up to `timeout` seconds; with 0 not at all.
 
     The system drops the lock with the process that holds it, so a killed command leaves none behind.
 
     :param busy: what is said when somebody else still holds it, and `way` what to do then.
-    :raises MachineError: somebody else does, and the details say who; or HOSTVM_HOME cannot be written.
+    :raises BusyError: somebody else does, and the details say who.
+    :raises MachineError: HOSTVM_HOME cannot be written.
     """
     holder = path.with_suffix(".holder")
     try:
@@ -42,7 +47,8 @@ def home_lock(path: Path, timeout: float, busy: str, way: str) -> Iterator[None]
         lock = FileLock(path, timeout=timeout, mode=0o600)
         lock.acquire()
     except Timeout as fault:  # which is an OSError, too
-        raise MachineError(busy, f"{_who(holder)} has held it for {timeout:.0f} s", way) from fault
+        held = f"has held it for {timeout:.0f} s" if timeout else "holds it"
+        raise BusyError(busy, f"{_who(holder)} {held}", way) from fault
     except OSError as fault:
         if fault.errno not in UNWRITABLE:
             raise

@@ -218,6 +218,11 @@ class MachinePaths:
         return self.folder / MACHINE_YAML_EDIT_BASE
 
     @property
+    def edit_lock(self) -> Path:
+        """Held by an `edit` while its editor is open: the machine's own lock is free meanwhile."""
+        return self.lock.with_name(f".{self.name}.edit.lock")
+
+    @property
     def booted_spec(self) -> Path:
         """What the user wanted when the machine was started last."""
         return self.run_dir / BOOTED_YAML

@@ -5,16 +5,17 @@ from __future__ import annotations
 import signal
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cli import held
-from cli.commands.common import chosen_paths, existing_paths, print_json, say
+from cli.commands.common import chosen_paths, existing_paths, held_machine, print_json, say
 from cli.progress import make_progress
 from hostvm.agent.spawn import sleeper_status
 from hostvm.drivers.base import DomainState
 from hostvm.errors import MachineError
-from hostvm.locks import machine_lock
+from hostvm.locks import BusyError, machine_lock
 from hostvm.machines.halt import stop_machine
 from hostvm.machines.open import machine_driver
 from hostvm.platform import login
@@ -65,20 +66,22 @@ def run(options: argparse.Namespace) -> int:
     progress = make_progress(quiet=options.quiet)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        with machine_lock(paths):
+        with held_machine(paths):
             held.start(paths, progress)
         _watch(paths)
     except KeyboardInterrupt:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         with machine_lock(paths):
-            stop_machine(paths, progress)
-            # The session ended, not the user's wish: a command of the next session may start it.
-            save_state(paths, replace(load_state(paths), wanted_off=False))
+            if paths.folder.is_dir():
+                stop_machine(paths, progress)
+                # The session ended, not the user's wish: a command of the next session may start it.
+                save_state(paths, replace(load_state(paths), wanted_off=False))
         return 0
-    if load_state(paths).wanted_off:
+    if not paths.folder.is_dir() or load_state(paths).wanted_off:
         return 0
+    name = paths.name
     raise MachineError(
-        f"machine {paths.name} went down by itself", None, f"hostvm logs --console {paths.name}   # then: hostvm start"
+        f"machine {name} went down by itself", None, f"hostvm logs --console {name}   # then: hostvm start {name}"
     )
 
 
@@ -91,10 +94,11 @@ def _watch(paths: MachinePaths) -> None:
     driver = machine_driver(paths, load_state(paths), load_spec(paths.spec))
     while True:
         time.sleep(_LOOK_SECONDS)
-        if driver.state() is DomainState.OFF:
-            with machine_lock(paths):  # a restart is over by then
-                if driver.state() is DomainState.OFF and not _sleeps(paths):
-                    return
+        if driver.state() is not DomainState.OFF:
+            continue
+        with suppress(BusyError), machine_lock(paths):  # a restart is over by then, an upgrade perhaps at the next look
+            if driver.state() is DomainState.OFF and not _sleeps(paths):
+                return
 
 
 def _sleeps(paths: MachinePaths) -> bool:

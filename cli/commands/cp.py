@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from cli.commands.common import chosen_paths, require_machine, say
 from cli.progress import make_progress
 from cli.ready import ensure_ready
+from hostvm.advice import machine_named
 from hostvm.copying import copy_from_guest, copy_to_guest
 from hostvm.errors import UsageError
 from hostvm.paths import MachinePaths
@@ -41,7 +42,7 @@ def cp(options: argparse.Namespace) -> int:
         name, path = into or place or ("", "")
         paths = require_machine(MachinePaths.of(name) if name else chosen_paths(options))
         ensure_ready(paths)
-        with progress.task(f"copy {source}", None, "B") as task:
+        with machine_named(paths.name), progress.task(f"copy {source}", None, "B") as task:
             if into:
                 copy_to_guest(paths.run_dir, Path(source), path, task)
             else:

@@ -85,14 +85,16 @@ def _needed() -> set[str]:
     """
     found = set()
     for name in machine_names():
+        paths = MachinePaths.of(name)
         try:
-            paths = MachinePaths.of(name)
             state = load_state(paths)
             memories = [one.image for one in list_snapshots(paths) if one.saved is not None]
             before = [state.trial.image, state.trial.former_image] if state.trial else []
             digests = [state.image, state.former_image, *before, *memories]
             found |= {digest.removeprefix("sha256:") for digest in digests if digest}
         except HostvmError as error:
+            if not paths.folder.is_dir():
+                continue  # it was removed a moment ago, as one that goes with its process
             raise MachineError(
                 f"nothing is removed: which image machine {name} needs cannot be told",
                 error.details,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -20,10 +21,11 @@ from cli.commands.common import (
 )
 from cli.progress import make_progress
 from hostvm.config.templates import template_settings
-from hostvm.errors import MachineError, SpecError
+from hostvm.errors import HostvmError, MachineError, SpecError
 from hostvm.locks import machine_lock
 from hostvm.machines.change import other_engine
 from hostvm.machines.snapshots import restore_snapshot
+from hostvm.platform import login
 from hostvm.shares.sources import typed_mounts
 from hostvm.sizes import human_size
 from hostvm.spec import SETTINGS, Effect, default_spec, load_spec, parse_settings, with_own_image
@@ -108,7 +110,7 @@ def _refuse_other(paths: MachinePaths, options: argparse.Namespace) -> None:
 
 def _ways(name: str, there: MachineSpec, wanted: MachineSpec, differing: list[Setting]) -> list[str]:
     settable = [setting for setting in differing if setting.effect is not Effect.MADE]
-    ways = [other_engine(there.engine, wanted.engine)] if there.engine != wanted.engine else []
+    ways = [other_engine(there.engine, wanted.engine, name)] if there.engine != wanted.engine else []
     made = [setting.key for setting in differing if setting.effect is Effect.MADE and setting.key != "engine"]
     if made:
         ways.append(f"{', '.join(made)}: make another machine with it, by the same words: hostvm start NEW ...")
@@ -152,4 +154,7 @@ def remove(options: argparse.Namespace) -> int:
         return 1
     machine.remove(force=options.force)
     say(options, f"machine {machine.name} is deleted")
+    with suppress(HostvmError):  # Windows does not tell
+        if login.is_installed(machine.name):  # perhaps for one of the same name in another HOSTVM_HOME
+            say(options, f"it starts at login still; no more with: hostvm autostart disable {machine.name}")
     return 0

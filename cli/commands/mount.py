@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cli.commands.common import existing_paths, held_machine, print_json, print_table, say
+from hostvm.advice import machine_named
 from hostvm.agent.client import AgentAbsent, request
 from hostvm.config.rewrite import set_value
 from hostvm.errors import HostvmError, MachineError, SpecError
@@ -15,7 +16,6 @@ from hostvm.files import rewrite
 from hostvm.machines.change import booted_spec, note_booted
 from hostvm.machines.observe import observe
 from hostvm.more_disks import check_places
-from hostvm.paths import machine_option
 from hostvm.shares.choose import kind_of
 from hostvm.shares.client import SERVICE, missing_shares, share_facts
 from hostvm.shares.model import Mount, check_mounts, check_source, guest_path, make_mount, parse_mount
@@ -40,7 +40,7 @@ def add(options: argparse.Namespace) -> int:
         raise SpecError(f"{options.folder} {fault}", None, "see: hostvm mount add --help") from None
     if why := check_source(mount):
         raise SpecError(f"{mount.source} cannot be shared", why, "name a folder that you can read")
-    with held_machine(paths):
+    with machine_named(paths.name), held_machine(paths):
         spec = load_spec(paths.spec)
         mounts = spec.mounts
         try:
@@ -51,8 +51,8 @@ def add(options: argparse.Namespace) -> int:
             _see(paths, mount)
             say(options, f"{mount.source} is in the guest already, at {mount.target}")
             return _tell(options, paths)
-        moved = _moved(paths, mounts, mount)
-        wanted = _with(paths, tuple(moved.get(one, one) for one in mounts), mount)
+        moved = _moved(mounts, mount)
+        wanted = _with(tuple(moved.get(one, one) for one in mounts), mount)
         check_places(spec.disks, (mount, *moved.values()))
         running = _share(paths, mount, moved)
         _write(paths, wanted, running=running)
@@ -65,7 +65,7 @@ def add(options: argparse.Namespace) -> int:
     return _tell(options, paths)
 
 
-def _moved(paths: MachinePaths, mounts: tuple[Mount, ...], mount: Mount) -> dict[Mount, Mount]:
+def _moved(mounts: tuple[Mount, ...], mount: Mount) -> dict[Mount, Mount]:
     """Shares that have another place in the guest with this one around them, and what they are then.
 
     :raises SpecError: one can have none.
@@ -77,7 +77,7 @@ def _moved(paths: MachinePaths, mounts: tuple[Mount, ...], mount: Mount) -> dict
             f"{mount.source} would hide a folder that is shared",
             str(fault),
             f"share that folder at another place: hostvm mount rm, then hostvm mount add FOLDER:/some/where\n"
-            f"or this one: hostvm mount add {_elsewhere(paths, mount)}",
+            f"or this one: hostvm mount add {_elsewhere(mount)}",
         ) from None
 
 
@@ -119,18 +119,16 @@ def _see(paths: MachinePaths, mount: Mount) -> None:
         for row in missing_shares(paths.run_dir):
             if guest_path([Mount(row["source"], row["target"])], mount.source) == mount.target:
                 raise MachineError(
-                    f"{row['source']} is not in the guest",
-                    row["why"] or row["state"],
-                    f"hostvm mount ls{machine_option(paths.name)}",
+                    f"{row['source']} is not in the guest", row["why"] or row["state"], "hostvm mount ls"
                 )
 
 
-def _elsewhere(paths: MachinePaths, mount: Mount) -> str:
-    """The words of `mount add` that share a folder at another place."""
-    return shlex.quote(f"{mount.source}:/some/where") + machine_option(paths.name)
+def _elsewhere(mount: Mount) -> str:
+    """The words that share a folder at another place."""
+    return shlex.quote(f"{mount.source}:/some/where")
 
 
-def _with(paths: MachinePaths, mounts: tuple[Mount, ...], mount: Mount) -> tuple[Mount, ...]:
+def _with(mounts: tuple[Mount, ...], mount: Mount) -> tuple[Mount, ...]:
     try:
         return check_mounts((*mounts, mount))
     except ValueError:
@@ -139,22 +137,22 @@ def _with(paths: MachinePaths, mounts: tuple[Mount, ...], mount: Mount) -> tuple
         raise SpecError(
             f"{there.target} in the guest is {there.source} already",
             None,
-            f"choose another place: hostvm mount add {_elsewhere(paths, mount)}\n"
-            f"or take that one away: hostvm mount rm {shlex.quote(there.target)}{machine_option(paths.name)}",
+            f"choose another place: hostvm mount add {_elsewhere(mount)}\n"
+            f"or take that one away: hostvm mount rm {shlex.quote(there.target)}",
         ) from None
 
 
 def remove(options: argparse.Namespace) -> int:
     """Share a folder no more. Containers that have it find nothing there from then on."""
     paths = existing_paths(options)
-    with held_machine(paths):
+    with machine_named(paths.name), held_machine(paths):
         mounts = load_spec(paths.spec).mounts
         mount = _named(mounts, options.folder, paths.name)
         running = _ask(paths, "rm", mount)
         _write(paths, tuple(one for one in mounts if one.target != mount.target), running=running)
         late = not running and _has_still(paths, mount)
-    when = " from the machine's next start on; it still has it until then: hostvm restart" if late else ""
-    say(options, f"{mount.source} is not shared any more{when}")
+    late_words = f" from the machine's next start on; it still has it until then: hostvm restart {paths.name}"
+    say(options, f"{mount.source} is not shared any more{late_words if late else ''}")
     return _tell(options, paths)
 
 
@@ -177,8 +175,7 @@ def _named(mounts: tuple[Mount, ...], word: str, machine: str) -> Mount:
         if found:
             targets = ", ".join(one.target for one in found)
             raise SpecError(f"{word} is shared more than once", f"it is {targets} in the guest", "name one of these")
-    see = f"see what is: hostvm mount ls{machine_option(machine)}"
-    raise MachineError(f"{word} is not shared with machine {machine}", None, see)
+    raise MachineError(f"{word} is not shared with machine {machine}", None, "see what is: hostvm mount ls")
 
 
 def ls(options: argparse.Namespace) -> int:

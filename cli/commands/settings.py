@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cli import held
-from cli.commands.common import existing_paths, held_machine, offer, on_terminal, print_json, say
+from cli.commands.common import existing_paths, held_machine, offer, on_terminal, print_json, require_machine, say
 from cli.edit import find_editor
 from cli.printer import print_failure, tell
 from cli.progress import make_progress
@@ -18,6 +18,7 @@ from cli.set_words import assign, split_words
 from hostvm import process
 from hostvm.errors import HostvmError, MachineError, SpecError, UsageError
 from hostvm.files import write_atomic
+from hostvm.locks import home_lock
 from hostvm.machines.boot import check_startable
 from hostvm.machines.change import apply_change, keys_in_words
 from hostvm.spec import load_spec, parse_text
@@ -25,6 +26,7 @@ from runtime.engine import find_engine
 
 if TYPE_CHECKING:
     import argparse
+    from contextlib import AbstractContextManager
 
     from hostvm.machines.change import Outcome
     from hostvm.paths import MachinePaths
@@ -84,9 +86,21 @@ def edit(options: argparse.Namespace) -> int:
             f"change single settings with: hostvm set {paths.name} KEY=VALUE\nor change the file: {paths.spec}",
         )
     editor = find_editor(os.environ, shutil.which, sys.platform)
+    with _only_edit(paths):
+        return _edit(paths, editor, options)
+
+
+def _only_edit(paths: MachinePaths) -> AbstractContextManager[None]:
+    """Two editors on one draft would undo each other's writing, and who ends first would delete the other's."""
+    way = f"end that one first\nor change single settings: hostvm set {paths.name} KEY=VALUE"
+    return home_lock(paths.edit_lock, 0.0, f"machine {paths.name} is being edited already", way)
+
+
+def _edit(paths: MachinePaths, editor: list[str], options: argparse.Namespace) -> int:
     base = _begin(paths)
     while True:
         _run_editor(editor, paths)
+        require_machine(paths)
         text = _read(paths.spec_draft)
         if text in (base, _read(paths.spec)):
             _drop(paths)

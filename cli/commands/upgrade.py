@@ -29,7 +29,7 @@ def upgrade(options: argparse.Namespace) -> int:
     """Give machines a newer guest image; with --check only tell."""
     if options.all and options.name:
         raise UsageError(f"both a machine and --all are named: {options.name}", None, "name one of them")
-    chosen = [MachinePaths.of(name) for name in machine_names()] if options.all else [existing_paths(options)]
+    chosen = _all() if options.all else [existing_paths(options)]
     progress = make_progress(quiet=options.quiet)
     work = _check if options.check else _upgrade
     rows = []
@@ -46,6 +46,18 @@ def upgrade(options: argparse.Namespace) -> int:
     if options.json:
         print_json(rows if options.all else rows[0])
     return 1 if any(row["status"] == "failed" for row in rows) else 0
+
+
+def _all() -> list[MachinePaths]:
+    """Every machine that stays: one that goes with its process is in use by it, and would lose its memory."""
+    return [paths for paths in map(MachinePaths.of, machine_names()) if not _is_anothers(paths)]
+
+
+def _is_anothers(paths: MachinePaths) -> bool:
+    try:
+        return load_state(paths).owner is not None
+    except HostvmError:
+        return False  # a damaged one is told as such
 
 
 def _upgrade(paths: MachinePaths, options: argparse.Namespace, progress: Progress) -> dict[str, Any]:

@@ -105,7 +105,7 @@ def load(run_dir: Path) -> AgentConfig:
         raise AgentError(
             f"the agent's settings {path} cannot be used",
             str(error),
-            "hostvm restart   # writes them anew",
+            f"hostvm restart {run_dir.name}   # writes them anew",
         ) from error
 
 

@@ -20,17 +20,24 @@ if TYPE_CHECKING:
     from hostvm.guest import Guest
 
 # What ran in this boot is known by its status in /run, what need not run again by a file on the data disk. So a new
-# agent of the same boot repeats nothing.
+# agent of the same boot repeats nothing. One that runs on without its agent is waited for, and a failure that nobody
+# hears of (its last line ends this shell) is none of the script's own: what it had to say had nobody to go to.
 _RUN = r"""
 cd; n=$1 here=/run/hostvm/provision once=
 [ "$2" = once ] && once=/var/lib/hostvm/provision/$3
 mkdir -p $here
+until
+	before=$(cat $here/$n.pid 2> /dev/null)
+	[ "${before:-$$}" = $$ ] || ! grep -qs provision /proc/$before/cmdline
+do sleep 0.2; done
+echo $$ > $here/$n.pid
 [ -f $here/$n.status ] && exit "$(cat $here/$n.status)"
 [ -n "$once" ] && [ -e "$once" ] && { echo 0 > $here/$n.status; exit 0; }
 cp /run/hostvm/seed/provision/$n $here/$n && chmod 0700 $here/$n
 IFS= read -r first < $here/$n
 case "$first" in '#!'*) $here/$n ;; *) sh $here/$n ;; esac < /dev/null 2>&1
 status=$?
+[ $status -eq 0 ] || echo "== status $status"
 echo $status > $here/$n.status
 if [ $status -eq 0 ] && [ -n "$once" ]; then
 	# What the script did is on the disks before this says that it was done: a power cut could keep the latter alone.
@@ -110,7 +117,8 @@ class Provisioner:
                     log.write(f"\nkilled: it took longer than {SECONDS_MOST:.0f} s\n".encode())
                     return 137
                 status = process.wait()
-                log.write(f"== status {status}\n".encode())
+                if status == 0:
+                    log.write(b"== status 0\n")  # others are told there
                 return status
             finally:
                 timer.cancel()

@@ -77,7 +77,7 @@ class Server:
 
     def _serve(self, sock: socket.socket) -> None:
         with contextlib.closing(sock), protocol.reader(sock) as frames:
-            client = Client(sock, frames)
+            client = Client(sock, frames, self._facts["name"])
             try:
                 self._request(sock, client)
             except HostvmError as error:

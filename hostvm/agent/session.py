@@ -10,8 +10,10 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
+from hostvm.advice import for_machine
 from hostvm.agent import protocol
 from hostvm.errors import AgentError, HostvmError, SshError
+from hostvm.paths import DEFAULT_MACHINE
 from hostvm.plain import plain_line
 
 if TYPE_CHECKING:
@@ -35,10 +37,14 @@ def notice(text: str, *, has_pty: bool) -> bytes:
 
 
 class Client:
-    """The agent's end of a client's connection; any thread may send."""
+    """The agent's end of a client's connection; any thread may send.
 
-    def __init__(self, sock: socket.socket, frames: BufferedReader) -> None:
+    :param machine: for what errors advise.
+    """
+
+    def __init__(self, sock: socket.socket, frames: BufferedReader, machine: str = DEFAULT_MACHINE) -> None:
         self._socket = sock
+        self._machine = machine
         self._lock = threading.Lock()
         self._notices: deque[bytes] = deque(maxlen=_NOTICES_MOST)
         self.frames = frames
@@ -79,7 +85,7 @@ class Client:
             "kinds": [kind.__name__ for kind in type(error).__mro__],
             "brief": error.brief,
             "details": error.details,
-            "resolution": error.resolution,
+            "resolution": for_machine(error.resolution, self._machine),
         }
         with contextlib.suppress(OSError):
             self.send(protocol.control(protocol.ERROR, facts))

@@ -19,15 +19,14 @@ TOLERANCE = 0.02
 _SAMPLES = 3
 _TRIES = 4
 
-# One bash that stays: its own clock variable costs no program's start, which takes an emulated guest 20 ms. The time
-# that `date` takes to start is learnt and added by whoever asks.
+# One bash that stays: its own clock variable costs no program's start, which takes an emulated guest 20 ms, and one
+# that has no memory left seconds. `date` is told by how much, not what time it is: that would be over when it begins.
 _SCRIPT = r"""
 while read -r word value; do
     if [ "$word" = shift ]; then
-        now=$EPOCHREALTIME
-        micros=$((${now%.*} * 1000000 + 10#${now#*.} + value))
-        printf -v there '@%d.%06d' $((micros / 1000000)) $((micros % 1000000))
-        date -s "$there" > /dev/null || exit 1
+        sign=${value%%[0-9]*} micros=${value#-}
+        printf -v by '%s%d.%06d seconds' "$sign" $((micros / 1000000)) $((micros % 1000000))
+        date -s "$by" > /dev/null || exit 1
     fi
     echo "$EPOCHREALTIME"
 done
@@ -45,6 +44,11 @@ class Reading:
     off: float
     within: float
 
+    @property
+    def serves(self) -> bool:
+        """Whether a clock that is set by it is sure to be less wrong than it was."""
+        return abs(self.off) > TOLERANCE and self.within * 2 < abs(self.off)
+
 
 @dataclass(frozen=True, slots=True)
 class Correction:
@@ -55,12 +59,22 @@ class Correction:
     within: float
     times_set: int
 
+    @property
+    def settled(self) -> bool:
+        """Whether the clock was seen to be right."""
+        return abs(self.after) <= TOLERANCE
+
+    @property
+    def may_be_right(self) -> bool:
+        """Whether nothing better was to be had by setting it."""
+        return not Reading(self.after, self.within).serves
+
 
 class Clock(Protocol):
     """A clock that can be corrected."""
 
     def correct(self) -> Correction:
-        """Look, and set it when it is wrong."""
+        """Look, and set it when it is wrong and known better than it is."""
 
 
 class GuestClock:
@@ -70,9 +84,8 @@ class GuestClock:
     """
 
     def __init__(self, guest: Guest) -> None:
-        self._process = guest.stream(["/bin/bash", "-c", _SCRIPT], env={"LC_ALL": "C"})
+        self._process = guest.stream(["/bin/bash", "-c", _SCRIPT], env={"LC_ALL": "C", "TZ": "UTC0"})
         self._rest = b""
-        self._lag = 0.0
 
     def close(self) -> None:
         """End the program. Idempotent; from any thread."""
@@ -86,12 +99,10 @@ class GuestClock:
         """
         found = before = self._read()
         times = 0
-        while abs(found.off) > TOLERANCE and times < _TRIES:
-            self._ask(f"shift {round((self._lag - found.off) * 1_000_000)}\n")
+        while found.serves and times < _TRIES:
+            self._ask(f"shift {round(-found.off * 1_000_000)}\n")
             times += 1
             found = self._read()
-            # It came to stand behind by as long as setting it took.
-            self._lag = max(0.0, self._lag - found.off) if abs(found.off) < 1.0 else 0.0
         return Correction(round(before.off, 4), round(found.off, 4), round(found.within, 4), times)
 
     def _read(self) -> Reading:

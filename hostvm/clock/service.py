@@ -80,13 +80,16 @@ class ClockService:
             stopped.wait(_TICK)
 
     def _keep(self, clock: Clock, host: Host, stopped: threading.Event, look: threading.Event) -> None:
+        unsure = 0.0
         while not stopped.is_set():
             done = clock.correct()
             self._facts = {"off": done.after, "within": done.within, "set": self._facts["set"] + done.times_set}
             if done.times_set:
                 host.log(f"clock: the guest was {done.before:+.3f} s off, now {done.after:+.3f} s")
-            self._right.set()
-            wait_for_jump(look)
+            if done.may_be_right:
+                self._right.set()
+            unsure = 0.0 if done.settled else min(LOOK_EVERY, 2 * unsure or _TICK)
+            wait_for_jump(look, unsure or LOOK_EVERY)
             look.clear()  # before `stopped` is looked at: `stop` sets them the other way round
 
 

@@ -53,45 +53,48 @@ def differing(one: MachineSpec, other: MachineSpec) -> tuple[str, ...]:
     return tuple(setting.key for setting in SETTINGS if getattr(one, setting.key) != getattr(other, setting.key))
 
 
-def check_change(before: MachineSpec, after: MachineSpec, *, disk: int, running: bool, suspended: bool = False) -> None:
+def check_change(
+    before: MachineSpec, after: MachineSpec, *, disk: int, running: bool, suspended: bool = False, name: str = "NAME"
+) -> None:
     """Whether an existing machine may become so.
 
+    :param name: the machine's, for the commands that help.
     :param disk: bytes its data disk has now.
     :param suspended: its saved memory belongs to the data disk as it is.
     :raises SpecError: every setting that cannot change, or not now.
     """
-    faults, helps = [], ["leave them as they are, or make another machine: hostvm create NAME"]
+    faults, helps = [], ["leave them as they are, or make another machine: hostvm create NEW"]
     changed = differing(before, after)
     for setting in SETTINGS:
         if setting.key in changed and setting.effect is Effect.MADE:
             there = setting.render(getattr(before, setting.key))
             faults.append(f"{setting.key}: is decided when a machine is made; this one has {there}")
     if "engine" in changed:
-        helps.insert(0, other_engine(before.engine, after.engine))
+        helps.insert(0, other_engine(before.engine, after.engine, name))
     if "image" in changed:
         faults.append(f"image: changes by an upgrade, which may fail; this one has {before.image}")
-        helps.insert(0, f"hostvm upgrade NAME --image {shlex.quote(after.image)}")
+        helps.insert(0, f"hostvm upgrade {name} --image {shlex.quote(after.image)}")
     if after.disk < disk:
         faults.append(
             f"disk: {format_size(after.disk)} is less than the {format_size(disk)} it has; a disk cannot become smaller"
         )
     if suspended and after.disk > disk:
         faults.append("disk: cannot grow while the machine is suspended")
-        helps.insert(0, "let it go on, then try again: hostvm resume NAME")
+        helps.insert(0, f"let it go on, then try again: hostvm resume {name}")
     if running and "libvirt_uri" in changed:
         faults.append("libvirt_uri: cannot change while the machine runs")
-        helps.insert(0, "stop it, then try again: hostvm stop NAME")
+        helps.insert(0, f"stop it, then try again: hostvm stop {name}")
     if faults:
         raise wrong_settings(faults, "of a machine that exists", "\n".join(helps))
 
 
-def other_engine(engine: str, wanted: str) -> str:
-    """How one comes from an engine to another: a machine keeps the one it was made with."""
+def other_engine(engine: str, wanted: str, name: str = "NAME") -> str:
+    """How one comes from an engine to another: the machine `name` keeps the one it was made with."""
     out = "ctr images export - IMAGE" if engine in WITHOUT_DOCKER_API else "docker save IMAGE"
     back = "ctr images import -" if wanted in WITHOUT_DOCKER_API else "docker load"
     return (
         f"make a machine with the other engine: hostvm start NEW --engine {wanted}\n"
-        f"then bring images over: hostvm -m NAME {out} | hostvm -m NEW {back}"
+        f"then bring images over: hostvm -m {name} {out} | hostvm -m NEW {back}"
     )
 
 
@@ -107,7 +110,8 @@ def apply_change(paths: MachinePaths, text: str, after: MachineSpec, before: Mac
     driver = machine_driver(paths, state, before or after)
     running, suspended = driver.state() is not DomainState.OFF, paths.suspended.exists()
     disk = disk_size(paths.data_disk)
-    check_change(before or replace(after, disk=disk), after, disk=disk, running=running, suspended=suspended)
+    known = before or replace(after, disk=disk)
+    check_change(known, after, disk=disk, running=running, suspended=suspended, name=paths.name)
     rewrite(paths.spec, text)
     notes: list[str] = []
     if after.disk > disk:

@@ -254,5 +254,6 @@ def look_closely(seen: Observation) -> Observation:
 
 
 def observe_all() -> list[Observation]:
-    """Look at every machine."""
-    return [observe(MachinePaths.of(name)) for name in machine_names()]
+    """Look at every machine; one that is removed meanwhile is left out."""
+    found = [observe(MachinePaths.of(name)) for name in machine_names()]
+    return [seen for seen in found if seen.status != "broken" or seen.paths.folder.is_dir()]

@@ -6,6 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from hostvm.errors import SshError
+from hostvm.ssh import signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,12 +93,13 @@ class SshProcess(_ChannelWriter):
 
     def signal(self, name: str) -> None:
         """See `GuestProcess.signal`. sshd passes it to the program's process group."""
-        self._tell("signal", name)
+        signals.send(self._channel, name)
 
     def resize(self, rows: int, columns: int) -> None:
         """See `GuestProcess.resize`."""
         if self._has_pty:
-            self._tell("window-change", columns, rows, 0, 0)
+            with contextlib.suppress(ConnectionError):  # `wait` tells of it
+                self._channel.request("window-change", columns, rows, 0, 0)
 
     def wait(self) -> int:
         """See `GuestProcess.wait`."""
@@ -133,7 +135,3 @@ class SshProcess(_ChannelWriter):
             self.signal("HUP")
         self._channel.close()
         self._when_closed()
-
-    def _tell(self, kind: str, *fields: str | int) -> None:
-        with contextlib.suppress(ConnectionError):  # `wait` tells of it
-            self._channel.request(kind, *fields)

@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from hostvm import process, process_id
+from hostvm.advice import machine_named
 from hostvm.drivers.base import DomainState, Features, Hardware
 from hostvm.drivers.consoles import rotate_console
 from hostvm.drivers.hostfwd import Hostfwd
@@ -33,7 +34,7 @@ from hostvm.qemu_binary import has_firmware, inspect_qemu
 from hostvm.shares.virtiofsd import daemon_argv, find_virtiofsd, maps_uncached
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from hostvm.drivers.base import DomainSpec
@@ -218,16 +219,19 @@ class QemuDriver:
         with Qmp.connect(self._qmp, ANSWER_TIMEOUT / 2) as qmp:
             return _human(qmp, line)
 
-    def _monitor(self) -> Qmp:
-        """A session with a machine that was found to run."""
+    @contextlib.contextmanager
+    def _monitor(self) -> Iterator[Qmp]:
+        """A session with a machine that was found to run; what its errors advise names the machine."""
         try:
-            return Qmp.connect(self._qmp, ANSWER_TIMEOUT)
+            session = Qmp.connect(self._qmp, ANSWER_TIMEOUT)
         except OSError as error:
             raise DriverError(
                 f"QEMU of machine {self._name} does not answer",
                 f"{self._qmp}: {error}",
                 f"Look at the machine: hostvm status {self._name}",
             ) from error
+        with machine_named(self._name), session as qmp:
+            yield qmp
 
     def _make_folder(self) -> None:
         self._run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,6 +21,7 @@ from hostvm.errors import HostvmError, MachineError, SpecError
 from hostvm.machines import observe as observing
 from hostvm.machines import suspend
 from hostvm.paths import MachinePaths
+from hostvm.platform import login
 from hostvm.sizes import GIB
 from hostvm.spec import MachineSpec, render_spec
 from hostvm.state import MachineState, load_state, save_state
@@ -145,6 +147,15 @@ def test_a_docker_context_comes_with_a_start_and_goes_with_the_machine(world):
     assert machine_context(world.paths).describe()["state"] == "missing"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="its task scheduler would be asked")
+@pytest.mark.parametrize("installed", [True, False])
+def test_what_would_start_a_removed_machine_at_each_login_is_told_of(world, monkeypatch, capsys, installed):
+    """And fail there: the unit may be that of a machine of the same name in another HOSTVM_HOME, so it stays."""
+    monkeypatch.setattr(login, "is_installed", lambda name: installed and name == "box")
+    assert main(["rm", "--force", "box"]) == 0
+    assert ("starts at login still; no more with: hostvm autostart disable box" in capsys.readouterr().err) == installed
+
+
 def test_one_that_goes_with_its_process_has_no_docker_context(world):
     save_state(world.paths, replace(load_state(world.paths), owner=[1, 2.0, "boot"]))
     hostvm.Machine("box").start()
@@ -176,6 +187,20 @@ def test_only_what_is_on_can_be_resumed(world, capsys, status):
     assert hostvm.Machine("box").resume() == 1.5
     assert main(["resume", "box"]) == 0
     assert "machine box goes on after 1.5 s" in capsys.readouterr().err
+
+
+def test_a_clone_of_what_was_removed_while_its_lock_was_waited_for_says_so(world, monkeypatch):
+    @contextmanager
+    def lock(waiting):
+        if waiting.name == "box":
+            shutil.rmtree(world.paths.folder)
+        with world.lock(waiting):
+            yield
+
+    monkeypatch.setattr(api, "machine_lock", lock)
+    with pytest.raises(MachineError, match="there is no machine called box"):
+        hostvm.Machine("box").clone("a")
+    assert world.calls == []
 
 
 def test_a_clone_holds_both_locks_and_is_a_machine(world, monkeypatch, capsys):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
 
 import pytest
 
 from cli.commands import settings
 from cli.edit import find_editor
-from hostvm.errors import HostvmError, SpecError, UsageError
+from hostvm.errors import HostvmError, MachineError, SpecError, UsageError
 from hostvm.machines.change import Outcome
 from hostvm.paths import MachinePaths
 
@@ -138,6 +140,31 @@ def test_a_draft_that_was_left_does_not_undo_what_was_changed_since(edit, paths,
     assert edit(None) == (1, []), "asked again as long as it is so"
     assert edit(None, answer=True) == (0, ["cpus: 1\nmemory: 2GiB\n"])
     assert edit(None) == (0, ["cpus: 1\nmemory: 2GiB\n"]), "nothing is left"
+
+
+def test_an_edit_beside_another_one_is_told_of_it_and_touches_nothing(edit, paths, monkeypatch):
+    monkeypatch.setattr(settings.sys, "argv", ["hostvm", "edit", "ci"])
+    told = []
+
+    def meanwhile(editor, _):
+        monkeypatch.setattr(settings, "_run_editor", real)
+        paths.spec_draft.write_text("cpus: 2\n")
+        with pytest.raises(MachineError, match="machine ci is being edited already") as caught:
+            edit("cpus: 7\n")
+        told.append(caught.value)
+
+    real = settings._run_editor
+    monkeypatch.setattr(settings, "_run_editor", meanwhile)
+    assert edit(None) == (0, ["cpus: 2\n"])
+    assert told[0].details == f"process {os.getpid()}: edit ci holds it"
+    assert "hostvm set ci KEY=VALUE" in told[0].resolution
+    assert edit("cpus: 1\n") == (0, ["cpus: 2\n", "cpus: 1\n"]), "it is free again"
+
+
+def test_a_machine_that_was_removed_while_its_editor_was_open_is_told_as_gone(edit, paths, monkeypatch):
+    monkeypatch.setattr(settings, "_run_editor", lambda *_: shutil.rmtree(paths.folder))
+    with pytest.raises(MachineError, match="there is no machine called ci"):
+        edit(None)
 
 
 def test_of_an_edit_that_was_killed_nothing_is_used_that_nobody_wrote(edit, paths, monkeypatch, capsys):

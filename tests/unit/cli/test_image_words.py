@@ -79,6 +79,24 @@ def test_prune_leaves_what_a_snapshots_memory_needs(make_image):
     assert {image.digest for image in list_images(cache())} == {warm.digest, now.digest}
 
 
+def test_a_machine_that_goes_while_prune_asks_what_is_needed_does_not_stop_it(make_image, monkeypatch):
+    """Machines that go with their process, of a test run beside it, say."""
+    make_image(1)
+    used = make_image(2)
+    machine(used)
+    monkeypatch.setattr(commands, "machine_names", lambda: ["box", "tmp-0123456789ab"])
+    assert main(["image", "prune", "--all"]) == 0
+    assert [image.digest for image in list_images(cache())] == [used.digest]
+
+
+def test_one_that_cannot_be_read_does(make_image, capsys):
+    make_image(1)
+    MachinePaths.of("box").folder.mkdir(parents=True)
+    assert main(["image", "prune", "--all"]) == 1
+    assert "nothing is removed: which image machine box needs cannot be told" in capsys.readouterr().err
+    assert len(list_images(cache())) == 1
+
+
 def test_nor_is_that_removed_by_name(make_image, capsys):
     cold, warm, now = make_image(1), make_image(2), make_image(3)
     box = machine(now)

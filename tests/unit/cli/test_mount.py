@@ -10,7 +10,7 @@ import pytest
 
 from cli.commands import mount
 from cli.manage import build_parser
-from hostvm.errors import MachineError, SpecError
+from hostvm.errors import HostvmError, MachineError, SpecError
 from hostvm.machines.change import note_booted
 from hostvm.paths import MachinePaths
 from hostvm.sizes import GIB
@@ -153,20 +153,33 @@ def test_a_share_that_a_machine_without_an_agent_keeps_is_not_called_gone(
     assert targets(box) == {}
     said = capsys.readouterr().err
     assert f"{base}/me is not shared any more" in said
-    assert ("until then: hostvm restart" in said) == late
+    assert ("until then: hostvm restart box" in said) == late
 
 
-def test_what_is_told_to_paste_is_of_the_same_machine_and_one_word_for_each(base, box, monkeypatch):
-    """A folder with a blank was two words, and another machine the default one."""
+@pytest.mark.parametrize(
+    ("words", "advised"),
+    [
+        (["rm", "/none"], "see what is: hostvm -m box mount ls"),
+        (["add", "{base}/data:/mnt/me"], "or take that one away: hostvm -m box mount rm /mnt/me"),
+    ],
+)
+def test_what_is_advised_is_of_the_machine_that_was_named(base, box, words, advised):
+    """Or the default one would lose a folder of this name."""
+    add(f"{base}/me:/mnt/me")
+    options = build_parser().parse_args(["mount", words[0], words[1].format(base=base)])
+    options.machine = "box"
+    with pytest.raises(HostvmError) as caught:
+        {"add": mount.add, "rm": mount.remove}[words[0]](options)
+    assert caught.value.resolution.splitlines()[-1] == advised
+
+
+def test_a_folder_that_is_told_to_be_shared_elsewhere_is_one_word(base, box):
+    """With a blank it was two."""
     (base / "my data").mkdir()
     add(f"{base}/data:/taken")
+    options = build_parser().parse_args(["mount", "add", f"{base}/my data:/taken"])
+    options.machine = "box"
     with pytest.raises(SpecError) as caught:
-        add(f"{base}/my data:/taken")
-    lines = [line.removeprefix("choose another place: ") for line in str(caught.value.resolution).splitlines()]
-    again = build_parser().parse_args(shlex.split(lines[0])[1:])
-    assert (again.folder, again.machine) == (f"{base}/my data:/some/where", "box")
-    monkeypatch.setattr(mount, "_ask", lambda *_: False)
-    gone = build_parser().parse_args(shlex.split(lines[1].removeprefix("or take that one away: "))[1:])
-    assert (gone.folder, gone.machine) == ("/taken", "box")
-    mount.remove(gone)
-    assert targets(box) == {}
+        mount.add(options)
+    first = caught.value.resolution.splitlines()[0].removeprefix("choose another place: ")
+    assert shlex.split(first) == ["hostvm", "-m", "box", "mount", "add", f"{base}/my data:/some/where"]

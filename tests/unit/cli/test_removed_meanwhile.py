@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from cli.commands import mount, registry, settings, space, upgrade
+from cli.commands import autostart, mount, registry, settings, space, upgrade
 from cli.manage import build_parser
 from hostvm import locks
 from hostvm.errors import MachineError
@@ -32,6 +32,8 @@ def removed(monkeypatch):
         yield
 
     monkeypatch.setattr(locks, "machine_lock", lock)
+    monkeypatch.setattr(autostart, "machine_lock", lock)
+    monkeypatch.setattr(autostart.signal, "signal", lambda *_: None)
     monkeypatch.setattr(upgrade, "_wanted", lambda *_: None)
     monkeypatch.setattr(space, "ensure_ready", lambda _: None)
 
@@ -47,6 +49,7 @@ def removed(monkeypatch):
         (registry.stop, ["registry", "stop", "-m", "box"]),
         (registry.clean, ["registry", "gc", "-m", "box"]),
         (space.prune, ["prune", "box"]),
+        (autostart.run, ["autostart", "run", "box"]),
     ],
 )
 def test_a_machine_that_was_removed_meanwhile_is_told_as_gone(removed, tmp_path, act, words):

@@ -13,6 +13,7 @@ from cli.api import Machine
 from cli.commands import look
 from cli.main import main
 from hostvm.paths import MachinePaths
+from hostvm.platform import login
 
 
 @contextlib.contextmanager
@@ -32,6 +33,7 @@ def test_a_closed_input_is_no_terminal(capsys, monkeypatch):
     MachinePaths.of("box").folder.mkdir(parents=True)
     removed = []
     monkeypatch.setattr(Machine, "remove", lambda machine, **_: removed.append(machine.name))
+    monkeypatch.setattr(login, "is_installed", lambda _: False)
     with closed("stdin"):
         assert main(["rm", "box"]) == 0
     assert removed == ["box"], "nobody can be asked"

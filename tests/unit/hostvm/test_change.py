@@ -85,6 +85,24 @@ def apply(machine, **changes):
     return apply_change(machine.paths, render_spec(after), after, SPEC)
 
 
+def test_the_commands_that_help_are_of_this_machine(machine):
+    machine.power = DomainState.RUNNING
+    with pytest.raises(SpecError) as caught:
+        apply(machine, engine="podman", image="other", libvirt_uri="x:///")
+    assert caught.value.resolution.splitlines() == [
+        "stop it, then try again: hostvm stop ci",
+        "hostvm upgrade ci --image other",
+        "make a machine with the other engine: hostvm start NEW --engine podman",
+        "then bring images over: hostvm -m ci docker save IMAGE | hostvm -m NEW docker load",
+        "leave them as they are, or make another machine: hostvm create NEW",
+    ]
+    machine.power = DomainState.OFF
+    machine.paths.suspended.touch()
+    with pytest.raises(SpecError) as caught:
+        apply(machine, disk=11 * GIB)
+    assert caught.value.resolution.splitlines()[0] == "let it go on, then try again: hostvm resume ci"
+
+
 def test_a_machine_that_is_off_waits_for_nothing(machine):
     assert apply(machine, cpus=2).waiting == ()
     assert apply(machine, disk=20 * GIB).notes == (
@@ -134,6 +152,6 @@ def test_the_disk_of_a_suspended_machine_does_not_grow(machine):
     with pytest.raises(SpecError) as caught:
         apply(machine, disk=20 * GIB)
     assert caught.value.details == "disk: cannot grow while the machine is suspended"
-    assert "hostvm resume NAME" in caught.value.resolution
+    assert "hostvm resume ci" in caught.value.resolution
     assert not machine.grown
     assert apply(machine, cpus=2).waiting == ("cpus",), "it goes on with those it had"

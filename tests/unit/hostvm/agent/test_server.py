@@ -15,7 +15,7 @@ from hostvm.agent.client import agent_status, request
 from hostvm.agent.config import AgentConfig
 from hostvm.agent.parts import Parts
 from hostvm.agent.server import Server
-from hostvm.errors import AgentError
+from hostvm.errors import AgentError, SshError
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="loopback, which unit tests may not use")
 
@@ -54,6 +54,17 @@ def test_what_the_system_refuses_is_told_not_taken_for_a_client_that_left(folder
     with contextlib.closing(made), pytest.raises(AgentError, match="the system refuses") as caught:
         request(folder, operation)
     assert "Too many open files" in caught.value.details
+
+
+def test_what_an_error_advises_is_done_to_this_machine_and_not_to_the_default_one(folder):
+    def ask(_):
+        raise SshError("another host key", "shown was", "hostvm stop && hostvm start   # if it stays, look")
+
+    parts = Parts(operations={"ask": ask})
+    made = Server(config_of(folder), None, None, print, {"name": "m"}, parts, Activity(), refuse)
+    with contextlib.closing(made), pytest.raises(SshError) as caught:
+        request(folder, "ask")
+    assert caught.value.resolution == "hostvm -m m stop && hostvm -m m start   # if it stays, look"
 
 
 def test_one_that_takes_nothing_new_says_so(folder):

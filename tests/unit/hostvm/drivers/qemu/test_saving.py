@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 import pytest
 
-from hostvm.drivers.qemu import saving
+from hostvm.drivers.qemu import driver, saving
 from hostvm.drivers.qemu.qmp import QmpGoneError
 from hostvm.drivers.qemu.saving import hypervisor_text, read_state, run_on, write_state
 from hostvm.errors import DriverError
@@ -121,6 +122,17 @@ def test_a_guest_that_does_not_run_on_is_told(monkeypatch):
     monkeypatch.setattr(saving.time, "monotonic", lambda: next(moments))
     with pytest.raises(DriverError, match="does not run on"):
         run_on(Monitor(OLD, runs=False))
+
+
+def test_and_is_the_one_that_is_to_be_stopped(monkeypatch, tmp_path):
+    """Not the default machine, which is what `hostvm stop --force` stops."""
+    moments = iter([0.0, 1.0, 100.0])
+    monkeypatch.setattr(saving.time, "monotonic", lambda: next(moments))
+    monitor = contextlib.nullcontext(Monitor(OLD, runs=False))
+    monkeypatch.setattr(driver.Qmp, "connect", lambda *_: monitor)
+    with pytest.raises(DriverError, match="does not run on") as caught:
+        driver.QemuDriver("ci", "u", tmp_path).unpause()
+    assert caught.value.resolution == "hostvm -m ci stop --force"
 
 
 def test_versions_are_named_whole():
