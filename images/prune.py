@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 
 from images.ages import age_of
 from images.archive.fetch import ARCHIVE
-from images.disk import UNFINISHED, work_lock
+from images.disk import OUTGOING, UNFINISHED, work_lock
 from images.errors import ImageError
 from images.records import unfinished_records
 from images.store import images_folder, list_damaged, list_images, remove_image
@@ -89,6 +89,7 @@ def remove_unneeded(
     """
     with ExitStack() as locks:
         folders = [name for name in WORKED_IN if name == "images" or (cache / name).is_dir()]
+        locks.enter_context(work_lock(cache / "images", progress, OUTGOING))  # first: its holder may wait for others
         for name in folders:
             locks.enter_context(work_lock(cache / name, progress))
         found = _find(cache, needed(), folders, everything=everything)

@@ -80,22 +80,24 @@ def import_image(
     :raises DiskFullError: no space.
     """
     images = cache / "images"
-    with open_zstd(source, where) as stream, work_lock(images, progress), temporary_folder(images) as work:
+    with open_zstd(source, where) as stream:
+        # Before the lock: who writes it may have to make an image first.
         tar = TarReader(stream, where)
         artefact = _read_index(tar, where)
         small = {blob.sha256: tar.small(_blob_path(blob), blob) for blob in _small_blobs(artefact)}
         intake = Intake(artefact, small, where, cache, ring, allow_unsigned)
         verdict = intake.judge()
-        known = intake.stored()
-        folder = intake.make_room(work) if known is None else work
-        with progress.task("importing", sum(part.size for part in artefact.parts), "B") as task:
-            for part in artefact.parts:
-                if known is None:
-                    tar.save(_blob_path(part), part, folder / part.title, task.advance)
-                else:
-                    tar.check(_blob_path(part), part, task.advance)
-        tar.end()
-        return intake.store(folder, verdict) if known is None else intake.note(known, verdict)
+        with work_lock(images, progress), temporary_folder(images) as work:
+            known = intake.stored()
+            folder = intake.make_room(work) if known is None else work
+            with progress.task("importing", sum(part.size for part in artefact.parts), "B") as task:
+                for part in artefact.parts:
+                    if known is None:
+                        tar.save(_blob_path(part), part, folder / part.title, task.advance)
+                    else:
+                        tar.check(_blob_path(part), part, task.advance)
+            tar.end()
+            return intake.store(folder, verdict) if known is None else intake.note(known, verdict)
 
 
 def _small_members(artefact: Artefact) -> Iterator[tuple[str, bytes]]:
