@@ -26,7 +26,7 @@ from images.oci import MANIFEST_TYPE
 from images.store import damaged
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from images.artefact.incoming import Received
@@ -146,17 +146,25 @@ def _read_index(tar: TarReader, where: str) -> Artefact:
     return parse_artefact(data, where)
 
 
+def _usual_part(target: Path) -> Path:
+    return target.with_name(f".{target.name}.{os.getpid()}.part")
+
+
 @contextmanager
-def whole_file(path: Path) -> Iterator[IO[bytes]]:
+def whole_file(path: Path, part: Callable[[Path], Path] = _usual_part) -> Iterator[IO[bytes]]:
     """A new file that appears under its name when it is complete, and not at all otherwise.
 
     A link is followed. What is no file (a device, a pipe) stays, and is written to.
 
+    :param part: what it is called until then, beside its place.
     :raises DiskFullError: no space; nothing is left.
     :raises ImageError: it cannot be written there.
     """
     try:
-        with disk_full_explained(path.parent), _stream(path) if _is_stream(path) else _beside(path.resolve()) as file:
+        with (
+            disk_full_explained(path.parent),
+            _stream(path) if _is_stream(path) else _beside(path.resolve(), part) as file,
+        ):
             yield file
     except OSError as error:
         raise ImageError(f"cannot write {path}", str(error), "Choose another place: `-o FILE`") from error
@@ -177,8 +185,8 @@ def _stream(path: Path) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def _beside(path: Path) -> Iterator[IO[bytes]]:
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+def _beside(path: Path, part: Callable[[Path], Path]) -> Iterator[IO[bytes]]:
+    beside = part(path)
     try:
         with beside.open("xb") as file:
             yield file
