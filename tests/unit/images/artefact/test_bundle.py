@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import io
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from bundling import BASE, KEY, PROGRAM, TAR, members, packed, take, written
@@ -102,3 +104,22 @@ def test_firmware_that_qemu_lacks_goes_along(firmware, stored, cache, ring, tmp_
     assert (there / "firmware" / "pvh.bin").read_bytes() == b"rom", "what is damaged is replaced"
     (firmware / "pvh.bin").write_bytes(b"cut")
     assert describe_bundle(images, [], [], cache, {})[0].units("firmware") == [], "what is damaged stays here"
+
+
+def test_a_disk_that_takes_less_than_it_is_given_gets_the_rest(data, tmp_path, ring, monkeypatch):
+    """As one that is nearly full does: only the next call fails, and nothing may be missing until then."""
+    monkeypatch.setattr("images.artefact.stream.CHUNK", 1000)
+    usual = Path.open
+
+    class Short(io.FileIO):
+        def write(self, some):
+            return super().write(memoryview(some)[:7])
+
+    def short(path, mode="r", buffering=-1, **words):
+        return Short(path, mode) if buffering == 0 else usual(path, mode, buffering, **words)
+
+    monkeypatch.setattr(Path, "open", short)
+    take(data, tmp_path / "other", ring)
+    wheels = {path.name: path.read_bytes() for path in (tmp_path / "other" / "wheels").iterdir()}
+    assert wheels == {path.name: path.read_bytes() for path in (tmp_path / "w").iterdir()}
+    verify_image(list_images(tmp_path / "other")[0])
