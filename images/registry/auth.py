@@ -28,8 +28,11 @@ TIMEOUT = (10.0, 30.0)
 MOST_TOKEN = 1 << 20
 UNAUTHORIZED = 401
 _USUAL_PORTS = {"http": ":80", "https": ":443"}
-_CHALLENGE = re.compile(r"\s*(Basic|Bearer)\b(.*)", re.IGNORECASE | re.DOTALL)
-_PARAMETER = re.compile(r'([a-zA-Z_]+)\s*=\s*(?:"([^"]*)"|([^\s,]+))')
+# Of challenges in one header (RFC 9110, 11.6.1): a parameter, or the scheme of the next one and what is no parameter.
+_PARAMETER_OR_SCHEME = re.compile(r'([\w.~+-]+)(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+)))?([^\s,]*)', re.ASCII)
+_ESCAPED = re.compile(r"\\(.)")
+_SCHEMES = ("bearer", "basic")
+"""Those that can be answered, the better one first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +48,16 @@ class Credentials:
 
 
 def parse_challenge(header: str) -> tuple[str, dict[str, str]]:
-    """The scheme (`basic`, `bearer` or empty) and its parameters."""
-    match = _CHALLENGE.match(header)
-    if match is None:
-        return "", {}
-    return match[1].lower(), {name.lower(): quoted or bare for name, quoted, bare in _PARAMETER.findall(match[2])}
+    """The scheme (`basic`, `bearer` or empty) and its parameters: of several, the best one that can be answered."""
+    found: dict[str, dict[str, str]] = {}
+    parameters: dict[str, str] = {}
+    for match in _PARAMETER_OR_SCHEME.finditer(header):
+        name, quoted, bare, rest = match.groups()
+        if quoted is not None or bare is not None:
+            parameters.setdefault(name.lower(), bare or _ESCAPED.sub(r"\1", quoted or ""))
+        elif not rest:
+            parameters = found.setdefault(name.lower(), {})
+    return next(((scheme, found[scheme]) for scheme in _SCHEMES if scheme in found), ("", {}))
 
 
 def origin(url: str) -> tuple[str, str]:
