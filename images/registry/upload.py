@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 PIECE = 8 * CHUNK
 MOST_PIECE = 64 * CHUNK
 NO_CONTENT = 204
+# Older editions of the specification had 204 for both, and Amazon's registry says 201 of a piece.
+_TAKEN, _COMPLETE = (ACCEPTED, CREATED, NO_CONTENT), (CREATED, NO_CONTENT)
 # What registries say of an upload that they cannot go on with: unknown, or at another place.
 _LOST = (404, 416)
 _RANGE = re.compile(r"(?:bytes=)?0-(\d+)")
@@ -106,7 +108,7 @@ class Upload:
         # Bytes would go in one call, which has a few seconds for all of them, however slow the line; a stream goes in
         # blocks that have as many each.
         body = io.BytesIO(data)
-        answer = self.repository.send("PATCH", self.location, (ACCEPTED, *_LOST), data=body, headers=headers)
+        answer = self.repository.send("PATCH", self.location, (*_TAKEN, *_LOST), data=body, headers=headers)
         if answer.status_code in _LOST:
             self._forget()
             raise requests.ConnectionError("the registry no longer knows the upload")
@@ -120,7 +122,7 @@ class Upload:
         joint = "&" if "?" in self.location else "?"
         address = f"{self.location}{joint}digest=sha256:{self.blob.sha256}"
         try:
-            self.repository.send("PUT", address, (CREATED,), headers={"Content-Length": "0"})
+            self.repository.send("PUT", address, _COMPLETE, headers={"Content-Length": "0"})
         finally:
             self._forget()  # complete or refused: either way it does not go on
 

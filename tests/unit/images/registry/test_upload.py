@@ -31,6 +31,8 @@ class Site:
         """Bytes of each call that gave some to the connection."""
         self.wants_login = False
         self.pieces = 0
+        self.taken, self.complete = 202, 201
+        """What it answers to a piece, and to the end."""
         self.told: list[int] = []
         """How far it says that it came after a piece, instead of how far it did."""
 
@@ -65,10 +67,10 @@ class Handler(BaseHTTPRequestHandler):
         self.site.held += data
         self.site.pieces += 1
         have = self.site.told.pop(0) if self.site.told else len(self.site.held)
-        self.say(202, Location=self.path, Range=f"0-{have - 1}")
+        self.say(self.site.taken, Location=self.path, Range=f"0-{have - 1}")
 
     def do_PUT(self):
-        self.say(201)
+        self.say(self.site.complete)
 
 
 @pytest.fixture
@@ -121,3 +123,10 @@ def test_a_registry_that_takes_pieces_and_comes_no_further_is_given_up(site, upl
         upload.run()
     assert fault.value.details == "the registry took a piece, and still has 100 bytes"
     assert site.pieces == 4, "the first came further, three tries did not"
+
+
+@pytest.mark.parametrize(("taken", "complete"), [(201, 201), (204, 204)])
+def test_registries_say_in_several_ways_that_they_took_it(site, upload, taken, complete):
+    site.taken, site.complete = taken, complete
+    assert upload.run()
+    assert site.held == DATA
