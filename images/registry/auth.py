@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 TIMEOUT = (10.0, 30.0)
 MOST_TOKEN = 1 << 20
-UNAUTHORIZED = 401
+UNAUTHORIZED, TOO_MANY, SERVER_FAULT = 401, 429, 500
 _USUAL_PORTS = {"http": ":80", "https": ":443"}
 # Of challenges in one header (RFC 9110, 11.6.1): a parameter, or the scheme of the next one and what is no parameter.
 _PARAMETER_OR_SCHEME = re.compile(r'([\w.~+-]+)(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+)))?([^\s,]*)', re.ASCII)
@@ -140,6 +140,9 @@ class RegistryAuth(AuthBase):
         return self._known
 
     def _token(self, parameters: dict[str, str], known: Credentials | None) -> str:
+        """:raises RegistryError: there is none for these credentials.
+        :raises requests.ConnectionError: the realm does not answer, or fails; another try may help.
+        """
         realm = parameters["realm"]
         scheme, host = origin(realm)
         if scheme != "https" and not (scheme == "http" and (self._plain or is_loopback(host))):
@@ -157,8 +160,12 @@ class RegistryAuth(AuthBase):
             else:
                 headers = {"Authorization": _basic(known)} if known and known.password else {}
                 answer = self._session.get(realm, params=query, headers=headers, **options)
-        except requests.RequestException as error:
+        except requests.exceptions.SSLError as error:
             raise RegistryError(f"cannot get a token from {scheme}://{host}", type(error).__name__, _LOOK) from error
+        except requests.RequestException as error:  # of which the text may hold what was sent
+            raise requests.ConnectionError(f"no token from {scheme}://{host}: {type(error).__name__}") from None
+        if answer.status_code >= SERVER_FAULT or answer.status_code == TOO_MANY:
+            raise requests.ConnectionError(f"no token from {scheme}://{host}: {answer.status_code} {answer.reason}")
         token = _read_token(answer)
         if not token:
             raise RegistryError(
