@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from images.addresses import without_login
 from images.archive.fetch import Fetcher, Source, Wanted
 from images.disk import sha256_file
 from images.errors import HashError, ImageError, MirrorError, RecipeError
@@ -64,7 +65,7 @@ class Download:
 
     def facts(self) -> dict[str, Any]:
         """For an image's manifest."""
-        return {"name": self.name, "sha256": self.sha256, "url": self.url, "paths": self.paths}
+        return {"name": self.name, "sha256": self.sha256, "url": without_login(self.url), "paths": self.paths}
 
 
 def have_downloads(
