@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import tarfile
 
 import pytest
-from bundling import KEY, is_empty, members, pack, refused, take, written
+from backports import zstd
+from bundling import KEY, NONE, is_empty, members, pack, refused, take, written
 
-from images.artefact.bundle import INDEX, SIGNATURES, parse_bundle
+from images.artefact.bundle import INDEX, SIGNATURES, load_bundle, parse_bundle
+from images.artefact.file import export_image, import_image
 from images.errors import DiskFullError, ImageError, SignatureError
 
 
@@ -120,3 +123,25 @@ def test_sizes_that_do_not_fit_are_refused_before_a_byte_is_written(tmp_path, ri
     with pytest.raises(DiskFullError):
         take(data, tmp_path / "other", ring, allow_unsigned=True)
     assert is_empty(tmp_path / "other")
+
+
+def test_another_kind_of_file_is_told_as_that(data, stored, cache, tmp_path, ring):
+    exported, other = io.BytesIO(), tmp_path / "other"
+    export_image(stored[0][0], exported, cache, NONE, None)
+    with pytest.raises(ImageError, match=r"^the file is an exported image") as error:
+        take(exported.getvalue(), other, ring)
+    assert "`hostvm image import FILE`" in error.value.resolution
+    with pytest.raises(ImageError, match=r"^it is a bundle") as error:
+        import_image(io.BytesIO(data), "it", other, ring, NONE)
+    assert "`hostvm bundle load FILE`" in error.value.resolution
+    for plain in (zstd.decompress(data), b"\x1f\x8b\x08\x00" + bytes(40), b"no"):
+        for read in (load_bundle, import_image):
+            with pytest.raises(ImageError, match="it is neither an exported guest image nor a bundle") as error:
+                read(io.BytesIO(plain), "it", other, ring, NONE)
+            assert "`hostvm docker load -i FILE`" in error.value.resolution
+    assert is_empty(other)
+
+
+def test_a_frame_that_is_passed_over_may_come_first(data, tmp_path, ring):
+    """As `pzstd` writes it."""
+    assert take(b"\x50\x2a\x4d\x18\x04\0\0\0abcd" + data, tmp_path / "other", ring).verdict.signer
