@@ -69,7 +69,8 @@ def _find(cache: Path, needed: Collection[str], folders: Sequence[str], *, every
         if path.name not in needed
     ]
     left = [path for folder in folders for path in (cache / folder).glob(f"{UNFINISHED}*")]
-    left += [*cache.glob("archive/partial/*.part"), *cache.glob("images/uploads/*"), *unfinished_records(cache)]
+    left += [path for path in cache.glob("images/uploads/*") if path.suffix != ".lock"]  # which a push may hold
+    left += [*cache.glob("archive/partial/*.part"), *unfinished_records(cache)]
     found += [Doomed("unfinished", str(path.relative_to(cache)), path, _size(path)) for path in sorted(left)]
     packages = cache / ARCHIVE / "sha256"
     if everything and ARCHIVE in folders and packages.is_dir():

@@ -1,6 +1,7 @@
 """Sending a blob in chunks, and going on where it ended: within a run, and in the next one.
 
 CACHE/images/uploads/HASH.json   where the registry said that an upload goes on; gone when it is complete
+CACHE/images/uploads/HASH.lock   held by the one push that reads and writes it: two would send into one upload
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ import io
 import json
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING
 
 import requests
+from filelock import FileLock, Timeout
 
 from images.disk import CHUNK
 from images.errors import RegistryError
@@ -52,13 +55,31 @@ class Upload:
     location: str = ""
     have: int = 0
     told: int = 0
+    noted: bool = False
     piece: int = field(default_factory=lambda: PIECE)
 
     def run(self) -> bool:
         """Send the blob unless the registry has it; returns whether it was sent.
 
+        While another push sends the same there, it goes its own way, and what it sent is not remembered.
+
         :raises RegistryError: the registry does not answer for long, or refuses.
         """
+        self.notes.mkdir(parents=True, exist_ok=True)
+        path = self._path().with_suffix(".lock")
+        lock = FileLock(path)
+        with suppress(Timeout):
+            lock.acquire(timeout=0)
+        self.noted = lock.is_locked and path.exists()  # or it is that of a push that ends now
+        try:
+            return self._persist()
+        finally:
+            if self.noted:
+                with suppress(OSError):  # Windows: `release` removes it
+                    path.unlink()
+            lock.release()
+
+    def _persist(self) -> bool:
         patience, failures, best = self.repository.access.patience, 0, -1
         while True:
             try:
@@ -140,11 +161,11 @@ class Upload:
 
     def _moved(self, answer: requests.Response, have: int) -> None:
         self.location = self.repository.locate(answer)
-        path, beside = self._path(), self._path().with_suffix(f".{os.getpid()}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        note = {"repository": self._home(), "location": self.location}
-        beside.write_text(json.dumps(note), encoding="utf-8")
-        beside.replace(path)
+        if self.noted:
+            path, beside = self._path(), self._path().with_suffix(f".{os.getpid()}")
+            note = {"repository": self._home(), "location": self.location}
+            beside.write_text(json.dumps(note), encoding="utf-8")
+            beside.replace(path)
         self._set(have)  # last: a push that is given up ends here, and its note must be the newest
 
     def _set(self, have: int) -> None:
@@ -157,6 +178,8 @@ class Upload:
             self.told = position
 
     def _recall(self) -> None:
+        if not self.noted:
+            return
         try:
             note = json.loads(self._path().read_bytes())
             if note["repository"] == self._home():
@@ -166,7 +189,8 @@ class Upload:
 
     def _forget(self) -> None:
         self.location, self.have = "", 0
-        self._path().unlink(missing_ok=True)
+        if self.noted:
+            self._path().unlink(missing_ok=True)
 
     def _home(self) -> str:
         return self.repository.url("")

@@ -19,7 +19,7 @@ from images.artefact.trust import KeyRing
 from images.errors import ImageError
 from images.progress import NullProgress
 from images.prune import remove_unneeded
-from images.registry import client
+from images.registry import client, transfer
 from images.registry.client import Access
 from images.registry.reference import parse_reference
 from images.registry.transfer import pull_image, push_image
@@ -62,6 +62,8 @@ class Registry(BaseAdapter):
             return 200, {}, b""
         if "/manifests/" in path:
             return 200, {}, self.manifests[path.rpartition("/")[2]]
+        if path in self.uploads:
+            return 204, {"Location": path, "Range": f"0-{len(self.uploads[path]) - 1}"}, b""
         self.got.append(path.rpartition(":")[2])
         return 200, {}, self.blobs[self.got[-1]]
 
@@ -165,3 +167,20 @@ def test_of_which_one_has_another_size_than_it_says(make_image, registry, access
     with pytest.raises(ImageError, match=r"initramfs is not what the manifest promises"):
         pull_image(TARGET, access, cache, KeyRing(tmp_path / "keys"), NONE, allow_unsigned=True)
     assert [one.digest for one in list_images(cache)] == [image.digest]
+
+
+def test_two_pushes_at_once_do_not_send_into_one_upload(make_image, registry, access, cache, monkeypatch):
+    """As `image push` of one image to two tags, side by side: the registry would have twice the bytes in one blob."""
+    image, source, begun = make_image(), transfer._source, []
+
+    def push_meanwhile(image, artefact, blob):
+        if blob.title == "root.erofs" and not begun:
+            begun.append(blob)
+            push_image(image, parse_reference("r.test/a:2"), access, cache, NONE, None)
+        return source(image, artefact, blob)
+
+    monkeypatch.setattr(transfer, "_source", push_meanwhile)
+    push_image(image, TARGET, access, cache, NONE, None)
+    assert registry.manifests["1"] == registry.manifests["2"]
+    assert {part["sha256"] for part in image.manifest["files"].values()} < registry.blobs.keys()
+    assert list((cache / "images" / "uploads").iterdir()) == []
