@@ -28,9 +28,10 @@ FREE_SOME = "Free some: `hostvm image prune`; or put the cache elsewhere by sett
 
 
 @contextmanager
-def disk_full_explained(folder: Path) -> Iterator[None]:
+def disk_full_explained(folder: Path, way: str = FREE_SOME) -> Iterator[None]:
     """Turn ENOSPC (and its Windows and quota forms) into an error that names the folder.
 
+    :param way: what to do, where the folder is not of the cache.
     :raises DiskFullError: the body ran out of space.
     """
     try:
@@ -43,7 +44,7 @@ def disk_full_explained(folder: Path) -> Iterator[None]:
         raise DiskFullError(
             f"no space left in {folder}",
             str(error),
-            FREE_SOME,
+            way,
         ) from error
 
 

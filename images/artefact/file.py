@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from images.store import Image
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_ELSEWHERE = "Choose another place: `-o FILE`"
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 
 
@@ -161,13 +162,11 @@ def whole_file(path: Path, part: Callable[[Path], Path] = _usual_part) -> Iterat
     :raises ImageError: it cannot be written there.
     """
     try:
-        with (
-            disk_full_explained(path.parent),
-            _stream(path) if _is_stream(path) else _beside(path.resolve(), part) as file,
-        ):
+        made = _stream(path) if _is_stream(path) else _beside(path.resolve(), part)
+        with disk_full_explained(path.parent, f"Free some there. {_ELSEWHERE}"), made as file:
             yield file
     except OSError as error:
-        raise ImageError(f"cannot write {path}", str(error), "Choose another place: `-o FILE`") from error
+        raise ImageError(f"cannot write {path}", str(error), _ELSEWHERE) from error
 
 
 def _is_stream(path: Path) -> bool:
