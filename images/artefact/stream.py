@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 from images.artefact.layout import refused
 from images.disk import CHUNK
 from images.errors import ImageError
-from images.zstd import load_zstd
+from images.zstd import MAGIC, load_zstd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,7 +25,6 @@ LEVEL = 3
 WORKERS = 4
 JOB = 2 << 20
 """Bytes that a compressing thread takes at a time: what it holds follows from it."""
-MAGIC = b"\x28\xb5\x2f\xfd"
 _SKIPPED = b"\x2a\x4d\x18"
 """With 0x50 to 0x5f before it: a frame that is passed over, with which other compressors begin."""
 _FIRST = {
