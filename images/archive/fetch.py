@@ -148,6 +148,10 @@ class Fetcher:
         except OSError:  # there is none, or the disk does not read it any more
             return False
 
+    def fetched(self, sha256: str) -> int:
+        """Bytes of that file that are in the cache, whole or the beginning; they are not compared."""
+        return max(length_of(self.path(sha256)), length_of(self._partial(sha256)))
+
     def size_of(self, url: str, limit: int) -> int:
         """Bytes of a file whose size nobody promised.
 
@@ -191,7 +195,7 @@ class Fetcher:
 
     def _fetch(self, item: Wanted, task: Task, stop: threading.Event) -> Path:
         target = self.path(item.sha256)
-        partial = self.root / "partial" / f"{item.sha256}.part"
+        partial = self._partial(item.sha256)
         with disk_full_explained(self.root):
             for folder in (target.parent, partial.parent):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -202,6 +206,9 @@ class Fetcher:
                 self._download(item, partial, _Counter(task), stop)
                 partial.replace(target)
         return target
+
+    def _partial(self, sha256: str) -> Path:
+        return self.root / "partial" / f"{sha256}.part"
 
     def _download(self, item: Wanted, partial: Path, counter: _Counter, stop: threading.Event) -> None:
         for url in item.urls:

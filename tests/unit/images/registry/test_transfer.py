@@ -7,6 +7,7 @@ import io
 import os
 import threading
 from contextlib import nullcontext
+from types import SimpleNamespace
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -16,7 +17,7 @@ from requests.adapters import BaseAdapter
 from images.archive.fetch import Patience
 from images.artefact.layout import make_artefact
 from images.artefact.trust import KeyRing
-from images.errors import ImageError
+from images.errors import DiskFullError, ImageError
 from images.progress import NullProgress
 from images.prune import remove_unneeded
 from images.registry import client, transfer
@@ -184,3 +185,21 @@ def test_two_pushes_at_once_do_not_send_into_one_upload(make_image, registry, ac
     assert registry.manifests["1"] == registry.manifests["2"]
     assert {part["sha256"] for part in image.manifest["files"].values()} < registry.blobs.keys()
     assert list((cache / "images" / "uploads").iterdir()) == []
+
+
+def test_a_pull_that_was_interrupted_needs_room_for_the_rest_alone(pushed, registry, access, tmp_path, monkeypatch):
+    other, parts = tmp_path / "other", pushed.manifest["files"]
+    partial, whole = other / "archive" / "partial", parts["initramfs"]["sha256"]
+    partial.mkdir(parents=True)
+    (partial / f"{parts['root.erofs']['sha256']}.part").write_bytes(pushed.root.read_bytes()[:3000])
+    (other / "archive" / "sha256" / whole[:2]).mkdir(parents=True)
+    (other / "archive" / "sha256" / whole[:2] / whole).write_bytes(pushed.initramfs.read_bytes())
+    room = pushed.size - 3000 - pushed.initramfs.stat().st_size
+
+    def pull(free):
+        monkeypatch.setattr("images.disk.shutil.disk_usage", lambda _: SimpleNamespace(free=free))
+        return pull_image(TARGET, access, other, KeyRing(tmp_path / "keys"), NONE, allow_unsigned=True)
+
+    with pytest.raises(DiskFullError):
+        pull(room - 1)
+    assert find_sound(other, pull(room).image.digest)
