@@ -45,6 +45,8 @@ class Upload:
 
     :param open_source: opens its bytes; seekable.
     :param advance: is told of bytes that arrived, and of negative ones when they have to be sent again.
+    :param noted: where it goes on is remembered for another run.
+    :param whole: in one piece, for a registry that takes no second one.
     """
 
     repository: Repository
@@ -56,6 +58,7 @@ class Upload:
     have: int = 0
     told: int = 0
     noted: bool = False
+    whole: bool = False
     piece: int = field(default_factory=lambda: PIECE)
 
     def run(self) -> bool:
@@ -111,24 +114,17 @@ class Upload:
     def _begin(self) -> None:
         answer = self.repository.send("POST", self.repository.url("blobs/uploads/"), (ACCEPTED,))
         least = answer.headers.get("OCI-Chunk-Min-Length", "")
-        if least.isdigit():
+        if least.isdigit() and not self.whole:
             self.piece = min(max(self.piece, int(least)), MOST_PIECE)
         self._moved(answer, 0)
 
     def _send_piece(self, source: IO[bytes]) -> None:
         source.seek(self.have)
-        data = source.read(min(self.piece, self.blob.size - self.have))
-        if not data:
-            raise RegistryError(
-                f"{self.blob.title or 'the manifest'} became shorter while it was sent",
-                None,
-                "Look at the stored image: `hostvm image ls`",
-            )
-        end = self.have + len(data)
+        end = self.blob.size if self.whole else min(self.have + self.piece, self.blob.size)
         headers = {"Content-Type": "application/octet-stream", "Content-Range": f"{self.have}-{end - 1}"}
         # Bytes would go in one call, which has a few seconds for all of them, however slow the line; a stream goes in
         # blocks that have as many each.
-        body = io.BytesIO(data)
+        body = _Section(self, source, end - self.have)
         answer = self.repository.send("PATCH", self.location, (*_TAKEN, *_LOST), data=body, headers=headers)
         if answer.status_code in _LOST:
             self._forget()
@@ -137,6 +133,9 @@ class Upload:
         have, before = min(_received(answer), self.blob.size) or end, self.have
         self._moved(answer, have)
         if have <= before:
+            if self.whole or self.blob.size > self.piece:  # Amazon's takes no second piece: all of it in one
+                self._forget()
+                self.whole = True
             raise requests.ConnectionError(f"the registry took a piece, and still has {have} bytes")
 
     def _finish(self) -> None:
@@ -198,6 +197,41 @@ class Upload:
     def _path(self) -> Path:
         key = hashlib.sha256(f"{self._home()} {self.blob.sha256}".encode()).hexdigest()
         return self.notes / f"{key}.json"
+
+
+class _Section(io.RawIOBase):
+    """The next bytes of a blob as a stream of that length; a push that is given up ends at its next block."""
+
+    def __init__(self, upload: Upload, source: IO[bytes], size: int) -> None:
+        super().__init__()
+        self._upload, self._source, self._size = upload, source, size
+        self._start, self._at = source.tell(), 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Begin again, when it has to be sent once more."""
+        self._at = offset if whence == io.SEEK_SET else self._at
+        self._source.seek(self._start + self._at)
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        """The next block.
+
+        :raises RegistryError: the file is shorter than its description says, or the push is given up.
+        """
+        self._upload.advance(0)
+        left = self._size - self._at
+        data = self._source.read(left if size < 0 else min(size, left))
+        if not data and left:
+            raise RegistryError(
+                f"{self._upload.blob.title or 'the manifest'} became shorter while it was sent",
+                None,
+                "Look at the stored image: `hostvm image ls`",
+            )
+        self._at += len(data)
+        return data
 
 
 def _received(answer: requests.Response) -> int:
