@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from cli.unfinished import new_part
 from hostvm.errors import UsageError
 from hostvm.sizes import human_size
 from images.artefact.file import whole_file
@@ -41,7 +42,7 @@ def opened_output(name: str) -> Iterator[IO[bytes]]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
     else:
-        with whole_file(Path(name)) as file:
+        with whole_file(Path(name), new_part) as file:
             yield file
 
 

@@ -29,7 +29,10 @@ def print_failure(fault: Exception, *, forwarded: bool, verbose: int) -> int:
     if verbose:
         import traceback
 
-        tell("".join(traceback.format_exception(fault)).rstrip("\n"))
+        from images.addresses import without_login
+
+        # It is for a report, and others' faults tell addresses whole.
+        tell(without_login("".join(traceback.format_exception(fault)).rstrip("\n")))
     if forwarded and type(error) is not UsageError:  # wrong words stay a usage error; all else is "could not run it"
         return FORWARD_FAILED
     return error.exit_status

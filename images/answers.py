@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3.exceptions import DecodeError, ProtocolError, ReadTimeoutError, SSLError
+from urllib3.exceptions import DecodeError, LocationValueError, ProtocolError, ReadTimeoutError, SSLError
 from urllib3.response import BaseHTTPResponse
 
 if TYPE_CHECKING:
@@ -69,7 +69,10 @@ class BoundedAdapter(HTTPAdapter):
         **options: Any,
     ) -> requests.Response:
         """See `HTTPAdapter.send`."""
-        response = super().send(request, stream, *words, **options)
+        try:
+            response = super().send(request, stream, *words, **options)
+        except LocationValueError as error:  # of a host that only a look-up of its name finds odd
+            raise requests.exceptions.InvalidURL(error, request=request) from error
         if not stream or not _OK <= response.status_code < _NOT_OK:
             response._content = _beginning(response)  # noqa: SLF001 - what `content` gives, instead of reading all
         return response

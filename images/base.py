@@ -8,6 +8,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from images.addresses import without_login
 from images.archive import DEFAULT_MIRROR, Archive, Fetcher, Package, open_archive, suites_of, with_fresh_index
 from images.bakery import MIB, make_disk
 from images.base_busybox import busybox_tree
@@ -96,7 +97,7 @@ class _Request:
         return DEBIAN.get(self.arch, self.arch)
 
     def as_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self) | {"packages": list(self.packages)}
+        return dataclasses.asdict(self) | {"packages": list(self.packages), "mirror": without_login(self.mirror)}
 
 
 def find_base(
@@ -372,10 +373,13 @@ def debian_tree(unpacked: Sequence[Unpacked], suite: str, mirror: str) -> Tree:
 
 
 def sources_list(suite: str, mirror: str) -> str:
-    """apt's sources in deb822 form (sources.list(5)): the suite, its updates and its security pocket."""
+    """apt's sources in deb822 form (sources.list(5)): the suite, its updates and its security pocket.
+
+    A login of the mirror is not for whoever gets the image: in a container it belongs in apt_auth.conf(5).
+    """
     keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
     stanzas: dict[str, list[str]] = {}
-    for item in suites_of(suite, mirror, POCKETS):
+    for item in suites_of(suite, without_login(mirror), POCKETS):
         stanzas.setdefault(item.url, []).append(item.name)
     return "\n".join(
         f"Types: deb\nURIs: {url}\nSuites: {' '.join(names)}\nComponents: main\nSigned-By: {keyring}\n"

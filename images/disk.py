@@ -21,13 +21,17 @@ if TYPE_CHECKING:
 
 CHUNK = 1 << 20
 UNFINISHED = ".new-"
+LOCK, OUTGOING = ".lock", ".outgoing.lock"
+"""Of whoever makes something in a folder; and, of the images' folder, of whoever reads the cache to send it away."""
+
 FREE_SOME = "Free some: `hostvm image prune`; or put the cache elsewhere by setting HOSTVM_CACHE"
 
 
 @contextmanager
-def disk_full_explained(folder: Path) -> Iterator[None]:
+def disk_full_explained(folder: Path, way: str = FREE_SOME) -> Iterator[None]:
     """Turn ENOSPC (and its Windows and quota forms) into an error that names the folder.
 
+    :param way: what to do, where the folder is not of the cache.
     :raises DiskFullError: the body ran out of space.
     """
     try:
@@ -40,7 +44,7 @@ def disk_full_explained(folder: Path) -> Iterator[None]:
         raise DiskFullError(
             f"no space left in {folder}",
             str(error),
-            FREE_SOME,
+            way,
         ) from error
 
 
@@ -92,14 +96,17 @@ def replace_folder(made: Path, target: Path) -> None:
 
 
 @contextmanager
-def work_lock(folder: Path, progress: Progress) -> Iterator[None]:
-    """Hold `folder`/.lock, waiting for another hostvm that works there, and saying so; makes the folder.
+def work_lock(folder: Path, progress: Progress, name: str = LOCK) -> Iterator[None]:
+    """Hold a lock of `folder`, waiting for another hostvm that works there, and saying so; makes the folder.
+
+    Under `LOCK` nothing may wait for a stream whose other end may want the same lock, but one that has begun: whoever
+    writes to a stream holds no more than `OUTGOING` by then, which no reader of one takes.
 
     :raises DiskFullError: no space for the folder.
     """
     with disk_full_explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
+    lock = FileLock(folder / name)
     try:
         lock.acquire(timeout=0)
     except Timeout:

@@ -6,7 +6,8 @@ Keys (those marked * are required; one of url and file, one of take and to):
     file      instead: a name beside the recipe
     sha256*   what its makers publish; nothing else is taken
     arch      of the images that get it (amd64, arm64); without it, all
-    take      {member of that tar archive: path in the image}, e.g. {nerdctl: usr/local/bin/nerdctl}
+    take      {member of that tar archive, in gz, xz, bz2, zstd or plain: path in the image}, e.g.
+              {nerdctl: usr/local/bin/nerdctl}
     to        the file itself: its path in the image
 """
 
@@ -16,14 +17,17 @@ import lzma
 import posixpath
 import tarfile
 import zlib
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from images.addresses import without_login
 from images.archive.fetch import Fetcher, Source, Wanted
 from images.disk import sha256_file
 from images.errors import HashError, ImageError, MirrorError, RecipeError
+from images.zstd import MAGIC, load_zstd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -64,7 +68,7 @@ class Download:
 
     def facts(self) -> dict[str, Any]:
         """For an image's manifest."""
-        return {"name": self.name, "sha256": self.sha256, "url": self.url, "paths": self.paths}
+        return {"name": self.name, "sha256": self.sha256, "url": without_login(self.url), "paths": self.paths}
 
 
 def have_downloads(
@@ -111,7 +115,7 @@ def files_of(one: Download, source: Path) -> Iterator[tuple[str, bytes, int]]:
         yield one.to, *_with_mode(source.read_bytes())
         return
     try:
-        with tarfile.open(source) as archive:
+        with _open_archive(one, source) as archive:
             left = dict(one.take)
             room = MOST
             for member in archive:
@@ -130,6 +134,24 @@ def files_of(one: Download, source: Path) -> Iterator[tuple[str, bytes, int]]:
         raise _odd(one, f"{type(error).__name__}: {error}") from error
     if left:
         raise _odd(one, f"it has no {', '.join(sorted(left))}")
+
+
+@contextmanager
+def _open_archive(one: Download, source: Path) -> Iterator[tarfile.TarFile]:
+    """tarfile reads zstd by itself since Python 3.14."""
+    with source.open("rb") as file:
+        is_zstd = file.read(len(MAGIC)) == MAGIC
+        file.seek(0)
+        if not is_zstd:
+            with tarfile.open(source) as archive:
+                yield archive
+            return
+        zstd = load_zstd(one.name)
+        try:
+            with zstd.ZstdFile(file) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
+                yield archive
+        except zstd.ZstdError as error:
+            raise tarfile.ReadError(str(error)) from error
 
 
 def _with_mode(data: bytes) -> tuple[bytes, int]:

@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 
 from images.ages import age_of
 from images.archive.fetch import ARCHIVE
-from images.disk import UNFINISHED, work_lock
+from images.disk import OUTGOING, UNFINISHED, work_lock
 from images.errors import ImageError
 from images.records import unfinished_records
 from images.store import images_folder, list_damaged, list_images, remove_image
@@ -69,7 +69,8 @@ def _find(cache: Path, needed: Collection[str], folders: Sequence[str], *, every
         if path.name not in needed
     ]
     left = [path for folder in folders for path in (cache / folder).glob(f"{UNFINISHED}*")]
-    left += [*cache.glob("archive/partial/*.part"), *cache.glob("images/uploads/*"), *unfinished_records(cache)]
+    left += [path for path in cache.glob("images/uploads/*") if path.suffix != ".lock"]  # which a push may hold
+    left += [*cache.glob("archive/partial/*.part"), *unfinished_records(cache)]
     found += [Doomed("unfinished", str(path.relative_to(cache)), path, _size(path)) for path in sorted(left)]
     packages = cache / ARCHIVE / "sha256"
     if everything and ARCHIVE in folders and packages.is_dir():
@@ -89,6 +90,7 @@ def remove_unneeded(
     """
     with ExitStack() as locks:
         folders = [name for name in WORKED_IN if name == "images" or (cache / name).is_dir()]
+        locks.enter_context(work_lock(cache / "images", progress, OUTGOING))  # first: its holder may wait for others
         for name in folders:
             locks.enter_context(work_lock(cache / name, progress))
         found = _find(cache, needed(), folders, everything=everything)

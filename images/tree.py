@@ -160,14 +160,18 @@ class Tree:
         return node.read()
 
     def chmod(self, path: str, mode: int) -> None:
-        """Set a node's permission bits.
+        """Set a node's permission bits, and with it those of its other names, if it has some.
 
         :raises ImageError: there is no such node.
         """
         place = self.resolve(path.strip("/"))
         if place not in self.nodes:
             raise ImageError(f"the image lacks /{path.strip('/')}", "Its mode cannot be set.", "Correct `modes`")
-        self.nodes[place] = replace(self.nodes[place], mode=mode)
+        content = self.nodes[place].content
+        linked = isinstance(content, Slice)  # bytes are of a recipe's file, which has one name
+        names = [name for name, node in self.nodes.items() if linked and node.content == content]
+        for name in names or [place]:
+            self.nodes[name] = replace(self.nodes[name], mode=mode)
 
     def remove(self, doomed: Callable[[str], bool]) -> int:
         """Drop every node, folders with their content, whose path `doomed` says so; returns how many."""

@@ -7,6 +7,8 @@ from typing import Any
 
 from images.errors import ImageError
 
+MAGIC = b"\x28\xb5\x2f\xfd"
+
 
 def load_zstd(what: str) -> Any:
     """The module: `decompress`, `ZstdDecompressor`, `ZstdError`.

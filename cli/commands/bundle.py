@@ -23,7 +23,7 @@ from hostvm.process import run
 from images.archive import DEFAULT_MIRROR
 from images.artefact.bundle import Bundle, describe_bundle, load_bundle, write_bundle
 from images.base import build_base, find_base
-from images.disk import work_lock
+from images.disk import OUTGOING, work_lock
 from images.emulators import find_emulator
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ def create(options: argparse.Namespace) -> int:
     folders = _bases(options, progress)
     with ExitStack() as stack:
         wheels = _wheels(options, stack, progress)
-        stack.enter_context(work_lock(cache() / "images", progress))  # a prune waits for it, whatever it would remove
+        # A prune waits for it, whatever it would remove; not so a `bundle load` that reads what this writes.
+        stack.enter_context(work_lock(cache() / "images", progress, OUTGOING))
         if emulator := find_emulator("arm64", guest_arch(), cache()) or find_emulator("amd64", guest_arch(), cache()):
             folders.append(emulator.packed.parent)
         notes = {"images": [image.name for image in images], "base": options.base, "arch": guest_arch()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ from cli.commands.common import existing_paths, print_json, print_table, say
 from cli.output import STDIO, check_output, opened_output, written_where
 from cli.progress import make_progress
 from cli.ready import ensure_ready
+from cli.unfinished import new_part
 from hostvm.agent.client import open_engine
 from hostvm.emulate import platform_arch
 from hostvm.engines import WITHOUT_DOCKER_API
@@ -255,14 +255,21 @@ def _write_base(options: argparse.Namespace, archive: Path) -> None:
 
 
 def _write_folder(target: Path, archive: Path) -> None:
-    beside = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        beside = new_part(target)
+    except OSError as fault:
+        raise _unwritable(target, fault) from fault
     try:
         write_layout_folder(archive, beside)
         beside.replace(target)
     except OSError as fault:
-        raise HostvmError(f"cannot write {target}", str(fault), "choose another place: -o FOLDER/") from fault
+        raise _unwritable(target, fault) from fault
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def _unwritable(target: Path, fault: OSError) -> HostvmError:
+    return HostvmError(f"cannot write {target}", str(fault), "choose another place: -o FOLDER/")
 
 
 def base_request(

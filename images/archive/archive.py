@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
+from images.addresses import without_login
 from images.archive.fetch import Fetcher, Wanted
 from images.archive.keys import load_pinned_keys, verify_signed
 from images.archive.packages import Package, PackageIndex
@@ -124,9 +125,10 @@ def open_archive(
 
 def _read_release(suite: Suite, fetcher: Fetcher, keys: Sequence[Cert], now: datetime) -> Release:
     url = f"{suite.url}/dists/{suite.name}/InRelease"
-    signed = verify_signed(fetcher.read(url, INRELEASE_LIMIT), keys, url)
+    shown = without_login(url)
+    signed = verify_signed(fetcher.read(url, INRELEASE_LIMIT), keys, shown)
     release = parse_release(signed.decode(errors="replace"))
-    check_release(release, suite.name, url, now)
+    check_release(release, suite.name, shown, now)
     return release
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from filelock import FileLock, Timeout
 
+from images.addresses import without_login
 from images.archive.partial import PARTIAL, continues, length_of, resume
 from images.disk import disk_full_explained, sha256_file
 from images.errors import HashError, ImageError, MirrorError, MissingFileError, OtherFileError
@@ -147,6 +148,10 @@ class Fetcher:
         except OSError:  # there is none, or the disk does not read it any more
             return False
 
+    def fetched(self, sha256: str) -> int:
+        """Bytes of that file that are in the cache, whole or the beginning; they are not compared."""
+        return max(length_of(self.path(sha256)), length_of(self._partial(sha256)))
+
     def size_of(self, url: str, limit: int) -> int:
         """Bytes of a file whose size nobody promised.
 
@@ -190,7 +195,7 @@ class Fetcher:
 
     def _fetch(self, item: Wanted, task: Task, stop: threading.Event) -> Path:
         target = self.path(item.sha256)
-        partial = self.root / "partial" / f"{item.sha256}.part"
+        partial = self._partial(item.sha256)
         with disk_full_explained(self.root):
             for folder in (target.parent, partial.parent):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -202,6 +207,9 @@ class Fetcher:
                 partial.replace(target)
         return target
 
+    def _partial(self, sha256: str) -> Path:
+        return self.root / "partial" / f"{sha256}.part"
+
     def _download(self, item: Wanted, partial: Path, counter: _Counter, stop: threading.Event) -> None:
         for url in item.urls:
             try:
@@ -212,7 +220,8 @@ class Fetcher:
             else:
                 return
         kind = MissingFileError if self._source.indexed else self._source.error
-        raise kind(f"the {self._source.noun} has no {item.name}", f"{item.urls[-1]}: {missing}", self._source.hint)
+        where = without_login(item.urls[-1])
+        raise kind(f"the {self._source.noun} has no {item.name}", f"{where}: {missing}", self._source.hint)
 
     def _stream(self, item: Wanted, url: str, partial: Path, counter: _Counter, stop: threading.Event) -> None:
         """One attempt: continue `partial`, then check the whole; wrong bytes are thrown away."""
@@ -241,7 +250,7 @@ class Fetcher:
         kind = OtherFileError if self._source.indexed else HashError
         raise kind(
             f"{item.name} is not what {self._source.promise} promises",
-            f"{url}\nsha256 wanted {item.sha256} ({item.size} bytes)\n"
+            f"{without_login(url)}\nsha256 wanted {item.sha256} ({item.size} bytes)\n"
             f"sha256 got    {digest.hexdigest()} ({'more than ' * (have > item.size)}{min(have, item.size)} bytes)",
             self._source.hint,
         )
@@ -295,7 +304,7 @@ class Fetcher:
             self._patience.sleep(self._patience.pause * 2 ** (number - 1) * random.uniform(0.8, 1.2))  # noqa: S311
 
     def _error(self, brief: str, details: str) -> ImageError:
-        return self._source.error(brief, details, self._source.hint)
+        return self._source.error(without_login(brief), without_login(details), self._source.hint)
 
     @contextmanager
     def _locked(self, path: Path, item: Wanted, stop: threading.Event) -> Iterator[None]:

@@ -110,7 +110,7 @@ def describe_bundle(
 ) -> tuple[Bundle, dict[str, Path]]:
     """A bundle of these things and the firmware that the QEMU of this computer lacked, and where each member lies now.
 
-    Whoever holds the lock of images until it is written keeps a prune from them.
+    Whoever holds the lock `OUTGOING` of images until it is written keeps a prune from them.
 
     :param folders: of base images and emulators, in the cache.
     :raises ImageError: a file has a name that no bundle has, or what is stored is damaged, or was removed meanwhile.
@@ -220,21 +220,23 @@ def load_bundle(
     :raises DiskFullError: no space.
     """
     images = cache / "images"
-    with open_zstd(source, where) as stream, work_lock(images, progress), temporary_folder(images) as work:
+    with open_zstd(source, where) as stream:
+        # Before the lock: who writes it may have to make an image first.
         tar = TarReader(stream, where)
         index = tar.expect(INDEX, SMALL)
         seal = tar.expect(SIGNATURES, MOST_BYTES).decode("utf-8", "replace")
         bundle = parse_bundle(index, where)
         verdict = ring.judge(index, [seal] if seal else [], allow_unsigned=allow_unsigned)
-        require_space(work, bundle.size)
-        with progress.task("reading the bundle", bundle.size, "B") as task:
-            for member in bundle.members:
-                place = work / member.name
-                place.parent.mkdir(parents=True, exist_ok=True)
-                tar.save(member.name, Blob(member.sha256, member.size, "", member.name), place, task.advance)
-        tar.end()
-        _check_units(bundle, work, where)
-        _store(bundle, work, cache, progress)
+        with work_lock(images, progress), temporary_folder(images) as work:
+            require_space(work, bundle.size)
+            with progress.task("reading the bundle", bundle.size, "B") as task:
+                for member in bundle.members:
+                    place = work / member.name
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    tar.save(member.name, Blob(member.sha256, member.size, "", member.name), place, task.advance)
+            tar.end()
+            _check_units(bundle, work, where)
+            _store(bundle, work, cache, progress)
     return Loaded(bundle, verdict)
 
 

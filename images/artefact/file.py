@@ -26,7 +26,7 @@ from images.oci import MANIFEST_TYPE
 from images.store import damaged
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from images.artefact.incoming import Received
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from images.store import Image
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_ELSEWHERE = "Choose another place: `-o FILE`"
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 
 
@@ -80,22 +81,24 @@ def import_image(
     :raises DiskFullError: no space.
     """
     images = cache / "images"
-    with open_zstd(source, where) as stream, work_lock(images, progress), temporary_folder(images) as work:
+    with open_zstd(source, where) as stream:
+        # Before the lock: who writes it may have to make an image first.
         tar = TarReader(stream, where)
         artefact = _read_index(tar, where)
         small = {blob.sha256: tar.small(_blob_path(blob), blob) for blob in _small_blobs(artefact)}
         intake = Intake(artefact, small, where, cache, ring, allow_unsigned)
         verdict = intake.judge()
-        known = intake.stored()
-        folder = intake.make_room(work) if known is None else work
-        with progress.task("importing", sum(part.size for part in artefact.parts), "B") as task:
-            for part in artefact.parts:
-                if known is None:
-                    tar.save(_blob_path(part), part, folder / part.title, task.advance)
-                else:
-                    tar.check(_blob_path(part), part, task.advance)
-        tar.end()
-        return intake.store(folder, verdict) if known is None else intake.note(known, verdict)
+        with work_lock(images, progress), temporary_folder(images) as work:
+            known = intake.stored()
+            folder = intake.make_room(work) if known is None else work
+            with progress.task("importing", sum(part.size for part in artefact.parts), "B") as task:
+                for part in artefact.parts:
+                    if known is None:
+                        tar.save(_blob_path(part), part, folder / part.title, task.advance)
+                    else:
+                        tar.check(_blob_path(part), part, task.advance)
+            tar.end()
+            return intake.store(folder, verdict) if known is None else intake.note(known, verdict)
 
 
 def _small_members(artefact: Artefact) -> Iterator[tuple[str, bytes]]:
@@ -144,20 +147,26 @@ def _read_index(tar: TarReader, where: str) -> Artefact:
     return parse_artefact(data, where)
 
 
+def _usual_part(target: Path) -> Path:
+    return target.with_name(f".{target.name}.{os.getpid()}.part")
+
+
 @contextmanager
-def whole_file(path: Path) -> Iterator[IO[bytes]]:
+def whole_file(path: Path, part: Callable[[Path], Path] = _usual_part) -> Iterator[IO[bytes]]:
     """A new file that appears under its name when it is complete, and not at all otherwise.
 
     A link is followed. What is no file (a device, a pipe) stays, and is written to.
 
+    :param part: what it is called until then, beside its place.
     :raises DiskFullError: no space; nothing is left.
     :raises ImageError: it cannot be written there.
     """
     try:
-        with disk_full_explained(path.parent), _stream(path) if _is_stream(path) else _beside(path.resolve()) as file:
+        made = _stream(path) if _is_stream(path) else _beside(path.resolve(), part)
+        with disk_full_explained(path.parent, f"Free some there. {_ELSEWHERE}"), made as file:
             yield file
     except OSError as error:
-        raise ImageError(f"cannot write {path}", str(error), "Choose another place: `-o FILE`") from error
+        raise ImageError(f"cannot write {path}", str(error), _ELSEWHERE) from error
 
 
 def _is_stream(path: Path) -> bool:
@@ -175,8 +184,8 @@ def _stream(path: Path) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def _beside(path: Path) -> Iterator[IO[bytes]]:
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+def _beside(path: Path, part: Callable[[Path], Path]) -> Iterator[IO[bytes]]:
+    beside = part(path)
     try:
         with beside.open("xb") as file:
             yield file

@@ -83,12 +83,13 @@ class Intake:
         """The same image when it is in the store and sound; every byte of it is read."""
         return find_sound(self.cache, self.artefact.config.sha256)
 
-    def make_room(self, work: Path) -> Path:
+    def make_room(self, work: Path, have: int = 0) -> Path:
         """A folder for the parts, once it is clear that they fit.
 
+        :param have: bytes of them that are on the disk already, and will be moved there.
         :raises DiskFullError: they do not.
         """
-        require_space(work, sum(part.size for part in self.artefact.parts))
+        require_space(work, sum(part.size for part in self.artefact.parts) - have)
         folder = work / "image"
         folder.mkdir()
         return folder

@@ -10,7 +10,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 from images.artefact.layout import refused
 from images.disk import CHUNK
-from images.zstd import load_zstd
+from images.errors import ImageError
+from images.zstd import MAGIC, load_zstd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,7 +25,13 @@ LEVEL = 3
 WORKERS = 4
 JOB = 2 << 20
 """Bytes that a compressing thread takes at a time: what it holds follows from it."""
-MAGIC = b"\x28\xb5\x2f\xfd"
+_SKIPPED = b"\x2a\x4d\x18"
+"""With 0x50 to 0x5f before it: a frame that is passed over, with which other compressors begin."""
+_FIRST = {
+    "oci-layout": ("an exported image", "hostvm image import"),
+    "bundle.json": ("a bundle", "hostvm bundle load"),
+}
+"""What begins with that member, and who takes it."""
 # The decompressor's memory is the sender's choice up to this: 8 MiB; what `export` writes needs 2 MiB.
 WINDOW_LOG = 23
 
@@ -58,6 +65,7 @@ def padding(size: int) -> bytes:
 @contextmanager
 def open_zstd(source: IO[bytes], where: str) -> Iterator[IO[bytes]]:
     """The decompressed stream; every way in which it can be broken is one error."""
+    source = _with_magic(source, where)
     zstd = load_zstd(where)
     limit = {zstd.DecompressionParameter.window_log_max: WINDOW_LOG}
     try:
@@ -67,6 +75,33 @@ def open_zstd(source: IO[bytes], where: str) -> Iterator[IO[bytes]]:
         raise refused(where, f"it cannot be decompressed ({error})") from error
     except EOFError as error:
         raise refused(where, "it ends too early") from error
+
+
+def _with_magic(source: IO[bytes], where: str) -> Any:
+    """The same, whose beginning was looked at: what was never one of these files is not told as a damaged one."""
+    head = source.read(len(MAGIC))
+    if head and head != MAGIC and not (head[0] >> 4 == 5 and head[1:] == _SKIPPED):  # noqa: PLR2004 - 0x50 to 0x5f
+        raise ImageError(
+            f"{where} is neither an exported guest image nor a bundle",
+            "It is not compressed with zstd.",
+            "See what it is: `file FILE`. Container images are for the engine: `hostvm docker load -i FILE`",
+        )
+    return _Joined(head, source)
+
+
+@dataclass(slots=True)
+class _Joined:
+    """What was read of a stream, and the rest."""
+
+    head: bytes
+    source: IO[bytes]
+
+    def read(self, size: int = -1) -> bytes:
+        """As of a stream."""
+        if not self.head:
+            return self.source.read(size)
+        data, self.head = self.head, b""
+        return data
 
 
 @dataclass(slots=True)
@@ -96,7 +131,12 @@ class TarReader:
     def save(self, name: str, blob: Blob, target: Path, advance: Callable[[int], None]) -> None:
         """Write a part to a file and check it while it passes."""
         with target.open("xb", buffering=0) as file:
-            self.check(name, blob, advance, file.write)
+
+            def keep(data: memoryview) -> None:
+                while data:  # a disk that is nearly full takes some of it, and fails at the next call
+                    data = data[file.write(data) :]
+
+            self.check(name, blob, advance, keep)
 
     def check(
         self, name: str, blob: Blob, advance: Callable[[int], None], keep: Callable[[memoryview], object] | None = None
@@ -137,6 +177,9 @@ class TarReader:
             info = tarfile.TarInfo.frombuf(self._exactly(BLOCK), "ascii", "strict")
         except (tarfile.HeaderError, UnicodeDecodeError) as error:
             raise refused(self.where, f"no file header where {name} should be") from error
+        if name in _FIRST and info.name in _FIRST and name != info.name:
+            noun, command = _FIRST[info.name]
+            raise ImageError(f"{self.where} is {noun}", None, f"Take it with `{command} FILE`")
         if info.name != name[:_NAME_FIELD] or not info.isreg() or info.size < 0:
             raise refused(self.where, f"{info.name!r} is where {name} should be"[:200])
         return int(info.size)

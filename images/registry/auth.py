@@ -26,10 +26,13 @@ if TYPE_CHECKING:
 
 TIMEOUT = (10.0, 30.0)
 MOST_TOKEN = 1 << 20
-UNAUTHORIZED = 401
+UNAUTHORIZED, TOO_MANY, SERVER_FAULT = 401, 429, 500
 _USUAL_PORTS = {"http": ":80", "https": ":443"}
-_CHALLENGE = re.compile(r"\s*(Basic|Bearer)\b(.*)", re.IGNORECASE | re.DOTALL)
-_PARAMETER = re.compile(r'([a-zA-Z_]+)\s*=\s*(?:"([^"]*)"|([^\s,]+))')
+# Of challenges in one header (RFC 9110, 11.6.1): a parameter, or the scheme of the next one and what is no parameter.
+_PARAMETER_OR_SCHEME = re.compile(r'([\w.~+-]+)(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+)))?([^\s,]*)', re.ASCII)
+_ESCAPED = re.compile(r"\\(.)")
+_SCHEMES = ("bearer", "basic")
+"""Those that can be answered, the better one first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +48,16 @@ class Credentials:
 
 
 def parse_challenge(header: str) -> tuple[str, dict[str, str]]:
-    """The scheme (`basic`, `bearer` or empty) and its parameters."""
-    match = _CHALLENGE.match(header)
-    if match is None:
-        return "", {}
-    return match[1].lower(), {name.lower(): quoted or bare for name, quoted, bare in _PARAMETER.findall(match[2])}
+    """The scheme (`basic`, `bearer` or empty) and its parameters: of several, the best one that can be answered."""
+    found: dict[str, dict[str, str]] = {}
+    parameters: dict[str, str] = {}
+    for match in _PARAMETER_OR_SCHEME.finditer(header):
+        name, quoted, bare, rest = match.groups()
+        if quoted is not None or bare is not None:
+            parameters.setdefault(name.lower(), bare or _ESCAPED.sub(r"\1", quoted or ""))
+        elif not rest:
+            parameters = found.setdefault(name.lower(), {})
+    return next(((scheme, found[scheme]) for scheme in _SCHEMES if scheme in found), ("", {}))
 
 
 def origin(url: str) -> tuple[str, str]:
@@ -132,6 +140,9 @@ class RegistryAuth(AuthBase):
         return self._known
 
     def _token(self, parameters: dict[str, str], known: Credentials | None) -> str:
+        """:raises RegistryError: there is none for these credentials.
+        :raises requests.ConnectionError: the realm does not answer, or fails; another try may help.
+        """
         realm = parameters["realm"]
         scheme, host = origin(realm)
         if scheme != "https" and not (scheme == "http" and (self._plain or is_loopback(host))):
@@ -149,8 +160,12 @@ class RegistryAuth(AuthBase):
             else:
                 headers = {"Authorization": _basic(known)} if known and known.password else {}
                 answer = self._session.get(realm, params=query, headers=headers, **options)
-        except requests.RequestException as error:
+        except requests.exceptions.SSLError as error:
             raise RegistryError(f"cannot get a token from {scheme}://{host}", type(error).__name__, _LOOK) from error
+        except requests.RequestException as error:  # of which the text may hold what was sent
+            raise requests.ConnectionError(f"no token from {scheme}://{host}: {type(error).__name__}") from None
+        if answer.status_code >= SERVER_FAULT or answer.status_code == TOO_MANY:
+            raise requests.ConnectionError(f"no token from {scheme}://{host}: {answer.status_code} {answer.reason}")
         token = _read_token(answer)
         if not token:
             raise RegistryError(

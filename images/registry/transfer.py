@@ -117,13 +117,15 @@ def pull_image(
         if known is not None:
             received = intake.note(known, verdict)
         else:
-            folder = intake.make_room(work)
+            fetcher = repository.fetcher(cache)
             last = {(part.sha256, part.size): part for part in artefact.parts}  # two may be the same bytes
+            have = sum(min(part.size, fetcher.fetched(part.sha256)) for part in last.values())
+            folder = intake.make_room(work, have)
             wanted = [
                 Wanted(part.title, (repository.url(f"blobs/sha256:{part.sha256}"),), part.sha256, part.size)
                 for part in last.values()
             ]
-            paths = dict(zip(last, repository.fetcher(cache).fetch_all(wanted, progress, "pulling"), strict=True))
+            paths = dict(zip(last, fetcher.fetch_all(wanted, progress, "pulling"), strict=True))
             for part in artefact.parts:
                 path = paths[part.sha256, part.size]
                 if part is last[part.sha256, part.size]:

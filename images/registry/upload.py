@@ -1,6 +1,7 @@
 """Sending a blob in chunks, and going on where it ended: within a run, and in the next one.
 
 CACHE/images/uploads/HASH.json   where the registry said that an upload goes on; gone when it is complete
+CACHE/images/uploads/HASH.lock   held by the one push that reads and writes it: two would send into one upload
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ import io
 import json
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING
 
 import requests
+from filelock import FileLock, Timeout
 
 from images.disk import CHUNK
 from images.errors import RegistryError
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 PIECE = 8 * CHUNK
 MOST_PIECE = 64 * CHUNK
 NO_CONTENT = 204
+# Older editions of the specification had 204 for both, and Amazon's registry says 201 of a piece.
+_TAKEN, _COMPLETE = (ACCEPTED, CREATED, NO_CONTENT), (CREATED, NO_CONTENT)
 # What registries say of an upload that they cannot go on with: unknown, or at another place.
 _LOST = (404, 416)
 _RANGE = re.compile(r"(?:bytes=)?0-(\d+)")
@@ -40,6 +45,8 @@ class Upload:
 
     :param open_source: opens its bytes; seekable.
     :param advance: is told of bytes that arrived, and of negative ones when they have to be sent again.
+    :param noted: where it goes on is remembered for another run.
+    :param whole: in one piece, for a registry that takes no second one.
     """
 
     repository: Repository
@@ -50,13 +57,32 @@ class Upload:
     location: str = ""
     have: int = 0
     told: int = 0
+    noted: bool = False
+    whole: bool = False
     piece: int = field(default_factory=lambda: PIECE)
 
     def run(self) -> bool:
         """Send the blob unless the registry has it; returns whether it was sent.
 
+        While another push sends the same there, it goes its own way, and what it sent is not remembered.
+
         :raises RegistryError: the registry does not answer for long, or refuses.
         """
+        self.notes.mkdir(parents=True, exist_ok=True)
+        path = self._path().with_suffix(".lock")
+        lock = FileLock(path)
+        with suppress(Timeout):
+            lock.acquire(timeout=0)
+        self.noted = lock.is_locked and path.exists()  # or it is that of a push that ends now
+        try:
+            return self._persist()
+        finally:
+            if self.noted:
+                with suppress(OSError):  # Windows: `release` removes it
+                    path.unlink()
+            lock.release()
+
+    def _persist(self) -> bool:
         patience, failures, best = self.repository.access.patience, 0, -1
         while True:
             try:
@@ -88,25 +114,18 @@ class Upload:
     def _begin(self) -> None:
         answer = self.repository.send("POST", self.repository.url("blobs/uploads/"), (ACCEPTED,))
         least = answer.headers.get("OCI-Chunk-Min-Length", "")
-        if least.isdigit():
+        if least.isdigit() and not self.whole:
             self.piece = min(max(self.piece, int(least)), MOST_PIECE)
         self._moved(answer, 0)
 
     def _send_piece(self, source: IO[bytes]) -> None:
         source.seek(self.have)
-        data = source.read(min(self.piece, self.blob.size - self.have))
-        if not data:
-            raise RegistryError(
-                f"{self.blob.title or 'the manifest'} became shorter while it was sent",
-                None,
-                "Look at the stored image: `hostvm image ls`",
-            )
-        end = self.have + len(data)
+        end = self.blob.size if self.whole else min(self.have + self.piece, self.blob.size)
         headers = {"Content-Type": "application/octet-stream", "Content-Range": f"{self.have}-{end - 1}"}
         # Bytes would go in one call, which has a few seconds for all of them, however slow the line; a stream goes in
         # blocks that have as many each.
-        body = io.BytesIO(data)
-        answer = self.repository.send("PATCH", self.location, (ACCEPTED, *_LOST), data=body, headers=headers)
+        body = _Section(self, source, end - self.have)
+        answer = self.repository.send("PATCH", self.location, (*_TAKEN, *_LOST), data=body, headers=headers)
         if answer.status_code in _LOST:
             self._forget()
             raise requests.ConnectionError("the registry no longer knows the upload")
@@ -114,13 +133,16 @@ class Upload:
         have, before = min(_received(answer), self.blob.size) or end, self.have
         self._moved(answer, have)
         if have <= before:
+            if self.whole or self.blob.size > self.piece:  # Amazon's takes no second piece: all of it in one
+                self._forget()
+                self.whole = True
             raise requests.ConnectionError(f"the registry took a piece, and still has {have} bytes")
 
     def _finish(self) -> None:
         joint = "&" if "?" in self.location else "?"
         address = f"{self.location}{joint}digest=sha256:{self.blob.sha256}"
         try:
-            self.repository.send("PUT", address, (CREATED,), headers={"Content-Length": "0"})
+            self.repository.send("PUT", address, _COMPLETE, headers={"Content-Length": "0"})
         finally:
             self._forget()  # complete or refused: either way it does not go on
 
@@ -138,11 +160,11 @@ class Upload:
 
     def _moved(self, answer: requests.Response, have: int) -> None:
         self.location = self.repository.locate(answer)
-        path, beside = self._path(), self._path().with_suffix(f".{os.getpid()}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        note = {"repository": self._home(), "location": self.location}
-        beside.write_text(json.dumps(note), encoding="utf-8")
-        beside.replace(path)
+        if self.noted:
+            path, beside = self._path(), self._path().with_suffix(f".{os.getpid()}")
+            note = {"repository": self._home(), "location": self.location}
+            beside.write_text(json.dumps(note), encoding="utf-8")
+            beside.replace(path)
         self._set(have)  # last: a push that is given up ends here, and its note must be the newest
 
     def _set(self, have: int) -> None:
@@ -155,6 +177,8 @@ class Upload:
             self.told = position
 
     def _recall(self) -> None:
+        if not self.noted:
+            return
         try:
             note = json.loads(self._path().read_bytes())
             if note["repository"] == self._home():
@@ -164,7 +188,8 @@ class Upload:
 
     def _forget(self) -> None:
         self.location, self.have = "", 0
-        self._path().unlink(missing_ok=True)
+        if self.noted:
+            self._path().unlink(missing_ok=True)
 
     def _home(self) -> str:
         return self.repository.url("")
@@ -172,6 +197,41 @@ class Upload:
     def _path(self) -> Path:
         key = hashlib.sha256(f"{self._home()} {self.blob.sha256}".encode()).hexdigest()
         return self.notes / f"{key}.json"
+
+
+class _Section(io.RawIOBase):
+    """The next bytes of a blob as a stream of that length; a push that is given up ends at its next block."""
+
+    def __init__(self, upload: Upload, source: IO[bytes], size: int) -> None:
+        super().__init__()
+        self._upload, self._source, self._size = upload, source, size
+        self._start, self._at = source.tell(), 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Begin again, when it has to be sent once more."""
+        self._at = offset if whence == io.SEEK_SET else self._at
+        self._source.seek(self._start + self._at)
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        """The next block.
+
+        :raises RegistryError: the file is shorter than its description says, or the push is given up.
+        """
+        self._upload.advance(0)
+        left = self._size - self._at
+        data = self._source.read(left if size < 0 else min(size, left))
+        if not data and left:
+            raise RegistryError(
+                f"{self._upload.blob.title or 'the manifest'} became shorter while it was sent",
+                None,
+                "Look at the stored image: `hostvm image ls`",
+            )
+        self._at += len(data)
+        return data
 
 
 def _received(answer: requests.Response) -> int:

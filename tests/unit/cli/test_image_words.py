@@ -24,6 +24,7 @@ from hostvm.state import MachineState, Trial, save_state
 from images.archive import DEFAULT_MIRROR
 from images.artefact import bundle as artefact
 from images.artefact.bundle import load_bundle
+from images.artefact.file import import_image
 from images.artefact.trust import KeyRing
 from images.disk import work_lock
 from images.errors import MirrorError, OutOfDateError
@@ -249,6 +250,47 @@ def test_a_bundle_on_standard_output(make_image, monkeypatch, capsysbinary, tmp_
         io.BytesIO(told.out), "it", tmp_path / "other", KeyRing(tmp_path), NullProgress(), allow_unsigned=True
     )
     assert [one.digest for one in list_images(tmp_path / "other")] == [image.digest]
+
+
+class Impatient(NullProgress):
+    def note(self, text):
+        raise AssertionError(text)
+
+
+def test_a_bundle_is_loaded_into_its_own_cache_while_it_is_written(make_image, monkeypatch, tmp_path):
+    """As by `bundle create -o - | bundle load -`: neither waits for the other's lock."""
+    image, write, loaded = make_image(), bundles.write_bundle, []
+
+    def write_and_load(bundle, sources, target, progress, key):
+        pipe = io.BytesIO()
+        write(bundle, sources, pipe, progress, key)
+        pipe.seek(0)
+        loaded.append(load_bundle(pipe, "it", cache(), KeyRing(tmp_path), Impatient(), allow_unsigned=True))
+
+    monkeypatch.setattr(bundles, "ensure_image", lambda *_: image)
+    monkeypatch.setattr(bundles, "write_bundle", write_and_load)
+    assert main(["-q", "bundle", "create", "--no-wheels", "-o", str(tmp_path / "out")]) == 0
+    assert [one.bundle.units("images") for one in loaded] == [[image.digest]]
+
+
+class WhileOthersWork(io.BytesIO):
+    """What comes from a process that makes an image before its first byte."""
+
+    def read(self, size=-1):
+        if not self.tell():
+            with work_lock(cache() / "images", Impatient()):
+                pass
+        return super().read(size)
+
+
+def test_what_is_read_may_have_to_be_made_first(make_image, monkeypatch, tmp_path):
+    image, ring, made = make_image(), KeyRing(tmp_path), tmp_path / "out"
+    monkeypatch.setattr(bundles, "ensure_image", lambda *_: image)
+    assert main(["-q", "bundle", "create", "--no-wheels", "-o", str(made)]) == 0
+    load_bundle(WhileOthersWork(made.read_bytes()), "it", cache(), ring, NullProgress(), allow_unsigned=True)
+    assert main(["-q", "image", "export", image.digest, "-o", str(made)]) == 0
+    got = import_image(WhileOthersWork(made.read_bytes()), "it", cache(), ring, NullProgress(), allow_unsigned=True)
+    assert got.image.digest == image.digest
 
 
 def test_a_prune_waits_for_a_bundle(make_image, monkeypatch, tmp_path):

@@ -17,6 +17,7 @@ from cli.main import entry, main, split_globals
 from cli.manage import build_parser, split_command
 from cli.printer import print_failure
 from hostvm import locks
+from hostvm.errors import HostvmError
 from hostvm.paths import MachinePaths, cache, home, image_keys, is_name, machine_names
 from hostvm.plain import plain
 from hostvm.sizes import GIB
@@ -330,3 +331,12 @@ def test_a_command_that_was_begun_without_any_output_ends_with_its_own_status(mo
     with pytest.raises(SystemExit):
         entry()
     assert ended == [3]
+
+
+def test_a_traceback_for_a_report_holds_no_login_of_an_address(capsys):
+    fault = HostvmError("no mirror")
+    fault.__cause__ = OSError("cannot parse http://anna:secret@mirror.test:99999/debian")
+    print_failure(fault, forwarded=False, verbose=1)
+    told = capsys.readouterr().err
+    assert "http://mirror.test:99999/debian" in told
+    assert "secret" not in told

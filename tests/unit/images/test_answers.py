@@ -141,3 +141,13 @@ def test_a_slow_one_is_not(fetcher, archive, monkeypatch):
     archive.write("file", bytes(20_000))
     Clock(monkeypatch, 2000)
     assert len(fetcher.read(f"{archive.mirror}/file", 20_000)) == 20_000
+
+
+@pytest.mark.parametrize("host", ["mirror..test", "m" * 64 + ".test"])
+def test_a_host_that_no_name_can_be_is_told_as_one(host, tmp_path):
+    """requests lets urllib3's own fault through, which is none of its faults."""
+    once = Patience(1)
+    with pytest.raises(MirrorError, match="is not an address"):
+        Fetcher(tmp_path, patience=once).read(f"http://{host}/debian", 9)
+    with pytest.raises(RegistryError, match="cannot reach the registry"):
+        Repository(parse_reference(f"{host}/a:1"), Access(lambda: None, patience=once), "pull")

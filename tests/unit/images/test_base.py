@@ -271,6 +271,15 @@ def test_busybox_takes_no_packages(cache):
         find_base("busybox", "amd64", ["curl"], None, None, cache)
 
 
+def test_a_login_of_the_mirror_is_in_nothing_that_is_kept(shop, busybox, cache):
+    plain, shop.mirror = shop.mirror, shop.mirror.replace("://", "://anna:secret@")
+    made = busybox()
+    facts = (made.parent / "manifest.json").read_bytes()
+    assert json.loads(facts)["request"]["mirror"] == plain
+    assert b"secret" not in facts + made.read_bytes()
+    assert find_base("busybox", "amd64", [], None, shop.mirror, cache) == made
+
+
 def test_applets():
     assert busybox_applets(BUSYBOX) == ["[", "[[", "acpid", "ash", "sh", "uname"]
     assert "bin/uname" in busybox_tree(BUSYBOX).nodes

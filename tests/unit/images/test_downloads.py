@@ -10,6 +10,7 @@ import random
 import tarfile
 
 import pytest
+from backports import zstd
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from spdx_tools.spdx.parser.jsonlikedict.json_like_dict_parser import JsonLikeDictParser
@@ -117,6 +118,27 @@ def test_no_archive(have, tool, tmp_path):
     one = tool(url="http://makers.test/plain", sha256=hashlib.sha256(ELF).hexdigest(), take={"a": "b"})
     with pytest.raises(ImageError, match="plain cannot be taken into the image"):
         list(files_of(*have(one)[0]))
+
+
+def zstd_packed(path, member):
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        info = tarfile.TarInfo("tool")
+        info.size = len(member)
+        tar.addfile(info, io.BytesIO(member))
+    path.write_bytes(zstd.compress(out.getvalue(), options={zstd.CompressionParameter.checksum_flag: 1}))
+    return path
+
+
+def test_an_archive_in_zstd(tool, tmp_path):
+    """Which tarfile reads since Python 3.14."""
+    path = zstd_packed(tmp_path / "tool.tar.zst", ELF)
+    one = tool(file=str(path), url="", take={"tool": "usr/local/bin/tool"})
+    assert list(files_of(one, path)) == [("usr/local/bin/tool", ELF, 0o755)]
+    for damaged in (path.read_bytes()[:-30], path.read_bytes()[:20] + bytes(40)):
+        path.write_bytes(damaged)
+        with pytest.raises(ImageError, match="cannot be taken into the image"):
+            list(files_of(one, path))
 
 
 @pytest.mark.parametrize("packing", ["gz", "xz", "bz2"])

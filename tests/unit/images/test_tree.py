@@ -51,6 +51,17 @@ def test_modes_owners_links_and_hard_links_are_kept(add, make):
     assert tree.newest == 1_700_000_000
 
 
+@pytest.mark.parametrize("name", ["usr/a", "usr/b"])
+def test_a_mode_is_that_of_all_names_of_a_file(add, make, name):
+    """As on any system; the tar has it of the first name alone."""
+    tree = Tree()
+    hard = make.entry("usr/b", type=tarfile.LNKTYPE, linkname="./usr/a")
+    add(tree, "p", make.entry("usr/a", b"data"), hard, make.entry("usr/c", b"data"))
+    tree.chmod(name, 0o4755)
+    with tarfile.open(fileobj=io.BytesIO(packed(tree))) as tar:
+        assert [tar.getmember(f"./usr/{one}").mode for one in "abc"] == [0o4755, 0o4755, 0o644]
+
+
 def test_the_same_packages_give_the_same_bytes_in_any_order(add, make):
     one = [make.entry("usr/"), make.entry("usr/x", b"1")]
     two = [make.entry("usr/"), make.entry("usr/y", b"2")]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -343,6 +344,13 @@ def test_a_file_appears_when_it_is_whole(tmp_path):
     assert target.read_bytes() == b"new"
     with pytest.raises(ImageError, match="cannot write"), whole_file(tmp_path / "no" / "where"):
         pass
+
+
+def test_a_full_disk_is_told_as_that_of_the_file(tmp_path):
+    with pytest.raises(DiskFullError, match="no space left in") as error, whole_file(tmp_path / "out"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert error.value.resolution == "Free some there. Choose another place: `-o FILE`"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_link_stays_and_is_followed(tmp_path):

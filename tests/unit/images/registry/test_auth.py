@@ -70,6 +70,17 @@ def test_a_token_comes_from_the_realm():
     assert asked[1] == ("https://auth.test/token", BASIC)
 
 
+def test_of_several_challenges_one_is_answered_with_what_belongs_to_it():
+    """requests has one header of several."""
+    bearer, wanted = 'Bearer realm="https://auth.test/token",service="s"', "Bearer abc"
+    routes = {"https://auth.test/token": lambda _: (200, {}, b'{"token": "abc"}')}
+    for challenge in (f'{bearer}, Basic realm="r"', f'Negotiate, Basic realm="r", {bearer}'):
+        answer, asked = ask("https://r.test/x", {**routes, "https://r.test/x": guard(challenge, wanted)})
+        assert answer.content == b"here"
+        assert asked[1] == ("https://auth.test/token", BASIC)
+    assert ask("https://r.test/x", {"https://r.test/x": guard("Negotiate, Basic realm=x", BASIC)})[0].status_code == 200
+
+
 def test_nothing_goes_to_where_a_download_is_redirected():
     """Not even when that place asks with a challenge of its own."""
     routes = {
@@ -130,6 +141,15 @@ def test_secrets_are_not_shown():
         ("basic realm=x", ("basic", {"realm": "x"})),
         ('Bearer realm="https://a/t?x=1,2",service="s",scope="repository:a:pull,push"',
          ("bearer", {"realm": "https://a/t?x=1,2", "service": "s", "scope": "repository:a:pull,push"})),
+        ('Bearer realm="https://a/t",service="s", Basic realm="r"',
+         ("bearer", {"realm": "https://a/t", "service": "s"})),
+        ('Basic realm="r", Bearer realm="https://a/t?x=1"', ("bearer", {"realm": "https://a/t?x=1"})),
+        ('Negotiate, Basic realm="Bearer realm"', ("basic", {"realm": "Bearer realm"})),
+        (r'NTLM TlRMTVNTUAAC==, BASIC realm="a \"b\", Bearer"', ("basic", {"realm": 'a "b", Bearer'})),
+        ('Bearer realm=https://a/t?x=1,service=""', ("bearer", {"realm": "https://a/t?x=1", "service": ""})),
+        ("Bearer realm = 'x, Basic", ("bearer", {"realm": "'x"})),
+        ("Negotiate YII=, Basic", ("basic", {})),
+        ('Digest realm="a", nonce="b=="', ("", {})),
     ],
 )  # fmt: skip
 def test_challenges(header, expected):

@@ -118,6 +118,26 @@ def test_a_manifest_is_sent_again_while_it_may_help(reach, fault):
         repository.put_manifest(b"{}")
 
 
+@pytest.mark.parametrize("fault", [429, 503, requests.ConnectionError("cut"), requests.Timeout("slow")])
+def test_a_token_is_asked_for_again_while_it_may_help(reach, fault):
+    usual = wants_token_of("https://auth.test/token")
+    left = [fault] * 2
+
+    def answer(request):
+        fault = left.pop() if left and request.url.startswith("https://auth.test") else None
+        if isinstance(fault, Exception):
+            raise fault
+        return (fault, {}, b"") if fault else usual(request)
+
+    repository, _ = reach("r.test", answer)
+    assert repository.manifest() == b"here"
+    repository, _ = reach("r.test", answer)
+    left[:] = [fault] * 3
+    with pytest.raises(RegistryError, match=r"cannot reach the registry r\.test") as error:
+        repository.manifest()
+    assert error.value.details.startswith("no token from https://auth.test: ")
+
+
 def test_a_manifest_that_is_refused_is_not_sent_again(reach):
     repository, asked = reach("r.test", fails(1, 400))
     with pytest.raises(RegistryError, match="refuses a"):

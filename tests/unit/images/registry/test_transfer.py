@@ -7,6 +7,7 @@ import io
 import os
 import threading
 from contextlib import nullcontext
+from types import SimpleNamespace
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -16,10 +17,10 @@ from requests.adapters import BaseAdapter
 from images.archive.fetch import Patience
 from images.artefact.layout import make_artefact
 from images.artefact.trust import KeyRing
-from images.errors import ImageError
+from images.errors import DiskFullError, ImageError
 from images.progress import NullProgress
 from images.prune import remove_unneeded
-from images.registry import client
+from images.registry import client, transfer
 from images.registry.client import Access
 from images.registry.reference import parse_reference
 from images.registry.transfer import pull_image, push_image
@@ -62,6 +63,8 @@ class Registry(BaseAdapter):
             return 200, {}, b""
         if "/manifests/" in path:
             return 200, {}, self.manifests[path.rpartition("/")[2]]
+        if path in self.uploads:
+            return 204, {"Location": path, "Range": f"0-{len(self.uploads[path]) - 1}"}, b""
         self.got.append(path.rpartition(":")[2])
         return 200, {}, self.blobs[self.got[-1]]
 
@@ -165,3 +168,38 @@ def test_of_which_one_has_another_size_than_it_says(make_image, registry, access
     with pytest.raises(ImageError, match=r"initramfs is not what the manifest promises"):
         pull_image(TARGET, access, cache, KeyRing(tmp_path / "keys"), NONE, allow_unsigned=True)
     assert [one.digest for one in list_images(cache)] == [image.digest]
+
+
+def test_two_pushes_at_once_do_not_send_into_one_upload(make_image, registry, access, cache, monkeypatch):
+    """As `image push` of one image to two tags, side by side: the registry would have twice the bytes in one blob."""
+    image, source, begun = make_image(), transfer._source, []
+
+    def push_meanwhile(image, artefact, blob):
+        if blob.title == "root.erofs" and not begun:
+            begun.append(blob)
+            push_image(image, parse_reference("r.test/a:2"), access, cache, NONE, None)
+        return source(image, artefact, blob)
+
+    monkeypatch.setattr(transfer, "_source", push_meanwhile)
+    push_image(image, TARGET, access, cache, NONE, None)
+    assert registry.manifests["1"] == registry.manifests["2"]
+    assert {part["sha256"] for part in image.manifest["files"].values()} < registry.blobs.keys()
+    assert list((cache / "images" / "uploads").iterdir()) == []
+
+
+def test_a_pull_that_was_interrupted_needs_room_for_the_rest_alone(pushed, registry, access, tmp_path, monkeypatch):
+    other, parts = tmp_path / "other", pushed.manifest["files"]
+    partial, whole = other / "archive" / "partial", parts["initramfs"]["sha256"]
+    partial.mkdir(parents=True)
+    (partial / f"{parts['root.erofs']['sha256']}.part").write_bytes(pushed.root.read_bytes()[:3000])
+    (other / "archive" / "sha256" / whole[:2]).mkdir(parents=True)
+    (other / "archive" / "sha256" / whole[:2] / whole).write_bytes(pushed.initramfs.read_bytes())
+    room = pushed.size - 3000 - pushed.initramfs.stat().st_size
+
+    def pull(free):
+        monkeypatch.setattr("images.disk.shutil.disk_usage", lambda _: SimpleNamespace(free=free))
+        return pull_image(TARGET, access, other, KeyRing(tmp_path / "keys"), NONE, allow_unsigned=True)
+
+    with pytest.raises(DiskFullError):
+        pull(room - 1)
+    assert find_sound(other, pull(room).image.digest)

@@ -30,7 +30,11 @@ class Site:
         self.blocks: list[int] = []
         """Bytes of each call that gave some to the connection."""
         self.wants_login = False
-        self.pieces = 0
+        self.pieces = self.began = 0
+        self.taken, self.complete = 202, 201
+        """What it answers to a piece, and to the end."""
+        self.takes = 1 << 30
+        """Pieces of one upload; it says of others that it took them, and does not keep them."""
         self.told: list[int] = []
         """How far it says that it came after a piece, instead of how far it did."""
 
@@ -55,20 +59,25 @@ class Handler(BaseHTTPRequestHandler):
         self.say(200 if self.path == "/v2/" else 204, Range="0-99")
 
     def do_POST(self):
+        self.site.held, self.site.began = b"", self.site.pieces
         self.say(202, Location="/v2/a/blobs/uploads/1")
 
     def do_PATCH(self):
         data = self.rfile.read(int(self.headers["Content-Length"]))
+        if len(data) < int(self.headers["Content-Length"]):
+            self.close_connection = True
+            return
         if self.site.wants_login and "Authorization" not in self.headers:
             self.say(401, WWW_Authenticate="Basic realm=x")
             return
-        self.site.held += data
+        if self.site.pieces - self.site.began < self.site.takes:
+            self.site.held += data
         self.site.pieces += 1
         have = self.site.told.pop(0) if self.site.told else len(self.site.held)
-        self.say(202, Location=self.path, Range=f"0-{have - 1}")
+        self.say(self.site.taken, Location=self.path, Range=f"0-{have - 1}")
 
     def do_PUT(self):
-        self.say(201)
+        self.say(self.site.complete)
 
 
 @pytest.fixture
@@ -121,3 +130,25 @@ def test_a_registry_that_takes_pieces_and_comes_no_further_is_given_up(site, upl
         upload.run()
     assert fault.value.details == "the registry took a piece, and still has 100 bytes"
     assert site.pieces == 4, "the first came further, three tries did not"
+
+
+@pytest.mark.parametrize(("taken", "complete"), [(201, 201), (204, 204)])
+def test_registries_say_in_several_ways_that_they_took_it(site, upload, taken, complete):
+    site.taken, site.complete = taken, complete
+    assert upload.run()
+    assert site.held == DATA
+
+
+def test_a_registry_that_keeps_one_piece_of_an_upload_gets_all_in_one(site, upload):
+    """As Amazon's does, with 201 for the others too."""
+    site.takes, site.taken, upload.piece = 1, 201, 300_000
+    assert upload.run()
+    assert site.held == DATA
+    assert site.pieces == 3
+    assert max(site.blocks) <= 1 << 16
+
+
+def test_a_file_that_becomes_shorter_while_it_is_sent(site, upload):
+    upload.open_source = lambda: io.BytesIO(DATA[:-1])
+    with pytest.raises(RegistryError, match=r"root\.erofs became shorter"):
+        upload.run()
