@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from hostvm.agent.service import PortForward, Traffic
+from runtime.docker.events import EngineEvents
 from runtime.docker.ports import PortService, place
 from runtime.docker.published import container_forwards, service_forwards, uses_host_network
 
@@ -183,7 +184,7 @@ def host():
 
 @pytest.fixture
 def service(host):
-    made = PortService("/run/docker.sock")
+    made = PortService(EngineEvents("/run/docker.sock"))
     made._host = host
     made._stopped = threading.Event()
 
