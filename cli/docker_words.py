@@ -43,13 +43,21 @@ _START_SWITCHES = frozenset({"-a", "-i"})
 _LATEST = frozenset({"exec", "start", "attach"})
 
 _PROGRAM_VERBS = frozenset({"run", "create", "exec", "start", "attach"})
-# Verbs that never read standard input. Any other gets it: a prompt of `prune`, the archive of `load`.
+# Verbs that never read standard input. Others get it: a prompt of `prune`, the archive of `load`.
 _NO_INPUT = frozenset(
     {
         *("commit", "diff", "events", "export", "history", "images", "info", "inspect", "kill", "logs", "ls", "pause"),
         *("port", "ps", "pull", "push", "rename", "restart", "rm", "rmi", "save", "search", "stats", "stop", "tag"),
-        *("top", "unpause", "update", "version", "wait", "list", "down"),
+        *("top", "unpause", "update", "version", "wait", "list", "down", "connect", "disconnect", "df", "logout"),
+        *("annotate", "demote", "disable", "du", "enable", "imagetools", "promote", "rollback", "scale", "services"),
+        *("show", "use"),
     }
+)
+# Those that read it where a word says so.
+_ON_REQUEST = frozenset({"b", "build", "config", "cp", "create", "import"})
+# Groups whose words are not taken apart above: of them only standard input is of interest.
+_OTHER_GROUPS = frozenset(
+    {"builder", "buildx", "config", "manifest", "node", "secret", "service", "stack", "swarm", "trust"}
 )
 _STARTS = frozenset({"run", "start", "restart", "up"})
 _DRAWS = frozenset({"build", "buildx", "builder", "load", "login", "pull", "push", "stats"})
@@ -112,14 +120,33 @@ def reads_input(words: list[str]) -> bool:
     What is not read must be left alone: `while read name; do hostvm docker exec $name true; done < names`.
     """
     group, verb, rest = _split(words)
+    if group == "compose":
+        return names_input(words[: len(words) - len(rest)]) or _compose_reads(verb, rest)
     options = _options(verb, rest)
-    if group == "compose" and verb in ("run", "exec"):
-        return "--no-interactive" not in options and not options & {"-d", "--detach"}
     if verb in ("run", "create", "exec", "start"):
         return bool(options & {"-i", "--interactive"})
-    if group == "compose" and verb in _COMPOSE_DRAWS - {"rm"}:
-        return "-" in words  # `-f -` reads the compose file; `rm` asks first
-    return verb not in _NO_INPUT
+    if verb == "attach":
+        return "--no-stdin" not in options
+    if not group and verb in _OTHER_GROUPS:
+        _, verb, rest = _split(rest)
+    if verb == "load":
+        return names_input(rest) or not any(word.startswith(("-i", "-qi", "--input")) for word in rest)
+    return names_input(rest) if verb in _ON_REQUEST else verb not in _NO_INPUT
+
+
+def _compose_reads(verb: str, rest: list[str]) -> bool:
+    """As `reads_input`, of compose's words behind its own options, whose `-f -` is the compose file."""
+    if verb in ("run", "exec"):
+        options = _options(verb, rest)
+        return "--no-interactive" not in options and not options & {"-d", "--detach"}
+    if verb in _COMPOSE_DRAWS:
+        return verb == "rm"  # which asks first
+    return names_input(rest) if verb in _ON_REQUEST else verb not in _NO_INPUT
+
+
+def names_input(words: list[str]) -> bool:
+    """Whether a word is standard input as a file: `-`, `-f-`, `--file=-`, `/dev/stdin`."""
+    return any(word in ("-", "-f-") or word.endswith(("=-", "/fd/0")) or "/dev/stdin" in word for word in words)
 
 
 def verb_words(words: list[str]) -> tuple[str, int]:

@@ -93,7 +93,9 @@ def _require_project(name: str, words: list[str]) -> None:
     """
     names = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
     here = os.getcwd()  # noqa: PTH109 - as above
-    if "-" in words or not any(os.path.exists(one) for one in names) or _in_guest_as_here(name, [here]):  # noqa: PTH110
+    from cli.docker_words import names_input
+
+    if names_input(words) or not any(os.path.exists(one) for one in names) or _in_guest_as_here(name, [here]):  # noqa: PTH110
         return
     import shlex
 
