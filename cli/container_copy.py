@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
+from cli.docker_words import command_at
 from cli.printer import tell
 from hostvm.agent.client import open_engine
 from runtime.docker.api import EngineApi, EngineApiError
@@ -34,6 +35,7 @@ class Copy(NamedTuple):
 
 def find_copy(words: list[str]) -> Copy | None:
     """The copy in `docker WORDS`; None when it is none, or one that docker's client has something to say about."""
+    words = words[command_at(words) :]
     start = 2 if words[:2] == ["container", "cp"] else 1 if words[:1] == ["cp"] else 0
     read = _read(words[start:]) if start else None
     if read is None:

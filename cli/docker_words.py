@@ -149,6 +149,14 @@ def names_input(words: list[str]) -> bool:
     return any(word in ("-", "-f-") or word.endswith(("=-", "/fd/0")) or "/dev/stdin" in word for word in words)
 
 
+def command_at(words: list[str]) -> int:
+    """Where the command begins behind options of docker's own that only say how much it tells: -D and --log-level."""
+    at = 0
+    while at < len(words) and (words[at] in ("-D", "--debug") or words[at].startswith(("-l", "--log-level"))):
+        at += 2 if words[at] in ("-l", "--log-level") else 1
+    return at
+
+
 def verb_words(words: list[str]) -> tuple[str, int]:
     """The verb, and where the words behind it begin. A group (`container run`) is passed over."""
     _, verb, rest = _split(words)

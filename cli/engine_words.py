@@ -194,13 +194,14 @@ def _require_program(name: str, word: str) -> None:
 
 
 def _run_in_guest(name: str, prefix: tuple[str, ...], words: list[str]) -> int:
-    from cli.docker_words import plan, starts
+    from cli.docker_words import command_at, plan, starts
     from cli.guest_env import engine_env
 
     env = {**engine_env(os.environ), **BROUGHT.get(prefix[0], {})}
-    if words[:1] == ["compose"]:
+    command = words[command_at(words) :]
+    if command[:1] == ["compose"]:
         _require_project(name, words)
-    if "cp" in words[:2] and (copied := _copy(name, words)) is not None:
+    if "cp" in command[:2] and (copied := _copy(name, words)) is not None:
         return copied
     if "build" in words or "b" in words:
         from cli.build_context import ContextStream, find_build, guest_argv, named_paths

@@ -22,6 +22,10 @@ ALL = frozenset({"archive", "follow-link", "quiet"})
         (["cp", "--", "-x", "c:/y"], Copy("c", "/y", "-x", True, frozenset())),
         (["cp", "./a:b", "c:/y"], Copy("c", "/y", "./a:b", True, frozenset())),
         (["cp", "/a:b", "c:/y"], Copy("c", "/y", "/a:b", True, frozenset())),
+        (["-D", "cp", "c:/y", "x"], Copy("c", "/y", "x", False, frozenset())),
+        (["--log-level=debug", "container", "cp", "c:/y", "x"], Copy("c", "/y", "x", False, frozenset())),
+        (["-l", "debug", "cp", "x", "c:/y"], Copy("c", "/y", "x", True, frozenset())),
+        (["-H", "tcp://other", "cp", "x", "c:/y"], None),
         # docker's client has something to say about these.
         (["cp", "x", "y"], None),
         (["cp", "c:/x", "d:/y"], None),
