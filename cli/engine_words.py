@@ -7,6 +7,7 @@ import sys
 
 from cli.host_client import choice, find_host_client
 from hostvm.agent.client import AgentAbsent, AgentNotReady, engine_of
+from hostvm.engines import WITHOUT_DOCKER_API
 from hostvm.paths import DOCKER_SOCK, run_folder
 from runtime.words import BROUGHT, DOCKERS, FORWARDED
 
@@ -229,7 +230,7 @@ def _copy(name: str, words: list[str]) -> int | None:
     from hostvm.paths import MachinePaths
 
     copy = find_copy(words)
-    if copy is None:
+    if copy is None or engine_of(run_folder(name)) in WITHOUT_DOCKER_API:
         return None
     paths = MachinePaths.of(name)
     if not agent_is_ready(paths.run_dir):

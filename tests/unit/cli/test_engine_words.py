@@ -82,6 +82,12 @@ def test_nerdctl_finds_debians_network_plugins(forwarded, monkeypatch):
     assert [env.get("CNI_PATH") for env in forwarded.env] == ["/usr/lib/cni", None]
 
 
+def test_a_copy_by_nerdctl_is_its_own(forwarded):
+    """containerd has no Docker API to copy by."""
+    assert run("nerdctl cp web:/a /b") == 0
+    assert forwarded.argv == [["nerdctl", "cp", "web:/a", "/b"]]
+
+
 def test_an_image_without_nerdctl_is_told_of_with_the_recipe(forwarded, monkeypatch):
     looked = []
 
