@@ -123,10 +123,10 @@ def reads_input(words: list[str]) -> bool:
     if group == "compose":
         return names_input(words[: len(words) - len(rest)]) or _compose_reads(verb, rest)
     options = _options(verb, rest)
-    if verb in ("run", "create", "exec", "start"):
-        return bool(options & {"-i", "--interactive"})
-    if verb == "attach":
-        return "--no-stdin" not in options
+    if verb in ("run", "exec", "start"):
+        return bool(options & {"-i", "--interactive"}) and not options & {"-d", "--detach"}
+    if verb in ("attach", "create"):
+        return verb == "attach" and "--no-stdin" not in options
     if not group and verb in _OTHER_GROUPS:
         _, verb, rest = _split(rest)
     if verb == "load":

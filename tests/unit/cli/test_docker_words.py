@@ -84,6 +84,9 @@ def test_terminal_not_wanted(line):
     [
         "run -i alpine cat",
         "run --interactive alpine",
+        "run -d=false -i alpine",
+        "run --detach=false -i alpine",
+        "exec -i web ls -d",
         "run -it alpine",
         "exec -i web cat",
         "load",
@@ -124,6 +127,13 @@ def test_input_read(line):
     [
         "run alpine",
         "run -d alpine",
+        "run -dit alpine",
+        "run -itd --name web alpine",
+        "run --detach --interactive alpine",
+        "container run -i -d alpine",
+        "exec -di web sh",
+        "create -it --name web alpine",
+        "create -i alpine cat -",
         "exec web true",
         "exec web cat -i",
         "ps",
