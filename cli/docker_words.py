@@ -157,6 +157,21 @@ def command_at(words: list[str]) -> int:
     return at
 
 
+def names_engine(words: list[str]) -> bool:
+    """Whether docker's own options lead to another engine: `--context`, or `-H` that is no socket of this one's."""
+    at = 0
+    while at < len(words) and words[at].startswith("-"):
+        word = words[at]
+        if word.partition("=")[0] == "--context" or word.startswith("-c"):
+            return True
+        if word.partition("=")[0] == "--host" or word.startswith("-H"):
+            value = "".join(words[at + 1 : at + 2]) if word in GLOBAL_WITH_VALUE else word
+            if "unix:" not in value:
+                return True
+        at += 2 if word in GLOBAL_WITH_VALUE else 1
+    return False
+
+
 def verb_words(words: list[str]) -> tuple[str, int]:
     """The verb, and where the words behind it begin. A group (`container run`) is passed over."""
     _, verb, rest = _split(words)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from cli.docker_words import names_engine
 from cli.host_client import choice, find_host_client
 from hostvm.agent.client import AgentAbsent, AgentNotReady, engine_of
 from hostvm.engines import WITHOUT_DOCKER_API
@@ -29,8 +30,10 @@ def run_engine_word(found: Globals) -> int:
         _require_engine(found.chosen(), word, engines)
     if word == "ctr":
         return _run_ctr(found.chosen(), arguments)
-    words = _with_shares(found.chosen(), [*prefix[1:], *arguments])
-    _require_emulators(found.chosen(), word, words)
+    words = [*prefix[1:], *arguments]
+    if word != "docker" or not names_engine(words):
+        words = _with_shares(found.chosen(), words)
+        _require_emulators(found.chosen(), word, words)
     client = find_host_client(words) if word in DOCKERS else None
     if client is not None:
         return _run_here(found.chosen(), client, words)

@@ -1,6 +1,6 @@
 import pytest
 
-from cli.docker_words import draws, plan, reads_input, starts, wants_terminal
+from cli.docker_words import draws, names_engine, plan, reads_input, starts, wants_terminal
 
 ALL = (True, True, True)
 
@@ -198,6 +198,23 @@ def test_plan_drawing():
     assert plan(["compose", "up"], ALL) == (True, False)
     assert plan(["ps"], ALL) == (False, False)
     assert plan(["login"], ALL) == (True, True), "the password is not to be shown"
+
+
+@pytest.mark.parametrize(
+    ("line", "other"),
+    [
+        ("--context prod run web", True),
+        ("-H tcp://prod ps", True),
+        ("-D --host=ssh://prod ps", True),
+        ("-H unix:///var/run/docker.sock run web", False),
+        ("--host=unix:///var/run/docker.sock run web", False),
+        ("--log-level debug run -c 2 -h host web", False),
+        ("run web --context prod", False),
+        ("ps", False),
+    ],
+)
+def test_another_engine_that_is_named(line, other):
+    assert names_engine(line.split()) is other
 
 
 @pytest.mark.parametrize("line", ["build .", "image build .", "buildx build .", "image pull x", "compose build"])

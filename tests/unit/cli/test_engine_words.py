@@ -110,6 +110,24 @@ def test_an_image_without_nerdctl_is_told_of_with_the_recipe(forwarded, monkeypa
     assert run("ctr run image one nothing") == 127
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "docker --context prod run -v /srv/data:/data web",
+        "docker --context=prod container run --mount type=bind,src=/srv/data,dst=/data web",
+        "docker -c prod run -v /srv/data:/data web",
+        "docker -D -cprod create -v /srv/data:/data web",
+        "docker -H tcp://prod run -v /srv/data:/data web",
+        "docker --host=ssh://prod run --platform linux/arm64 -v /srv/data:/data web",
+    ],
+)
+def test_another_engines_folders_are_not_this_computers(line, forwarded, monkeypatch):
+    monkeypatch.setenv("HOSTVM_CLIENT", "guest")
+    monkeypatch.setattr(engine_words, "engine_of", lambda _: "docker")
+    assert run(line) == 0
+    assert forwarded.argv == [line.split()]
+
+
 def test_the_agent_may_explain_a_failure(monkeypatch):
     """Also of one that is repeated once its machine has started."""
     asked = []
