@@ -207,6 +207,12 @@ def _run_in_guest(name: str, prefix: tuple[str, ...], words: list[str]) -> int:
         _require_project(name, words)
     if "cp" in command[:2] and (copied := _copy(name, words)) is not None:
         return copied
+    if any(word in words for word in ("save", "export", "load")):
+        from cli.archive_words import find_archive, run_archive
+
+        archive = find_archive(words)
+        if archive is not None and not _in_guest_as_here(name, [os.path.abspath(archive.path)]):  # noqa: PTH100 - as below
+            return run_archive(archive, lambda words, stdin: _forward(name, [*prefix, *words], stdin=stdin, env=env))
     if "build" in words or "b" in words:
         from cli.build_context import ContextStream, find_build, guest_argv, named_paths
 
