@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hostvm.errors import HostvmError
 from hostvm.names.route import Target
 from runtime.docker.api import EngineApi, EngineApiError, path_part
+from runtime.docker.published import address_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -107,8 +108,7 @@ def _address(container: dict[str, Any], listed: Sequence[dict[str, Any]]) -> str
     """
     for _ in listed:  # that other one may have a third one's
         networks = (container.get("NetworkSettings") or {}).get("Networks") or {}
-        addresses = [facts.get("IPAddress") for _, facts in sorted(networks.items())]
-        if found := next((str(address) for address in addresses if address), None):
+        if found := address_in([facts for _, facts in sorted(networks.items())]):
             return found
         kind, other = _network(container)
         if kind != "container":

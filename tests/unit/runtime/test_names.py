@@ -79,7 +79,11 @@ NETWORKS = [
     joined("side-of-alone", "container:id-alone"),
     joined("orphan", "container:id-stopped"),
     joined("ring", "container:id-ring"),
+    joined("six", "sixes", {"sixes": {"IPAddress": "", "GlobalIPv6Address": "fd00::2"}}),
+    joined("side-of-six", "container:id-six"),
+    joined("both", "a", {"a": {"GlobalIPv6Address": "fd00::3"}, "b": {"IPAddress": "172.18.0.9"}}),
     # Podman's list: "host" of all, and the other one's networks.
+    joined("podman-six", "host", {"sixes": {"IPAddress": "", "GlobalIPv6Address": "fd00::4"}}),
     joined("podman-side", "host", {"podman": {"IPAddress": "10.88.0.2"}}),
     joined("podman-alone", "host", NOWHERE),
 ]
@@ -96,6 +100,10 @@ NETWORKS = [
         ("by-short-id", Target("172.17.0.2", 80)),
         ("side-of-host", Target("127.0.0.1", 80)),
         ("podman-side", Target("10.88.0.2", 80)),
+        ("six", Target("fd00::2", 80)),
+        ("side-of-six", Target("fd00::2", 80)),
+        ("both", Target("172.18.0.9", 80)),
+        ("podman-six", Target("fd00::4", 80)),
         *((name, None) for name in ("alone", "side-of-alone", "orphan", "ring", "podman-alone")),
     ],
 )
@@ -108,7 +116,8 @@ def test_only_what_can_be_reached_is_listed(monkeypatch):
     router = EngineRouter("/run/docker.sock", "box")
     monkeypatch.setattr(router, "_running", lambda _: NETWORKS)
     assert router.names(None) == [
-        "app", "by-name", "by-short-id", "onhost", "podman-side", "side", "side-of-host", "third"
+        "app", "both", "by-name", "by-short-id", "onhost", "podman-side", "podman-six", "side", "side-of-host",
+        "side-of-six", "six", "third",
     ]  # fmt: skip
 
 
