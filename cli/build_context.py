@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 import tarfile
 import threading
 from contextlib import suppress
@@ -15,12 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from cli.docker_words import command_at
 from hostvm.errors import ForwardError
 
 BUILD_SWITCHES = {
     *("--check", "--load", "--no-cache", "--pull", "--push", "-q", "--quiet", "--rm", "--force-rm", "--squash"),
     *("--compress", "-D", "--debug", "--disable-content-trust", "--help", "-h"),
 }
+_FLAG_LETTERS = "qDh"
+_INPUT = ("-", "/dev/stdin")
+_FROM_INPUT = Path("-")
 _FILE_OPTIONS = ("-o", "--output", "--iidfile", "--metadata-file", "--secret", "--ssh", "--build-context")
 
 # What a Dockerfile's own list of files to leave out is called behind its name, by docker and by Podman: it is looked
@@ -49,7 +54,8 @@ class Build:
     """A build whose context is a folder here.
 
     :param words: docker's words with the folder replaced by "." and the Dockerfile by its place in the guest.
-    :param dockerfile: one that lies outside the context, carried beside it with its own list of files to leave out.
+    :param dockerfile: one that lies outside the context, carried beside it with its own list of files to leave out;
+        "-" for what is on standard input.
     """
 
     words: tuple[str, ...]
@@ -91,16 +97,18 @@ def named_paths(words: list[str]) -> list[str]:
     if place is None or not Path(words[place]).is_dir():
         return []
     named = [words[place]]
-    if file_place is not None and file_place < len(words) and not words[file_place].endswith("-"):
-        named.append(words[file_place].removeprefix(_before_path(words[file_place])))
+    if file_place is not None and file_place < len(words):
+        file = words[file_place].removeprefix(_before_path(words[file_place]))
+        named += [file] if file not in _INPUT else []
     return [os.path.abspath(path) for path in named]  # noqa: PTH100 - links stay as they are
 
 
 def _build_at(words: list[str]) -> int | None:
     """Where the words behind `build` begin."""
+    at = command_at(words)
     for front in (["buildx", "build"], ["buildx", "b"], ["image", "build"], ["builder", "build"], ["build"]):
-        if words[: len(front)] == front:
-            return len(front)
+        if words[at : at + len(front)] == front:
+            return at + len(front)
     return None
 
 
@@ -110,29 +118,51 @@ def _positions(words: list[str], start: int) -> tuple[int | None, int | None]:
     at = start
     while at < len(words):
         word = words[at]
-        if word in ("-f", "--file"):
+        if word == "--":
+            return (at + 1 if at + 1 < len(words) else context), file
+        if _before_path(word):
+            file = at
+        elif _names_file(word):
             at += 1
             file = at
-        elif _before_path(word):
-            file = at
         elif word.startswith("-") and word != "-":
-            takes_value = word not in BUILD_SWITCHES and "=" not in word and (word.startswith("--") or len(word) == 2)  # noqa: PLR2004 - "-t NAME", not "-tNAME"
-            at += 1 if takes_value else 0
+            at += 1 if _takes_next(word) else 0
         else:
             context = at
         at += 1
     return context, file
 
 
+def _takes_next(word: str) -> bool:
+    """Whether an option has its value in the next word: "-t" and "-qt" have, not "-tNAME"."""
+    if word.startswith("--"):
+        return word not in BUILD_SWITCHES and "=" not in word
+    return len(word[1:].lstrip(_FLAG_LETTERS)) == 1
+
+
+def _names_file(word: str) -> bool:
+    """Whether it is the option of a Dockerfile, perhaps behind others of one letter (`-qf`)."""
+    if word.startswith("--"):
+        return word.partition("=")[0] == "--file"
+    return word.startswith("-") and word[1:].lstrip(_FLAG_LETTERS).startswith("f")
+
+
 def _before_path(word: str) -> str:
     """`--file=`, `-f=` or `-f` of a word that holds a Dockerfile's path as well; else ""."""
-    return next((front for front in ("--file=", "-f=", "-f") if word.startswith(front) and word != front), "")
+    if not _names_file(word):
+        return ""
+    front = "--file" if word.startswith("--") else word[: word.index("f") + 1]
+    front += "=" if word.startswith(f"{front}=") else ""
+    return "" if word == front else front
 
 
 def _rewrite_dockerfile(words: list[str], place: int | None, context: Path) -> Path | None:
-    if place is None or place >= len(words) or words[place].endswith("-"):
+    if place is None or place >= len(words):
         return None
     prefix = _before_path(words[place])
+    if words[place].removeprefix(prefix) in _INPUT:
+        words[place] = f"{prefix}../Dockerfile"
+        return _FROM_INPUT
     path = Path(words[place].removeprefix(prefix))
     try:
         inside = path.resolve().relative_to(context.resolve())
@@ -188,7 +218,13 @@ class ContextStream:
         with tarfile.open(fileobj=pipe, mode="w|", format=tarfile.PAX_FORMAT) as tar:
             # Where a link leads to: in the guest it would lead nowhere.
             tar.add(self._build.context.resolve(), arcname="context", filter=self._member)
-            if self._build.dockerfile is not None:
+            if self._build.dockerfile == _FROM_INPUT:
+                self._place = "standard input"
+                text = sys.stdin.buffer.read()
+                member = tarfile.TarInfo("Dockerfile")
+                member.size = len(text)
+                tar.addfile(member, io.BytesIO(text))
+            elif self._build.dockerfile is not None:
                 self._add(tar, self._build.dockerfile, "Dockerfile")
                 for end in _IGNORING:
                     beside = self._build.dockerfile.with_name(self._build.dockerfile.name + end)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
+from cli.docker_words import command_at
 from cli.printer import tell
 from hostvm.agent.client import open_engine
 from runtime.docker.api import EngineApi, EngineApiError
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _SWITCHES = {"a": "archive", "L": "follow-link", "q": "quiet"}
+_TRUE, _FALSE = ("1", "t", "T", "true", "TRUE", "True"), ("0", "f", "F", "false", "FALSE", "False")
+"""As docker's client reads them (Go's strconv.ParseBool)."""
 _KILO = 1000
 
 
@@ -34,6 +37,7 @@ class Copy(NamedTuple):
 
 def find_copy(words: list[str]) -> Copy | None:
     """The copy in `docker WORDS`; None when it is none, or one that docker's client has something to say about."""
+    words = words[command_at(words) :]
     start = 2 if words[:2] == ["container", "cp"] else 1 if words[:1] == ["cp"] else 0
     read = _read(words[start:]) if start else None
     if read is None:
@@ -60,10 +64,13 @@ def _read(words: list[str]) -> tuple[frozenset[str], list[str]] | None:
         if not word.startswith("-") or word == "-":
             places.append(word)
             continue
-        named = [word[2:]] if word.startswith("--") else [_SWITCHES.get(letter, "") for letter in word[1:]]
-        if not set(named) <= set(_SWITCHES.values()):
+        spelled, equals, value = word.partition("=")
+        named = [spelled[2:]] if word.startswith("--") else [_SWITCHES.get(letter, "") for letter in spelled[1:]]
+        if not named or not set(named) <= set(_SWITCHES.values()) or (equals and value not in _TRUE + _FALSE):
             return None
         options.update(named)
+        if equals and value in _FALSE:
+            options.discard(named[-1])  # of `-aL=false` the last one
     return frozenset(options), places
 
 

@@ -43,13 +43,21 @@ _START_SWITCHES = frozenset({"-a", "-i"})
 _LATEST = frozenset({"exec", "start", "attach"})
 
 _PROGRAM_VERBS = frozenset({"run", "create", "exec", "start", "attach"})
-# Verbs that never read standard input. Any other gets it: a prompt of `prune`, the archive of `load`.
+# Verbs that never read standard input. Others get it: a prompt of `prune`, the archive of `load`.
 _NO_INPUT = frozenset(
     {
         *("commit", "diff", "events", "export", "history", "images", "info", "inspect", "kill", "logs", "ls", "pause"),
         *("port", "ps", "pull", "push", "rename", "restart", "rm", "rmi", "save", "search", "stats", "stop", "tag"),
-        *("top", "unpause", "update", "version", "wait", "list", "down"),
+        *("top", "unpause", "update", "version", "wait", "list", "down", "connect", "disconnect", "df", "logout"),
+        *("annotate", "demote", "disable", "du", "enable", "imagetools", "promote", "rollback", "scale", "services"),
+        *("show", "use"),
     }
+)
+# Those that read it where a word says so.
+_ON_REQUEST = frozenset({"b", "build", "config", "cp", "create", "import"})
+# Groups whose words are not taken apart above: of them only standard input is of interest.
+_OTHER_GROUPS = frozenset(
+    {"builder", "buildx", "config", "manifest", "node", "secret", "service", "stack", "swarm", "trust"}
 )
 _STARTS = frozenset({"run", "start", "restart", "up"})
 _DRAWS = frozenset({"build", "buildx", "builder", "load", "login", "pull", "push", "stats"})
@@ -112,14 +120,56 @@ def reads_input(words: list[str]) -> bool:
     What is not read must be left alone: `while read name; do hostvm docker exec $name true; done < names`.
     """
     group, verb, rest = _split(words)
+    if group == "compose":
+        return names_input(words[: len(words) - len(rest)]) or _compose_reads(verb, rest)
     options = _options(verb, rest)
-    if group == "compose" and verb in ("run", "exec"):
+    if verb in ("run", "exec", "start"):
+        return bool(options & {"-i", "--interactive"}) and not options & {"-d", "--detach"}
+    if verb in ("attach", "create"):
+        return verb == "attach" and "--no-stdin" not in options
+    if not group and verb in _OTHER_GROUPS:
+        _, verb, rest = _split(rest)
+    if verb == "load":
+        return names_input(rest) or not any(word.startswith(("-i", "-qi", "--input")) for word in rest)
+    return names_input(rest) if verb in _ON_REQUEST else verb not in _NO_INPUT
+
+
+def _compose_reads(verb: str, rest: list[str]) -> bool:
+    """As `reads_input`, of compose's words behind its own options, whose `-f -` is the compose file."""
+    if verb in ("run", "exec"):
+        options = _options(verb, rest)
         return "--no-interactive" not in options and not options & {"-d", "--detach"}
-    if verb in ("run", "create", "exec", "start"):
-        return bool(options & {"-i", "--interactive"})
-    if group == "compose" and verb in _COMPOSE_DRAWS - {"rm"}:
-        return "-" in words  # `-f -` reads the compose file; `rm` asks first
-    return verb not in _NO_INPUT
+    if verb in _COMPOSE_DRAWS:
+        return verb == "rm"  # which asks first
+    return names_input(rest) if verb in _ON_REQUEST else verb not in _NO_INPUT
+
+
+def names_input(words: list[str]) -> bool:
+    """Whether a word is standard input as a file: `-`, `-f-`, `--file=-`, `/dev/stdin`."""
+    return any(word in ("-", "-f-") or word.endswith(("=-", "/fd/0")) or "/dev/stdin" in word for word in words)
+
+
+def command_at(words: list[str]) -> int:
+    """Where the command begins behind options of docker's own that only say how much it tells: -D and --log-level."""
+    at = 0
+    while at < len(words) and (words[at] in ("-D", "--debug") or words[at].startswith(("-l", "--log-level"))):
+        at += 2 if words[at] in ("-l", "--log-level") else 1
+    return at
+
+
+def names_engine(words: list[str]) -> bool:
+    """Whether docker's own options lead to another engine: `--context`, or `-H` that is no socket of this one's."""
+    at = 0
+    while at < len(words) and words[at].startswith("-"):
+        word = words[at]
+        if word.partition("=")[0] == "--context" or word.startswith("-c"):
+            return True
+        if word.partition("=")[0] == "--host" or word.startswith("-H"):
+            value = "".join(words[at + 1 : at + 2]) if word in GLOBAL_WITH_VALUE else word
+            if "unix:" not in value:
+                return True
+        at += 2 if word in GLOBAL_WITH_VALUE else 1
+    return False
 
 
 def verb_words(words: list[str]) -> tuple[str, int]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import sys
 
+from cli.docker_words import names_engine
 from cli.host_client import choice, find_host_client
 from hostvm.agent.client import AgentAbsent, AgentNotReady, engine_of
+from hostvm.engines import WITHOUT_DOCKER_API
 from hostvm.paths import DOCKER_SOCK, machine_option, run_folder
 from runtime.words import BROUGHT, DOCKERS, FORWARDED
 
@@ -28,8 +30,10 @@ def run_engine_word(found: Globals) -> int:
         _require_engine(found.chosen(), word, engines)
     if word == "ctr":
         return _run_ctr(found.chosen(), arguments)
-    words = _with_shares(found.chosen(), [*prefix[1:], *arguments])
-    _require_emulators(found.chosen(), word, words)
+    words = [*prefix[1:], *arguments]
+    if word != "docker" or not names_engine(words):
+        words = _with_shares(found.chosen(), words)
+        _require_emulators(found.chosen(), word, words)
     client = find_host_client(words) if word in DOCKERS else None
     if client is not None:
         return _run_here(found.chosen(), client, words)
@@ -93,7 +97,9 @@ def _require_project(name: str, words: list[str]) -> None:
     """
     names = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
     here = os.getcwd()  # noqa: PTH109 - as above
-    if "-" in words or not any(os.path.exists(one) for one in names) or _in_guest_as_here(name, [here]):  # noqa: PTH110
+    from cli.docker_words import names_input
+
+    if names_input(words) or not any(os.path.exists(one) for one in names) or _in_guest_as_here(name, [here]):  # noqa: PTH110
         return
     import shlex
 
@@ -192,14 +198,21 @@ def _require_program(name: str, word: str) -> None:
 
 
 def _run_in_guest(name: str, prefix: tuple[str, ...], words: list[str]) -> int:
-    from cli.docker_words import plan, starts
+    from cli.docker_words import command_at, plan, starts
     from cli.guest_env import engine_env
 
     env = {**engine_env(os.environ), **BROUGHT.get(prefix[0], {})}
-    if words[:1] == ["compose"]:
+    command = words[command_at(words) :]
+    if command[:1] == ["compose"]:
         _require_project(name, words)
-    if "cp" in words[:2] and (copied := _copy(name, words)) is not None:
+    if "cp" in command[:2] and (copied := _copy(name, words)) is not None:
         return copied
+    if any(word in words for word in ("save", "export", "load")):
+        from cli.archive_words import find_archive, run_archive
+
+        archive = find_archive(words)
+        if archive is not None and not _in_guest_as_here(name, [os.path.abspath(archive.path)]):  # noqa: PTH100 - as below
+            return run_archive(archive, lambda words, stdin: _forward(name, [*prefix, *words], stdin=stdin, env=env))
     if "build" in words or "b" in words:
         from cli.build_context import ContextStream, find_build, guest_argv, named_paths
 
@@ -226,7 +239,7 @@ def _copy(name: str, words: list[str]) -> int | None:
     from hostvm.paths import MachinePaths
 
     copy = find_copy(words)
-    if copy is None:
+    if copy is None or engine_of(run_folder(name)) in WITHOUT_DOCKER_API:
         return None
     paths = MachinePaths.of(name)
     if not agent_is_ready(paths.run_dir):

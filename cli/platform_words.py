@@ -24,12 +24,12 @@ def named_platforms(words: list[str], env: Mapping[str, str]) -> list[str]:
     :param words: docker's, without "docker" itself.
     """
     verb, at = verb_words(words)
-    if verb == "buildx":
+    if verb in ("buildx", "builder"):
         verb = next((word for word in words[at:] if word in _RUNNING), "")
     if verb not in _RUNNING:
         return []
     rest = words[at:]
-    if verb in _PROGRAM_VERBS and "compose" not in words[:at]:
+    if verb in _PROGRAM_VERBS:
         rest = _own_options(verb, rest)
     found = []
     for number, word in enumerate(rest):

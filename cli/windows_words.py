@@ -91,10 +91,12 @@ def _places(words: list[str]) -> Iterator[tuple[str, int, str]]:
     """Kind of path, index of its word, and what stands before it in that word (`--file=`, `-v`)."""
     at, verb = 0, ""
     kinds = _COMPOSE if words[:1] == ["compose"] else {}
-    program = False
+    program = plain = False
     while at < len(words):
         word = words[at]
-        if word.startswith("-") and word != "-":
+        if word == "--" and not plain:
+            plain = True  # no options follow
+        elif word.startswith("-") and word != "-" and not plain:
             option, at, front = _option(words, at, verb)
             if option in kinds and at < len(words):
                 yield kinds[option], at, front

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _PAUSE = 0.01
 _PAUSE_ABSENT = 0.1
 _LOG_LINES = 15
+_CONNECT_SECONDS = 10.0
 _LATE = 5.0  # seconds that an agent may take to say that the time is over
 
 
@@ -75,13 +76,16 @@ class Agent:
     :param timeout: seconds that any one answer may take; None waits for ever.
     :param sock: the file's name: the agent's, or the sleeper's.
     :raises AgentAbsent: nobody listens there.
+    :raises AgentError: somebody does, but takes no connections: within `timeout`, or ten seconds without one.
     """
 
     def __init__(self, run_dir: Path | str, timeout: float | None = None, sock: str = AGENT_SOCK) -> None:
         self.machine = os.path.basename(run_dir)  # noqa: PTH119 - the thin client counts milliseconds
         path = os.path.join(run_dir, sock)  # noqa: PTH118 - as above
         try:
-            self.sock: _socket.socket = connect_quick(path)
+            self.sock: _socket.socket = connect_quick(path, _CONNECT_SECONDS if timeout is None else timeout)
+        except TimeoutError as error:
+            raise self._silent("it takes no connections") from error
         except OSError as error:
             raise AgentAbsent(
                 f"machine {self.machine} is not running",
@@ -125,11 +129,7 @@ class Agent:
         try:
             received = protocol.read_frame(self._frames)
         except TimeoutError as error:
-            raise _AgentSilentError(
-                f"the agent of machine {self.machine} does not answer",
-                None,
-                f"hostvm restart {self.machine}   # its log: hostvm logs --agent {self.machine}",
-            ) from error
+            raise self._silent(None) from error
         except (OSError, protocol.ProtocolError) as error:
             raise self.lost() from error
         if received is None:
@@ -149,6 +149,13 @@ class Agent:
                 return protocol.parse(payload)
             if kind == protocol.PROGRESS and report is not None:
                 report(str(protocol.parse(payload).get("text", "")))
+
+    def _silent(self, why: str | None) -> _AgentSilentError:
+        return _AgentSilentError(
+            f"the agent of machine {self.machine} does not answer",
+            why,
+            f"hostvm restart {self.machine}   # its log: hostvm logs --agent {self.machine}",
+        )
 
     def lost(self) -> AgentError:
         """The error for an agent that went away."""

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from hostvm.names.route import Router, Target
 
 _HTTP = 80
+_TLS = b"\x16\x03"
+"""What TLS begins with (RFC 8446, 5.1)."""
 _TAKE_OVER = 3.0
 _HEAD_SECONDS = 30.0
 _ASK_SECONDS = 10.0
@@ -376,6 +378,8 @@ def _read_head(sock: socket.socket) -> tuple[bytes, Head]:
         if not more:
             raise ConnectionError("it left")
         data += more
+        if data.startswith(_TLS):  # it waits for an answer, and sends no head
+            raise BadRequestError(400, "no https here: type http://")
         if len(data) > HEAD_MOST:
             raise BadRequestError(400, "the request's head is too long")
     sock.settimeout(None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import stat
 import sys
 import threading
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hostvm.agent.relay import relay
 from hostvm.errors import HostvmError
 from hostvm.net.addresses import GUEST_AUTH_SOCK
+from hostvm.platform.local import connect_local
 
 if TYPE_CHECKING:
     from hostvm.agent.service import Host
@@ -79,11 +79,9 @@ class AuthAgentService:
         if sys.platform == "win32":
             stream.close()
             return
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            sock.connect(self._path)
+            sock = connect_local(self._path)
         except OSError:
-            sock.close()
             stream.close()  # the program in the guest sees an agent that hangs up
             return
         relay(sock, stream)

@@ -9,21 +9,29 @@ if TYPE_CHECKING:
     import _socket
 
 
-def connect_quick(path: str) -> _socket.socket:
+def connect_quick(path: str, seconds: float = 10.0) -> _socket.socket:
     """Connect to a `LocalListener`, as `connect_local` does.
 
     :raises OSError: nobody listens.
+    :raises TimeoutError: one does, but took nobody from its full queue for so long.
     """
     if sys.platform == "win32":
         from hostvm.platform.local import connect_local
 
-        return connect_local(path)
+        return connect_local(path, seconds)
     import _socket
 
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    connection.settimeout(0.0)
     try:
         connection.connect(path)
+    except BlockingIOError:  # a full queue
+        connection.close()
+        from hostvm.platform.local import connect_local
+
+        return connect_local(path, seconds)
     except OSError:
         connection.close()
         raise
+    connection.settimeout(None)
     return connection

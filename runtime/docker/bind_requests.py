@@ -39,6 +39,8 @@ class BindJudge:
             asked = json.loads(body)
             if list(parts[-2:]) == ["containers", "create"]:
                 changed = [self._change(*source) for source in self._of_container(asked)]
+                mounts = _object(_object(asked).get("HostConfig")).get("Mounts")
+                changed += [self._change_shared(*source) for source in _of_new_volumes(mounts)]
             else:
                 changed = [self._change_shared(*source) for source in _of_others(asked)]
         except ForwardError as error:
@@ -95,11 +97,23 @@ def _facts(error: ForwardError, *, podman: bool) -> dict[str, object]:
 def _of_others(asked: Any) -> Iterator[_Source]:
     """Of a volume of the local driver that is a folder (`o: bind`), and of a service."""
     for name in ("DriverOpts", "Options"):  # the latter is Podman's own API
-        options = _object(_object(asked).get(name))
-        if {"bind", "rbind"} & {*str(options.get("o", "")).split(","), str(options.get("type"))}:
-            yield options, "device", ""
+        yield from _of_volume(_object(_object(asked).get(name)))
     task = _object(_object(asked).get("TaskTemplate"))
-    yield from _of_mounts(_object(task.get("ContainerSpec")).get("Mounts"), "Type", "Source")
+    mounts = _object(task.get("ContainerSpec")).get("Mounts")
+    yield from _of_mounts(mounts, "Type", "Source")
+    yield from _of_new_volumes(mounts)
+
+
+def _of_new_volumes(mounts: Any) -> Iterator[_Source]:
+    """Of volumes that are made with what mounts them (`--mount type=volume,volume-opt=o=bind,...`)."""
+    for mount in map(_object, _list(mounts)):
+        driver = _object(_object(mount.get("VolumeOptions")).get("DriverConfig"))
+        yield from _of_volume(_object(driver.get("Options")))
+
+
+def _of_volume(options: dict[str, Any]) -> Iterator[_Source]:
+    if {"bind", "rbind"} & {*str(options.get("o", "")).split(","), str(options.get("type"))}:
+        yield options, "device", ""
 
 
 def _of_mounts(found: Any, kind: str, source: str) -> Iterator[_Source]:

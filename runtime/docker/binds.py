@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from runtime.docker.api import EngineApi
-from runtime.docker.events import EventFeed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from hostvm.agent.service import Host
     from hostvm.guest import Guest
+    from runtime.docker.events import EngineEvents
 
 _EVENTS = {"type": ["container"], "event": ["start", "die", "destroy"]}
 
@@ -31,10 +31,10 @@ class BindService:
     name = "binds"
     early = False
 
-    def __init__(self, socket: str, tell: Callable[[set[str]], None]) -> None:
-        self._socket = socket
+    def __init__(self, events: EngineEvents, tell: Callable[[set[str]], None]) -> None:
+        self._socket = events.socket
         self._tell = tell
-        self._feed = EventFeed(self.name, socket, _EVENTS)
+        self._feed = events.feed(self.name, _EVENTS)
 
     def start(self, guest: Guest, host: Host) -> None:
         """See `Service.start`."""

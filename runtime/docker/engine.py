@@ -12,6 +12,7 @@ from runtime.data_disk import DATA_DISK
 from runtime.docker.binds import BindService
 from runtime.docker.client_config import set_client_config
 from runtime.docker.daemon import check_daemon, daemon_settings, image_settings, replaced_settings
+from runtime.docker.events import EngineEvents
 from runtime.docker.names import EngineRouter
 from runtime.docker.ports import PortService
 from runtime.docker.residents import ContainerResidents
@@ -38,6 +39,9 @@ class DockerEngine:
 
     name = "docker"
     socket = "/run/docker.sock"
+
+    def __init__(self) -> None:
+        self._events = EngineEvents(self.socket)
 
     def checks(self) -> tuple[Check, ...]:
         """Beyond its API answering, which the agent waits for by itself."""
@@ -69,8 +73,8 @@ class DockerEngine:
         """Published ports; giving back room and memory; its version; logins by this computer's credential helper."""
         logins = (CredentialService(),) if available() else ()
         return (
-            PortService(self.socket, spec.ports.expose, reached=not spec.rootless),
-            TidyService(self.socket, "docker"),
+            PortService(self._events, spec.ports.expose, reached=not spec.rootless),
+            TidyService(self._events, "docker"),
             VersionService(api_version(self.socket)),
             *logins,
         )
@@ -81,4 +85,4 @@ class DockerEngine:
 
     def watchers(self, tell: Callable[[set[str]], None]) -> tuple[Service, ...]:
         """See `Engine.watchers`."""
-        return (BindService(self.socket, tell),)
+        return (BindService(self._events, tell),)

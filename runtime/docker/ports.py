@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from hostvm.errors import HostvmError
 from runtime.docker.api import EngineApi, EngineApiError
-from runtime.docker.events import EventFeed
 from runtime.docker.hostnet import Listener, Look, listener_forwards
 from runtime.docker.published import container_forwards, service_forwards, uses_host_network
 
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
     from hostvm.agent.service import Host, PortForward
     from hostvm.guest import Guest
+    from runtime.docker.events import EngineEvents
 
     LookAt: TypeAlias = Callable[[EngineApi, str], dict[str, Any]]
 
@@ -60,9 +60,14 @@ class PortService:
     early = False
 
     def __init__(
-        self, socket: str, expose: str = "loopback", look_at: LookAt = inspect_container, *, reached: bool = True
+        self,
+        events: EngineEvents,
+        expose: str = "loopback",
+        look_at: LookAt = inspect_container,
+        *,
+        reached: bool = True,
     ) -> None:
-        self._socket = socket
+        self._socket = events.socket
         self._look_at = look_at
         self._expose = expose
         self._reached = reached
@@ -76,7 +81,7 @@ class PortService:
         self._failed: dict[PortForward, tuple[str, str]] = {}
         self._applied = threading.Condition()
         self._known: set[str] = set()
-        self._feed = EventFeed(self.name, socket, _EVENTS)
+        self._feed = events.feed(self.name, _EVENTS)
         self._stopped = threading.Event()
         self._work = threading.Event()
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hostvm.agent.service import PortForward
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
 LOOPBACK4, LOOPBACK6 = "127.0.0.1", "::1"
 ANY4, ANY6 = "0.0.0.0", "::"  # noqa: S104 - bound only when the user asked for it
@@ -56,7 +56,7 @@ def container_forwards(facts: Mapping[str, Any], expose: str, *, reached: bool =
             elif _is_loopback(address):
                 found.add(PortForward(protocol, address, port, address, port, outside=False))
             else:
-                target = _address_of(settings) if reached else ""
+                target = address_in((settings.get("Networks") or {}).values()) if reached else ""
                 if target:
                     found.add(PortForward(protocol, address, port, target, int(number), outside=False))
     return frozenset(found)
@@ -103,9 +103,10 @@ def _is_loopback(address: str) -> bool:
     return address.startswith("127.") or address == LOOPBACK6
 
 
-def _address_of(settings: Mapping[str, Any]) -> str:
-    """An address of the container inside the guest."""
-    for network in (settings.get("Networks") or {}).values():
-        if network.get("IPAddress"):
-            return str(network["IPAddress"])
-    return ""
+def address_in(networks: Collection[Mapping[str, Any]]) -> str:
+    """A container's address inside the guest, "" without: the first IPv4, else the first IPv6.
+
+    :param networks: what its NetworkSettings tell of each.
+    """
+    found = (network.get(kind) for kind in ("IPAddress", "GlobalIPv6Address") for network in networks)
+    return next((str(address) for address in found if address), "")

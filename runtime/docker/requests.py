@@ -212,6 +212,8 @@ class ClientRequests:
         """A request that is read has come whole."""
         body = bytes(self._body.content)
         if request.executes:
+            if request.expects:
+                self._held = request.with_body(body)
             self._begin(request, raw=_DETACHED.search(body) is None)
             self._release(out)
             return

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from hostvm.errors import HostvmError
 from hostvm.machines.trim import TRIM
 from runtime.docker.api import EngineApi
-from runtime.docker.events import EventFeed
 
 if TYPE_CHECKING:
     from hostvm.agent.service import Host
     from hostvm.guest import Guest
+    from runtime.docker.events import EngineEvents
 
 # Podman compares these with its own names, for which of Docker's only "die" may stand: what it tells of as the `delete`
 # of an image is asked for as `remove`, and so are containers and volumes (podman, libpod/events/filters.go).
@@ -69,18 +69,18 @@ class Plan:
 class TidyService:
     """Implements `hostvm.agent.service.Service`.
 
-    :param socket: of an API like Docker's; without one nothing is heard of, and the disk is trimmed weekly only.
+    :param events: of an API like Docker's; without them nothing is heard of, and the disk is trimmed weekly only.
     :param group: of all containers, below /sys/fs/cgroup.
     """
 
     name = "tidy"
     early = False
 
-    def __init__(self, socket: str = "", group: str = "") -> None:
-        self._socket = socket
+    def __init__(self, events: EngineEvents | None = None, group: str = "") -> None:
+        self._socket = events.socket if events is not None else ""
         self._reclaim = ("sh", "-c", _RECLAIM, "reclaim", group)
         self._stopped = threading.Event()
-        self._feed = EventFeed(self.name, socket, _EVENTS) if socket else None
+        self._feed = events.feed(self.name, _EVENTS) if events is not None else None
         self._done: dict[str, str] = {}
 
     def start(self, guest: Guest, host: Host) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from hostvm.net.certificates import registry_certificates
 from runtime.data_disk import DATA_DISK
 from runtime.docker.binds import BindService
+from runtime.docker.events import EngineEvents
 from runtime.docker.names import EngineRouter
 from runtime.docker.ports import PortService
 from runtime.docker.residents import ContainerResidents
@@ -36,6 +37,9 @@ class PodmanEngine:
 
     name = "podman"
     socket = "/run/podman/podman.sock"
+
+    def __init__(self) -> None:
+        self._events = EngineEvents(self.socket)
 
     def checks(self) -> tuple[Check, ...]:
         """Beyond its API answering, which the agent waits for by itself."""
@@ -67,9 +71,9 @@ class PodmanEngine:
     def services(self, spec: MachineSpec) -> tuple[Service, ...]:
         """Published ports; giving back room and memory; health checks; its version."""
         return (
-            PortService(self.socket, spec.ports.expose, look_at, reached=not spec.rootless),
-            TidyService(self.socket, _GROUP),
-            HealthService(self.socket),
+            PortService(self._events, spec.ports.expose, look_at, reached=not spec.rootless),
+            TidyService(self._events, _GROUP),
+            HealthService(self._events),
             VersionService(api_version(self.socket)),
         )
 
@@ -79,4 +83,4 @@ class PodmanEngine:
 
     def watchers(self, tell: Callable[[set[str]], None]) -> tuple[Service, ...]:
         """See `Engine.watchers`."""
-        return (BindService(self.socket, tell),)
+        return (BindService(self._events, tell),)

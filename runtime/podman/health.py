@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from runtime.docker.api import EngineApi, EngineApiError
-from runtime.docker.events import FAULTS, EventFeed
+from runtime.docker.events import FAULTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hostvm.agent.service import Host
     from hostvm.guest import Guest
+    from runtime.docker.events import EngineEvents
 
 _EVENTS = {"type": ["container"], "event": ["start", "die", "destroy", "unpause"]}
 _TICK = 1.0
@@ -129,10 +130,10 @@ class HealthService:
     name = "health"
     early = False
 
-    def __init__(self, socket: str) -> None:
-        self._socket = socket
+    def __init__(self, events: EngineEvents) -> None:
+        self._socket = events.socket
         self._stopped = threading.Event()
-        self._feed = EventFeed(self.name, socket, _EVENTS)
+        self._feed = events.feed(self.name, _EVENTS)
 
     def start(self, guest: Guest, host: Host) -> None:
         """See `Service.start`."""

@@ -36,6 +36,15 @@ def folder(tmp_path, monkeypatch):
         (["build", "-fapp/docker/Other", "app"], ["build", "-fdocker/Other", "."]),
         (["build", "-f=app/docker/Other", "app"], ["build", "-f=docker/Other", "."]),
         (["build", "-fOutside", "app"], ["build", "-f../Dockerfile", "."]),
+        (["build", "-qf", "app/docker/Other", "app"], ["build", "-qf", "docker/Other", "."]),
+        (["build", "-qfOutside", "app"], ["build", "-qf../Dockerfile", "."]),
+        (["build", "app", "-qt", "web"], ["build", ".", "-qt", "web"]),
+        (["build", "-t", "web", "--", "app"], ["build", "-t", "web", "--", "."]),
+        (["-D", "build", "app"], ["-D", "build", "."]),
+        (["--log-level", "debug", "buildx", "build", "app"], ["--log-level", "debug", "buildx", "build", "."]),
+        (["build", "-f", "-", "app"], ["build", "-f", "../Dockerfile", "."]),
+        (["build", "-f-", "app"], ["build", "-f../Dockerfile", "."]),
+        (["build", "--file=/dev/stdin", "app"], ["build", "--file=../Dockerfile", "."]),
     ],
 )
 def test_the_folder_becomes_the_working_folder(folder, words, changed):
@@ -83,6 +92,17 @@ def test_the_stream_holds_the_folder_and_an_outer_dockerfile(folder):
         "context/link",
     } | {"Dockerfile", "complete"}
     assert all((member.uid, member.gid) == (0, 0) for member in members.values())
+
+
+@pytest.mark.parametrize("words", [["-f", "-"], ["-f-"], ["--file=-"]])
+def test_a_dockerfile_on_standard_input_travels_along(folder, monkeypatch, words):
+    """`docker build -f - . <<EOF`: the stream of the context is what the guest's client has there."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"FROM alpine\n")))
+    stream = ContextStream(find_build(["build", *words, "app"]))
+    with os.fdopen(stream.descriptor, "rb") as pipe, tarfile.open(fileobj=io.BytesIO(pipe.read())) as tar:
+        assert tar.extractfile("Dockerfile").read() == b"FROM alpine\n"
+        assert tar.extractfile("context/Dockerfile").read() == b"FROM scratch\n"
+    stream.check()
 
 
 @pytest.mark.parametrize("end", [".dockerignore", ".containerignore"])
@@ -135,7 +155,8 @@ def test_paths_that_a_build_names(tmp_path, monkeypatch):
     here = str(tmp_path)
     assert named_paths(["build", "-t", "x", "app"]) == [f"{here}/app"]
     assert named_paths(["buildx", "build", "-f", "app/D", "."]) == [here, f"{here}/app/D"]
-    assert named_paths(["build", "-f", "-", "."]) == [here]
+    assert named_paths(["build", "-f", "-", "."]) == named_paths(["-D", "build", "-f-", "."]) == [here]
+    assert named_paths(["build", "-f", "D-", "."]) == [here, f"{here}/D-"]
     assert named_paths(["build", "-"]) == named_paths(["ps"]) == named_paths(["build", "https://x/y.git"]) == []
 
 

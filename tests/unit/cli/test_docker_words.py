@@ -1,6 +1,6 @@
 import pytest
 
-from cli.docker_words import draws, plan, reads_input, starts, wants_terminal
+from cli.docker_words import draws, names_engine, plan, reads_input, starts, wants_terminal
 
 ALL = (True, True, True)
 
@@ -69,6 +69,7 @@ def test_terminal_wanted(line):
         "build -t name .",
         "compose exec -T web sh",
         "compose run -d web",
+        "compose run -d web cat -",
         "compose up",
         "image ls -t",
         "run -- -t",
@@ -83,6 +84,9 @@ def test_terminal_not_wanted(line):
     [
         "run -i alpine cat",
         "run --interactive alpine",
+        "run -d=false -i alpine",
+        "run --detach=false -i alpine",
+        "exec -i web ls -d",
         "run -it alpine",
         "exec -i web cat",
         "load",
@@ -95,6 +99,19 @@ def test_terminal_not_wanted(line):
         "cp - web:/",
         "compose exec web sh",
         "compose -f - up",
+        "compose -f- up",
+        "compose --file=- up -d",
+        "compose -f=- config",
+        "compose -f /dev/stdin pull",
+        "compose -f - ps",
+        "compose -f - run -d web",
+        "build -f- .",
+        "build --file=- .",
+        "buildx build --secret id=x,src=/dev/stdin .",
+        "buildx bake",
+        "config create -l a=b name -",
+        "stack deploy -c - s",
+        "load -i /dev/stdin",
         "secret create name -",
         "start -i web",
         "attach web",
@@ -110,6 +127,13 @@ def test_input_read(line):
     [
         "run alpine",
         "run -d alpine",
+        "run -dit alpine",
+        "run -itd --name web alpine",
+        "run --detach --interactive alpine",
+        "container run -i -d alpine",
+        "exec -di web sh",
+        "create -it --name web alpine",
+        "create -i alpine cat -",
         "exec web true",
         "exec web cat -i",
         "ps",
@@ -124,6 +148,37 @@ def test_input_read(line):
         "start web",
         "version",
         "network inspect n",
+        # Each of a list that a loop reads: `while read name; do docker ... $name; done < names`.
+        "network connect n web",
+        "network disconnect n web",
+        "service ps web",
+        "service create --name web nginx",
+        "service scale web=2",
+        "node inspect n",
+        "node promote n",
+        "stack services s",
+        "secret inspect s",
+        "secret create s file",
+        "config rm c",
+        "manifest inspect m",
+        "buildx imagetools inspect m",
+        "buildx ls",
+        "builder du",
+        "build .",
+        "build -t x-y .",
+        "buildx build -f Dockerfile.dev .",
+        "image build .",
+        "cp web:/a b",
+        "container cp a web:/b",
+        "compose cp web:/a b",
+        "compose -f a.yaml config",
+        "load -i a.tar",
+        "image load -qi a.tar",
+        "load --input=a.tar",
+        "import a.tar",
+        "attach --no-stdin web",
+        "context use c",
+        "system df",
     ],
 )
 def test_input_left_alone(line):
@@ -143,6 +198,23 @@ def test_plan_drawing():
     assert plan(["compose", "up"], ALL) == (True, False)
     assert plan(["ps"], ALL) == (False, False)
     assert plan(["login"], ALL) == (True, True), "the password is not to be shown"
+
+
+@pytest.mark.parametrize(
+    ("line", "other"),
+    [
+        ("--context prod run web", True),
+        ("-H tcp://prod ps", True),
+        ("-D --host=ssh://prod ps", True),
+        ("-H unix:///var/run/docker.sock run web", False),
+        ("--host=unix:///var/run/docker.sock run web", False),
+        ("--log-level debug run -c 2 -h host web", False),
+        ("run web --context prod", False),
+        ("ps", False),
+    ],
+)
+def test_another_engine_that_is_named(line, other):
+    assert names_engine(line.split()) is other
 
 
 @pytest.mark.parametrize("line", ["build .", "image build .", "buildx build .", "image pull x", "compose build"])

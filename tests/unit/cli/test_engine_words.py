@@ -82,6 +82,12 @@ def test_nerdctl_finds_debians_network_plugins(forwarded, monkeypatch):
     assert [env.get("CNI_PATH") for env in forwarded.env] == ["/usr/lib/cni", None]
 
 
+def test_a_copy_by_nerdctl_is_its_own(forwarded):
+    """containerd has no Docker API to copy by."""
+    assert run("nerdctl cp web:/a /b") == 0
+    assert forwarded.argv == [["nerdctl", "cp", "web:/a", "/b"]]
+
+
 def test_an_image_without_nerdctl_is_told_of_with_the_recipe(forwarded, monkeypatch):
     looked = []
 
@@ -102,6 +108,24 @@ def test_an_image_without_nerdctl_is_told_of_with_the_recipe(forwarded, monkeypa
     assert "hostvm image build --recipe nerdctl.yaml" in raised.value.resolution
     assert looked == ["nerdctl", "nerdctl"]
     assert run("ctr run image one nothing") == 127
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "docker --context prod run -v /srv/data:/data web",
+        "docker --context=prod container run --mount type=bind,src=/srv/data,dst=/data web",
+        "docker -c prod run -v /srv/data:/data web",
+        "docker -D -cprod create -v /srv/data:/data web",
+        "docker -H tcp://prod run -v /srv/data:/data web",
+        "docker --host=ssh://prod run --platform linux/arm64 -v /srv/data:/data web",
+    ],
+)
+def test_another_engines_folders_are_not_this_computers(line, forwarded, monkeypatch):
+    monkeypatch.setenv("HOSTVM_CLIENT", "guest")
+    monkeypatch.setattr(engine_words, "engine_of", lambda _: "docker")
+    assert run(line) == 0
+    assert forwarded.argv == [line.split()]
 
 
 def test_the_agent_may_explain_a_failure(monkeypatch):

@@ -20,7 +20,7 @@ from hostvm.http_wire import BadRequestError
 from hostvm.machines.observe import Observation
 from hostvm.names import service as module
 from hostvm.names.route import Target
-from hostvm.names.service import NamesService
+from hostvm.names.service import NamesService, _read_head
 from hostvm.paths import NAMES_SOCK, MachinePaths
 from hostvm.platform.local import connect_local
 
@@ -314,3 +314,12 @@ def test_status_and_doctor_say_what_to_type_when_the_port_is_taken():
 )
 def test_the_address_is_the_shortest_that_works(folder, port, url):
     assert NamesService(Router(), port, "m", folder).describe()["url"] == url
+
+
+def test_https_is_refused_at_once():
+    """A client of TLS waits for the other side's words; browsers try it first, and go on with http when it fails."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(bytes.fromhex("16030100050100000101"))
+        with pytest.raises(BadRequestError, match="http://"):
+            _read_head(ours)

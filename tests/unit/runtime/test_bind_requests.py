@@ -118,6 +118,23 @@ def test_a_volume_that_is_a_folder(options, field):
     assert judged(asked, VOLUMES) == {"Name": "x", field: {**options, "device": "/there/a"}}
 
 
+def with_volume(device):
+    """As `--mount type=volume,src=x,volume-opt=o=bind,volume-opt=device=...` is sent."""
+    options = {"type": "none", "o": "bind", "device": device}
+    return [{"Type": "volume", "Source": "x", "VolumeOptions": {"DriverConfig": {"Name": "local", "Options": options}}}]
+
+
+def test_a_volume_that_is_a_folder_and_is_made_with_its_container_or_service():
+    assert judged({"HostConfig": {"Mounts": with_volume("/here/a")}}) == {
+        "HostConfig": {"Mounts": with_volume("/there/a")}
+    }
+    task = {"TaskTemplate": {"ContainerSpec": {"Mounts": with_volume("/here/a")}}}
+    assert judged(task, SERVICES) == {"TaskTemplate": {"ContainerSpec": {"Mounts": with_volume("/there/a")}}}
+    both = {"HostConfig": {"Binds": ["/here:/b"], "Mounts": with_volume("/other")}}
+    assert judged(both) == {"HostConfig": {"Binds": ["/there:/b"], "Mounts": with_volume("/other")}}
+    assert judged({"HostConfig": {"Mounts": with_volume("/other")}}) == "as it was", "as a volume of its own"
+
+
 @pytest.mark.parametrize("parts", [SERVICES, ["", "v1.45", "services", "x", "update"]])
 def test_folders_of_a_service(parts):
     mounts = [{"Type": "bind", "Source": "/here"}, {"Type": "bind", "Source": "/other"}, {"Type": "volume"}]

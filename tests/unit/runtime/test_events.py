@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
 import socket
 import threading
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from waiting import until  # a helper of all unit tests
 
-from hostvm.agent.client import LocalStream
+from hostvm.names.route import LocalStream
+from hostvm.spec import default_spec
 from runtime.docker import events as module
-from runtime.docker.events import EventFeed
+from runtime.docker.events import EngineEvents
+from runtime.engine import find_engine
 
 
 class Guest:
@@ -20,9 +24,10 @@ class Guest:
 
     def __init__(self):
         self.opened = queue.Queue()
+        self.path = "/run/engine.sock"
 
     def open_socket(self, path):
-        assert path == "/run/engine.sock"
+        assert path == self.path
         ours, theirs = socket.socketpair()
         self.opened.put(theirs)
         return LocalStream(ours)
@@ -51,14 +56,22 @@ def heard():
     return queue.Queue()
 
 
+FILTERS = {"type": ["container"], "event": ["start", "die"]}
+
+
 @pytest.fixture
-def feed(guest, host, heard, monkeypatch):
+def events(monkeypatch):
     monkeypatch.setattr(module, "_AGAIN", 0.01)
-    made = EventFeed("test-feed", "/run/engine.sock", {"type": ["container"]})
+    yield EngineEvents("/run/engine.sock")
+    until(lambda: not {"engine-events", "test-feed"} & {thread.name for thread in threading.enumerate()})
+
+
+@pytest.fixture
+def feed(events, guest, host, heard):
+    made = events.feed("test-feed", FILTERS)
     made.start(guest, host, heard.put, lambda: heard.put("begun"))
     yield made
     made.stop()
-    until(lambda: all(thread.name != "test-feed" for thread in threading.enumerate()))
 
 
 def answered(engine):
@@ -71,13 +84,18 @@ def answered(engine):
     return engine
 
 
+def tell(engine, action, kind="container"):
+    event = {"Type": kind, "Action": action}
+    engine.sendall(json.dumps(event).encode() + b"\n")
+    return event
+
+
 def test_a_list_is_read_before_the_first_event(feed, guest, heard):
     assert feed
     with answered(guest.opened.get(timeout=10)) as engine:
         assert heard.get(timeout=10) == "begun"
         for action in ("start", "die"):
-            engine.sendall(json.dumps({"Action": action}).encode() + b"\n")
-            assert heard.get(timeout=10) == {"Action": action}
+            assert tell(engine, action) == heard.get(timeout=10)
 
 
 def test_it_begins_anew_when_the_engine_does(feed, guest, heard, host):
@@ -87,7 +105,7 @@ def test_it_begins_anew_when_the_engine_does(feed, guest, heard, host):
     with answered(guest.opened.get(timeout=10)):
         assert [heard.get(timeout=10) for _ in range(2)] == ["begun", "begun"]
     assert host.lines
-    assert all(line.startswith("test-feed: ") for line in host.lines)
+    assert all(line.startswith("events: ") for line in host.lines)
 
 
 def test_an_event_that_is_none_is_told_and_followed_by_others(feed, guest, heard, host):
@@ -119,4 +137,168 @@ def test_an_event_without_end_is_given_up(feed, guest, heard, host, chunked):
             engine.sendall(piece * 200)
         with answered(guest.opened.get(timeout=10)):
             assert heard.get(timeout=10) == "begun"
-    assert host.lines == ["test-feed: an event of more than 1048576 bytes"]
+    assert host.lines == ["events: an event of more than 1048576 bytes"]
+
+
+class Service:
+    """One that hears: what it does with each word is `act`'s."""
+
+    def __init__(self, events, guest, host, filters=FILTERS):
+        self.heard = queue.Queue()
+        self.act = lambda _: None
+        self.feed = events.feed("test-feed", filters)
+        self.begin = lambda: self.feed.start(guest, host, self.hear, lambda: self.hear("begun"))
+
+    def hear(self, word):
+        self.heard.put(word)
+        self.act(word)
+
+    def next(self):
+        return self.heard.get(timeout=10)
+
+
+@pytest.fixture
+def services(events, guest, host):
+    """Makes services that begin together, and end with the test."""
+    with contextlib.ExitStack() as stack:
+
+        def make(*filters):
+            made = [Service(events, guest, host, one) for one in filters]
+            for one in made:
+                one.begin()
+                stack.callback(one.feed.stop)
+            return made
+
+        yield make
+
+
+def wanted(engine):
+    """The filters that a subscription asked for, which is answered."""
+    asked = b""
+    while b"\r\n\r\n" not in asked:
+        asked += engine.recv(4096)
+    engine.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+    path = asked.decode().split(" ")[1]
+    return json.loads(parse_qs(urlsplit(path).query)["filters"][0])
+
+
+IMAGES = {"type": ["image", "container"], "event": ["delete", "die"]}
+
+
+def test_one_subscription_serves_all_and_each_hears_what_it_asked_for(services, guest):
+    containers, images = services(FILTERS, IMAGES)
+    with guest.opened.get(timeout=10) as engine:
+        assert wanted(engine) == {"event": ["delete", "die", "start"], "type": ["container", "image"]}
+        assert containers.next() == images.next() == "begun"
+        start, died = tell(engine, "start"), tell(engine, "die")
+        deleted, other = tell(engine, "delete", "image"), tell(engine, "die", "image")
+        last = tell(engine, "die")
+        assert [containers.next() for _ in range(3)] == [start, died, last]
+        assert [images.next() for _ in range(4)] == [died, deleted, other, last]
+        assert guest.opened.empty()
+
+
+def test_a_slow_one_holds_nobody_up_and_misses_nothing(services, guest):
+    slow, quick = services(FILTERS, FILTERS)
+    released = threading.Event()
+    slow.act = lambda word: word == "begun" and released.wait(10)
+    with answered(guest.opened.get(timeout=10)) as engine:
+        assert slow.next() == quick.next() == "begun"
+        told = [tell(engine, action) for action in ("start", "die") * 50]
+        assert [quick.next() for _ in told] == told
+        assert slow.heard.empty()
+        released.set()
+        assert [slow.next() for _ in told] == told
+
+
+def test_after_a_break_each_reads_anew(services, guest):
+    both = services(FILTERS, IMAGES)
+    for _ in range(3):
+        with answered(guest.opened.get(timeout=10)) as engine:
+            assert [one.next() for one in both] == ["begun", "begun"]
+            died = tell(engine, "die")
+            assert [one.next() for one in both] == [died, died]
+
+
+def test_a_fault_of_one_is_its_own_and_it_reads_anew(services, guest, host):
+    faulty, other = services(FILTERS, FILTERS)
+
+    def fail(word):
+        if word != "begun":
+            raise ConnectionError("the engine is busy")
+
+    faulty.act = fail
+    with answered(guest.opened.get(timeout=10)) as engine:
+        assert faulty.next() == other.next() == "begun"
+        start = tell(engine, "start")
+        assert [faulty.next(), faulty.next()] == [start, "begun"]
+        died = tell(engine, "die")
+        assert [other.next(), other.next()] == [start, died]
+        assert faulty.next() == died
+        assert host.lines[0] == "test-feed: the engine is busy"
+        assert guest.opened.empty()
+
+
+def test_one_that_comes_later_begins_at_once(services, events, guest, host):
+    late = Service(events, guest, host)
+    (first,) = services(FILTERS)
+    with answered(guest.opened.get(timeout=10)) as engine:
+        assert first.next() == "begun"
+        late.begin()
+        assert late.next() == "begun"
+        assert tell(engine, "start") == first.next() == late.next()
+        first.feed.stop()
+        died = tell(engine, "die")
+        assert late.next() == died
+        assert first.heard.empty()
+        late.feed.stop()
+        assert engine.recv(1) == b"", "nobody is left"
+
+
+def test_one_that_is_far_behind_reads_anew_instead(services, guest, monkeypatch):
+    monkeypatch.setattr(module, "_KEPT_MOST", 3)
+    slow, quick = services(FILTERS, FILTERS)
+    released = threading.Event()
+    slow.act = lambda word: word == "begun" and released.wait(10)
+    with answered(guest.opened.get(timeout=10)) as engine:
+        assert slow.next() == quick.next() == "begun"
+        for action in ("start", "start", "start", "start"):
+            assert tell(engine, action) == quick.next()
+        died = tell(engine, "die")
+        assert quick.next() == died
+        released.set()
+        assert [slow.next(), slow.next()] == ["begun", died]
+
+
+def test_a_new_connection_is_followed_though_the_old_one_was_not_let_go(services, events, guest, host):
+    (old,) = services(FILTERS)
+    with answered(guest.opened.get(timeout=10)) as engine:
+        assert old.next() == "begun"
+        another = Guest()
+        new = Service(events, another, host)
+        new.begin()
+        assert engine.recv(1) == b""
+        with answered(another.opened.get(timeout=10)) as restored:
+            assert new.next() == "begun"
+            assert tell(restored, "start") == new.next()
+            assert old.heard.empty()
+            new.feed.stop()
+    assert host.lines == []
+
+
+def test_all_services_of_an_engine_share_one_subscription(guest, host, monkeypatch):
+    monkeypatch.setattr(module, "_AGAIN", 0.01)
+    engine = find_engine("podman")
+    services = [*engine.services(default_spec()), *engine.watchers(lambda _: None)]
+    feeds = [one._feed for one in services if hasattr(one, "_feed")]
+    assert len(feeds) == 4
+    guest.path = engine.socket
+    for feed in feeds:
+        feed.start(guest, host, lambda _: None, lambda: None)
+    with guest.opened.get(timeout=10) as opened:
+        assert set(wanted(opened)["type"]) == {"builder", "container", "image", "service", "volume"}
+        for feed in feeds:
+            feed.stop()
+        assert opened.recv(1) == b""
+    until(lambda: "engine-events" not in {thread.name for thread in threading.enumerate()})
+    assert guest.opened.empty()

@@ -14,6 +14,7 @@ from waiting import until  # a helper of all unit tests
 from hostvm.spec import default_spec
 from runtime.docker import events
 from runtime.docker.api import EngineApiError
+from runtime.docker.events import EngineEvents
 from runtime.podman import health
 from runtime.podman.engine import PodmanEngine
 from runtime.podman.health import Checks, HealthService
@@ -178,14 +179,14 @@ def test_events_begin_and_end_the_checks(monkeypatch):
     monkeypatch.setattr(events, "EngineApi", Api)
     monkeypatch.setattr(health, "_TICK", 0.02)
     monkeypatch.setattr(health, "_REST", 0.02)
-    service = HealthService("/run/podman/podman.sock")
+    service = HealthService(EngineEvents("/run/podman/podman.sock"))
     service.start(SimpleNamespace(), SimpleNamespace(log=pytest.fail))
     podman.containers["a"] = checked(0.05)
-    lines.put(json.dumps({"Action": "start", "Actor": {"ID": "a"}}).encode())
+    lines.put(json.dumps({"Type": "container", "Action": "start", "Actor": {"ID": "a"}}).encode())
     until(lambda: len(podman.asked) >= 3)
     assert podman.asked[:3] == ["a", "a", "a"]
     del podman.containers["a"]
-    lines.put(json.dumps({"Action": "die", "Actor": {"ID": "a"}}).encode())
+    lines.put(json.dumps({"Type": "container", "Action": "die", "Actor": {"ID": "a"}}).encode())
     service.stop()
     lines.put(b"")
     until(lambda: all(one.name != "health" for one in threading.enumerate()))

@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from hostvm.agent.service import PortForward, Traffic
+from runtime.docker.events import EngineEvents
 from runtime.docker.ports import PortService, place
 from runtime.docker.published import container_forwards, service_forwards, uses_host_network
 
@@ -123,6 +124,13 @@ def test_what_a_container_publishes(bound, asked, expose, expected):
     assert container_forwards(facts(bound, asked), expose) == expected
 
 
+def test_a_container_with_ipv6_alone_is_reached_at_its_address():
+    bound = {"80/tcp": [on("fd00::5", 8080)]}
+    six = {"six": {"IPAddress": "", "GlobalIPv6Address": "fd01::2"}}
+    expected = {tcp("fd00::5", 8080, "fd01::2", 80, outside=False)}
+    assert container_forwards(facts(bound, bound, networks=six), "loopback") == expected
+
+
 def test_an_address_of_this_computer_needs_the_containers_own_which_a_rootless_engine_keeps():
     bound = {"80/tcp": [{"HostIp": "192.168.1.5", "HostPort": "8080"}]}
     assert container_forwards(facts(bound, {}), "loopback")
@@ -183,7 +191,7 @@ def host():
 
 @pytest.fixture
 def service(host):
-    made = PortService("/run/docker.sock")
+    made = PortService(EngineEvents("/run/docker.sock"))
     made._host = host
     made._stopped = threading.Event()
 

@@ -173,6 +173,16 @@ def test_requests_are_read_again_when_no_stream_begins(asked, answer):
         assert requests(OTHERS[0]) == Passage(OTHERS[0])
 
 
+def test_who_was_told_to_go_on_with_a_stream_is_not_told_twice():
+    """The engine's own word would be taken for its answer, and what comes after a refusal for the stream."""
+    asked = request("/exec/0123/start", "Expect: 100-continue", body=b'{"Tty":true}')
+    requests = ClientRequests(Judge(one=Refusal({})))
+    assert requests(asked[:-12]) == Passage(b"", b"HTTP/1.1 100 Continue\r\n\r\n")
+    assert requests(asked[-12:]) == Passage(request("/exec/0123/start", body=b'{"Tty":true}'))
+    requests.hear(b"HTTP/1.1 409 Conflict\r\n")
+    assert requests(CREATE).on == b""
+
+
 def test_the_rest_of_a_request_that_was_refused_early_is_no_request():
     requests = ClientRequests(Judge(one=Refusal({})))
     passed = [requests(EXEC[:-10]).on]

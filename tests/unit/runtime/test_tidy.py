@@ -12,6 +12,7 @@ from waiting import until  # a helper of all unit tests
 from hostvm.machines.trim import TRIM
 from hostvm.spec import default_spec
 from runtime.docker import tidy
+from runtime.docker.events import EngineEvents
 from runtime.docker.tidy import FIRST, QUIET, WEEK, Plan, TidyService
 from runtime.docker.usage import PRUNABLE, Use, prune_engine, read_use
 from runtime.engine import find_engine
@@ -38,11 +39,11 @@ def test_memory_is_asked_for_after_a_container_ended_and_once():
 
 @pytest.fixture
 def feeds(monkeypatch):
-    """The filters of every subscription that was made, and who hears of it."""
+    """The filters of every feed that was made, and who hears of it."""
     made = []
 
     class Feed:
-        def __init__(self, name, socket, filters):
+        def __init__(self, filters):
             self.filters = filters
             made.append(self)
 
@@ -52,7 +53,7 @@ def feeds(monkeypatch):
         def stop(self):
             pass
 
-    monkeypatch.setattr(tidy, "EventFeed", Feed)
+    monkeypatch.setattr(EngineEvents, "feed", lambda *words: Feed(words[-1]))
     return made
 
 
@@ -83,7 +84,7 @@ def run(monkeypatch):
 )
 def test_what_docker_and_podman_call_a_removal_is_heard_of(asked, told, feeds, run, monkeypatch):
     monkeypatch.setattr(tidy, "QUIET", 0.0)
-    done = run(TidyService("/run/docker.sock", "docker"))
+    done = run(TidyService(EngineEvents("/run/docker.sock"), "docker"))
     assert asked in feeds[0].filters["event"]
     feeds[0].hear({"Action": told})
     assert done.get(timeout=10) == TRIM

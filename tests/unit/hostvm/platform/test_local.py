@@ -9,11 +9,16 @@ import socket
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from hostvm.agent.client import Agent, AgentAbsent
+from hostvm.errors import AgentError
+from hostvm.net.auth_agent import AuthAgentService
 from hostvm.platform import local as module
 from hostvm.platform.local import LocalListener, connect_local
+from hostvm.platform.quick import connect_quick
 
 
 @pytest.mark.skipif(os.name == "nt", reason="loopback, which unit tests may not use")
@@ -55,13 +60,36 @@ def full():
         yield listener, path
 
 
-def test_a_listener_that_takes_nobody_any_more_holds_no_client_for_ever(full):
+CONNECTING = pytest.mark.parametrize("connect", [connect_local, connect_quick])
+
+
+@CONNECTING
+def test_a_listener_that_takes_nobody_any_more_holds_no_client_for_ever(full, connect):
     _, path = full
     with pytest.raises(TimeoutError, match="takes no connections"):
-        connect_local(path, 0.1)
+        connect(path, 0.1)
 
 
-def test_a_client_waits_for_its_place_in_a_full_queue(full, monkeypatch):
+def test_an_agent_that_takes_nobody_any_more_is_not_called_absent(full):
+    """Else its machine would be started once more."""
+    _, path = full
+    with pytest.raises(AgentError, match="does not answer") as raised:
+        Agent(Path(path).parent, 0.1, Path(path).name)
+    assert not isinstance(raised.value, AgentAbsent)
+    assert raised.value.details == "it takes no connections"
+    assert "hostvm restart" in str(raised.value.resolution)
+
+
+def test_an_ssh_agent_that_takes_nobody_any_more_hangs_up_in_the_guest(full, monkeypatch):
+    _, path = full
+    monkeypatch.setattr("hostvm.net.auth_agent.connect_local", lambda path: connect_local(path, 0.1))
+    closed = []
+    AuthAgentService(path)._serve(SimpleNamespace(close=lambda: closed.append(True)))
+    assert closed == [True]
+
+
+@CONNECTING
+def test_a_client_waits_for_its_place_in_a_full_queue(full, monkeypatch, connect):
     listener, path = full
     pauses = []
 
@@ -70,6 +98,6 @@ def test_a_client_waits_for_its_place_in_a_full_queue(full, monkeypatch):
         listener.accept()[0].close()
 
     monkeypatch.setattr(module.time, "sleep", taken_meanwhile)
-    with connect_local(path, 60) as found:
+    with contextlib.closing(connect(path, 60)) as found:
         assert found.getblocking()
     assert len(pauses) == 1
