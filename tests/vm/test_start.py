@@ -46,7 +46,7 @@ def test_a_guest_that_hangs_in_its_initramfs_is_told_of_while_it_does_and_when_i
         assert said.index("failed after") < said.index("hostvm: the guest's ssh server did not answer in time")
         assert said.count("the guest's console (") == 1, said
         assert re.search(r"^  test: no root image$", said, re.MULTILINE), said
-        assert "hostvm logs --console" in said
+        assert f"hostvm -m {name} logs --console" in said
         assert json.loads(hostvm("status", name, "--json").stdout)["status"] == "stopped"
         assert "test: no root image" in succeed("logs", "--console", name)
     finally:
