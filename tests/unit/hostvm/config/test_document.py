@@ -132,3 +132,19 @@ def test_no_text_makes_it_fail_otherwise(text):
         return
     for fault in document.faults:
         assert document.line(fault.path) is not None
+
+
+@pytest.mark.parametrize(
+    "number", ["0x" + "f" * 5000, "9" * 5000, "-0x" + "f" * 5000, "0b" + "1" * 65], ids=lambda number: number[:6]
+)
+def test_a_number_that_nothing_can_take_is_a_fault_in_few_words(number):
+    document = read_document(f"cpus: {number}\n")
+    assert document.values == {"cpus": None}
+    (fault,) = document.faults
+    assert fault.path == ("cpus",)
+    assert len(fault.why) < 120
+
+
+@pytest.mark.parametrize("word", ["7:40", "1:30", "190:20:30.15"])
+def test_minutes_and_seconds_are_no_number(word):
+    assert read_document(f"a: {word}\n").values == {"a": word}
