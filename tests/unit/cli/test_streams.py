@@ -68,3 +68,15 @@ def test_bytes_that_are_no_text_come_out_as_they_are(monkeypatch, words):
         assert json.loads(text)["DOCKER_HOST"] == "unix:///run/\udcff.sock"
     else:
         assert b"unix:///run/\xff.sock" in text
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="file names are text there")
+@pytest.mark.parametrize(("encoding", "errors"), [("latin-1", "strict"), ("ascii", "surrogateescape")])
+def test_letters_that_the_output_lacks_are_no_defect(monkeypatch, capsys, encoding, errors):
+    MachinePaths.of("box").folder.mkdir(parents=True)
+    monkeypatch.setattr(look, "docker_host", lambda _: "unix:///\u2192\udcff\u0142.sock")
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding, errors=errors))
+    assert main(["env", "box"]) == 0
+    assert b"unix:///\\u2192\xff\\u0142.sock" in written.getvalue()
+    assert "defect" not in capsys.readouterr().err
