@@ -131,7 +131,7 @@ class _Reader:
         tag = node.tag.removeprefix(_STANDARD)
         try:
             if tag in ("str", "timestamp", "value", "merge"):
-                return str(node.value)
+                return self._text(node.value, path)
             if tag in ("int", "float") and ":" in node.value:
                 return str(node.value)  # 1:30 is 90 to YAML 1.1 alone
             if tag in ("null", "bool", "int", "float"):
@@ -143,6 +143,18 @@ class _Reader:
         except (ValueError, KeyError, IndexError, OverflowError):
             return self._wrong(path, f"{shown(node.value)} is no {tag}")
         return self._wrong(path, f"has the tag {node.tag}, which means nothing here")
+
+    def _text(self, text: str, path: Path) -> str | None:
+        """A text that can be written as bytes; programs that write JSON split what is beyond 16 bits into halves."""
+        try:
+            text.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            try:
+                return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+            except UnicodeDecodeError:
+                self._wrong(path, "holds half a character")
+                return None
+        return text
 
     def _wrong(self, path: Path, why: str) -> None:
         self._document.faults.append(Fault(path, why))
