@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import sys
 
@@ -97,11 +98,21 @@ def _complete(found: Globals) -> int:
     return complete(rest) if word == "__complete" else complete(rest[1:], ["-m", found.chosen(), word])
 
 
+def _written(fault: UnicodeError) -> tuple[str | bytes, int]:
+    assert isinstance(fault, UnicodeEncodeError)
+    at = fault.start
+    letter = fault.object[at]
+    if "\udc80" <= letter <= "\udcff":
+        return bytes([ord(letter) - 0xDC00]), at + 1
+    return letter.encode("ascii", "backslashreplace").decode("ascii"), at + 1
+
+
 def open_streams() -> None:
     """Have all three standard streams, and what is printed written whatever letters are in it.
 
     One that was closed (`<&-`, `>&-`) would be None, and its descriptor the next file's or socket's: what is written
-    to standard output would land in there. Bytes of a file's name that are no text come out as they are.
+    to standard output would land in there. Bytes of a file's name that are no text come out as they are, and letters
+    that the output's encoding lacks by their number, as on stderr.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
@@ -109,8 +120,9 @@ def open_streams() -> None:
             number = os.open(os.devnull, os.O_RDWR)
             os.set_inheritable(number, True)  # noqa: FBT003 - its only argument
             setattr(sys, name, open(number, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
-    if getattr(sys.stdout, "errors", "") == "strict":
-        sys.stdout.reconfigure(errors="backslashreplace" if sys.platform == "win32" else "surrogateescape")  # type: ignore[union-attr]
+    if getattr(sys.stdout, "errors", "") in ("strict", "surrogateescape"):
+        codecs.register_error("hostvm", _written)
+        sys.stdout.reconfigure(errors="backslashreplace" if sys.platform == "win32" else "hostvm")  # type: ignore[union-attr]
 
 
 def main(argv: list[str] | None = None) -> int:

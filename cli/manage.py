@@ -56,7 +56,9 @@ def manage(found: Globals) -> int:
         parser.print_help()
         return 2
     words, command = split_command(found.rest)
-    options = parser.parse_args(words)
+    options, unknown = parser.parse_known_args(words)
+    if unknown:  # here, since argparse would name the help of all commands, and not this one's
+        raise UsageError(f"unrecognized arguments: {' '.join(unknown)}", None, f"see: {options.told_by} --help")
     check_places()
     options.command = command
     options.machine = _first(getattr(options, "machine", None), found.machine)
@@ -108,7 +110,7 @@ def _verb(verbs: Verbs, name: str, run: str, text: str, *examples: str, named: b
         name, help=text, description=text, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     verb.register("type", None, _given)  # for whatever it is told that names no kind of its own
-    verb.set_defaults(run=run)
+    verb.set_defaults(run=run, told_by=verb.prog)
     if named:
         verb.add_argument("name", nargs="?", metavar="NAME", type=_machine, help="the machine (default: default)")
     verb.add_argument("-m", "--machine", metavar="NAME", type=_machine, help="the machine; also HOSTVM_MACHINE")

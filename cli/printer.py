@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
+from contextlib import suppress
 
 from hostvm.errors import HostvmError, UsageError
 from hostvm.paths import cache, home
@@ -25,14 +26,15 @@ def print_failure(fault: Exception, *, forwarded: bool, verbose: int) -> int:
         lines += [f"  {line}" for line in error.details.splitlines()]
     if error.resolution:
         lines += [f"  -> {line}" if number == 0 else f"     {line}" for number, line in _numbered(error.resolution)]
-    tell("\n".join(lines))
-    if verbose:
-        import traceback
+    with suppress(OSError):  # where nobody can be told, the status still says what it was
+        tell("\n".join(lines))
+        if verbose:
+            import traceback
 
-        from images.addresses import without_login
+            from images.addresses import without_login
 
-        # It is for a report, and others' faults tell addresses whole.
-        tell(without_login("".join(traceback.format_exception(fault)).rstrip("\n")))
+            # It is for a report, and others' faults tell addresses whole.
+            tell(without_login("".join(traceback.format_exception(fault)).rstrip("\n")))
     if forwarded and type(error) is not UsageError:  # wrong words stay a usage error; all else is "could not run it"
         return FORWARD_FAILED
     return error.exit_status

@@ -107,7 +107,7 @@ class RichProgress:
     def __init__(self) -> None:
         from rich.console import Console
 
-        self._console = Console(stderr=True, highlight=False)
+        self._console = Console(stderr=True, highlight=False, emoji=False)
         self._steps: list[tuple[str, Status]] = []
 
     @contextmanager
@@ -148,7 +148,7 @@ class RichProgress:
 
     def note(self, text: str) -> None:
         """One line above the bars."""
-        self._console.print(plain(text), markup=False)
+        self._console.print(plain(text), markup=False, soft_wrap=True)  # a command in it is to be pasted
 
     def doing(self, text: str) -> None:
         """Behind the spinner."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cli.commands.common import chosen_paths, print_json, require_machine, say
-from hostvm.doctor.bundle import write_bundle
+from hostvm.doctor.bundle import check_place, write_bundle
 from hostvm.doctor.computer import look_at_computer
 from hostvm.doctor.finding import FAIL, OK, Finding
 from hostvm.doctor.hypervisor import look_at_hypervisors
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 def doctor(options: argparse.Namespace) -> int:
     """Look at everything; the exit status is 1 when something will not work."""
     findings: list[Finding] = []
+    if options.bundle:
+        check_place(Path(options.bundle))
     for finding in _all(options):
         findings.append(finding)
         if not options.json:

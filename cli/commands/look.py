@@ -144,14 +144,14 @@ _UNSET = {"sh": "unset {0}", "fish": "set -e {0};", "powershell": "Remove-Item E
 
 def env(options: argparse.Namespace) -> int:
     """What `eval` needs so that docker clients find the machine's engine."""
-    paths = existing_paths(options)
-    seen = observe(paths)
-    if options.unset:
+    if options.unset:  # of a machine that was removed, too
         gone = ("DOCKER_HOST", "HOSTVM_MACHINE")
         if options.json:
             return print_json(dict.fromkeys(gone))
         sys.stdout.writelines(_UNSET[options.shell].format(key) + "\n" for key in gone)
         return 0
+    paths = existing_paths(options)
+    seen = observe(paths)
     if seen.spec:
         refuse_docker(paths.name, seen.spec.engine)
     values = {"DOCKER_HOST": docker_host(paths.run_dir), "HOSTVM_MACHINE": paths.name}

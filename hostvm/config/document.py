@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from hostvm.config.kinds import Fault
+from hostvm.config.kinds import Fault, shown
 
 if TYPE_CHECKING:
     from hostvm.config.kinds import Path
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _STANDARD = "tag:yaml.org,2002:"
 _NODES_MOST = 20_000
 _TEXT_MOST = 1 << 20
+_BITS_MOST = 64  # of a whole number
 
 
 class DocumentError(Exception):
@@ -130,15 +131,30 @@ class _Reader:
         tag = node.tag.removeprefix(_STANDARD)
         try:
             if tag in ("str", "timestamp", "value", "merge"):
-                return str(node.value)
+                return self._text(node.value, path)
+            if tag in ("int", "float") and ":" in node.value:
+                return str(node.value)  # 1:30 is 90 to YAML 1.1 alone
             if tag in ("null", "bool", "int", "float"):
                 value = getattr(self._scalars, f"construct_yaml_{tag}")(node)
-                if isinstance(value, float) and not math.isfinite(value):
-                    return self._wrong(path, f"{node.value} is no number that can be used")
+                endless = isinstance(value, float) and not math.isfinite(value)
+                if endless or (isinstance(value, int) and value.bit_length() > _BITS_MOST):
+                    return self._wrong(path, f"{shown(node.value)} is no number that can be used")
                 return value
         except (ValueError, KeyError, IndexError, OverflowError):
-            return self._wrong(path, f"{node.value} is no {tag}")
+            return self._wrong(path, f"{shown(node.value)} is no {tag}")
         return self._wrong(path, f"has the tag {node.tag}, which means nothing here")
+
+    def _text(self, text: str, path: Path) -> str | None:
+        """A text that can be written as bytes; programs that write JSON split what is beyond 16 bits into halves."""
+        try:
+            text.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            try:
+                return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+            except UnicodeDecodeError:
+                self._wrong(path, "holds half a character")
+                return None
+        return text
 
     def _wrong(self, path: Path, why: str) -> None:
         self._document.faults.append(Fault(path, why))

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _ENDLESS = 1 << 30
+_BOM = "\ufeff"
+"""In front of texts that some editors of Windows save; YAML's marks do not count it."""
 
 
 def set_value(text: str, path: Sequence[str], value: object) -> str:
@@ -24,9 +26,10 @@ def set_value(text: str, path: Sequence[str], value: object) -> str:
 
     :raises SpecError: something on the way is no mapping, or the text cannot be read.
     """
+    bom, text = _without_bom(text)
     root, before = _read(text)
     wanted = _with(before, path, value)
-    return _checked(_put(text, root, path, value, wanted), wanted)
+    return bom + _checked(_put(text, root, path, value, wanted), wanted)
 
 
 def remove_value(text: str, path: Sequence[str]) -> str:
@@ -34,13 +37,18 @@ def remove_value(text: str, path: Sequence[str]) -> str:
 
     :raises SpecError: as `set_value`.
     """
+    bom, text = _without_bom(text)
     root, before = _read(text)
     if not _holds(before, path):
-        return text
+        return bom + text
     wanted = _without(before, path)
     if len(path) > 1:
-        return _checked(_put(text, root, path[:1], wanted[path[0]], wanted), wanted)
-    return _checked(_cut(text, root, path[0]), wanted)
+        return bom + _checked(_put(text, root, path[:1], wanted[path[0]], wanted), wanted)
+    return bom + _checked(_cut(text, root, path[0]), wanted)
+
+
+def _without_bom(text: str) -> tuple[str, str]:
+    return (_BOM, text.removeprefix(_BOM)) if text.startswith(_BOM) else ("", text)
 
 
 def _read(text: str) -> tuple[yaml.Node | None, dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 import tarfile
 import time
 from typing import TYPE_CHECKING
@@ -52,6 +53,17 @@ def write_bundle(path: Path, findings: Sequence[Finding]) -> list[str]:
     _require_new(path)  # the looking around took its time
     write_atomic(path, whole.getvalue())
     return list(parts)
+
+
+def check_place(path: Path) -> None:
+    """Whether a bundle can be written there: looking at everything takes a while.
+
+    :raises UsageError: it exists, or there is no folder that it could be written in.
+    """
+    _require_new(path)
+    if not path.parent.is_dir():
+        way = f"make it: mkdir -p {shlex.quote(str(path.parent))}"
+        raise UsageError(f"{path} cannot be written", f"there is no folder {path.parent}", way)
 
 
 def _require_new(path: Path) -> None:

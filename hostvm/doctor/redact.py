@@ -6,6 +6,7 @@ What has no clear end is masked to the end of its line: too much is better than 
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ _STRONG = re.compile(
     re.IGNORECASE,
 )
 _WEAK = re.compile(
-    r"(?<![a-z])(?:pass|auth)(?![a-z])|(?-i:(?<=[a-z0-9])Pass(?![a-z]))|(?<=[_.-])(?:pwd|pat)(?![a-z])|^pwd$",
+    r"(?<![a-z])(?:pass|auth)(?![a-z])|(?-i:(?<=[a-z0-9])Pass(?![a-z]))|(?<=[_.-])(?:pwd|pw|pat|cookie)(?![a-z])|^pwd$"
+    r"|(?<=[_.-])key$|(?-i:(?<=[a-z0-9])Key$)|webhook(?:[_-]?url)?$|accesssignature$",
     re.IGNORECASE,
 )
 _FOLDER = re.compile(r"\s*[\"']?[/~]")  # PWD is the shell's folder, too
@@ -36,8 +38,12 @@ _KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIV
 _URL = re.compile(r"\b[a-z][a-z0-9+.-]{0,30}://(?P<rest>\S{0,4096}+)", re.IGNORECASE)
 # A proxy may be named without its scheme.
 _PROXY = re.compile(
-    rf"(?P<front>_proxy(?:{_QUOTE})?[ \t]*[:=][ \t]*(?:{_QUOTE})?)(?P<rest>[^\s\"']{{0,4096}}+)", re.IGNORECASE
+    rf"(?P<front>(?:_|(?:https?|ftp|all)-?)proxy(?:{_QUOTE})?[ \t]*[:=][ \t]*(?:{_QUOTE})?)"
+    r"(?P<rest>[^\s\"']{0,4096}+)",
+    re.IGNORECASE,
 )
+# What lets whoever has an address read what is there: stores send engines to such ones.
+_SIGNED = re.compile(r"(?P<front>[?&;](?:[\w-]{0,30}signature|sig|verify)=)[^\s&;\"'\\]+", re.IGNORECASE)
 _DIGEST = re.compile(r"sha\d+:|v\d")
 _HEADER = re.compile(
     rf"(?P<front>\b(?:(?:proxy-)?authorization|(?:set-)?cookie)(?:{_QUOTE})?\s*[:=]\s*|\bbearer\s+)[^\r\n]+",
@@ -51,13 +57,33 @@ _OPTION = re.compile(
 _NAMED = re.compile(rf"{_WORD}(?:{_QUOTE}|\])?[ \t]*[:=][ \t]*")
 _SPACED = re.compile(rf"{_WORD}(?:{_QUOTE})?[ \t]+(?=[^\s=:])")
 
+# Programs whose options for a password are a letter, with all of their words, over lines that go on.
+_PROGRAMS = tuple(
+    (
+        re.compile(rf"(?<![\w.-])(?P<program>{program})(?![\w-])(?P<words>(?:\\\r?\n|[^\n])*+)"),
+        re.compile(rf"(?<=[\s\"'])(?P<front>(?:{option}))(?:{_QUOTED}|[^\s\"']\S*)", re.MULTILINE),
+    )
+    for program, option in (
+        ("login", r"-p[ \t=]*"),
+        ("sshpass", r"-p[ \t]*"),
+        (r"(?:mysql|mariadb)[\w-]*", "-p"),
+        ("redis-cli", r"-a[ \t]*"),
+        ("curl", r"(?:-[a-zA-Z]{0,9}[uU]|--user|--proxy-user)[ \t=]*"),
+    )
+)
+_PIPED = re.compile(
+    r"(?P<front>\b(?:echo|printf)[ \t]+)[^\n|]{1,400}+(?=\|[^\n]{0,200}(?:--password-stdin|chpasswd))", re.IGNORECASE
+)
+
 _TO_NEXT_OPTION = re.compile(rf"{_QUOTED}|[^\n]+?(?=\s-{{1,2}}[a-z]|$)", re.IGNORECASE | re.MULTILINE)
 _TO_LINE_END = re.compile(rf"{_QUOTED}|[^\n]+", re.MULTILINE)
 _TO_BLANK = re.compile(rf"{_QUOTED}|\S+", re.MULTILINE)
 
 _SHAPE = re.compile(
     r"(?<![A-Za-z0-9])(?:gh[pousr]_\w{16,}|github_pat_\w{16,}|gl[a-z]{2,6}-[\w-]{16,}|dckr_pat_[\w-]{16,}"
+    r"|hvs\.[\w-]{16,}|pypi-[\w-]{16,}|sk-[\w-]{20,}|[rs]k_(?:live|test)_\w{10,}|AIza[\w-]{30,}|SG\.[\w-]{16,}\.[\w-]{16,}"
     r"|npm_[A-Za-z0-9]{30,}|xox[a-z]-[\w-]{10,}|A[KS]IA[0-9A-Z]{16}|eyJ[\w-]{6,}(?:\.[\w-]*){2,4})"
+    r"|(?<=hooks\.slack\.com/services/)[\w/]+"
 )
 _SHARE = re.compile(r"(?<=:/)[0-9a-f]{64}(?![0-9a-f])")  # how the guest's sshfs proves that it may be here
 
@@ -71,6 +97,10 @@ def redact(text: str) -> str:
     text = _redact_lines(text)
     text = _redact_urls(text)
     text = _PROXY.sub(_redact_proxy, text)
+    text = _SIGNED.sub(rf"\g<front>{MASK}", text)
+    text = _PIPED.sub(rf"\g<front>{MASK} ", text)
+    for program, option in _PROGRAMS:
+        text = program.sub(partial(_redact_program, option), text)
     text = _HEADER.sub(rf"\g<front>{MASK}", text)
     text = _redact_values(text, _OPTION, _TO_NEXT_OPTION)
     text = _redact_values(text, _NAMED, _TO_LINE_END)
@@ -149,6 +179,10 @@ def _redact_urls(text: str) -> str:
 def _redact_proxy(found: re.Match[str]) -> str:
     user, _, host = found["rest"].rpartition("@")
     return f"{found['front']}{MASK}@{host}" if ":" in user and "://" not in user else found[0]
+
+
+def _redact_program(option: re.Pattern[str], found: re.Match[str]) -> str:
+    return found["program"] + option.sub(rf"\g<front>{MASK}", found["words"])
 
 
 def _is_path(before: str, after: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cli.main import main
+from hostvm.paths import MachinePaths
 
 
 @pytest.mark.parametrize(
@@ -25,3 +26,28 @@ def test_settings_of_the_engine_are_looked_through(tmp_path, capsys, text, statu
     assert main(["config", "check", str(file)]) == status
     captured = capsys.readouterr()
     assert told in captured.out + captured.err
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("nobody", "there is no machine called nobody"),
+        ("./nobody.yaml", "there is no such file\n  -> name a file, or a machine: hostvm ls"),
+        ("folder", "it is a folder\n  -> name a file, or a machine: hostvm ls"),
+    ],
+)
+def test_what_is_not_there_is_told_with_what_is(tmp_path, capsys, monkeypatch, word, told):
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert main(["config", "check", word]) in (1, 2)
+    assert told in capsys.readouterr().err
+
+
+def test_a_folder_does_not_hide_the_machine_of_its_name(tmp_path, capsys, monkeypatch):
+    (tmp_path / "ci").mkdir()
+    monkeypatch.chdir(tmp_path)
+    paths = MachinePaths.of("ci")
+    paths.folder.mkdir(parents=True)
+    paths.spec.write_text("cpus: 1\n")
+    assert main(["config", "check", "ci"]) == 0
+    assert f"{paths.spec} is sound" in capsys.readouterr().err

@@ -75,3 +75,9 @@ def test_env_takes_what_leads_elsewhere_out_of_the_shell(capsys, monkeypatch, sh
 def test_what_env_undoes_is_json_for_programs(capsys):
     assert main(["env", "--unset", "--json", "box"]) == 0
     assert json.loads(capsys.readouterr().out) == {"DOCKER_HOST": None, "HOSTVM_MACHINE": None}
+
+
+def test_what_env_has_set_is_taken_back_after_the_machine_was_removed(monkeypatch, capsys):
+    monkeypatch.setenv("HOSTVM_MACHINE", "gone")
+    assert main(["env", "--unset"]) == 0
+    assert capsys.readouterr().out == "unset DOCKER_HOST\nunset HOSTVM_MACHINE\n"

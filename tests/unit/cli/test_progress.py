@@ -70,3 +70,17 @@ def test_on_a_terminal_it_stands_behind_the_spinner_and_leaves_no_line(monkeypat
         assert "start box: check 1 of 2: [disk]" in shown.getvalue()
         assert "\n" not in shown.getvalue(), "the next one takes its place"
     progress.doing("alone")
+
+
+def test_on_a_narrow_terminal_a_note_is_one_line_and_as_it_was_written(monkeypatch):
+    shown = io.StringIO()
+    monkeypatch.setattr("sys.stderr", shown)
+    monkeypatch.setenv("COLUMNS", "20")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    text = "upgrade with: hostvm upgrade a-machine --image registry.example/team/docker:ok:v1"
+    progress = RichProgress()
+    progress.note(text)
+    with progress.step("pull :ok:"):
+        pass
+    assert text + "\n" in shown.getvalue()
+    assert "pull :ok:" in shown.getvalue()

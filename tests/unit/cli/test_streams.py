@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 import sys
@@ -68,3 +69,35 @@ def test_bytes_that_are_no_text_come_out_as_they_are(monkeypatch, words):
         assert json.loads(text)["DOCKER_HOST"] == "unix:///run/\udcff.sock"
     else:
         assert b"unix:///run/\xff.sock" in text
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="file names are text there")
+@pytest.mark.parametrize(("encoding", "errors"), [("latin-1", "strict"), ("ascii", "surrogateescape")])
+def test_letters_that_the_output_lacks_are_no_defect(monkeypatch, capsys, encoding, errors):
+    MachinePaths.of("box").folder.mkdir(parents=True)
+    monkeypatch.setattr(look, "docker_host", lambda _: "unix:///\u2192\udcff\u0142.sock")
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding, errors=errors))
+    assert main(["env", "box"]) == 0
+    assert b"unix:///\\u2192\xff\\u0142.sock" in written.getvalue()
+    assert "defect" not in capsys.readouterr().err
+
+
+class Full(io.StringIO):
+    """A standard error that takes nothing: a full disk, a reader that has left."""
+
+    def __init__(self, fault):
+        super().__init__()
+        self.fault = fault
+
+    def write(self, _):
+        raise self.fault
+
+
+@pytest.mark.parametrize("fault", [OSError(errno.ENOSPC, "No space left on device"), BrokenPipeError()])
+@pytest.mark.parametrize(
+    ("words", "status"), [(["start", "--colour"], 2), (["status", "none"], 1), (["docker", "-m", "Bad N", "ps"], 125)]
+)
+def test_a_failure_that_cannot_be_told_keeps_its_status(monkeypatch, fault, words, status):
+    monkeypatch.setattr(sys, "stderr", Full(fault))
+    assert main(words) == status

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import yaml
 from hypothesis import given
@@ -132,3 +134,33 @@ def test_no_text_makes_it_fail_otherwise(text):
         return
     for fault in document.faults:
         assert document.line(fault.path) is not None
+
+
+@pytest.mark.parametrize(
+    "number", ["0x" + "f" * 5000, "9" * 5000, "-0x" + "f" * 5000, "0b" + "1" * 65], ids=lambda number: number[:6]
+)
+def test_a_number_that_nothing_can_take_is_a_fault_in_few_words(number):
+    document = read_document(f"cpus: {number}\n")
+    assert document.values == {"cpus": None}
+    (fault,) = document.faults
+    assert fault.path == ("cpus",)
+    assert len(fault.why) < 120
+
+
+@pytest.mark.parametrize("word", ["7:40", "1:30", "190:20:30.15"])
+def test_minutes_and_seconds_are_no_number(word):
+    assert read_document(f"a: {word}\n").values == {"a": word}
+
+
+def test_halves_of_a_character_are_put_together():
+    text = json.dumps({"env": {"A": "x \U0001f600", "B": "\U0001f480"}})
+    assert "\\ud83d" in text
+    document = read_document(text)
+    assert document.values == {"env": {"A": "x \U0001f600", "B": "\U0001f480"}}
+    assert document.faults == []
+
+
+def test_half_a_character_is_a_fault_and_a_byte_that_is_no_text_is_none():
+    document = read_document('a: "\\ud83d"\nb: "/x\\udcff"\n')
+    assert document.values == {"a": None, "b": "/x\udcff"}
+    assert document.faults == [Fault(("a",), "holds half a character")]

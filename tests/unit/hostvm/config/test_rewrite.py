@@ -108,3 +108,10 @@ def test_the_result_says_what_was_meant_and_comments_stay(values, key, value, fl
     assert changed.count("# comment ") >= len(values)
     gone = remove_value(changed, [key])
     assert (yaml.safe_load(gone) or {}) == {one: values[one] for one in values if one != key}
+
+
+@pytest.mark.parametrize("text", ["\ufeff# mine\ncpus: 1\nmemory: 1GiB\n", "\ufeffcpus: 1 # mine\nmemory: 1GiB\n"])
+def test_the_mark_in_front_that_windows_editors_write_costs_no_comment(text):
+    assert set_value(text, ["memory"], "2GiB") == text.replace("1GiB", "2GiB")
+    assert set_value(text, ["cpus"], 2) == text.replace("cpus: 1", "cpus: 2")
+    assert remove_value(text, ["memory"]) == text.replace("memory: 1GiB\n", "")

@@ -68,6 +68,27 @@ SECRET = "hunter2-XYZ"
         f"Cookie: session={SECRET}",
         f'"Authorization": ["Basic {SECRET}"]',
         f"curl -H 'X-Auth: x' bearer {SECRET}",
+        f"docker login -u me -p {SECRET} registry:5000",
+        f"podman login -p{SECRET} -u me registry:5000",
+        f"docker login -u me \\\n  -p '{SECRET}' registry:5000",
+        f"echo {SECRET} | docker login -u me --password-stdin",
+        f"echo 'root:{SECRET}' | chpasswd",
+        f"root 7 1 0 10:00 ? 00:00:01 sshpass -p {SECRET} ssh host",
+        f"mysqldump -uroot -p{SECRET} db",
+        f"redis-cli -h cache -a {SECRET} ping",
+        f"curl -fsSU me:{SECRET} -x proxy -u me:{SECRET} https://host",
+        f"curl --user 'me:{SECRET}' https://host",
+        f"daemon:\n  proxies:\n    http-proxy: me:{SECRET}@proxy:3128\n",
+        f'{{"proxies": {{"default": {{"httpsProxy": "me:{SECRET}@proxy:3128"}}}}}}',
+        f"DEPLOY_KEY: {SECRET}",
+        f"AccountName=me;AccountKey={SECRET};",
+        f"SESSION_COOKIE={SECRET}",
+        f"DB_PW={SECRET}",
+        f"CHAT_WEBHOOK_URL=https://chat.example/{SECRET}",
+        f"SharedAccessSignature={SECRET}",
+        f'Get "https://store.example/blob?se=2026&sig={SECRET}&sp=r": EOF',
+        f"Get https://store.example/blob?X-Amz-Date=1&X-Amz-Signature={SECRET}: EOF",
+        f"https://store.example/blob?verify={SECRET}",
     ],
 )
 def test_a_secret_with_a_name_or_a_shape_is_masked(text):
@@ -84,6 +105,12 @@ def test_a_secret_with_a_name_or_a_shape_is_masked(text):
         "AKIAIOSFODNN7EXAMPLE",
         "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9P",
         "dckr_pat_" + "aB1-" * 7,
+        "hvs." + "aB1-" * 7,
+        "pypi-" + "aB1-" * 7,
+        "sk-proj-" + "aB1-" * 7,
+        "sk_" + "live_" + "aB1x" * 7,
+        "AIza" + "aB1-" * 9,
+        "SG." + "aB1-" * 5 + "." + "aB1-" * 7,
     ],
 )
 def test_a_known_shape_is_masked_wherever_it_stands(token):
@@ -149,6 +176,11 @@ def test_long_lines_take_no_time():
         "://" * 50_000,
         "a://" * 50_000,
         "token" * 20_000,
+        "login -p" * 20_000,
+        "echo |" * 20_000,
+        "echo " * 20_000,
+        "curl " * 20_000,
+        "?x-" * 20_000,
     ):
         redact(text)
     assert time.monotonic() - started < 20
@@ -177,6 +209,12 @@ def test_long_lines_take_no_time():
         'level=info msg="Daemon has completed initialization"',
         "image: sha256:04fa92bb9ec8905de93cdcc96ad7e0f0",
         "user@host:/path",
+        "ssh-keygen: keyboard: de, monkey=1",
+        "docker run -u 1000:1000 -p 8080:80 --user 5:5 web",
+        "mkdir -p /var/lib/mysql; mysqld --port=3306 -P 1",
+        "machine login: console ready",
+        "https://host/x?signal=9&verified=1",
+        "echo done | tee /tmp/x",
     ],
 )
 def test_what_helps_to_help_stays(text):
