@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 _NOT_FOUND = 127
 """Of a shell that finds no such program; also a program's own status."""
 
+_NAMING_FILES = ("--cidfile", "--iidfile", "--metadata-file", "--env-file", "--label-file")
+"""Those of cli/named_files.py."""
+
 
 def run_engine_word(found: Globals) -> int:
     """Run `hostvm WORD ARGS...` and return the engine client's own exit status."""
@@ -198,6 +201,24 @@ def _require_program(name: str, word: str) -> None:
 
 
 def _run_in_guest(name: str, prefix: tuple[str, ...], words: list[str]) -> int:
+    if any(word.startswith(_NAMING_FILES) for word in words):
+        from cli.build_context import named_paths
+        from cli.named_files import find_files, run_with_files
+
+        files = find_files(words)
+        named = [*(os.path.abspath(file.path) for file in files), *named_paths(words)]  # noqa: PTH100 - as below
+        if files and not _in_guest_as_here(name, named):
+            from hostvm.agent.client import agent_is_ready
+            from hostvm.paths import MachinePaths
+
+            paths = MachinePaths.of(name)
+            if not agent_is_ready(paths.run_dir):
+                _start(name)
+            return run_with_files(files, words, paths.run_dir, lambda words: _run_words(name, prefix, words))
+    return _run_words(name, prefix, words)
+
+
+def _run_words(name: str, prefix: tuple[str, ...], words: list[str]) -> int:
     from cli.docker_words import command_at, plan, starts
     from cli.guest_env import engine_env
 
