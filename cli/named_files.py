@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cli.build_context import build_at, build_takes_next
 from cli.docker_words import command_at, takes_next, verb_words
 from cli.printer import FORWARD_FAILED, tell
+from cli.project_files import bake_takes_next
 from hostvm.agent.client import run_in_guest
 from hostvm.agent.pipe import GuestPipe
 from hostvm.errors import ForwardError, HostvmError
@@ -63,17 +64,11 @@ def find_files(words: list[str]) -> list[NamedFile]:
         return _options(words, start, _OF_BUILDS, build_takes_next, mixed=True)
     at = command_at(words)
     if words[at : at + 2] == ["buildx", "bake"]:
-        return _options(words, at + 2, _OF_BUILDS, lambda word: word in _BAKE_WITH_VALUE, mixed=True)
+        return _options(words, at + 2, _OF_BUILDS, bake_takes_next, mixed=True)
     verb, at = verb_words(words)
     if verb not in ("run", "create", "exec") or "compose" in words[: at - 1]:
         return []
     return _options(words, at, _OF_PROGRAMS, lambda word: takes_next(verb, word), mixed=False)
-
-
-_BAKE_WITH_VALUE = (
-    *("-f", "--file", "--set", "--builder", "--progress", "--provenance", "--sbom", "--allow", "--call", "--list"),
-    *("--var", "--metadata-file"),
-)
 
 
 def _options(
