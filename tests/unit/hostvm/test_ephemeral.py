@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -14,10 +15,11 @@ import pytest
 import hostvm
 from cli.api import EphemeralMachine, Machine
 from cli.manage import build_parser
+from hostvm import locks, process_id
 from hostvm import paths as places
-from hostvm import process_id
 from hostvm.errors import MachineError, SpecError, UsageError
 from hostvm.machines import clone, ephemeral, warm
+from hostvm.machines.agents import START_SECONDS
 from hostvm.machines.ephemeral import start_ephemeral, sweep
 from hostvm.machines.snapshots import snapshot_folder
 from hostvm.machines.warm import identity, is_warm, warm_paths, warm_spec
@@ -108,6 +110,31 @@ def test_nobody_listens_for_the_machine_that_others_begin_from(base):
     paths = warm.ensure_warm(warm_spec(), SimpleNamespace(), NullProgress())
     assert is_warm(paths)
     assert base == ["uuid-0", "somebody listens", "nobody does"]
+
+
+def test_whoever_waits_for_the_one_that_is_booted_waits_as_long_as_a_boot_may_take(base, monkeypatch):
+    """Of several workers of a test run the others gave up after two minutes, while the first was emulated."""
+    waited = []
+
+    @contextmanager
+    def lock(_, timeout=locks.LOCK_TIMEOUT):
+        waited.append(timeout)
+        yield
+
+    monkeypatch.setattr(warm, "machine_lock", lock)
+    warm.ensure_warm(warm_spec(), SimpleNamespace(), NullProgress())
+    assert waited == [locks.LOCK_TIMEOUT + START_SECONDS]
+
+
+def test_an_older_base_that_somebody_holds_is_in_nobodys_way(base):
+    """The new one was booted, and the command failed all the same."""
+    paths = warm.ensure_warm(warm_spec(), SimpleNamespace(), NullProgress())
+    shutil.rmtree(paths.folder)
+    older = warm_paths(f"{paths.name[: -len('89abcdef')]}89abcdef")
+    older.folder.mkdir(parents=True)
+    with locks.machine_lock(older):
+        assert warm.ensure_warm(warm_spec(), SimpleNamespace(), NullProgress()).folder == paths.folder
+    assert (is_warm(paths), older.folder.exists()) == (True, True)
 
 
 def test_of_several_that_find_the_base_damaged_one_makes_it_anew(base, monkeypatch):
