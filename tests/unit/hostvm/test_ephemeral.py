@@ -253,6 +253,48 @@ def test_one_object_has_one_machine_at_a_time(monkeypatch):
     assert events == ["made", "removed tmp-1", "made", "removed tmp-3"]
 
 
+def test_a_forked_process_leaves_its_parents_machine_alone(monkeypatch):
+    """One that ends within the block, by an exception or `sys.exit`, removed it from below the parent."""
+    removed = []
+    snapshot("qemu", SAVED)
+    monkeypatch.setattr("cli.api.start_ephemeral", lambda *_: MachinePaths.of("tmp-1"))
+    monkeypatch.setattr("cli.api.remove_ephemeral", lambda paths, _: removed.append(paths.name))
+    machine = Machine.ephemeral(of="box")
+    machine.open()
+    with monkeypatch.context() as child:
+        child.setattr(os, "getpid", lambda: -1)
+        machine.close()
+        assert removed == []
+    machine.close()
+    assert removed == ["tmp-1"]
+
+
+def test_a_snapshot_of_no_machine_is_refused():
+    """It was passed over, and the machine began from nothing."""
+    with pytest.raises(MachineError, match="snapshot kept is of no machine"):
+        Machine.ephemeral(snapshot="kept")
+
+
+@pytest.mark.parametrize("argv", ["ls -l", "", []])
+def test_a_command_is_words(argv):
+    """A text is a sequence of texts, too: `l` was not found."""
+    with pytest.raises(UsageError, match="takes the words of a command"):
+        Machine("box").run(argv)
+
+
+def test_a_base_stays_when_only_a_lock_is_held(base, monkeypatch):
+    """The next one would have had to boot a guest."""
+
+    def start(*_):
+        raise locks.BusyError("the folder of disks that machines share is busy", None, None)
+
+    monkeypatch.setattr("cli.api.start_ephemeral", start)
+    with pytest.raises(locks.BusyError):
+        Machine.ephemeral().open()
+    assert is_warm(warm.ensure_warm(warm_spec(), SimpleNamespace(), NullProgress()))
+    assert [one for one in base if one.startswith("uuid")] == ["uuid-0"]
+
+
 def test_settings_are_checked_before_anything_is_made():
     with pytest.raises(SpecError, match="2 wrong settings"):
         Machine.create("box", cpus=0, colour="red")
