@@ -169,6 +169,34 @@ def test_what_it_begins_from_may_go_meanwhile():
     assert list((places.home() / "machines").glob(".tmp-*")) == []
 
 
+def test_its_lock_is_deleted_once_it_is_free(monkeypatch):
+    """Windows deletes no file that is open, and told of that instead of what had failed."""
+    held, deleted = [], []
+
+    @contextmanager
+    def lock(paths):
+        held.append(paths.lock)
+        try:
+            yield
+        finally:
+            held.remove(paths.lock)
+
+    monkeypatch.setattr(ephemeral, "machine_lock", lock)
+    paths = snapshot("qemu", SAVED)
+    unlink = type(paths.lock).unlink
+
+    def as_windows_does(path, *, missing_ok=False):
+        if path in held:
+            raise PermissionError(13, "it is used by another process", str(path))
+        deleted.append(path.suffix)
+        unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(type(paths.lock), "unlink", as_windows_does)
+    with pytest.raises(MachineError, match="machine box was removed meanwhile"):
+        start_ephemeral(paths, "kept", NullProgress())
+    assert ".lock" in deleted
+
+
 def test_it_shares_no_folders_since_their_devices_could_not_be_saved():
     assert warm_spec().mounts == ()
     assert warm_spec().driver == "qemu"
