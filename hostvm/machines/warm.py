@@ -62,6 +62,7 @@ def ensure_warm(spec: MachineSpec, engine: BootEngine, progress: Progress) -> Ma
 
     :raises HostvmError: it cannot be made; nothing is left of it.
     """
+    _sweep(progress)
     image = ensure_image(spec.image, progress, spec.arch)
     qemu = complete_qemu(image.arch, places.cache(), progress)
     settings = _digest(render_spec(spec))
@@ -91,6 +92,17 @@ def ensure_warm(spec: MachineSpec, engine: BootEngine, progress: Progress) -> Ma
             with suppress(HostvmError, OSError):  # another hostvm makes it, or it cannot be deleted: ours is there
                 discard_warm(warm_paths(folder.name[1:]), progress, wait=0.0)
     return paths
+
+
+def _sweep(progress: Progress) -> None:
+    """Remove those whose maker was killed, of any settings: they may run, and nothing lists them."""
+    for folder in (places.home() / "machines").glob(f".{_PREFIX}{'?' * _DIGITS}-{'?' * _DIGITS}"):
+        paths = warm_paths(folder.name[1:])
+        if is_warm(paths):
+            continue
+        with suppress(HostvmError, OSError), machine_lock(paths, 0.0):  # whoever makes one holds it
+            if paths.folder.exists() and not is_warm(paths):
+                remove_machine(paths, progress, force=True)
 
 
 def discard_warm(

@@ -137,6 +137,19 @@ def test_an_older_base_that_somebody_holds_is_in_nobodys_way(base):
     assert (is_warm(paths), older.folder.exists()) == (True, True)
 
 
+def test_one_whose_maker_was_killed_goes_with_the_next_of_any_settings(base, monkeypatch):
+    """It ran on, with its memory, and no command showed it."""
+    removed = []
+    monkeypatch.setattr(warm, "remove_machine", lambda paths, *_, **__: removed.append(paths.name))
+    left, made, whole = (warm_paths(f"warm-{letter * 8}-{letter * 8}") for letter in "abc")
+    for paths in (left, made, whole):
+        paths.folder.mkdir(parents=True)
+    snapshot_folder(whole, "warm").mkdir(parents=True)
+    with locks.machine_lock(made):
+        warm.ensure_warm(warm_spec(), SimpleNamespace(), NullProgress())
+    assert removed == [left.name]
+
+
 def test_of_several_that_find_the_base_damaged_one_makes_it_anew(base, monkeypatch):
     """The others removed what the first had just made, from below the machines that began from it."""
     monkeypatch.setattr(warm, "remove_machine", lambda paths, *_, **__: shutil.rmtree(paths.folder))
