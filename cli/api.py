@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,8 +13,8 @@ from cli.commands.common import require_machine
 from cli.contexts import drop_context
 from hostvm.agent.client import docker_host, run_in_guest
 from hostvm.config.templates import template_settings
-from hostvm.errors import HostvmError, MachineError
-from hostvm.locks import machine_lock
+from hostvm.errors import HostvmError, MachineError, UsageError
+from hostvm.locks import BusyError, machine_lock
 from hostvm.machines.boot import check_startable
 from hostvm.machines.clone import clone_machine, require_free
 from hostvm.machines.ephemeral import remove_ephemeral, start_ephemeral
@@ -264,7 +265,14 @@ class Machine:
         :param timeout: seconds; then the call ends, the program may not.
         :param check: a status other than 0 is an error.
         :raises HostvmError: it does not run, took too long, or `check` says so.
+        :raises UsageError: `argv` is one text, or empty.
         """
+        if isinstance(argv, str) or not argv:
+            raise UsageError(
+                "run takes the words of a command, one by one",
+                f"it was given {argv!r}",
+                'for example: run(["ls", "-l"]), or for a shell\'s line: run(["sh", "-c", "ls | wc -l"])',
+            )
         done = run_in_guest(self._paths.run_dir, argv, timeout=timeout)
         if check and done.status != 0:
             raise HostvmError(
@@ -294,9 +302,14 @@ class EphemeralMachine(Machine):
             raise MachineError(
                 f"a machine that begins from {of} has its settings", None, "leave either out: of, or settings"
             )
+        if snapshot and not of:
+            raise MachineError(
+                f"snapshot {snapshot} is of no machine", None, "name the machine, too: of=NAME, or NAME/SNAPSHOT"
+            )
         self._begin = (of, snapshot, template, settings)
         self._paths = warm_paths("not-begun")  # a hidden folder that never exists
         self._begun = False
+        self._owner = 0
         self._progress = progress
 
     def __enter__(self) -> Self:
@@ -321,7 +334,7 @@ class EphemeralMachine(Machine):
             self._paths = start_ephemeral(source, snapshot or newest_snapshot(source).name, self._progress)
         else:
             self._paths = self._from_warm(with_own_image(_spec(warm_spec(), template, settings)))
-        self._begun = True
+        self._begun, self._owner = True, os.getpid()
 
     def _from_warm(self, spec: MachineSpec) -> MachinePaths:
         engine = find_engine(spec.engine)
@@ -329,6 +342,8 @@ class EphemeralMachine(Machine):
         base = identity(source)
         try:
             return start_ephemeral(source, SNAPSHOT, self._progress)
+        except BusyError:
+            raise  # which says nothing of what it began from
         except MachineError as fault:
             # What it began from was of another hostvm, or is damaged: it can be had again. Of several processes that
             # find it so, one makes it.
@@ -337,8 +352,11 @@ class EphemeralMachine(Machine):
             return start_ephemeral(ensure_warm(spec, engine, self._progress), SNAPSHOT, self._progress)
 
     def close(self) -> None:
-        """Remove it. Idempotent; nothing to do before `open`; `open` afterwards makes another one."""
-        if self._begun:
+        """Remove it. Idempotent; nothing to do before `open`; `open` afterwards makes another one.
+
+        Nor in a process that was forked from the one that made it, whose machine it stays.
+        """
+        if self._begun and self._owner == os.getpid():
             remove_ephemeral(self._paths, self._progress)
             self._begun = False
 

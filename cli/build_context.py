@@ -26,7 +26,7 @@ BUILD_SWITCHES = {
 _FLAG_LETTERS = "qDh"
 _INPUT = ("-", "/dev/stdin")
 _FROM_INPUT = Path("-")
-_FILE_OPTIONS = ("-o", "--output", "--iidfile", "--metadata-file", "--secret", "--ssh", "--build-context")
+_FILE_OPTIONS = ("-o", "--output", "--secret", "--ssh", "--build-context")
 
 # What a Dockerfile's own list of files to leave out is called behind its name, by docker and by Podman: it is looked
 # for beside the Dockerfile, under the name that was typed, and counts instead of the context's.
@@ -68,7 +68,7 @@ def find_build(words: list[str]) -> Build | None:
 
     :raises ForwardError: it names other files of this computer, which only a client here can read.
     """
-    start = _build_at(words)
+    start = build_at(words)
     if start is None:
         return None
     place, file_place = _positions(words, start)
@@ -92,7 +92,7 @@ def find_build(words: list[str]) -> Build | None:
 
 def named_paths(words: list[str]) -> list[str]:
     """The folder and the Dockerfile that a build names, absolute; empty when its context is no folder here."""
-    start = _build_at(words)
+    start = build_at(words)
     place, file_place = (None, None) if start is None else _positions(words, start)
     if place is None or not Path(words[place]).is_dir():
         return []
@@ -103,7 +103,7 @@ def named_paths(words: list[str]) -> list[str]:
     return [os.path.abspath(path) for path in named]  # noqa: PTH100 - links stay as they are
 
 
-def _build_at(words: list[str]) -> int | None:
+def build_at(words: list[str]) -> int | None:
     """Where the words behind `build` begin."""
     at = command_at(words)
     for front in (["buildx", "build"], ["buildx", "b"], ["image", "build"], ["builder", "build"], ["build"]):
@@ -126,14 +126,14 @@ def _positions(words: list[str], start: int) -> tuple[int | None, int | None]:
             at += 1
             file = at
         elif word.startswith("-") and word != "-":
-            at += 1 if _takes_next(word) else 0
+            at += 1 if build_takes_next(word) else 0
         else:
             context = at
         at += 1
     return context, file
 
 
-def _takes_next(word: str) -> bool:
+def build_takes_next(word: str) -> bool:
     """Whether an option has its value in the next word: "-t" and "-qt" have, not "-tNAME"."""
     if word.startswith("--"):
         return word not in BUILD_SWITCHES and "=" not in word

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 _NOT_FOUND = 127
 """Of a shell that finds no such program; also a program's own status."""
 
+_NAMING_FILES = ("--cidfile", "--iidfile", "--metadata-file", "--env-file", "--label-file")
+"""Those of cli/named_files.py."""
+
 
 def run_engine_word(found: Globals) -> int:
     """Run `hostvm WORD ARGS...` and return the engine client's own exit status."""
@@ -91,31 +94,34 @@ def _disks(name: str) -> list[str]:
 
 
 def _require_project(name: str, words: list[str]) -> None:
-    """Compose reads its files where it runs: a project's folder must be there.
+    """Compose, bake and stacks read their files where they run, and what is beside those: the folders must be there.
 
-    :raises ForwardError: it is not, though a compose file is here.
+    :raises ForwardError: one is not, though the files are here.
     """
-    names = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
-    here = os.getcwd()  # noqa: PTH109 - as above
-    from cli.docker_words import names_input
+    from cli.project_files import find_project
 
-    if names_input(words) or not any(os.path.exists(one) for one in names) or _in_guest_as_here(name, [here]):  # noqa: PTH110
+    folders = find_project(words, os.environ)
+    missing = next((folder for folder in folders if not _are_in_guest(name, [folder])), None)
+    if missing is None:
         return
     import shlex
 
     from hostvm.errors import ForwardError
 
     raise ForwardError(
-        f"{here} is not shared with the machine at the same path",
-        "the compose client inside the guest cannot see this computer's files",
-        f"hostvm mount add {shlex.quote(here)}{machine_option(name)}",
+        f"{missing} is not shared with the machine at the same path",
+        f"the {'compose ' if 'compose' in words else ''}client inside the guest cannot see this computer's files",
+        f"hostvm mount add {shlex.quote(missing)}{machine_option(name)}",
     )
 
 
 def _in_guest_as_here(name: str, named: list[str]) -> bool:
     """Whether all of these, and the working folder, are in the guest under the same names."""
-    if not named:
-        return False
+    return bool(named) and _are_in_guest(name, [os.getcwd(), *named])  # noqa: PTH109 - as above
+
+
+def _are_in_guest(name: str, paths: list[str]) -> bool:
+    """Whether all of these, which are absolute, are in the guest under the same names, on Windows as it spells them."""
     from hostvm.agent.client import agent_is_ready
     from hostvm.shares.client import shared_mounts
     from hostvm.shares.model import guest_path
@@ -124,7 +130,11 @@ def _in_guest_as_here(name: str, named: list[str]) -> bool:
     if not agent_is_ready(folder):
         _start(name)
     mounts = shared_mounts(folder)
-    return all(guest_path(mounts, path) == path for path in (os.getcwd(), *named))  # noqa: PTH109 - as above
+    if sys.platform == "win32":
+        from hostvm.platform.windows_paths import guest_folder
+
+        return all(guest_path(mounts, path) == guest_folder(path) is not None for path in paths)
+    return all(guest_path(mounts, path) == path for path in paths)
 
 
 def _run_here(name: str, client: str, words: list[str]) -> int:
@@ -198,12 +208,30 @@ def _require_program(name: str, word: str) -> None:
 
 
 def _run_in_guest(name: str, prefix: tuple[str, ...], words: list[str]) -> int:
+    if any(word.startswith(_NAMING_FILES) for word in words):
+        from cli.build_context import named_paths
+        from cli.named_files import find_files, run_with_files
+
+        files = find_files(words)
+        named = [*(os.path.abspath(file.path) for file in files), *named_paths(words)]  # noqa: PTH100 - as below
+        if files and not _in_guest_as_here(name, named):
+            from hostvm.agent.client import agent_is_ready
+            from hostvm.paths import MachinePaths
+
+            paths = MachinePaths.of(name)
+            if not agent_is_ready(paths.run_dir):
+                _start(name)
+            return run_with_files(files, words, paths.run_dir, lambda words: _run_words(name, prefix, words))
+    return _run_words(name, prefix, words)
+
+
+def _run_words(name: str, prefix: tuple[str, ...], words: list[str]) -> int:
     from cli.docker_words import command_at, plan, starts
     from cli.guest_env import engine_env
 
     env = {**engine_env(os.environ), **BROUGHT.get(prefix[0], {})}
     command = words[command_at(words) :]
-    if command[:1] == ["compose"]:
+    if command[:1] == ["compose"] or command[:2] == ["buildx", "bake"] or command[:1] == ["stack"]:
         _require_project(name, words)
     if "cp" in command[:2] and (copied := _copy(name, words)) is not None:
         return copied

@@ -67,5 +67,6 @@ def clean_docker_host(hostvm_machine: EphemeralMachine) -> str:
     if _SNAPSHOT in hostvm_machine.snapshots():
         hostvm_machine.restore(_SNAPSHOT)
     else:
+        hostvm_machine.start()  # a test before may have stopped it, and a snapshot of one that is off has no memory
         hostvm_machine.snapshot(_SNAPSHOT)
     return hostvm_machine.docker_host

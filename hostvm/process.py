@@ -127,7 +127,7 @@ def run_attached(
     """Run a program on the user's own terminal (an editor, a client) and return its status (128+n: signal n).
 
     The user's whole environment is passed on but for the variables `without`, with `env` added. Ctrl-C is the program's
-    business meanwhile.
+    business meanwhile; SIGTERM is passed on to it, so that what the caller has to tidy up is tidied up when it ends.
 
     :raises HostvmError: it is missing.
     """
@@ -138,12 +138,25 @@ def run_attached(
         child = subprocess.Popen(words, env={**kept, **(env or {})})
     except OSError as error:
         raise _cannot_start(words, error) from error
-    while True:
-        try:
-            status = child.wait()
-        except KeyboardInterrupt:
-            continue
-        return status if status >= 0 else 128 - status
+    with _passing_term(child):
+        while True:
+            try:
+                status = child.wait()
+            except KeyboardInterrupt:
+                continue
+            return status if status >= 0 else 128 - status
+
+
+@contextmanager
+def _passing_term(child: subprocess.Popen[bytes]) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) == signal.SIG_IGN:
+        yield  # signals are not ours
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class Child:

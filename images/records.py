@@ -2,6 +2,7 @@
 
 CACHE/images/records/DIGEST.json   written whole; an image without one is simply one that was built here
 CACHE/images/records/DIGEST.PID    being written, by the process of that number
+CACHE/.records.lock                held for a moment by whoever changes some; no other lock is taken meanwhile
 """
 
 from __future__ import annotations
@@ -9,16 +10,22 @@ from __future__ import annotations
 import json
 import os
 import re
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
+from filelock import FileLock, Timeout
+
 from images.disk import disk_full_explained
+from images.errors import ImageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _UNFINISHED = re.compile(r"[0-9a-f]{64}\.([0-9]{1,9})")
+_LOCK, _LOCK_SECONDS = ".records.lock", 60.0
 MOST_SIGNATURES = 32
 """That an image may have. Anybody can add one by a key of theirs, and each goes wherever the image goes."""
 
@@ -50,22 +57,29 @@ def add_record(cache: Path, digest: str, signatures: tuple[str, ...] = (), refer
     Of signatures, those that came first are kept, up to `MOST_SIGNATURES`.
 
     :raises DiskFullError: no space.
+    :raises ImageError: another process holds the notes for a minute.
     """
-    for other in find_references(cache):
-        if other != digest:
-            known = read_record(cache, other)
-            kept = tuple(name for name in known.references if name not in references)
-            if kept != known.references:
-                _write(cache, other, replace(known, references=kept))
-    old = read_record(cache, digest)
-    new = Record(_union(old.signatures, signatures)[:MOST_SIGNATURES], _union(old.references, references))
-    if new != old:
-        _write(cache, digest, new)
+    with _lock(cache):
+        for other in find_references(cache):
+            if other != digest:
+                known = read_record(cache, other)
+                kept = tuple(name for name in known.references if name not in references)
+                if kept != known.references:
+                    _write(cache, other, replace(known, references=kept))
+        old = read_record(cache, digest)
+        new = Record(_union(old.signatures, signatures)[:MOST_SIGNATURES], _union(old.references, references))
+        if new != old:
+            _write(cache, digest, new)
 
 
 def remove_record(cache: Path, digest: str) -> None:
-    """Forget an image."""
-    _path(cache, digest).unlink(missing_ok=True)
+    """Forget an image.
+
+    :raises ImageError: as `add_record`.
+    """
+    if _path(cache, digest).exists():
+        with _lock(cache):  # or whoever reads it now writes it again
+            _path(cache, digest).unlink(missing_ok=True)
 
 
 def find_references(cache: Path) -> dict[str, tuple[str, ...]]:
@@ -85,6 +99,22 @@ def unfinished_records(cache: Path) -> list[Path]:
             if not psutil.pid_exists(int(writer[1])):
                 found.append(path)
     return found
+
+
+@contextmanager
+def _lock(cache: Path) -> Iterator[None]:
+    path = cache / _LOCK
+    with disk_full_explained(cache):
+        cache.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(path, timeout=_LOCK_SECONDS):
+            yield
+    except Timeout as fault:
+        raise ImageError(
+            "what is known of the images cannot be written down",
+            f"another process holds {path} for {_LOCK_SECONDS:.0f} s, which takes a moment otherwise",
+            "End the other `hostvm` that stands still, then run the same command again",
+        ) from fault
 
 
 def _union(old: tuple[str, ...], new: tuple[str, ...]) -> tuple[str, ...]:

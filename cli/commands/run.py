@@ -40,5 +40,6 @@ def run(options: argparse.Namespace) -> int:
 
 def _run(machine: Machine, command: list[str]) -> int:
     # An engine's word finds this computer's client or the guest's, as `hostvm docker` does.
-    own = own_argv("cli.main") if command[0] in FORWARDED else []
-    return process.run_attached([*own, *command], env=machine.env, without=OTHER_ENGINE)
+    if command[0] in FORWARDED:  # by HOSTVM_MACHINE alone: an engine without Docker's API has words, too
+        return process.run_attached([*own_argv("cli.main"), *command], env={"HOSTVM_MACHINE": machine.name})
+    return process.run_attached(command, env=machine.env, without=OTHER_ENGINE)

@@ -274,8 +274,11 @@ def end_agent(run_dir: Path, timeout: float = 10.0) -> None:
 def run_in_guest(run_dir: Path, argv: Sequence[str], *, timeout: float = 60.0) -> Completed:
     """Run one argv in the guest, which need not be ready, and collect its output. It does not count as use.
 
-    :raises HostvmError: no agent, no connection to the guest within `timeout` seconds, or it took longer.
+    :raises HostvmError: no agent, no connection to the guest within `timeout` seconds, or once begun it took longer,
+        whatever it says meanwhile.
     """
+    import time
+
     from hostvm.guest import Completed
 
     output: dict[int, list[bytes]] = {protocol.STDOUT: [], protocol.STDERR: []}
@@ -286,12 +289,24 @@ def run_in_guest(run_dir: Path, argv: Sequence[str], *, timeout: float = 60.0) -
             agent.sock.sendall(protocol.frame(protocol.STDIN_END))
         except OSError:
             pass  # the agent has hung up already: what it said before is read below
-        while True:
-            kind, payload = agent.next_frame()
+        deadline = time.monotonic() + timeout
+        while (left := deadline - time.monotonic()) > 0:
+            agent.sock.settimeout(left)
+            try:
+                kind, payload = agent.next_frame()
+            except _AgentSilentError as error:
+                if isinstance(error.__cause__, TimeoutError):
+                    break
+                raise
             if kind == protocol.EXIT:
                 status = protocol.parse_number(payload)
                 return Completed(status, b"".join(output[protocol.STDOUT]), b"".join(output[protocol.STDERR]))
             output.get(kind, []).append(payload)
+    raise AgentError(
+        f"{argv[0]} in machine {agent.machine} takes longer than {timeout:g} s",
+        "nobody waits for it any more; it may go on",
+        f"look there: hostvm shell -m {agent.machine} -- ps aux",
+    )
 
 
 class LocalStream:

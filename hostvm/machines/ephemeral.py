@@ -65,8 +65,8 @@ def start_ephemeral(source: MachinePaths, snapshot: str, progress: Progress) -> 
         )
     target = MachinePaths.of(f"{PREFIX}{uuid.uuid4().hex[:_DIGITS]}")
     target.check_socket_length()
-    with machine_lock(target), ExitStack() as undo:
-        undo.callback(target.lock.unlink, missing_ok=True)
+    with ExitStack() as unlock, machine_lock(target), ExitStack() as undo:
+        unlock.callback(_forget_lock, target)  # once it is free: Windows deletes no file that is open
         undo.callback(_remove_rest, target)
         try:
             _make(target, source, found, state)
@@ -76,6 +76,7 @@ def start_ephemeral(source: MachinePaths, snapshot: str, progress: Progress) -> 
             ) from fault
         resume(target, progress)
         undo.pop_all()
+        unlock.pop_all()
     return target
 
 
@@ -84,7 +85,7 @@ def remove_ephemeral(target: MachinePaths, progress: Progress) -> None:
     with machine_lock(target):
         if target.folder.is_dir():
             remove_machine(target, progress, force=True)
-    target.lock.unlink(missing_ok=True)  # nobody waits for a name that is never used again
+    _forget_lock(target)
 
 
 def sweep() -> None:
@@ -167,6 +168,12 @@ def _saved(target: MachinePaths, draft: MachinePaths, source: MachinePaths, save
     domain = replace(there, name=target.name, uuid=made.uuid)
     fresh = stamped(saved, draft.folder)
     return replace(fresh, board=driver.board(domain), domain=domain_facts(domain), share_server=None)
+
+
+def _forget_lock(target: MachinePaths) -> None:
+    """Nobody waits for a name that is never used again."""
+    with suppress(PermissionError):  # Windows: somebody who sweeps has it open, and does the same
+        target.lock.unlink(missing_ok=True)
 
 
 def _remove_rest(target: MachinePaths) -> None:

@@ -159,11 +159,19 @@ def collect_layers(folder: Path) -> list[Path]:
     try:
         while unused := [layer for layer in sorted(folder.glob(_QCOW2)) if layer.name not in _used(folder)]:
             for layer in unused:
-                layer.unlink()
+                _unlink(layer)
             gone += unused
     except _UnreadableError:
         pass  # the next one to come looks again
     return gone
+
+
+def _unlink(layer: Path) -> None:
+    try:
+        layer.unlink()
+    except PermissionError:
+        layer.chmod(0o600)  # Windows deletes no file that is read-only
+        layer.unlink()
 
 
 def _used(folder: Path) -> set[str]:

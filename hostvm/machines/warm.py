@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,8 @@ from hostvm import paths as places
 from hostvm.agent.spawn import end_sleeper
 from hostvm.errors import HostvmError
 from hostvm.guest_images import ensure_image
-from hostvm.locks import machine_lock
+from hostvm.locks import LOCK_TIMEOUT, machine_lock
+from hostvm.machines.agents import START_SECONDS
 from hostvm.machines.boot import start_machine
 from hostvm.machines.create import create_machine
 from hostvm.machines.remove import remove_machine
@@ -22,6 +24,7 @@ from hostvm.machines.saved import drop_saved
 from hostvm.machines.snapshots import create_snapshot, snapshot_folder
 from hostvm.machines.suspend import suspend_machine
 from hostvm.paths import MachinePaths
+from hostvm.provision import SECONDS_MOST
 from hostvm.qemu_binary import complete_qemu
 from hostvm.sizes import GIB
 from hostvm.spec import default_spec, render_spec
@@ -59,13 +62,15 @@ def ensure_warm(spec: MachineSpec, engine: BootEngine, progress: Progress) -> Ma
 
     :raises HostvmError: it cannot be made; nothing is left of it.
     """
+    _sweep(progress)
     image = ensure_image(spec.image, progress, spec.arch)
     qemu = complete_qemu(image.arch, places.cache(), progress)
     settings = _digest(render_spec(spec))
     paths = warm_paths(f"{_PREFIX}{settings}-{_digest(image.digest, str(qemu.path), qemu.version_text)}")
     if is_warm(paths):
         return paths
-    with machine_lock(paths):
+    # Whoever makes it boots a guest meanwhile: several workers of one test run wait for the one that does.
+    with machine_lock(paths, LOCK_TIMEOUT + START_SECONDS + len(spec.provision) * SECONDS_MOST):
         if is_warm(paths):
             return paths  # another process made it meanwhile
         progress.note("the machine that ephemeral ones begin from is not there yet and is booted now, once")
@@ -84,16 +89,32 @@ def ensure_warm(spec: MachineSpec, engine: BootEngine, progress: Progress) -> Ma
             raise
     for folder in paths.folder.parent.glob(f".{_PREFIX}{settings}-????????"):
         if folder != paths.folder:
-            discard_warm(warm_paths(folder.name[1:]), progress)
+            with suppress(HostvmError, OSError):  # another hostvm makes it, or it cannot be deleted: ours is there
+                discard_warm(warm_paths(folder.name[1:]), progress, wait=0.0)
     return paths
 
 
-def discard_warm(paths: MachinePaths, progress: Progress, only: str | None = None) -> None:
+def _sweep(progress: Progress) -> None:
+    """Remove those whose maker was killed, of any settings: they may run, and nothing lists them."""
+    for folder in (places.home() / "machines").glob(f".{_PREFIX}{'?' * _DIGITS}-{'?' * _DIGITS}"):
+        paths = warm_paths(folder.name[1:])
+        if is_warm(paths):
+            continue
+        with suppress(HostvmError, OSError), machine_lock(paths, 0.0):  # whoever makes one holds it
+            if paths.folder.exists() and not is_warm(paths):
+                remove_machine(paths, progress, force=True)
+
+
+def discard_warm(
+    paths: MachinePaths, progress: Progress, only: str | None = None, *, wait: float = LOCK_TIMEOUT
+) -> None:
     """Remove it; machines that began from it stay.
 
     :param only: the `identity` of what is to go; another process may have made it anew meanwhile.
+    :param wait: seconds that somebody else may still hold it.
+    :raises HostvmError: somebody does, or it cannot be removed.
     """
-    with machine_lock(paths):
+    with machine_lock(paths, wait):
         if paths.folder.exists() and only in (None, identity(paths)):
             remove_machine(paths, progress, force=True)
 

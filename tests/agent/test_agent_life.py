@@ -51,6 +51,15 @@ def test_run_in_guest(agent):
     assert (done.status, done.stdout, done.stderr) == (3, b"out\n", b"err\n")
 
 
+@pytest.mark.timeout(30)  # one that speaks was waited for without an end
+@pytest.mark.parametrize("line", ["while echo .; do sleep 0.1; done", "sleep 60"])
+def test_one_that_takes_too_long_is_not_waited_for(agent, line):
+    """And is told of, not its agent, which answers."""
+    with pytest.raises(AgentError, match=r"sh in machine \S+ takes longer than 0.5 s"):
+        run_in_guest(agent.run_dir, ["sh", "-c", line], timeout=0.5)
+    assert run_in_guest(agent.run_dir, ["echo", "next"], timeout=10).stdout == b"next\n"
+
+
 def test_second_agent_leaves(agent):
     second = agent.spawn()
     assert second.wait(10) == 3

@@ -71,7 +71,7 @@ def test_what_is_no_folder_of_this_computer_is_left_alone(folder, words):
     assert find_build(words) is None
 
 
-@pytest.mark.parametrize("word", ["--iidfile", "--secret=id=x,src=f", "-o"])
+@pytest.mark.parametrize("word", ["--build-context", "--secret=id=x,src=f", "-o"])
 def test_other_files_need_a_client_here(folder, word):
     with pytest.raises(ForwardError) as caught:
         find_build(["build", word, "x", "app"] if "=" not in word else ["build", word, "app"])

@@ -44,6 +44,21 @@ def test_a_command_that_is_run_with_a_machine_speaks_to_it_alone(monkeypatch):
     assert not set(OTHERS) & set(env)
 
 
+def test_an_engine_without_dockers_api_has_words_to_run(monkeypatch):
+    """They were refused for want of the DOCKER_HOST that they do not read."""
+    paths = MachinePaths.of("box")
+    paths.run_dir.mkdir(parents=True)
+    (paths.run_dir / "agent.json").write_text('{"engine": "containerd"}')
+    started = []
+    monkeypatch.setattr(run.process, "run_attached", lambda words, **options: started.append((words, options)) or 0)
+    monkeypatch.setattr(run, "ensure_ready", lambda _: None)
+    assert main(["run", "-m", "box", "--", "ctr", "images", "ls"]) == 0
+    [(words, options)] = started
+    assert words[-3:] == ["ctr", "images", "ls"]
+    assert options["env"]["HOSTVM_MACHINE"] == "box"
+    assert main(["run", "-m", "box", "--", "make"]) == 125, "whatever else it is, it would speak to another engine"
+
+
 def test_so_does_this_computers_client(monkeypatch):
     became = []
     monkeypatch.setattr(host_client, "sys", SimpleNamespace(platform="linux"))

@@ -109,3 +109,29 @@ def test_nothing_leads_docker_elsewhere(monkeypatch):
     assert during["DOCKER_HOST"] == "unix:///run/x.sock"
     assert not set(others) & set(during)
     assert {name: os.environ[name] for name in others} == others
+
+
+def test_what_is_clean_runs():
+    """A test before had stopped the machine: its snapshot had no memory, and no test an engine from then on."""
+    done, there = [], []
+
+    class Stopped:
+        docker_host = "unix:///x"
+
+        def snapshots(self):
+            return there
+
+        def start(self):
+            done.append("start")
+
+        def snapshot(self, name):
+            done.append(f"snapshot {name}")
+            there.append(name)
+
+        def restore(self, name):
+            done.append(f"restore {name}")
+
+    fixture = pytest_plugin.clean_docker_host.__wrapped__
+    machine = Stopped()
+    assert fixture(machine) == fixture(machine) == "unix:///x"
+    assert done == ["start", "snapshot clean", "restore clean"]

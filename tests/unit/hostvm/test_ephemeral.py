@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -14,10 +15,11 @@ import pytest
 import hostvm
 from cli.api import EphemeralMachine, Machine
 from cli.manage import build_parser
+from hostvm import locks, process_id
 from hostvm import paths as places
-from hostvm import process_id
 from hostvm.errors import MachineError, SpecError, UsageError
 from hostvm.machines import clone, ephemeral, warm
+from hostvm.machines.agents import START_SECONDS
 from hostvm.machines.ephemeral import start_ephemeral, sweep
 from hostvm.machines.snapshots import snapshot_folder
 from hostvm.machines.warm import identity, is_warm, warm_paths, warm_spec
@@ -110,6 +112,44 @@ def test_nobody_listens_for_the_machine_that_others_begin_from(base):
     assert base == ["uuid-0", "somebody listens", "nobody does"]
 
 
+def test_whoever_waits_for_the_one_that_is_booted_waits_as_long_as_a_boot_may_take(base, monkeypatch):
+    """Of several workers of a test run the others gave up after two minutes, while the first was emulated."""
+    waited = []
+
+    @contextmanager
+    def lock(_, timeout=locks.LOCK_TIMEOUT):
+        waited.append(timeout)
+        yield
+
+    monkeypatch.setattr(warm, "machine_lock", lock)
+    warm.ensure_warm(warm_spec(), SimpleNamespace(), NullProgress())
+    assert waited == [locks.LOCK_TIMEOUT + START_SECONDS]
+
+
+def test_an_older_base_that_somebody_holds_is_in_nobodys_way(base):
+    """The new one was booted, and the command failed all the same."""
+    paths = warm.ensure_warm(warm_spec(), SimpleNamespace(), NullProgress())
+    shutil.rmtree(paths.folder)
+    older = warm_paths(f"{paths.name[: -len('89abcdef')]}89abcdef")
+    older.folder.mkdir(parents=True)
+    with locks.machine_lock(older):
+        assert warm.ensure_warm(warm_spec(), SimpleNamespace(), NullProgress()).folder == paths.folder
+    assert (is_warm(paths), older.folder.exists()) == (True, True)
+
+
+def test_one_whose_maker_was_killed_goes_with_the_next_of_any_settings(base, monkeypatch):
+    """It ran on, with its memory, and no command showed it."""
+    removed = []
+    monkeypatch.setattr(warm, "remove_machine", lambda paths, *_, **__: removed.append(paths.name))
+    left, made, whole = (warm_paths(f"warm-{letter * 8}-{letter * 8}") for letter in "abc")
+    for paths in (left, made, whole):
+        paths.folder.mkdir(parents=True)
+    snapshot_folder(whole, "warm").mkdir(parents=True)
+    with locks.machine_lock(made):
+        warm.ensure_warm(warm_spec(), SimpleNamespace(), NullProgress())
+    assert removed == [left.name]
+
+
 def test_of_several_that_find_the_base_damaged_one_makes_it_anew(base, monkeypatch):
     """The others removed what the first had just made, from below the machines that began from it."""
     monkeypatch.setattr(warm, "remove_machine", lambda paths, *_, **__: shutil.rmtree(paths.folder))
@@ -140,6 +180,34 @@ def test_what_it_begins_from_may_go_meanwhile():
         start_ephemeral(paths, "kept", NullProgress())
     assert machine_names() == ["box"]
     assert list((places.home() / "machines").glob(".tmp-*")) == []
+
+
+def test_its_lock_is_deleted_once_it_is_free(monkeypatch):
+    """Windows deletes no file that is open, and told of that instead of what had failed."""
+    held, deleted = [], []
+
+    @contextmanager
+    def lock(paths):
+        held.append(paths.lock)
+        try:
+            yield
+        finally:
+            held.remove(paths.lock)
+
+    monkeypatch.setattr(ephemeral, "machine_lock", lock)
+    paths = snapshot("qemu", SAVED)
+    unlink = type(paths.lock).unlink
+
+    def as_windows_does(path, *, missing_ok=False):
+        if path in held:
+            raise PermissionError(13, "it is used by another process", str(path))
+        deleted.append(path.suffix)
+        unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(type(paths.lock), "unlink", as_windows_does)
+    with pytest.raises(MachineError, match="machine box was removed meanwhile"):
+        start_ephemeral(paths, "kept", NullProgress())
+    assert ".lock" in deleted
 
 
 def test_it_shares_no_folders_since_their_devices_could_not_be_saved():
@@ -224,6 +292,48 @@ def test_one_object_has_one_machine_at_a_time(monkeypatch):
     machine.open()
     machine.close()
     assert events == ["made", "removed tmp-1", "made", "removed tmp-3"]
+
+
+def test_a_forked_process_leaves_its_parents_machine_alone(monkeypatch):
+    """One that ends within the block, by an exception or `sys.exit`, removed it from below the parent."""
+    removed = []
+    snapshot("qemu", SAVED)
+    monkeypatch.setattr("cli.api.start_ephemeral", lambda *_: MachinePaths.of("tmp-1"))
+    monkeypatch.setattr("cli.api.remove_ephemeral", lambda paths, _: removed.append(paths.name))
+    machine = Machine.ephemeral(of="box")
+    machine.open()
+    with monkeypatch.context() as child:
+        child.setattr(os, "getpid", lambda: -1)
+        machine.close()
+        assert removed == []
+    machine.close()
+    assert removed == ["tmp-1"]
+
+
+def test_a_snapshot_of_no_machine_is_refused():
+    """It was passed over, and the machine began from nothing."""
+    with pytest.raises(MachineError, match="snapshot kept is of no machine"):
+        Machine.ephemeral(snapshot="kept")
+
+
+@pytest.mark.parametrize("argv", ["ls -l", "", []])
+def test_a_command_is_words(argv):
+    """A text is a sequence of texts, too: `l` was not found."""
+    with pytest.raises(UsageError, match="takes the words of a command"):
+        Machine("box").run(argv)
+
+
+def test_a_base_stays_when_only_a_lock_is_held(base, monkeypatch):
+    """The next one would have had to boot a guest."""
+
+    def start(*_):
+        raise locks.BusyError("the folder of disks that machines share is busy", None, None)
+
+    monkeypatch.setattr("cli.api.start_ephemeral", start)
+    with pytest.raises(locks.BusyError):
+        Machine.ephemeral().open()
+    assert is_warm(warm.ensure_warm(warm_spec(), SimpleNamespace(), NullProgress()))
+    assert [one for one in base if one.startswith("uuid")] == ["uuid-0"]
 
 
 def test_settings_are_checked_before_anything_is_made():

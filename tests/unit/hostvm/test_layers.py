@@ -270,6 +270,24 @@ def test_ctrl_c_keeps_the_layer_by_whatever_way_the_home_is_named(roundabout, bo
         assert layers.backing_of(box.data_disk).is_file()
 
 
+def test_one_is_collected_where_what_is_read_only_is_not_deleted(box, monkeypatch):
+    """On Windows: `hostvm rm` of whatever had a snapshot was refused by the system."""
+    unlink = type(places.layers()).unlink
+
+    def as_windows_does(path, *, missing_ok=False):
+        if not path.stat().st_mode & 0o200:
+            raise PermissionError(13, "Access is denied", str(path))
+        unlink(path, missing_ok=missing_ok)
+
+    with layers_lock() as folder:
+        layer = qcow2(folder / "a.qcow2")
+        layer.chmod(0o400)
+        monkeypatch.setattr(type(layer), "unlink", as_windows_does)
+        assert collect_layers(folder) == [layer]
+        monkeypatch.undo()
+    assert not layer.exists()
+
+
 def test_nothing_is_collected_while_a_disk_or_a_record_cannot_be_read(box):
     with layers_lock() as folder:
         layer = qcow2(folder / "beneath.qcow2")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 from hostvm import process
 from hostvm.errors import HostvmError
@@ -34,3 +35,28 @@ def test_only_the_end_of_long_output_is_shown():
     assert len(error.details) < 5000
     assert "[...] aaa" in error.details
     assert error.details.endswith("the end")
+
+
+def test_what_ends_it_ends_the_program_that_it_waits_for(monkeypatch):
+    """`timeout 60 hostvm run -- make test`: the program ran on alone, and nothing was tidied up."""
+    told = []
+
+    class Popen:
+        def __init__(self, *_, **__):
+            pass
+
+        def terminate(self):
+            told.append("program")
+
+        def wait(self):
+            signal.raise_signal(signal.SIGTERM)
+            return -signal.SIGTERM
+
+    monkeypatch.setattr(process.subprocess, "Popen", Popen)
+    before = signal.signal(signal.SIGTERM, lambda *_: told.append("us"))
+    try:
+        assert process.run_attached(["make"]) == 128 + signal.SIGTERM
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert told == ["program", "us"]

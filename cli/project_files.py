@@ -1,0 +1,89 @@
+"""Files that compose, `docker buildx bake` and `docker stack deploy` read where they run; they name further ones."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from cli.docker_words import GLOBAL_WITH_VALUE, command_at, names_input
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_COMPOSE = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
+_BAKE = (*_COMPOSE, "docker-bake.json", "docker-bake.hcl", "docker-bake.override.json", "docker-bake.override.hcl")
+_BAKE_WITH_VALUE = frozenset(
+    {
+        *("-f", "--file", "--set", "--builder", "--progress", "--provenance", "--sbom", "--allow", "--call", "--list"),
+        *("--var", "--metadata-file"),
+    }
+)
+_STACK_WITH_VALUE = frozenset({"-c", "--compose-file", "--resolve-image", "--orchestrator", "--namespace"})
+_STACK = (["stack", "deploy"], ["stack", "up"], ["stack", "config"])
+
+
+def find_project(words: list[str], environ: Mapping[str, str]) -> list[str]:
+    """Folders, absolute, of those that `docker WORDS` names, or finds in the working folder, and that are here.
+
+    The working folder is the first: what is named by its whole path is read without it, but by bake, whose builds'
+    own folders count from there.
+    """
+    words = words[command_at(words) :]
+    usual: Sequence[str]
+    if names_input(words):
+        return []
+    if words[:1] == ["compose"]:
+        named, _ = _values(words[1:], ("-f", "--file"), GLOBAL_WITH_VALUE, mixed=False)
+        variable = environ.get("COMPOSE_FILE", "")
+        usual = variable.split(environ.get("COMPOSE_PATH_SEPARATOR") or os.pathsep) if variable else _COMPOSE
+    elif words[:2] == ["buildx", "bake"]:
+        named, targets = _values(words[2:], ("-f", "--file"), _BAKE_WITH_VALUE, mixed=True)
+        if any(_is_remote(target) for target in targets[:1]):
+            return []  # files that are named are in there
+        usual = _BAKE
+    elif words[:2] in _STACK:
+        named, _ = _values(words[2:], ("-c", "--compose-file"), _STACK_WITH_VALUE, mixed=True)
+        usual = ()
+    else:
+        return []
+    # By os: links stay as they are.
+    found = [path for path in named or usual if path and os.path.exists(path)]  # noqa: PTH110
+    counts = any(not os.path.isabs(path) for path in found) or (found and words[0] == "buildx")  # noqa: PTH117
+    folders = [os.getcwd()] if counts else []  # noqa: PTH109
+    return [*folders, *(os.path.dirname(os.path.abspath(path)) for path in found)]  # noqa: PTH100, PTH120
+
+
+def bake_takes_next(word: str) -> bool:
+    """Whether an option of `buildx bake` has its value in the next word."""
+    return word in _BAKE_WITH_VALUE
+
+
+def _values(
+    words: list[str], options: tuple[str, str], with_value: frozenset[str], *, mixed: bool
+) -> tuple[list[str], list[str]]:
+    """What an option names, by its short or long name, and the words that are no options.
+
+    :param mixed: options may follow those.
+    """
+    short, long = options
+    named, others = [], []
+    at = 0
+    while at < len(words):
+        word = words[at]
+        if word == "--" or (not mixed and not word.startswith("-")):
+            others += words[at:]
+            break
+        if word in options:
+            named += words[at + 1 : at + 2]
+        elif word.startswith(f"{long}="):
+            named.append(word.partition("=")[2])
+        elif word.startswith(short) and not word.startswith("--"):
+            named.append(word[len(short) :].removeprefix("="))
+        elif not word.startswith("-"):
+            others.append(word)
+        at += 2 if word in with_value else 1
+    return named, others
+
+
+def _is_remote(target: str) -> bool:
+    return "://" in target or target.startswith(("git@", "github.com/")) or target.endswith(".git")

@@ -1,0 +1,109 @@
+"""Compose, bake and stacks by the guest's client, whose files must be in shared folders."""
+
+from __future__ import annotations
+
+import os
+import shlex
+
+import pytest
+
+from cli import engine_words
+from cli.project_files import find_project
+from hostvm.agent import client
+from hostvm.errors import ForwardError
+from hostvm.shares import client as shares
+from hostvm.shares.model import Mount
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A working folder with files of each kind, and one beside it with another."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    for name in ("here/compose.yaml", "here/docker-bake.hcl", "here/stack.yml", "there/one.yaml"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "here"
+
+
+@pytest.mark.parametrize(
+    ("line", "folders"),
+    [
+        ("compose up", "here here"),
+        ("compose -f compose.yaml -f ../there/one.yaml up", "here here there"),
+        ("compose --file=THERE/one.yaml -p x up", "there"),
+        ("compose -fTHERE/one.yaml up", "there"),
+        ("compose -f - up", ""),
+        ("compose -f none.yaml up", ""),
+        ("compose -p x run -f compose.yaml web", "here here"),
+        ("buildx bake", "here here here"),
+        ("-D buildx bake --set *.platform=x web", "here here here"),
+        ("buildx bake -f THERE/one.yaml web", "here there"),
+        ("buildx bake --file docker-bake.hcl", "here here"),
+        ("buildx bake https://github.com/a/b.git -f docker-bake.hcl", ""),
+        ("buildx bake -f -", ""),
+        ("buildx bake -f none.hcl", ""),
+        ("buildx build .", ""),
+        ("stack deploy -c stack.yml web", "here here"),
+        ("stack deploy web --compose-file=THERE/one.yaml", "there"),
+        ("stack up -cstack.yml web", "here here"),
+        ("stack deploy -c - web", ""),
+        ("stack deploy web", ""),
+        ("stack ls", ""),
+    ],
+)
+def test_the_folders_that_must_be_there(here, line, folders):
+    there = str(here.parent / "there")
+    assert find_project(line.replace("THERE", there).split(), {}) == [
+        str(here if one == "here" else there) for one in folders.split()
+    ]
+
+
+def test_a_file_of_the_environment_is_composes(here):
+    named = {"COMPOSE_FILE": f"none.yaml{os.pathsep}{here.parent}/there/one.yaml"}
+    assert find_project(["compose", "up"], named) == [str(here.parent / "there")]
+    assert find_project(["compose", "-f", "stack.yml", "up"], named) == [str(here)] * 2
+
+
+@pytest.fixture
+def forwarded(monkeypatch):
+    """What is; `shared` are the machine's folders."""
+    made, shared = [], []
+    monkeypatch.setattr(engine_words, "_forward", lambda _, argv, **_options: made.append(argv) or 0)
+    monkeypatch.setattr(client, "agent_is_ready", lambda _: True)
+    monkeypatch.setattr(shares, "shared_mounts", lambda _: shared)
+    return made, shared
+
+
+@pytest.mark.parametrize(
+    "line", ["compose up", "buildx bake", "buildx bake -f docker-bake.hcl web", "stack deploy -c stack.yml web"]
+)
+def test_a_folder_that_is_not_shared_is_told_of(here, forwarded, line):
+    made, shared = forwarded
+    with pytest.raises(ForwardError, match="is not shared with the machine at the same path") as caught:
+        engine_words._run_in_guest("box", ("docker",), line.split())
+    assert caught.value.resolution == f"hostvm mount add {shlex.quote(str(here))} -m box"
+    assert made == []
+    shared.append(Mount(str(here), str(here)))
+    assert engine_words._run_in_guest("box", ("docker",), line.split()) == 0
+    assert made == [["docker", *line.split()]]
+
+
+def test_it_is_the_one_of_the_file_that_is_named(here, forwarded):
+    made, shared = forwarded
+    shared.append(Mount(str(here), str(here)))
+    words = ["stack", "deploy", "-c", "../there/one.yaml", "web"]
+    with pytest.raises(ForwardError) as caught:
+        engine_words._run_in_guest("default", ("docker",), words)
+    assert caught.value.resolution == f"hostvm mount add {shlex.quote(str(here.parent / 'there'))}"
+    assert made == []
+
+
+def test_what_is_shared_is_so_under_its_name_on_windows(monkeypatch):
+    """Which is spelled otherwise in the guest: compose was refused in every folder."""
+    monkeypatch.setattr(client, "agent_is_ready", lambda _: True)
+    monkeypatch.setattr(shares, "shared_mounts", lambda _: [Mount("C:\\x", "/c/x"), Mount("C:\\y", "/other")])
+    monkeypatch.setattr(engine_words.sys, "platform", "win32")
+    assert engine_words._are_in_guest("box", ["C:\\x"])
+    assert not engine_words._are_in_guest("box", ["C:\\y"])
+    assert not engine_words._are_in_guest("box", ["\\\\server\\x"])
