@@ -4,9 +4,12 @@ import os
 import socket
 import stat
 import sys
+from pathlib import PureWindowsPath
+from types import SimpleNamespace
 
 import pytest
 
+from cli.commands import shim
 from cli.engine_link import is_ours, make_link, remove_link
 from cli.main import main
 from cli.shims import is_shim, launcher, native_client, programs_of
@@ -38,6 +41,15 @@ def test_a_launcher_for_windows_whole():
         (
             ABOUT % ("@rem ", "docker", "\r\n", '@"C:\\Program Files\\100%%\\hostvm.exe" "-m" "ci" "docker" %*\r\n')
         ).encode(),
+    )
+
+
+def test_the_command_that_adds_a_folder_to_windows_path_leaves_the_rest_of_it_whole(monkeypatch):
+    """setx would cut it at 1024 characters; what is pasted is of cmd and of PowerShell, which knows no %PATH%."""
+    monkeypatch.setattr(shim, "sys", SimpleNamespace(platform="win32"))
+    assert shim._add_to_path(PureWindowsPath("C:\\it's here\\bin")) == (
+        "powershell -NoProfile -Command \"[Environment]::SetEnvironmentVariable('Path', "
+        "'C:\\it''s here\\bin;' + [Environment]::GetEnvironmentVariable('Path', 'User'), 'User')\""
     )
 
 
