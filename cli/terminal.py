@@ -158,6 +158,8 @@ else:
         source &= ~(termios.IGNBRK | termios.BRKINT | termios.PARMRK | termios.ISTRIP)
         source &= ~(termios.INLCR | termios.IGNCR | termios.ICRNL | termios.IXON)
         local &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)
+        # No setting: macOS has it in each terminal that a shell gave back, and drops it with the first key read.
+        local &= ~termios.PENDIN
         control = control & ~(termios.CSIZE | termios.PARENB) | termios.CS8
         keys = list(keys)
         keys[termios.VMIN], keys[termios.VTIME] = 1, 0
