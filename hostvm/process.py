@@ -64,7 +64,9 @@ def show_commands(tell: Callable[[str], None]) -> None:
 
 
 def join(argv: Sequence[str]) -> str:
-    """The command as one line for a shell."""
+    """The command as one line for a shell: on Windows in double quotes, and only where they must be."""
+    if sys.platform == "win32":
+        return subprocess.list2cmdline(argv)
     return shlex.join(argv)
 
 

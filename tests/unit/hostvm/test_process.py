@@ -74,6 +74,13 @@ def test_what_lies_in_the_current_folder_is_not_run_for_a_program_on_windows(win
     assert process.find_program("tool", str(tmp_path / "bin")) == str(tmp_path / "bin" / "tool.exe")
 
 
+def test_a_command_to_paste_is_quoted_as_windows_reads_it(windows):
+    """In cmd a single quote is a letter, and PowerShell takes a quoted first word for a text."""
+    with pytest.raises(HostvmError) as caught:
+        process.run(["C:\\qemu\\qemu-img.exe", "info", "C:\\Users\\a b\\data.qcow2"])
+    assert caught.value.details == 'command: C:\\qemu\\qemu-img.exe info "C:\\Users\\a b\\data.qcow2"'
+
+
 def test_a_path_is_run_as_it_is_told_on_windows(windows):
     with pytest.raises(HostvmError):
         process.run(["C:\\Program Files\\qemu\\qemu-img.exe", "info"])
