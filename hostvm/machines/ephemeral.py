@@ -66,7 +66,7 @@ def start_ephemeral(source: MachinePaths, snapshot: str, progress: Progress) -> 
     target = MachinePaths.of(f"{PREFIX}{uuid.uuid4().hex[:_DIGITS]}")
     target.check_socket_length()
     with machine_lock(target), ExitStack() as undo:
-        undo.callback(target.lock.unlink, missing_ok=True)
+        undo.callback(_drop_lock, target)
         undo.callback(_remove_rest, target)
         try:
             _make(target, source, found, state)
@@ -84,7 +84,13 @@ def remove_ephemeral(target: MachinePaths, progress: Progress) -> None:
     with machine_lock(target):
         if target.folder.is_dir():
             remove_machine(target, progress, force=True)
-    target.lock.unlink(missing_ok=True)  # nobody waits for a name that is never used again
+    _drop_lock(target)
+
+
+def _drop_lock(target: MachinePaths) -> None:
+    """Nobody waits for a name that is never used again. On Windows a lock that is held stays: `sweep` takes it."""
+    with suppress(OSError):
+        target.lock.unlink(missing_ok=True)
 
 
 def sweep() -> None:

@@ -142,6 +142,21 @@ def test_what_it_begins_from_may_go_meanwhile():
     assert list((places.home() / "machines").glob(".tmp-*")) == []
 
 
+def test_why_it_cannot_be_made_is_told_where_the_lock_cannot_be_deleted_while_it_is_held(monkeypatch):
+    """Windows: the error of that deletion would stand in the place of what was the matter."""
+    paths = snapshot("qemu", SAVED)
+    real = type(paths.lock).unlink
+
+    def unlink(self, missing_ok=False):
+        if self.suffix == ".lock":
+            raise PermissionError(13, "The process cannot access the file")
+        real(self, missing_ok=missing_ok)
+
+    monkeypatch.setattr(type(paths.lock), "unlink", unlink)
+    with pytest.raises(MachineError, match="machine box was removed meanwhile"):
+        start_ephemeral(paths, "kept", NullProgress())
+
+
 def test_it_shares_no_folders_since_their_devices_could_not_be_saved():
     assert warm_spec().mounts == ()
     assert warm_spec().driver == "qemu"
