@@ -131,9 +131,14 @@ class Session:
 
     def _take_terminal(self, undo: list[Callable[[], object]]) -> None:
         if sys.platform == "win32":
-            from cli.terminal import make_binary
+            from contextlib import ExitStack
+
+            from cli.terminal import console_output, make_binary
 
             make_binary(*{_OUT, _ERR, self._stdin if self._stdin is not None else _IN})
+            console = ExitStack()
+            console.enter_context(console_output(_OUT, _ERR))
+            undo.append(console.close)
         if self._tty and self._stdin is not None and os.isatty(self._stdin):
             from contextlib import ExitStack
 

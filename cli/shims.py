@@ -38,10 +38,20 @@ def launcher(program: str, command: Sequence[str], machine: str, platform: str =
     words = [*command, *(["-m", machine] if machine else []), PROGRAMS[program]]
     about = f"hostvm shim: {program} of a machine's engine. Made by 'hostvm shim install', undone by 'hostvm shim rm'."
     if platform == "win32":
-        quoted = " ".join(f'"{word.replace("%", "%%")}"' for word in words)
-        return f"{program}.cmd", f"@rem {about}\r\n@{quoted} %*\r\n".encode()
+        quoted = " ".join(f'"{_for_cmd(word)}"' for word in words)
+        # cmd reads it in the console's code page, which is the system's unless somebody changed it.
+        coding = "oem" if sys.platform == "win32" else "utf-8"
+        return f"{program}.cmd", f"@rem {about}\r\n@{quoted} %*\r\n".encode(coding, "replace")
 
     return program, f'#!/bin/sh\n# {about}\nexec {shlex.join(words)} "$@"\n'.encode("utf-8", "surrogateescape")
+
+
+def _for_cmd(word: str) -> str:
+    """The word in a .cmd. The user's own folder, whose name may have any letters, as the variable that has it."""
+    profile = os.environ.get("USERPROFILE", "").rstrip("\\")
+    if profile and not profile.isascii() and word.lower().startswith(f"{profile.lower()}\\"):
+        return "%USERPROFILE%" + word[len(profile) :].replace("%", "%%")
+    return word.replace("%", "%%")
 
 
 def is_shim(path: str | Path) -> bool:

@@ -24,9 +24,9 @@ class InputPump:
     """
 
     def __init__(self, descriptor: int, send: Callable[[bytes], None]) -> None:
-        self._descriptor = descriptor
         self._send = send
         self._terminal = os.isatty(descriptor)
+        self._read = _reader(descriptor)
         self._credit = protocol.WINDOW
         self._credit_grew = threading.Condition()
 
@@ -46,7 +46,7 @@ class InputPump:
                 self._credit_grew.wait_for(lambda: self._credit > 0)
                 credit = self._credit
             try:
-                data = _read(self._descriptor, min(credit, protocol.CHUNK))
+                data = self._read(min(credit, protocol.CHUNK))
             except OSError as fault:
                 self._tell(fault)
                 break
@@ -64,6 +64,15 @@ class InputPump:
                 sys.stderr.write(f"hostvm: the input broke off: {fault.strerror}\n")
             except OSError:
                 return
+
+
+def _reader(descriptor: int) -> Callable[[int], bytes]:
+    if sys.platform == "win32":
+        from cli.terminal import console_reader
+
+        if (console := console_reader(descriptor)) is not None:
+            return console
+    return lambda size: _read(descriptor, size)
 
 
 def _read(descriptor: int, size: int) -> bytes:

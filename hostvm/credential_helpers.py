@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from typing import TYPE_CHECKING, Any
 
-from hostvm.process import run
+from hostvm.process import find_program, run
 
 if TYPE_CHECKING:
     from hostvm.process import Result
@@ -57,7 +56,7 @@ def ask_helper(name: str, action: str, words: bytes) -> Result:
 def default_helper(config: dict[str, Any]) -> str:
     """The helper that docker's config.json names for all registries; "" for none, or where it is not installed."""
     name = config.get("credsStore")
-    if not isinstance(name, str) or not is_helper(name) or shutil.which(f"docker-credential-{name}") is None:
+    if not isinstance(name, str) or not is_helper(name) or find_program(f"docker-credential-{name}") is None:
         return ""
     return name
 

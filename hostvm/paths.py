@@ -22,6 +22,9 @@ DEFAULT_MACHINE = "default"
 _NAME_MOST = 24
 _NAME_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
 
+# Windows' devices, in every folder and whatever follows a dot: `locks\\con.lock` is the console.
+_DEVICES = frozenset({"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))})
+
 # sun_path holds 104 bytes on macOS and 108 on Linux, the final NUL included.
 SOCKET_PATH_MAX = 103
 
@@ -154,7 +157,9 @@ def check_places() -> None:
 
 
 def is_name(name: str) -> bool:
-    """Whether a machine may have that name: 1 to 24 lower-case letters, digits and inner hyphens."""
+    """Whether a machine may have that name: 1 to 24 lower-case letters, digits, inner hyphens; no device on Windows."""
+    if sys.platform == "win32" and name in _DEVICES:
+        return False
     return 1 <= len(name) <= _NAME_MOST and _NAME_LETTERS.issuperset(name) and "-" not in (name[0], name[-1])
 
 
@@ -166,7 +171,9 @@ def check_name(name: str) -> str:
     if not is_name(name):
         raise SpecError(
             f"'{name}' cannot be a machine's name",
-            "a name has 1 to 24 lower-case letters, digits and inner hyphens",
+            "Windows has a device of that name"
+            if name in _DEVICES
+            else "a name has 1 to 24 lower-case letters, digits and inner hyphens",
             "try, for example: hostvm start my-machine",
         )
     return name

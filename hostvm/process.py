@@ -7,6 +7,7 @@ own; what fails is told with the command as it could be pasted into a shell. Not
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shlex
 import signal
@@ -41,6 +42,8 @@ _KEPT = frozenset(
     }
 )
 
+_ENDINGS = ".COM;.EXE;.BAT;.CMD"
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -61,8 +64,27 @@ def show_commands(tell: Callable[[str], None]) -> None:
 
 
 def join(argv: Sequence[str]) -> str:
-    """The command as one line for a shell."""
+    """The command as one line for a shell: on Windows in double quotes, and only where they must be."""
+    if sys.platform == "win32":
+        return subprocess.list2cmdline(argv)
     return shlex.join(argv)
+
+
+def find_program(name: str, path: str | None = None) -> str | None:
+    """Where a program is on PATH, or on another `path`; None when it is nowhere.
+
+    On Windows both shutil and the system take one of that name from the current folder first, which is whoever's files
+    are in it; so this looks by itself.
+    """
+    if sys.platform != "win32":
+        return which(name, path=path)
+    endings = [ending.lower() for ending in os.environ.get("PATHEXT", _ENDINGS).split(";") if ending]
+    names = [name] if name.lower().endswith(tuple(endings)) else [name + ending for ending in endings]
+    for folder in (os.environ.get("PATH", "") if path is None else path).split(os.pathsep):
+        for place in (Path(folder, one) for one in names if folder):
+            if place.is_file():
+                return str(place)
+    return None
 
 
 def scrubbed_env(extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -135,7 +157,8 @@ def run_attached(
     _show(words, env)
     try:
         kept = {name: value for name, value in os.environ.items() if name not in without}
-        child = subprocess.Popen(words, env={**kept, **(env or {})})
+        # Also one that is a .cmd (npm), which the system does not look for.
+        child = subprocess.Popen(_placed(words) or words, env={**kept, **(env or {})})
     except OSError as error:
         raise _cannot_start(words, error) from error
     with _passing_term(child):
@@ -238,6 +261,14 @@ def _show(words: Sequence[str], env: Mapping[str, str] | None, cwd: Path | None 
         tell(f"cd {shlex.quote(str(cwd))} && {line}" if cwd else line)
 
 
+def _placed(words: tuple[str, ...]) -> tuple[str, ...] | None:
+    """The command by its program's path, where the system would look in the current folder; None: it is nowhere."""
+    if sys.platform != "win32" or any(letter in words[0] for letter in ":/\\"):
+        return words
+    found = find_program(words[0])
+    return None if found is None else (found, *words[1:])
+
+
 def _open_private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
@@ -252,7 +283,10 @@ def _popen(words: tuple[str, ...], *, env: Mapping[str, str] | None = None, **op
     _show(words, env, options.get("cwd"))
     with signals_held() as arrived:
         try:
-            child = subprocess.Popen(words, env=scrubbed_env(env), **options)
+            placed = _placed(words)
+            if placed is None:
+                raise FileNotFoundError(errno.ENOENT, "it is not on PATH")
+            child = subprocess.Popen(placed, env=scrubbed_env(env), **options)
         except OSError as error:
             raise _cannot_start(words, error) from error
         if arrived:

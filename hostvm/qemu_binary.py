@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import sys
 from dataclasses import dataclass, replace
 from functools import cache
@@ -222,7 +221,7 @@ def _find_program(name: str) -> Path | None:
     if override:
         return _from_override(user_path(override), name)
     for folder in _folders():
-        found = shutil.which(name, path=str(folder))
+        found = process.find_program(name, str(folder))
         if found:
             return Path(found)
     return None
@@ -233,7 +232,7 @@ def _from_override(place: Path, name: str) -> Path:
     if place.is_file() and name.startswith("qemu-system-") and not _is_sibling(place):
         return place
     folder = place if place.is_dir() else place.parent
-    found = shutil.which(name, path=str(folder)) if place.exists() else None
+    found = process.find_program(name, str(folder)) if place.exists() else None
     if found is None:
         missing = f"there is no {name} in {folder}" if place.exists() else "which does not exist"
         raise DriverError(

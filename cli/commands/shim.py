@@ -135,7 +135,10 @@ def _default_folder() -> Path:
 
 def _add_to_path(folder: Path) -> str:
     if sys.platform == "win32":
-        return f'setx PATH "{folder};%PATH%"'
+        # For cmd and PowerShell. Not setx: it cuts a PATH at 1024 characters and puts the system's into the user's.
+        quoted = str(folder).replace("'", "''")
+        get, set_ = "[Environment]::GetEnvironmentVariable", "[Environment]::SetEnvironmentVariable"
+        return f"powershell -NoProfile -Command \"{set_}('Path', '{quoted};' + {get}('Path', 'User'), 'User')\""
     return f"export PATH={shlex.quote(str(folder))}:$PATH"
 
 

@@ -23,6 +23,9 @@ HVF_ON_ARM64 = (7, 0, 0)
 """Older ones place devices beyond the 36 address bits of Apple's first processors, or, with highmem=off, give no more
 than 3 GiB of memory: https://github.com/lima-vm/lima/pull/703."""
 
+_USAGE = 2
+"""Status of codesign for words that it does not know."""
+
 _HYPERVISOR_PRESENT = 0  # WHvCapabilityCodeHypervisorPresent
 
 
@@ -44,7 +47,8 @@ def hvf_obstacle(qemu: QemuBinary) -> str:
         return f"QEMU {qemu.version_text} needs more address bits than Apple silicon has (mend it: brew upgrade qemu)"
     # A script that wraps QEMU cannot be signed; what it starts may be.
     signature = _ask("codesign", "-d", "--entitlements", "-", "--xml", str(qemu.path.resolve()))
-    if signature is None or (signature.status == 0 and has_entitlement(signature.stdout)):
+    # One that does not know --xml (macOS 11) tells nothing of QEMU: the tiny boot decides.
+    if signature is None or signature.status == _USAGE or (not signature.status and has_entitlement(signature.stdout)):
         return ""
     return f"{qemu.path} may not use the hypervisor (mend it: {sign_command(qemu.path)})"
 

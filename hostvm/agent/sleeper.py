@@ -119,7 +119,8 @@ class Sleeper:
             first = protocol.read_frame(frames)
             if first is None or first[0] != protocol.HELLO:
                 return
-            sock.sendall(protocol.control(protocol.OK, {"pid": os.getpid(), "listens": self._path}))
+            facts = {"pid": os.getpid(), "parent": os.getppid(), "listens": self._path}
+            sock.sendall(protocol.control(protocol.OK, facts))
             if protocol.parse(first[1]).get("op") == "shutdown":
                 self._over.set()
 

@@ -80,7 +80,7 @@ def spawn_sleeper(run_dir: Path, log: Path) -> None:
     wake = own_argv(_IN_BACKGROUND, "wake", run_dir.name)
     sleeper = process.spawn_detached(own_argv(_SLEEPER, str(run_dir), *wake), log, env=own_env())
     deadline = time.monotonic() + _SLEEPER_SECONDS
-    while (sleeper_status(run_dir) or {}).get("pid") != sleeper.pid:
+    while not _is(sleeper.pid, sleeper_status(run_dir) or {}):
         if time.monotonic() > deadline or not process_id.is_alive(sleeper):
             process_id.kill(sleeper)
             raise AgentError(
@@ -89,6 +89,13 @@ def spawn_sleeper(run_dir: Path, log: Path) -> None:
                 f"hostvm logs --agent {run_dir.name}",
             )
         time.sleep(_PAUSE)
+
+
+def _is(pid: int, status: dict[str, Any]) -> bool:
+    """Whether the process that was started tells that. On Windows a virtual environment's python.exe is a launcher:
+    the interpreter is its child.
+    """
+    return pid in (status.get("pid"), status.get("parent"))
 
 
 def sleeper_status(run_dir: Path) -> dict[str, Any] | None:

@@ -108,6 +108,8 @@ def task_xml(login: Login) -> bytes:
         ("DisallowStartIfOnBatteries", "false"),
         ("StopIfGoingOnBatteries", "false"),
         ("ExecutionTimeLimit", "PT0S"),
+        # As of a program that the user starts. A task's usual 7 is less CPU, disk and memory than all others get.
+        ("Priority", "5"),
     ):
         _text(settings, name, value)
     command = ET.SubElement(ET.SubElement(task, "Actions", Context="Author"), "Exec")

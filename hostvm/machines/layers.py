@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import struct
+import sys
 import uuid
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 from hostvm import paths as places
 from hostvm.disks import backing_of, create_overlay, holds_nothing, require_unused
 from hostvm.errors import MachineError
-from hostvm.files import flush, private_folder
+from hostvm.files import flush, move, private_folder
 from hostvm.locks import home_lock
 from hostvm.machines.saved import check_disk_is, load_saved, stamped, store_saved
 from hostvm.more_disks import more_files
@@ -82,7 +83,8 @@ def freeze_disk(paths: MachinePaths, folder: Path, disk: Path) -> Path:
         if _is_not_on(disk, layer):
             layer.unlink()
         raise
-    layer.chmod(0o400)
+    if sys.platform != "win32":  # where that is a mark which keeps a file, and all its names, from being deleted
+        layer.chmod(0o400)
     if saved is not None:
         store_saved(paths, stamped(saved, paths.folder))
     return layer
@@ -135,7 +137,7 @@ def delete_folder(folder: Path, doomed: Path) -> None:
     """
     sweep_removed(folder)
     rest = doomed.with_name(f".{doomed.name}.removed")
-    doomed.rename(rest)
+    move(doomed, rest)
     _delete(rest)
     collect_layers(folder)
 

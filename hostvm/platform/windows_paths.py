@@ -37,9 +37,16 @@ def guest_path(path: str, folder: str = "") -> str:
 
     :param path: any of the spellings; a relative one counts from `folder`.
     :param folder: an absolute Windows path; "" leaves a relative path relative, with slashes.
-    :raises ForwardError: a network folder (`\\server\share`), or a drive without a path (`C:x`) other than `folder`'s.
+    :raises ForwardError: a network folder (`\\server\share`), a device (`\\.\pipe\x`), or a drive without a path
+        (`C:x`) other than `folder`'s.
     """
     plain = _plain(path)
+    if plain.startswith(_EXTENDED):
+        raise ForwardError(
+            f"{path} is a pipe or device of Windows, which the guest cannot see",
+            "only folders and files on this computer's drives are shared with it",
+            "the engine's own socket is in the guest: -v /var/run/docker.sock:/var/run/docker.sock",
+        )
     if plain.startswith("/"):
         return _absolute(plain, path)
     drive = _DRIVE.match(plain)
@@ -94,12 +101,14 @@ def is_relative(path: str) -> bool:
 
 
 def _plain(path: str) -> str:
-    r"""Slashes only; `\\?\C:\x` becomes `C:/x` and `\\?\UNC\server\share` becomes `//server/share`."""
+    r"""Slashes only; `\\?\C:\x` becomes `C:/x` and `\\?\UNC\server\share` becomes `//server/share`; a device stays."""
     plain = path.replace("\\", "/")
     if plain.startswith(_EXTENDED):
-        plain = plain[4:]
-        if plain[:4].upper() == "UNC/":
-            plain = f"//{plain[4:]}"
+        inside = plain[4:]
+        if inside[:4].upper() == "UNC/":
+            return f"//{inside[4:]}"
+        if _DRIVE.match(inside):
+            return inside
     return plain
 
 

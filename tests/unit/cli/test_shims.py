@@ -4,9 +4,12 @@ import os
 import socket
 import stat
 import sys
+from pathlib import PureWindowsPath
+from types import SimpleNamespace
 
 import pytest
 
+from cli.commands import shim
 from cli.engine_link import is_ours, make_link, remove_link
 from cli.main import main
 from cli.shims import is_shim, launcher, native_client, programs_of
@@ -38,6 +41,25 @@ def test_a_launcher_for_windows_whole():
         (
             ABOUT % ("@rem ", "docker", "\r\n", '@"C:\\Program Files\\100%%\\hostvm.exe" "-m" "ci" "docker" %*\r\n')
         ).encode(),
+    )
+
+
+@pytest.mark.parametrize("profile", ["C:\\Users\\J\u00fcrgen", "c:\\users\\j\u00fcrgen\\"])
+def test_a_launcher_of_a_user_whose_name_the_consoles_code_page_may_lack(monkeypatch, profile):
+    """cmd reads a .cmd in that code page, but has variables in Unicode."""
+    monkeypatch.setenv("USERPROFILE", profile)
+    _, content = launcher("docker", ["C:\\Users\\J\u00fcrgen\\100%\\hostvm.exe"], "", "win32")
+    assert content.splitlines()[1] == b'@"%USERPROFILE%\\100%%\\hostvm.exe" "docker" %*'
+    _, content = launcher("docker", ["C:\\Users\\J\u00fcrgens\\hostvm.exe"], "", "win32")
+    assert b"USERPROFILE" not in content, "another user's"
+
+
+def test_the_command_that_adds_a_folder_to_windows_path_leaves_the_rest_of_it_whole(monkeypatch):
+    """setx would cut it at 1024 characters; what is pasted is of cmd and of PowerShell, which knows no %PATH%."""
+    monkeypatch.setattr(shim, "sys", SimpleNamespace(platform="win32"))
+    assert shim._add_to_path(PureWindowsPath("C:\\it's here\\bin")) == (
+        "powershell -NoProfile -Command \"[Environment]::SetEnvironmentVariable('Path', "
+        "'C:\\it''s here\\bin;' + [Environment]::GetEnvironmentVariable('Path', 'User'), 'User')\""
     )
 
 

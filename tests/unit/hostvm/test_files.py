@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -52,6 +53,27 @@ def test_a_file_that_a_scanner_holds_is_waited_for_on_windows(tmp_path, monkeypa
         files.move(tmp_path / "a", tmp_path / "b")
     assert (tmp_path / "b").exists() is moves
     assert len(tries) == (busy + 1 if moves else 1)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="NTFS keeps the order of names by itself")
+@pytest.mark.parametrize(("has_it", "how"), [(True, [51]), (False, [51, "fsync"])])
+def test_what_is_to_outlive_a_power_failure_leaves_the_drives_own_memory_on_macos(tmp_path, monkeypatch, has_it, how):
+    done = []
+
+    def call(_, command):
+        done.append(command)
+        if not has_it:
+            raise OSError(45, "Operation not supported")
+
+    monkeypatch.setitem(sys.modules, "fcntl", SimpleNamespace(fcntl=call, F_FULLFSYNC=51))
+    monkeypatch.setattr(files, "sys", SimpleNamespace(platform="darwin"))
+    monkeypatch.setattr(files.os, "fsync", lambda _: done.append("fsync"))
+    (tmp_path / "f").touch()
+    files.remove_for_good(tmp_path / "f")
+    assert done == how
+    (tmp_path / "g").touch()
+    files.flush(tmp_path / "g")
+    assert done == how * 3
 
 
 def test_a_private_folder_is_closed_to_others(tmp_path):

@@ -80,6 +80,31 @@ def test_a_frozen_disk_is_the_layer_and_the_machine_stands_on_it(box, overlays):
         assert freeze_disk(box, folder, box.data_disk) != layer
 
 
+@pytest.mark.parametrize("system", ["linux", "darwin", "win32"])
+def test_a_layer_is_kept_from_writers_but_on_windows_where_it_could_not_be_deleted(box, overlays, monkeypatch, system):
+    """Of a file without the right to write Windows deletes no name, neither the layer's nor a snapshot's."""
+    monkeypatch.setattr(layers, "sys", SimpleNamespace(platform=system), raising=False)
+    with layers_lock() as folder:
+        writable = freeze_disk(box, folder, box.data_disk).stat().st_mode & 0o200
+    assert bool(writable) is (system == "win32")
+
+
+def test_a_machine_whose_folder_a_scanner_looks_into_is_removed_on_windows(box, monkeypatch):
+    real, busy = type(box.folder).replace, [PermissionError(13, "Access is denied")] * 2
+
+    def held(self, target):
+        if busy:
+            raise busy.pop()
+        real(self, target)
+
+    with layers_lock() as folder:
+        monkeypatch.setattr("hostvm.files.sys", SimpleNamespace(platform="win32"))
+        monkeypatch.setattr(type(box.folder), "rename", held)
+        monkeypatch.setattr(type(box.folder), "replace", held)
+        layers.delete_folder(folder, box.folder)
+    assert not box.folder.exists()
+
+
 def test_a_failed_freeze_leaves_the_disk_alone(box, monkeypatch):
     def full(*_, **__):
         raise MachineError("cannot create the disk", "No space left on device", "df")

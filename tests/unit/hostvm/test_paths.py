@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import os
 import re
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hostvm import paths
 from hostvm.errors import SpecError
 from hostvm.paths import MachinePaths, check_name, home, is_name, machine_names, run, run_folder
 
@@ -21,6 +23,18 @@ def test_bad_names_are_refused_with_an_example(name):
     with pytest.raises(SpecError) as caught:
         check_name(name)
     assert "hostvm start" in caught.value.resolution
+
+
+@pytest.mark.parametrize("name", ["con", "nul", "aux", "prn", "com1", "lpt9"])
+def test_windows_devices_are_no_machines_there(monkeypatch, name):
+    """Neither a folder nor a lock could have such a name."""
+    monkeypatch.setattr(paths, "sys", SimpleNamespace(platform="win32"))
+    with pytest.raises(SpecError) as caught:
+        check_name(name)
+    assert caught.value.details == "Windows has a device of that name"
+    assert check_name(f"{name}-1") == f"{name}-1"
+    monkeypatch.setattr(paths, "sys", SimpleNamespace(platform="linux"))
+    assert check_name(name) == name
 
 
 def test_the_environment_says_where(monkeypatch, tmp_path):

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import os
 import signal
+from types import SimpleNamespace
+
+import pytest
 
 from hostvm import process
 from hostvm.errors import HostvmError
@@ -60,3 +63,58 @@ def test_what_ends_it_ends_the_program_that_it_waits_for(monkeypatch):
     finally:
         signal.signal(signal.SIGTERM, before)
     assert told == ["program", "us"]
+
+
+@pytest.fixture
+def windows(monkeypatch, tmp_path):
+    """A Windows whose system, and whose shutil, take programs of the current folder first; gives what was started."""
+    started = []
+
+    def popen(words, **_):
+        started.append(words)
+        raise FileNotFoundError(2, "not in this test")
+
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "here").mkdir()
+    for place in ("here/tool.exe", "here/other.exe", "bin/tool.exe", "bin/npm.cmd"):
+        (tmp_path / place).touch()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setenv("PATHEXT", ".COM;.EXE;.BAT;.CMD")
+    monkeypatch.setattr(process, "sys", SimpleNamespace(platform="win32"))
+    monkeypatch.setattr(process.subprocess, "Popen", popen)
+    for flag in ("CREATE_NO_WINDOW", "CREATE_NEW_PROCESS_GROUP"):
+        monkeypatch.setattr(process.subprocess, flag, 0, raising=False)
+    return started
+
+
+def test_what_lies_in_the_current_folder_is_not_run_for_a_program_on_windows(windows, tmp_path):
+    """A repository may hold a qemu-img.exe, or a credential helper that is told the password."""
+    for word in ("tool", "tool.exe"):
+        with pytest.raises(HostvmError, match="cannot start tool"):
+            process.run([word, "-x"])
+    with pytest.raises(HostvmError, match="cannot start other: it is not on PATH"):
+        process.run(["other"])
+    assert windows == [(str(tmp_path / "bin" / "tool.exe"), "-x")] * 2
+    assert process.find_program("other") is None
+    assert process.find_program("tool", str(tmp_path / "bin")) == str(tmp_path / "bin" / "tool.exe")
+
+
+def test_a_command_to_paste_is_quoted_as_windows_reads_it(windows):
+    """In cmd a single quote is a letter, and PowerShell takes a quoted first word for a text."""
+    with pytest.raises(HostvmError) as caught:
+        process.run(["C:\\qemu\\qemu-img.exe", "info", "C:\\Users\\a b\\data.qcow2"])
+    assert caught.value.details == 'command: C:\\qemu\\qemu-img.exe info "C:\\Users\\a b\\data.qcow2"'
+
+
+def test_a_path_is_run_as_it_is_told_on_windows(windows):
+    with pytest.raises(HostvmError):
+        process.run(["C:\\Program Files\\qemu\\qemu-img.exe", "info"])
+    assert windows == [("C:\\Program Files\\qemu\\qemu-img.exe", "info")]
+
+
+def test_a_command_of_the_users_may_be_a_cmd_on_windows_or_lie_here(windows, tmp_path):
+    for words in (["npm", "test"], ["other"]):
+        with pytest.raises(HostvmError):
+            process.run_attached(words)
+    assert windows == [(str(tmp_path / "bin" / "npm.cmd"), "test"), ("other",)]

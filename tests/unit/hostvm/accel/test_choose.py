@@ -196,6 +196,7 @@ def test_entitlement(text, has):
         (None, None, None),  # neither program is there: the boot decides
         (told(b"0\n"), told(ENTITLED), "kern.hv_support is 0"),
         (told(b"1\n"), told(b"", 1), "codesign --sign - --force --entitlements"),
+        (told(b"1\n"), told(b"", 2), None),  # a codesign without --xml: so does it
         (told(b"1\n"), told(b""), "may not use the hypervisor"),
     ],
 )

@@ -14,12 +14,14 @@ from pathlib import Path
 import pytest
 from waiting import until  # a helper of all unit tests
 
-from hostvm.agent import protocol
+from hostvm.agent import protocol, spawn
 from hostvm.agent import sleeper as module
 from hostvm.agent.accept import serve_each
 from hostvm.agent.sleeper import Sleeper
 from hostvm.agent.spawn import sleeper_status
+from hostvm.errors import AgentError
 from hostvm.platform.local import LocalListener, connect_local
+from hostvm.process_id import ProcessId
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="loopback, which unit tests may not use")
 
@@ -128,6 +130,18 @@ def test_told_to_end_it_leaves_another_ones_socket_alone(folder, engine, sleeper
     assert not (folder / "sleep.sock").exists()
     assert say(folder, b"still there") == b"STILL THERE"
     assert sleeper_status(folder) is None
+
+
+def test_one_that_a_launcher_has_begun_is_known(folder, sleeper, monkeypatch):
+    """On Windows what is started in a virtual environment is a launcher, whose child the sleeper is."""
+    killed = []
+    monkeypatch.setattr(spawn.process_id, "is_alive", lambda _: False)  # so that nothing is waited for
+    monkeypatch.setattr(spawn.process_id, "kill", killed.append)
+    for pid, known in ((os.getpid(), True), (os.getppid(), True), (1 << 30, False)):
+        monkeypatch.setattr(spawn.process, "spawn_detached", lambda *_, pid=pid, **__: ProcessId(pid, 0.0))
+        with contextlib.nullcontext() if known else pytest.raises(AgentError):
+            spawn.spawn_sleeper(folder, folder / "log")
+    assert [one.pid for one in killed] == [1 << 30]
 
 
 def test_it_ends_with_the_last_connection_that_it_carries(folder, engine, sleeper):

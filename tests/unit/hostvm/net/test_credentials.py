@@ -19,7 +19,7 @@ LOGIN = json.dumps({"ServerURL": "r.test:5000", "Username": "anna", "Secret": "h
 def config(monkeypatch):
     found = {"credsStore": "ring", "credHelpers": {"other.test": "cloud"}}
     monkeypatch.setattr(credentials, "read_config", lambda: found)
-    monkeypatch.setattr(credential_helpers.shutil, "which", lambda name: f"/bin/{name}")
+    monkeypatch.setattr(credential_helpers, "find_program", lambda name: f"/bin/{name}")
     return found
 
 
@@ -61,7 +61,7 @@ def test_without_a_helper_there_is_none_to_offer(config, monkeypatch):
     assert not available()
     assert answer("get", b"r.test") == b"1\ncredentials not found in native keychain\n"
     config["credsStore"] = "ring"
-    monkeypatch.setattr(credential_helpers.shutil, "which", lambda _: None)
+    monkeypatch.setattr(credential_helpers, "find_program", lambda _: None)
     assert not available()
 
 

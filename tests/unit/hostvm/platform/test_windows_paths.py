@@ -67,6 +67,15 @@ def test_network_folders_are_refused(told):
     assert "net use" in caught.value.resolution
 
 
+@pytest.mark.parametrize("told", [r"\\.\pipe\docker_engine", "//./pipe/docker_engine", r"\\?\Volume{1-2}\x"])
+def test_windows_devices_are_no_folders_of_the_guest(told):
+    """Taken for a relative path one would be an empty folder in the container."""
+    with pytest.raises(ForwardError) as caught:
+        guest_path(told, HERE)
+    assert caught.value.brief == f"{told} is a pipe or device of Windows, which the guest cannot see"
+    assert "-v /var/run/docker.sock:/var/run/docker.sock" in (caught.value.resolution or "")
+
+
 def test_another_drives_current_folder_is_refused():
     with pytest.raises(ForwardError) as caught:
         guest_path("d:x/y", HERE)
