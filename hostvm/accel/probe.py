@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 PROBE_TIMEOUT = 10.0
 """Seconds for one boot; a working accelerator needs less than one."""
 
+_GOES_ON = ("prelaunch", "running", "shutdown")
+"""What QEMU's monitor says of a guest whose CPUs run, or that ends by itself."""
+
 CONSOLES = {"amd64": "ttyS0", "arm64": "ttyAMA0"}
 """The serial port's name in the guest."""
 
@@ -90,18 +93,18 @@ def _watch(child: Child, folder: Path) -> str | None:
         while time.monotonic() < deadline:
             if MARK in _read(folder / "console"):
                 return None
-            status = child.poll()
-            if status is not None:
+            ended = child.poll()
+            if ended is not None:
                 # It may have written the mark and ended between the two looks.
-                return None if MARK in _read(folder / "console") else _last_words(folder, status)
+                return None if MARK in _read(folder / "console") else _last_words(folder, ended)
             qmp = qmp or _connect(folder, deadline - time.monotonic())
-            if qmp and qmp.wait_event({"STOP"}, 0.03):
-                return f"the virtual CPU died ({qmp.execute('query-status')['status']})"
-            if not qmp:
-                time.sleep(0.03)
+            # Asked for: of a CPU that died before anybody listened no event tells.
+            if qmp and (status := _status(qmp, deadline - time.monotonic())) not in _GOES_ON:
+                return f"the virtual CPU died ({status})"
+            time.sleep(0.03)
     except QmpGoneError:
-        status = child.wait(2.0)
-        return None if MARK in _read(folder / "console") else _last_words(folder, status)
+        ended = child.wait(2.0)
+        return None if MARK in _read(folder / "console") else _last_words(folder, ended)
     except DriverError as error:
         return None if MARK in _read(folder / "console") else f"QEMU's monitor failed: {error.details}"
     finally:
@@ -116,6 +119,10 @@ def _connect(folder: Path, left: float) -> Qmp | None:
         return Qmp.connect(folder / "qmp", max(0.1, left))
     except OSError:
         return None
+
+
+def _status(qmp: Qmp, left: float) -> str:
+    return str(qmp.execute("query-status", timeout=max(0.1, left))["status"])
 
 
 def _last_words(folder: Path, status: int | None) -> str:

@@ -47,7 +47,7 @@ def make_domain(
     image = stored_image(state.image)
     qemu = complete_qemu(state.arch, places.cache(), progress)
     accel = select_accel(spec.accel, qemu=qemu, kernel=image.kernel, cache_dir=places.cache(), progress=progress)
-    shares = device_shares(spec.mounts, paths.run_dir, remote=remote)
+    shares = device_shares(spec.mounts, paths.run_dir, remote=remote, disks=len(spec.disks))
     store_devices(shares, paths.run_dir)
     forget_places(paths.folder)
     files = {**files, **share_seed(spec.mounts, shares)}

@@ -28,8 +28,9 @@ SERVED = {"nfs": "nfs", "sftp": "fuse.sshfs"}
 The first that the guest knows is the default; one whose image is from before NFS was served has no module for it.
 """
 
-# Each device takes a slot of the machine's first PCI bus, of which there are 32.
-MOST_DEVICES = 16
+# Each device takes a slot of the machine's first PCI bus, as does each further disk. Of 32 seven are taken.
+_MOST_DEVICES = 16
+_SLOTS = 25
 
 
 def kind_of(mount: Mount, *, remote: bool = False, platform: str = sys.platform) -> str:
@@ -49,12 +50,18 @@ def served_kinds(mount: Mount) -> tuple[str, ...]:
     return (mount.kind,) if mount.kind in SERVED else tuple(SERVED)
 
 
-def device_shares(mounts: Sequence[Mount], run_dir: Path, *, remote: bool = False) -> tuple[DeviceShare, ...]:
-    """Those of `mounts` that become devices; folders that cannot be shared now are left out."""
+def device_shares(
+    mounts: Sequence[Mount], run_dir: Path, *, remote: bool = False, disks: int = 0
+) -> tuple[DeviceShare, ...]:
+    """Those of `mounts` that become devices; folders that cannot be shared now are left out.
+
+    :param disks: how many further ones the machine has.
+    """
+    most = min(_MOST_DEVICES, _SLOTS - disks)
     shares: list[DeviceShare] = []
     for number, mount in enumerate(mounts):
         kind = kind_of(mount, remote=remote)
-        if kind in DEVICES and len(shares) < MOST_DEVICES and why_not(mount, mounts) is None:
+        if kind in DEVICES and len(shares) < most and why_not(mount, mounts) is None:
             tag = f"share{number}"
             socket = run_dir / f"{tag}.sock" if kind == "virtiofs" else None
             shares.append(DeviceShare(kind, tag, Path(mount.source), mount.target, mount.readonly, socket))

@@ -122,9 +122,10 @@ def _toml(value: Any) -> str:
     :raises ValueError: TOML has no such value.
     """
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{json.dumps(str(key))} = {_toml(one)}" for key, one in value.items()) + "}"
+        return "{" + ", ".join(f"{_toml(str(key))} = {_toml(one)}" for key, one in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(_toml(one) for one in value) + "]"
     if isinstance(value, str | bool | int | float):
-        return json.dumps(value)
+        # Not in JSON's escapes: of letters beyond U+FFFF those are pairs, which TOML refuses.
+        return json.dumps(value, ensure_ascii=False)
     raise ValueError(f"containers.conf cannot hold {value!r}")

@@ -42,3 +42,21 @@ def test_what_is_waited_for(tmp_path, left_out):
     text = function[0].replace("/proc/", f"{tmp_path}/") + "count; echo $left"
     done = subprocess.run([*shell, "-c", text], capture_output=True, text=True, timeout=60, check=True)
     assert (done.stdout, done.stderr) == (f"{sum(counts for _, counts in there.values())}\n", "")
+
+
+def test_all_is_written_before_room_is_given_back(tmp_path):
+    """That takes its time with much that was deleted, on each disk, and the computer cuts the power in the end."""
+    if sys.platform != "linux":
+        pytest.skip("the guest is Linux")
+    part = re.search(r"^sync -f /var\n.*?(?=^# The kernel holds)", SCRIPT.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    assert part is not None
+    (tmp_path / "disks").write_text("one /mnt/one\ntwo /mnt/two\n")
+    stand_ins = 'sync() { echo "sync $2"; }; timeout() { echo "trim $3"; }; umount() { echo "umount $1"; }\n'
+    shell = ["busybox", "sh"] if shutil.which("busybox") else ["sh"]
+    done = subprocess.run(
+        [*shell, "-c", f"seed={tmp_path}\n{stand_ins}{part[0]}"], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stderr == ""
+    told = done.stdout.splitlines()
+    assert told[:3] == ["sync /var", "sync /mnt/one", "sync /mnt/two"]
+    assert told[3:] == ["trim /var", "trim /mnt/two", "umount /mnt/two", "trim /mnt/one", "umount /mnt/one"]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+import xml.etree.ElementTree as ET
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from hostvm.disks import backing_of
 from hostvm.drivers.base import DomainState, Features, Hardware
 from hostvm.drivers.consoles import rotate_console
 from hostvm.drivers.hostfwd import Hostfwd
@@ -192,7 +194,9 @@ class LibvirtDriver:
                     f"it is {hypervisor}'s, here is {here}",
                     "Have that version here, or start without the state",
                 )
-            connection.restoreFlags(str(source), None, libvirt.VIR_DOMAIN_SAVE_PAUSED)
+            disks = (domain.data_disk, *(disk.path for disk in domain.disks))
+            xml = _looked_for_anew(connection, source) if any(map(backing_of, disks)) else None
+            connection.restoreFlags(str(source), xml, libvirt.VIR_DOMAIN_SAVE_PAUSED)
             return connection.lookupByUUIDString(self._uuid)
 
         self._make(TRANSFER_TIMEOUT, domain, load)
@@ -333,6 +337,18 @@ def _save(domain: Any, target: Path) -> None:
         domain.saveParams({**words, libvirt.VIR_DOMAIN_SAVE_PARAM_IMAGE_FORMAT: "sparse"}, 0)
     else:
         domain.saveFlags(str(target), None, 0)
+
+
+def _looked_for_anew(connection: Any, source: Path) -> str:
+    """A saved domain's XML without what is beneath its disks: libvirt wrote of one that stood alone that nothing is.
+
+    It may have become an overlay since, in a snapshot or for a clone, and would read as zeros.
+    """
+    domain = ET.fromstring(connection.saveImageGetXMLDesc(str(source), 0))  # noqa: S314 - libvirt's own words
+    for disk in domain.iterfind("devices/disk"):
+        for beneath in disk.findall("backingStore"):
+            disk.remove(beneath)
+    return ET.tostring(domain, encoding="unicode")
 
 
 def _hypervisor(connection: Any) -> str:

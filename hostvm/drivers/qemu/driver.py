@@ -34,7 +34,7 @@ from hostvm.qemu_binary import has_firmware, inspect_qemu
 from hostvm.shares.virtiofsd import daemon_argv, find_virtiofsd, maps_uncached
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from hostvm.drivers.base import DomainSpec
@@ -242,29 +242,32 @@ class QemuDriver:
         """:param incoming: a saved state, open, that it is to wait for."""
         build = build_argv if incoming is None else incoming_argv
         if sys.platform == "win32":
-            started = process.spawn_detached(build(domain, _facts(domain)), self._log)
-            undo.callback(process_id.kill, started)
-            return started
+            return self._begin(build(domain, _facts(domain)), undo)
         for share in domain.shares:
             if share.socket is not None:
-                undo.callback(process_id.kill, self._spawn_virtiofsd(share, share.socket))
+                self._spawn_virtiofsd(share, share.socket, undo)
         # QEMU gets a socket that listens already: nobody has to wait for it to appear, and connecting to a QEMU
         # that fails ends at once.
         with unix_socket.listen(self._qmp) as listener:
             facts = _facts(domain, listener.fileno())
             inherited = [listener.fileno(), *([] if incoming is None else [incoming])]
-            started = process.spawn_detached(build(domain, facts), self._log, pass_fds=inherited)
-            undo.callback(process_id.kill, started)
-            return started
+            return self._begin(build(domain, facts), undo, inherited)
 
-    def _spawn_virtiofsd(self, share: DeviceShare, place: Path) -> ProcessId:
+    def _begin(self, argv: Sequence[str], undo: contextlib.ExitStack, inherited: Sequence[int] = ()) -> ProcessId:
+        """No Ctrl-C comes before it is known to `undo`: it would run on, and its pid file be removed."""
+        with process.signals_held():
+            started = process.spawn_detached(argv, self._log, pass_fds=inherited)
+            undo.callback(process_id.kill, started)
+        return started
+
+    def _spawn_virtiofsd(self, share: DeviceShare, place: Path, undo: contextlib.ExitStack) -> None:
         """One that listens before QEMU connects, and ends when QEMU does."""
         if sys.platform == "win32":
             raise DriverError("virtiofs needs a Linux host", None, "share by sftp: set kind: sftp in machine.yaml")
         program = find_virtiofsd()
         with unix_socket.listen(place) as listener:
             argv = daemon_argv(program, share, listener.fileno(), uncached=maps_uncached(program))
-            return process.spawn_detached(argv, self._log, pass_fds=[listener.fileno()])
+            self._begin(argv, undo, [listener.fileno()])
 
     def _greet(self, started: ProcessId) -> None:
         """Wait until QEMU's main loop runs, which is after its virtual CPUs were started."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from hostvm.drivers.qemu import unix_socket
 from hostvm.errors import DriverError
+from hostvm.qemu_binary import release
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +34,7 @@ class Qmp:
 
     :param connection: connected, QEMU's greeting not yet read.
     :param timeout: seconds for the greeting.
-    :ivar version: QEMU's, (major, minor, micro).
+    :ivar version: QEMU's, (major, minor, micro), as `release` has it.
     :raises QmpGoneError: QEMU ended meanwhile.
     :raises DriverError: no greeting in time, or not one of QEMU's.
     """
@@ -197,7 +198,7 @@ def _version(greeting: dict[str, Any]) -> tuple[int, int, int]:
     major, minor, micro = (told.get(part, 0) for part in ("major", "minor", "micro"))
     if not (isinstance(major, int) and isinstance(minor, int) and isinstance(micro, int)):
         raise DriverError("the monitor's socket is not QEMU's", json.dumps(greeting)[:200], _LOOK)
-    return major, minor, micro
+    return release(major, minor, micro)
 
 
 _LOOK = "Look at the machine: hostvm status"

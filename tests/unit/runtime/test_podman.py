@@ -46,6 +46,17 @@ def test_the_users_settings_are_tables_and_win():
     assert settings(daemon=daemon) == daemon
 
 
+def test_texts_may_have_any_letter():
+    daemon = {
+        "containers": {
+            **OWN["containers"],
+            "env": ['SAYS=\u00e9 \u4e16 \U0001f433 \t"'],
+            "annotations": {"\U0001f433": "x"},
+        }
+    }
+    assert settings(daemon=daemon) == daemon
+
+
 def test_every_wrong_setting_at_once():
     daemon = {"log-opts": {"max-size": "1m"}, "engine": {"cgroup_manager": "systemd", "env": None}}
     with pytest.raises(SpecError) as raised:

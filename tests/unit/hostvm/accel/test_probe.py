@@ -49,3 +49,24 @@ def test_a_kernel_that_came_up_proves_it_whatever_the_monitor_does(qemu):
 
 def test_a_monitor_that_is_silent_all_the_time_is_told(qemu):
     assert qemu(60) == "QEMU's monitor failed: another program may hold it"
+
+
+@pytest.mark.parametrize("before", [[], ["prelaunch", "running"]], ids=["before anybody listens", "meanwhile"])
+def test_a_cpu_that_died_is_told_whether_or_not_an_event_was(monkeypatch, tmp_path, before):
+    """A broken /dev/kvm kills it within milliseconds; then ten seconds passed, and nothing was known of why."""
+    states = iter(before)
+
+    class Monitor:
+        def execute(self, command, *, timeout=5.0):
+            assert command == "query-status"
+            return {"status": next(states, "internal-error")}
+
+        def wait_event(self, names, timeout):
+            return None
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(module, "PROBE_TIMEOUT", 1.0)
+    monkeypatch.setattr(module.Qmp, "connect", lambda *_: Monitor())
+    assert module._watch(Child(), tmp_path) == "the virtual CPU died (internal-error)"

@@ -54,6 +54,7 @@ def domain(monkeypatch):
     monkeypatch.setitem(sys.modules, "libvirt", libvirt)
     monkeypatch.setattr(module, "build_domain", lambda _: "<domain/>")
     monkeypatch.setattr(module, "_monitor_of", lambda *_: "")
+    monkeypatch.setattr(module, "backing_of", lambda _: None)
     found.connection = connection
     yield found
     answer.set()
@@ -74,7 +75,8 @@ def impatient(monkeypatch, domain):
 @pytest.fixture
 def wanted(tmp_path):
     """A domain that is off as yet."""
-    return SimpleNamespace(accel="tcg", console=tmp_path / "console.log", ssh_port=2222)
+    disk = tmp_path / "data.qcow2"
+    return SimpleNamespace(accel="tcg", console=tmp_path / "console.log", ssh_port=2222, data_disk=disk, disks=())
 
 
 @pytest.mark.parametrize("act", ["powerdown", "kill", "wait_off"])

@@ -5,7 +5,10 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
+from hostvm.drivers.base import DiskDevice
 from hostvm.drivers.libvirt.xml import build_domain
+from hostvm.shares.choose import device_shares
+from hostvm.shares.model import Mount
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the golden files hold POSIX paths")
 
@@ -32,3 +35,19 @@ def test_what_people_write_is_escaped(make_domain, tmp_path):
 
 def test_whole_domain_with_more_disks(golden, make_domain, shared_as, more_disks):
     golden("disks.xml", build_domain(make_domain(shares=shared_as("9p"), disks=more_disks)))
+
+
+@pytest.mark.parametrize("disks", [0, 9, 16])
+def test_as_many_disks_and_folders_as_there_may_be_have_slots(make_domain, tmp_path, disks):
+    """Of the first PCI bus, whose last one is the board's own. Folders beyond that the agent serves."""
+    mounts = [Mount(str(tmp_path / f"{number}"), f"/mnt/{number}", kind="9p") for number in range(17)]
+    for mount in mounts:
+        (tmp_path / mount.source).mkdir()
+    shares = device_shares(mounts, tmp_path, disks=disks)
+    more = tuple(DiskDevice(f"disk{number}", tmp_path / f"{number}") for number in range(disks))
+    root = ET.fromstring(build_domain(make_domain(shares=shares, disks=more)))
+    slots = [int(str(one.get("slot")), 16) for one in root.iterfind("devices//address")]
+    assert sorted(slots) == list(range(1, len(slots) + 1))
+    assert len(slots) == 5 + disks + len(shares)
+    assert max(slots) < 31
+    assert len(shares) == min(16, 25 - disks)

@@ -8,6 +8,7 @@ import pytest
 
 from hostvm.drivers.qemu.qmp import MESSAGE_MOST, Qmp, QmpGoneError
 from hostvm.errors import DriverError
+from hostvm.qemu_binary import parse_answers
 
 GREETING = {"QMP": {"version": {}, "capabilities": []}}
 OK = {"return": {}}
@@ -53,6 +54,18 @@ def test_a_command_is_sent_and_its_answer_returned():
         {"execute": "qmp_capabilities", "id": 1},
         {"execute": "query-status", "id": 2, "arguments": {"x": 1}},
     ]
+
+
+@pytest.mark.parametrize(
+    ("told", "counts_as"), [((9, 2, 4), (9, 2, 4)), ((10, 2, 91), (11, 0, 0)), ((8, 2, 90), (9, 0, 0))]
+)
+def test_a_release_candidate_is_the_version_that_its_program_is_known_by(told, counts_as):
+    """Or what it saved would be another version's."""
+    version = dict(zip(("major", "minor", "micro"), told, strict=True))
+    with Qmp(Monitor([OK], greeting={"QMP": {"version": {"qemu": version}}}).ours, 5) as qmp:
+        assert qmp.version == counts_as
+    line = json.dumps({"QMP": {"version": {"qemu": version}}})
+    assert parse_answers(f'{line}\n{{"return": {{"arch": "x86_64"}}}}\n') == (counts_as, "x86_64")
 
 
 def test_the_answer_to_a_command_that_was_given_up_is_not_taken_for_the_next_ones():

@@ -52,14 +52,11 @@ engine_waits() {
 	fi
 }
 
-# engine_limits: a place and limits for this process, which is to become the engine.
+# engine_limits: a place for this process, which is to become the engine, and how likely it is ended for want of memory.
 engine_limits() {
 	# Not in the root cgroup: swap limits cannot be seen from there.
 	echo 0 > /sys/fs/cgroup/system/cgroup.procs
 	echo -500 > /proc/self/oom_score_adj
-	# As systemd would give it: containers inherit both, and a high soft limit makes some programs slow.
-	ulimit -H -n 524288
-	ulimit -S -n 1024
 }
 
 # announce SOCKET: says that an engine listens, in the words that dockerd has for it, for its log to pass on.
