@@ -89,7 +89,7 @@ def test_what_is_no_mapping_is_not_made_one():
 
 WORDS = st.text("abcäé -_:#'\"\n", max_size=8)
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | WORDS,
+    st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 64) - 1) | WORDS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("xyz"), inner, max_size=3),
     max_leaves=5,
 )
