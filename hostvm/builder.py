@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 from dataclasses import replace
@@ -28,6 +29,10 @@ CONSOLE_KEPT = 256 * 1024
 
 _TAIL_LINES = 25
 
+_FAULTS = {-getattr(signal, name, 0) for name in ("SIGSEGV", "SIGBUS", "SIGILL", "SIGABRT")} - {0}
+_WINDOWS_FAULT = 0xC0000000
+"""From here on an exit status is that of a fault (NTSTATUS: 0xC0000005 is an access violation)."""
+
 
 class QemuBuilder:
     """Implements `images.bake.Builder`.
@@ -48,25 +53,27 @@ class QemuBuilder:
         ):
             try:
                 return _bake(job, qemu, accel, Path(folder))
-            except _PanickedError as panic:
+            except _CrashedError as crash:
                 if job.cpus == 1:
-                    raise panic.failure from None
-            # QEMU 7.2 crashes some guests with several processors under TCG, and none with one: docs/limitations.md.
-            progress.note("the builder guest's kernel crashed; it begins anew, with one processor")
+                    raise crash.failure from None
+                who = crash.who
+            # QEMU 7.2 crashes some guests with several processors under TCG, or itself, and none with one:
+            # docs/limitations.md.
+            progress.note(f"{who} crashed; the builder guest begins anew, with one processor")
             for disk in job.disks:
                 _clear(disk)
             try:
                 return _bake(replace(job, cpus=1), qemu, accel, Path(folder))
-            except _PanickedError as panic:
-                raise panic.failure from None
+            except _CrashedError as crash:
+                raise crash.failure from None
 
 
-class _PanickedError(Exception):
-    """The guest's kernel did; `failure` is for whoever gives up."""
+class _CrashedError(Exception):
+    """The guest's kernel did, or QEMU; `failure` is for whoever gives up."""
 
-    def __init__(self, failure: DriverError) -> None:
+    def __init__(self, who: str, failure: DriverError) -> None:
         super().__init__()
-        self.failure = failure
+        self.who, self.failure = who, failure
 
 
 def _bake(job: BakeJob, qemu: QemuBinary, accel: str, folder: Path) -> str:
@@ -78,7 +85,13 @@ def _bake(job: BakeJob, qemu: QemuBinary, accel: str, folder: Path) -> str:
     if status == 0 and job.success in text:
         return text
     failure = _failure(job, status, text, read_tail(log, 4000), argv)
-    raise _PanickedError(failure) if PANIC_MARK in text else failure
+    if PANIC_MARK in text:
+        raise _CrashedError("the builder guest's kernel", failure)
+    raise _CrashedError("QEMU", failure) if _is_fault(status) else failure
+
+
+def _is_fault(status: int | None) -> bool:
+    return status is not None and (status in _FAULTS or status >= _WINDOWS_FAULT)
 
 
 def _clear(disk: BakeDisk) -> None:
