@@ -24,7 +24,7 @@ pytestmark = [
         hasattr(os, "geteuid") and os.geteuid() == 0, reason="root has no session; see test_libvirt_as_user.py"
     ),
 ]
-NAME = "lab"
+NAME, COPY = "lab", "copy"
 
 
 def writes_pages_at_their_places() -> bool:
@@ -38,6 +38,7 @@ def lab(image):
     """A running machine on libvirt."""
     succeed("start", NAME, "--cpus", "2", "--memory", "1GiB", "--image", image.digest)
     yield NAME
+    hostvm("rm", "--force", COPY)
     hostvm("rm", "--force", NAME)
 
 
@@ -49,6 +50,7 @@ def test_a_machine_on_libvirt_from_start_to_stop(lab):
     assert succeed("-m", lab, "docker", "version", "--format", "{{.Server.Os}}") == "linux\n"
     boot = succeed("-m", lab, "shell", "--", "cat", "/proc/sys/kernel/random/boot_id")
     succeed("-m", lab, "docker", "volume", "create", "kept")
+    succeed("-m", lab, "shell", "--", "sh", "-c", "echo before > /var/lib/hostvm/mark")
     succeed("suspend", lab)
     with connected("qemu:///session") as connection:
         assert f"hostvm-{lab}" not in [domain.name() for domain in connection.listAllDomains()]
@@ -56,8 +58,11 @@ def test_a_machine_on_libvirt_from_start_to_stop(lab):
     if writes_pages_at_their_places():
         state = Path(os.environ["HOSTVM_HOME"], "machines", lab, "suspended.ram").stat()
         assert state.st_size >= GIB > state.st_blocks * 512, "it is as long as the memory, with holes for empty pages"
+    succeed("clone", lab, COPY)
     assert succeed("-m", lab, "docker", "volume", "ls", "-q") == "kept\n"
     assert succeed("-m", lab, "shell", "--", "cat", "/proc/sys/kernel/random/boot_id") == boot, "it was resumed"
+    look = "echo 3 > /proc/sys/vm/drop_caches; cat /var/lib/hostvm/mark"
+    assert succeed("-m", lab, "shell", "--", "sh", "-c", look) == "before\n", "its disk stands on a layer by now"
     succeed("suspend", "--pause", lab)
     succeed("resume", lab)
     stopped = hostvm("stop", lab)
