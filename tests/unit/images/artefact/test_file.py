@@ -10,10 +10,10 @@ import threading
 
 import pytest
 from backports import zstd
+from bundling import members, pack  # a helper beside this file
 
 from images.artefact.file import export_image, import_image, whole_file
 from images.artefact.layout import parse_artefact
-from images.artefact.trust import KeyRing
 from images.errors import DiskFullError, HashError, ImageError, SignatureError
 from images.progress import NullProgress
 from images.records import read_record
@@ -21,13 +21,6 @@ from images.sbom import make_sbom
 from images.store import inspect_image, list_images, verify_image
 
 NONE = NullProgress()
-
-
-@pytest.fixture
-def ring(tmp_path):
-    ring = KeyRing(tmp_path / "keys")
-    ring.new("team")
-    return ring
 
 
 @pytest.fixture
@@ -40,20 +33,6 @@ def exported(make_image, cache, ring):
 
 def take(data: bytes, cache, ring, **options):
     return import_image(io.BytesIO(data), "the file", cache, ring, NONE, **options)
-
-
-def members(data: bytes) -> list[tuple[tarfile.TarInfo, bytes]]:
-    with tarfile.open(fileobj=io.BytesIO(zstd.decompress(data))) as tar:
-        return [(info, tar.extractfile(info).read()) for info in tar]
-
-
-def pack(entries, tail: bytes = b"") -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as tar:
-        for info, data in entries:
-            info.size = len(data) if info.isreg() else 0
-            tar.addfile(info, io.BytesIO(data))
-    return zstd.compress(out.getvalue() + tail)
 
 
 def test_what_goes_out_comes_in(exported, tmp_path, ring):
