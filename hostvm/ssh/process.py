@@ -11,7 +11,7 @@ from hostvm.ssh import signals
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hostvm.ssh.transport import GuestChannel
+    from hostvm.ssh.channel import GuestChannel
 
 # Less than ssh's 32 KiB packet, so that one send is one packet and nothing is copied twice.
 _PIECE = 32 * 1024 - 64
@@ -103,12 +103,10 @@ class SshProcess(_ChannelWriter):
 
     def wait(self) -> int:
         """See `GuestProcess.wait`."""
-        from hostvm.ssh.transport import signal_status
-
         channel = self._channel
         channel.status_event.wait()
         if channel.exit_signal is not None:
-            return signal_status(channel.exit_signal)
+            return signals.signal_status(channel.exit_signal)
         if channel.exit_status >= 0:
             return channel.exit_status
         transport = channel.get_transport()

@@ -1,4 +1,4 @@
-"""Signals that reach a program although it has only just been asked for.
+"""Signals: their statuses, and that they reach a program although it has only just been asked for.
 
 sshd passes a signal to the program's process group, which is there some milliseconds after sshd's fork: until then it
 finds none, and the signal is lost. It is asked whether it was passed, which OpenSSH says, and told again until it was.
@@ -12,12 +12,40 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hostvm.ssh.transport import GuestChannel
+    from hostvm.ssh.channel import GuestChannel
 
 SECONDS = 10.0
 """How long a signal that is refused is sent again; it may be one to a program of another user, too."""
 
 _PAUSE, _PAUSE_MOST = 0.01, 0.5
+
+_SIGNALS = {
+    "HUP": 1,
+    "INT": 2,
+    "QUIT": 3,
+    "ILL": 4,
+    "TRAP": 5,
+    "ABRT": 6,
+    "BUS": 7,
+    "FPE": 8,
+    "KILL": 9,
+    "USR1": 10,
+    "SEGV": 11,
+    "USR2": 12,
+    "PIPE": 13,
+    "ALRM": 14,
+    "TERM": 15,
+    "SYS": 31,
+}
+
+
+def signal_status(name: str) -> int:
+    """128+n for Linux's signal of that name; 255 for one ssh does not name.
+
+    OpenSSH sends others as `SIG@openssh.com`.
+    """
+    number = _SIGNALS.get(name)
+    return 255 if number is None else 128 + number
 
 
 def send(channel: GuestChannel, name: str) -> None:

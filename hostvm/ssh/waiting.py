@@ -10,7 +10,8 @@ import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hostvm.ssh.transport import GuestChannel, GuestTransport
+    from hostvm.ssh.channel import GuestChannel
+    from hostvm.ssh.transport import GuestTransport
 
 _WAITING = b'IFS= read -r line && eval "$line"'
 # The shell reads its line byte by byte, to leave what follows to the program.

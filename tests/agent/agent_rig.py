@@ -27,6 +27,13 @@ def until(condition, seconds=10.0):
     return value
 
 
+def waiting_shell(guest):
+    """The channel of the shell that waits in the guest for the next command."""
+    guest.run(["true"])
+    until(lambda: guest._shell._channel is not None and guest._shell._begun is guest._shell._channel)
+    return guest._shell._channel
+
+
 def has_ended(process: psutil.Process) -> bool:
     """Whether it runs no more; nobody need have waited for it."""
     try:

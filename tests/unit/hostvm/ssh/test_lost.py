@@ -12,9 +12,10 @@ from paramiko.message import Message
 
 from hostvm.errors import SshError
 from hostvm.guest import Pty
+from hostvm.ssh.channel import GuestChannel
 from hostvm.ssh.connection import Connection
 from hostvm.ssh.process import SshProcess, SshStream
-from hostvm.ssh.transport import WINDOW, GuestChannel, GuestTransport
+from hostvm.ssh.transport import WINDOW, GuestTransport
 
 
 class Lost:
