@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 
-from cli.docker_words import names_engine
 from cli.host_client import choice, find_host_client
 from hostvm.agent.client import AgentAbsent, AgentNotReady, engine_of
 from hostvm.engines import WITHOUT_DOCKER_API
@@ -34,7 +33,7 @@ def run_engine_word(found: Globals) -> int:
     if word == "ctr":
         return _run_ctr(found.chosen(), arguments)
     words = [*prefix[1:], *arguments]
-    if word != "docker" or not names_engine(words):
+    if word != "docker" or not _is_for_another(words):
         words = _with_shares(found.chosen(), words)
         _require_emulators(found.chosen(), word, words)
     client = find_host_client(words) if word in DOCKERS else None
@@ -52,6 +51,15 @@ def run_engine_word(found: Globals) -> int:
     if status == _NOT_FOUND and word in BROUGHT:
         _require_program(found.chosen(), word)
     return status
+
+
+def _is_for_another(words: list[str]) -> bool:
+    """Whether docker's own options, which stand first, lead to another engine; costs nothing where there are none."""
+    if not words or not words[0].startswith("-"):
+        return False
+    from cli.docker_words import names_engine
+
+    return names_engine(words)
 
 
 def _with_shares(name: str, words: list[str]) -> list[str]:
