@@ -7,12 +7,14 @@ Byte for byte the same, but for modules.symbols: kmod writes it in the order of 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from images.errors import ImageError
 from images.module_elf import ElfModule
 from images.module_index import write_index
+from images.modules import module_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -34,8 +36,8 @@ class _Module:
 
     :param path: below the kernel's folder.
     :param rank: its place in modules.order among those that are there: which of several modules comes first.
-    :param needs: modules whose symbols it uses; in the order of these, until `_set_places`.
-    :param place: in a dependency's list, the lower the earlier: what needs others stands before them.
+    :param needs: modules whose symbols it uses, each once, in the order of its symbols.
+    :param place: in a list of dependencies, the lower the earlier: what needs others stands before them.
     """
 
     name: str
@@ -43,7 +45,6 @@ class _Module:
     elf: ElfModule
     rank: int
     needs: list[_Module] = field(default_factory=list)
-    users: int = 0
     place: int = 0
 
 
@@ -54,6 +55,7 @@ def index_modules(modules: ModuleSet) -> None:
     """
     folder = f"usr/lib/modules/{modules.release}/"
     found = _read(modules, folder)
+    # Of several that export one symbol the last counts, as in kmod.
     owners = {symbol: module for module in found for symbol in module.elf.exports}
     _resolve(found, owners)
     _set_places(found)
@@ -72,8 +74,9 @@ def index_modules(modules: ModuleSet) -> None:
         "dep": ((module.name, line, module.rank) for module, line in lines.items()),
         "alias": ((key, module.name, module.rank) for alias, module in aliases for key in _lookup_key(alias)),
         "symbols": ((symbol, module.name, module.rank) for symbol, module in symbols),
-        "builtin": ((name, "", 0) for name in modules.builtin),
-        "builtin.alias": _builtin_aliases(modules, folder),
+        # The list as it is, not `modules.builtin`: arm64's has names twice, and so has the index.
+        "builtin": ((module_name(path), "", 0) for path in _listing(modules, "modules.builtin").split()),
+        "builtin.alias": _builtin_aliases(modules),
     }
     for name, text in texts.items():
         data = "".join(f"{line}\n" for line in text).encode(errors="surrogateescape")
@@ -84,8 +87,7 @@ def index_modules(modules: ModuleSet) -> None:
 
 def _read(modules: ModuleSet, folder: str) -> list[_Module]:
     """The modules in the order of modules.order; what is not in it comes last, by its path."""
-    listing = f"{folder}modules.order"
-    order = modules.tree.read(listing).decode().split() if listing in modules.tree.nodes else []
+    order = _listing(modules, "modules.order").split()
     known = {path: number for number, path in enumerate(order)}
     paths = {name: path.removeprefix(folder) for name, path in modules.paths.items()}
 
@@ -99,13 +101,16 @@ def _read(modules: ModuleSet, folder: str) -> list[_Module]:
     ]
 
 
+def _listing(modules: ModuleSet, name: str) -> str:
+    """One of the files the kernel's package brings; empty if it does not."""
+    path = f"usr/lib/modules/{modules.release}/{name}"
+    return modules.tree.read(path).decode(errors="surrogateescape") if path in modules.tree.nodes else ""
+
+
 def _resolve(found: list[_Module], owners: dict[str, _Module]) -> None:
     """Who needs whom: symbols nobody exports are the kernel's."""
     for module in found:
-        owning = (owners[symbol] for symbol in module.elf.needs if symbol in owners)
-        module.needs = list(dict.fromkeys(owning))
-        for needed in module.needs:
-            needed.users += 1
+        module.needs = list(dict.fromkeys(owners[symbol] for symbol in module.elf.needs if symbol in owners))
 
 
 def _set_places(found: list[_Module]) -> None:
@@ -113,8 +118,8 @@ def _set_places(found: list[_Module]) -> None:
 
     :raises ImageError: they need each other in a circle.
     """
-    users = {module: module.users for module in found}
-    free = [module for module in found if not module.users]
+    users = Counter(needed for module in found for needed in module.needs)
+    free = [module for module in found if not users[module]]
     placed = 0
     while free:
         module = free.pop()
@@ -161,11 +166,9 @@ def _device_nodes(found: list[_Module]) -> Iterator[str]:
                 break
 
 
-def _builtin_aliases(modules: ModuleSet, folder: str) -> Iterator[tuple[str, str, int]]:
+def _builtin_aliases(modules: ModuleSet) -> Iterator[tuple[str, str, int]]:
     """Of modules.builtin.modinfo: NUL-ended module.key=value."""
-    listing = f"{folder}modules.builtin.modinfo"
-    data = modules.tree.read(listing) if listing in modules.tree.nodes else b""
-    for entry in data.decode(errors="surrogateescape").split("\0"):
+    for entry in _listing(modules, "modules.builtin.modinfo").split("\0"):
         name, _, fact = entry.partition(".")
         key, _, value = fact.partition("=")
         if key == "alias":
