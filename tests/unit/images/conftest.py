@@ -8,6 +8,7 @@ import io
 import lzma
 import re
 import shutil
+import struct
 import tarfile
 import threading
 from contextlib import contextmanager, nullcontext
@@ -78,6 +79,38 @@ def make_deb(control: dict[str, bytes], entries: list[tuple[tarfile.TarInfo, byt
             "data.tar.xz": xz(make_tar(entries)),
         }
     )
+
+
+def kernel_module(*info: str, exports: tuple[str, ...] = (), needs: tuple[str, ...] = (), sums: bool = True) -> bytes:
+    """A kernel module that depmod can read; it does nothing.
+
+    :param info: key=value.
+    :param sums: its exports have checksums, as with CONFIG_MODVERSIONS; without, only their names are told.
+    """
+    strings, symbols = b"\0", struct.pack("<I2BH2Q", 0, 0, 0, 0, 0, 0)
+    for name, section in [
+        *((f"__crc_{name}", 1) for name in exports if sums),
+        ("own", 1),
+        *((name, 0) for name in needs),
+    ]:
+        symbols += struct.pack("<I2BH2Q", len(strings), 0, 0, section, 0, 0)
+        strings += name.encode() + b"\0"
+    contents = {
+        "": b"",
+        ".modinfo": b"".join(b"\0" + entry.encode() + b"\0" for entry in info),
+        "__ksymtab_strings": b"".join(name.encode() + b"\0" for name in exports),
+        ".symtab": symbols,
+        ".strtab": strings,
+        ".shstrtab": b"",
+    }
+    contents[".shstrtab"] = "".join(f"{name}\0" for name in contents).encode()
+    data, headers = b"", b""
+    for name, content in contents.items():
+        start = contents[".shstrtab"].index(name.encode() + b"\0")
+        headers += struct.pack("<2I4Q2I2Q", start, 1 if content else 0, 0, 0, 64 + len(data), len(content), 0, 0, 1, 0)
+        data += content
+    kind = (1, 62, 1, 0, 0, 64 + len(data), 0, 64, 0, 0, 64, len(contents), len(contents) - 1)  # relocatable, amd64
+    return struct.pack("<16s2HI3QI6H", b"\x7fELF\2\1\1", *kind) + data + headers
 
 
 @dataclass
@@ -232,7 +265,7 @@ def noting() -> Noting:
 @pytest.fixture(scope="session")
 def make() -> SimpleNamespace:
     """What tests build archives from."""
-    return SimpleNamespace(ar=ar, tar=make_tar, deb=make_deb, entry=entry, link=link)
+    return SimpleNamespace(ar=ar, tar=make_tar, deb=make_deb, entry=entry, link=link, module=kernel_module)
 
 
 @pytest.fixture(scope="session")
