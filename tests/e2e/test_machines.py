@@ -31,6 +31,28 @@ AWKWARD = [
     "--",
 ]
 
+DEPMOD_AGAIN = r"""
+set -e
+here=/usr/lib/modules/$(uname -r) again=/var/tmp/depmod/lib/modules/$(uname -r)
+rm -rf /var/tmp/depmod
+mkdir -p "$again"
+for kept in kernel modules.order modules.builtin modules.builtin.modinfo; do ln -s "$here/$kept" "$again/"; done
+/usr/sbin/depmod -a -b /var/tmp/depmod "$(uname -r)"
+[ "$(ls "$here")" = "$(ls "$again")" ] || echo "other files: $(ls "$again")"
+for file in "$again"/modules.*; do
+    name=${file##*/}
+    if [ "$name" = modules.symbols ]; then # in the order of a hash table, which nothing reads
+        sort "$file" > /var/tmp/depmod/real
+        sort "$here/$name" > /var/tmp/depmod/ours
+    else
+        cat "$file" > /var/tmp/depmod/real
+        cat "$here/$name" > /var/tmp/depmod/ours
+    fi
+    cmp /var/tmp/depmod/real /var/tmp/depmod/ours && echo "same: $name"
+done
+rm -r /var/tmp/depmod
+"""
+
 
 def test_an_argv_travels_exactly(machine):
     shown = machine.shell("sh", "-c", 'for word do printf "[%s]" "$word"; done', "sh", *AWKWARD)
@@ -244,6 +266,13 @@ def test_the_doctor_finds_what_is_damaged_in_a_machine_that_is_off(unique):
         assert done.status == 1
     finally:
         succeed(hostvm("rm", "--force", name))
+
+
+def test_the_images_module_indexes_are_those_of_the_guests_own_depmod(machine):
+    said = machine.shell("sh", "-s", stdin=DEPMOD_AGAIN).splitlines()
+    texts = ("alias", "builtin", "builtin.modinfo", "dep", "devname", "order", "softdep", "symbols", "weakdep")
+    indexes = ("alias.bin", "builtin.alias.bin", "builtin.bin", "dep.bin", "symbols.bin")
+    assert sorted(said) == sorted(f"same: modules.{name}" for name in (*texts, *indexes))
 
 
 def test_files_and_folders_are_copied_both_ways(machine, tmp_path, unique):
