@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import shlex
-import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from images.bake import BakeDisk, BakeJob
 from images.cpio import CpioEntry, write_cpio
+from images.disk import require_space
 from images.errors import ImageError
 from images.initramfs import initramfs_entries
 from images.recipe import FILES
-from images.tree import Kind, Tree
+from images.tree import Kind, Tree, add_package, write_tar
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,12 +24,11 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 SUCCESS = "builder: job done"
-TOOL_PACKAGES = ("busybox-static", "erofs-utils")
+TOOL_PACKAGES = ("busybox-static",)
 BUILDER_MODULES = ("virtio_blk", "binfmt_misc")
 CONSOLES = {"amd64": "ttyS0", "arm64": "ttyAMA0"}
-EROFS_OFFSET, EROFS_MAGIC = 1024, 0xE0F5E1E2
-# Not needed to run mkfs.erofs, and every byte of an initramfs costs time.
-TOOL_DROP = ("usr/share/*", "usr/lib/*/gconv/*", "usr/lib/*/perl*", "etc/*", "var/*", "usr/include/*")
+# Not needed to run busybox, and every byte of an initramfs costs time.
+TOOL_DROP = ("usr/share/*", "etc/*", "var/*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +87,7 @@ class Bakery:
 
 
 def builder_initramfs(tools: Tree, modules: ModuleSet) -> bytes:
-    """The builder guest's initramfs without a job: busybox, mkfs.erofs with its libraries, disk modules.
+    """The builder guest's initramfs without a job: busybox, disk modules.
 
     :param tools: a tree of TOOL_PACKAGES and what they depend on.
     """
@@ -118,19 +117,34 @@ def make_disk(path: Path, size: int) -> None:
         file.truncate(-(-size // 512) * 512)
 
 
-def cut_erofs(path: Path) -> int:
-    """Cut a disk with an erofs on it to the file system's own length; returns that.
+def finish_tree(
+    tree: Tree, commands: Sequence[Sequence[str]], release: str, bakery: Bakery, work: Path, progress: Progress
+) -> Tree:
+    """The tree after `commands` ran in it as a chroot, in the builder guest; its date stays.
 
-    Superblock: linux/fs/erofs/erofs_fs.h: magic, then blkszbits at 12 and blocks at 36.
-
-    :raises ImageError: there is no erofs on it.
+    :param commands: argv of each; the word KVER stands for `release`, the kernel's.
+    :raises HostvmError: one failed, or left something that is neither file, folder nor link.
     """
-    with path.open("r+b") as file:
-        file.seek(EROFS_OFFSET)
-        block = file.read(128).ljust(128, b"\0")
-        magic, bits, blocks = struct.unpack_from("<I", block)[0], block[12], struct.unpack_from("<I", block, 36)[0]
-        if magic != EROFS_MAGIC:
-            raise ImageError("the builder guest wrote no erofs", None, "Try again: `hostvm image build`")
-        size: int = blocks << bits
-        file.truncate(size)
-    return size
+    source, target, size = work / "tree.tar", work / "finished.tar", tree.size()
+    require_space(work, 2 * size)
+    with progress.task("writing the tree", size, "B") as task, source.open("wb") as file:
+        write_tar(tree, file, tree.newest, task.advance)
+    make_disk(target, 2 * size + 64 * MIB)
+    lines = "".join(shlex.join(release if word == "KVER" else word for word in argv) + "\n" for argv in commands)
+    bakery.run(
+        "finish",
+        {"EPOCH": str(tree.newest)},
+        source,
+        target,
+        work,
+        progress,
+        extra=[CpioEntry.file("job/finish", lines.encode())],
+        memory=(size + 512 * MIB) // MIB * MIB,  # the unpacked tree lies in the guest's memory
+        title="finishing the tree",
+    )
+    finished = Tree()
+    add_package(finished, target, "the builder guest")
+    if len(finished.nodes) == 1:
+        raise ImageError("the builder guest gave no tree back", None, "Try again: `hostvm image build`")
+    finished.newest = tree.newest
+    return finished

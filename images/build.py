@@ -5,19 +5,21 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from images.archive import DEFAULT_MIRROR, Fetcher, Package, open_archive, suites_of, with_fresh_index
-from images.bakery import MIB, Bakery, cut_erofs, make_disk
-from images.cpio import CpioEntry, write_cpio
-from images.disk import require_space, temporary_folder, work_lock
+from images.bakery import finish_tree
+from images.cpio import write_cpio
+from images.depmod import index_modules
+from images.disk import disk_full_explained, require_space, temporary_folder, work_lock
 from images.downloads import SOURCE, have_downloads
+from images.erofs import packed_by, write_erofs
 from images.errors import RecipeError
 from images.initramfs import initramfs_entries, own_files
 from images.kernel import bootable_kernel
-from images.kit import open_bakery, tool_versions
+from images.kit import open_bakery
 from images.modules import ModuleSet
 from images.recipe import FILES, Recipe
 from images.rootfs import Unpacked, apply_recipe, package_tree, unpack_packages
@@ -34,7 +36,6 @@ from images.store import (
     note_use,
     store_image,
 )
-from images.tree import Tree, write_tar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,11 +45,12 @@ if TYPE_CHECKING:
     from images.bake import Builder
     from images.downloads import Download
     from images.progress import Progress
+    from images.tree import Tree
 
 # Part of every recipe's digest: raise it when this code makes other bytes of the same recipe.
-REVISION = 2
+REVISION = 3
 # Any constant will do: what matters is that it is not drawn by lot.
-EROFS_UUID = "8d2cbd1b-1c0d-4d0e-9c43-7f1f6f2d8e55"
+EROFS_UUID = UUID("8d2cbd1b-1c0d-4d0e-9c43-7f1f6f2d8e55")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ class _Plan:
 
 def recipe_digest(recipe: Recipe) -> str:
     """The hex sha256 of all that goes into an image besides packages: the recipe, its files, this code's revision."""
-    folders = [name for name in (*recipe.files, recipe.initramfs, "builder", "builder-jobs") if name]
+    folders = [*recipe.files, recipe.initramfs, *(["builder", "builder-jobs"] if recipe.finish else [])]
     words = dataclasses.asdict(recipe)
     overlay = words.pop("overlay")  # where it lies does not matter, what is in it does
     del words["downloads"]
@@ -135,16 +137,18 @@ def _have_image(plan: _Plan) -> Image:
         archive = open_archive(suites, arch, plan.fetcher, progress, keys=plan.keys, pins=recipe.suites, others=others)
         wanted = archive.resolve([*recipe.packages, kernel], recipe.exclude_packages)
         _check_suites(recipe, wanted)
-        tools = tool_versions(archive)
-        current = _find_current(plan, wanted, tools)
+        current = _find_current(plan, wanted)
         if current is not None:
             progress.note(f"image {current.digest[:12]} is up to date: no package is newer")
             note_made(current)
             return note_use(current)  # here, where no prune gets in between
         added = have_downloads(recipe.downloads, arch, plan.fetcher.of(SOURCE), progress)
         unpacked = unpack_packages(wanted, archive.fetch(wanted, progress), work, progress)
-        bakery = open_bakery(archive, arch, cache, plan.builder, progress, unpacked)
-        return _assemble(plan, bakery, unpacked, tools, added, work)
+        tree, modules = _shape(plan, unpacked, added, work / "image")
+        if recipe.finish:
+            bakery = open_bakery(archive, arch, cache, plan.builder, progress, unpacked)
+            tree = finish_tree(tree, recipe.finish, modules.release, bakery, work, progress)
+        return _store(plan, tree, modules, unpacked, added, work)
 
 
 def _check_suites(recipe: Recipe, packages: Sequence[Package]) -> None:
@@ -157,16 +161,11 @@ def _check_suites(recipe: Recipe, packages: Sequence[Package]) -> None:
         )
 
 
-def _assemble(
-    plan: _Plan,
-    bakery: Bakery,
-    unpacked: Sequence[Unpacked],
-    tools: list[str],
-    added: Sequence[tuple[Download, Path]],
-    work: Path,
-) -> Image:
+def _shape(
+    plan: _Plan, unpacked: Sequence[Unpacked], added: Sequence[tuple[Download, Path]], result: Path
+) -> tuple[Tree, ModuleSet]:
+    """The root's tree and its modules; the kernel and the initramfs are left in `result`."""
     recipe = plan.recipe
-    result = work / "image"
     result.mkdir()
     with plan.progress.step("root tree"):
         tree = package_tree(unpacked)
@@ -177,7 +176,27 @@ def _assemble(
         modules.keep_only(modules.closure(modules.matching(recipe.keep_modules)))
         modules.decompress()
         apply_recipe(tree, recipe, added)
-    _pack(plan, tree, bakery, modules.release, work)
+        modules = ModuleSet.of(tree)  # the recipe may have brought some
+        index_modules(modules)
+    return tree, modules
+
+
+def _store(
+    plan: _Plan,
+    tree: Tree,
+    modules: ModuleSet,
+    unpacked: Sequence[Unpacked],
+    added: Sequence[tuple[Download, Path]],
+    work: Path,
+) -> Image:
+    recipe, result, size = plan.recipe, work / "image", tree.size()
+    require_space(work, size)
+    with (
+        plan.progress.task("packing the root image", size, "B") as task,
+        disk_full_explained(work),
+        (result / ROOT).open("wb") as file,
+    ):
+        write_erofs(tree, file, time=tree.newest, uuid=EROFS_UUID, level=recipe.level, advance=task.advance)
     manifest = {
         "format": FORMAT,
         "name": recipe.name,
@@ -192,7 +211,7 @@ def _assemble(
         "cmdline_tcg": recipe.cmdline_tcg,
         "recipe": recipe_digest(recipe),
         "packages": describe_packages([item.package for item in unpacked]),
-        "packed_by": tools,
+        "packed_by": [packed_by()],
     }
     if added:
         manifest["downloads"] = [one.facts() for one, _ in added]
@@ -203,31 +222,6 @@ def _assemble(
         return store_image(result, manifest, plan.cache)
 
 
-def _pack(plan: _Plan, tree: Tree, bakery: Bakery, release: str, work: Path) -> None:
-    source, target = work / "root.tar", work / "image" / ROOT
-    size = tree.size()
-    with plan.progress.task("writing the tree", size, "B") as task, source.open("wb") as file:
-        write_tar(tree, file, tree.newest, task.advance)
-    make_disk(target, max(size, 64 * MIB))
-    require_space(work, size)
-    finish = "".join(
-        shlex.join(release if word == "KVER" else word for word in argv) + "\n" for argv in plan.recipe.finish
-    )
-    bakery.run(
-        "image",
-        {"EPOCH": str(tree.newest), "UUID": EROFS_UUID, "COMPRESSION": plan.recipe.compression},
-        source,
-        target,
-        work,
-        plan.progress,
-        extra=[CpioEntry.file("job/finish", finish.encode())],
-        # The unpacked tree lies in the guest's memory, and mkfs.erofs wants some of its own.
-        memory=(size + 512 * MIB) // MIB * MIB,
-        title="packing the root image",
-    )
-    cut_erofs(target)
-
-
 def describe_packages(packages: Sequence[Package]) -> list[dict[str, Any]]:
     """The `packages` section of a manifest."""
     return [
@@ -235,14 +229,14 @@ def describe_packages(packages: Sequence[Package]) -> list[dict[str, Any]]:
     ]
 
 
-def _find_current(plan: _Plan, packages: Sequence[Package], tools: list[str]) -> Image | None:
+def _find_current(plan: _Plan, packages: Sequence[Package]) -> Image | None:
     """The stored image that a build of these packages would make again, if it is sound; every byte of it is read."""
     wanted = {
         "recipe": recipe_digest(plan.recipe),
         "arch": plan.arch,
         "suite": plan.suite,
         "packages": describe_packages(packages),
-        "packed_by": tools,
+        "packed_by": [packed_by()],
     }
     for image in list_images(plan.cache):
         if all(image.manifest.get(key) == value for key, value in wanted.items()):

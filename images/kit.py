@@ -67,11 +67,6 @@ def open_bakery(
     return Bakery(arch, folder / KERNEL, initramfs, builder)
 
 
-def tool_versions(archive: Archive) -> list[str]:
-    """What packs an image, as "name version": other tools may give other bytes of the same tree."""
-    return [f"{package.name} {package.version}" for package in archive.resolve(TOOL_PACKAGES)]
-
-
 def kit_key(arch: str, packages: Sequence[Package]) -> str:
     """What a kit depends on, as one hash."""
     content = {

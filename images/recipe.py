@@ -33,17 +33,18 @@ Keys (those marked * are required):
     groups             {name: gid} beside Debian's own
     users              [{name, uid, gid, home, shell, groups: [names]}] beside Debian's own, or instead of one;
                        no password
-    finish             [[argv], ...] run in the finished tree as a chroot, after everything else; the word KVER
-                       stands for the kernel's release, e.g. [depmod, -a, KVER]
+    finish             [[argv], ...] run in the finished tree as a chroot, after everything else, in a builder guest; the
+                       word KVER stands for the kernel's release
     cmdline            the kernel's parameters on every accelerator, without console= (that comes from `arches`)
     cmdline_tcg        parameters to add when the guest is emulated
     downloads          [{url or file, sha256, arch, take or to}] files of other makers: see `images.downloads`
-    compression        of mkfs.erofs: lz4, lz4hc (default), zstd, ... with an optional level: "lz4hc,12".
-                       506 MB on one core, not emulated: lz4 0.8 s, 250 MB; lz4hc,2 2.3 s, 231 MB; lz4hc,4 6.1 s,
-                       212 MB; lz4hc,6 8.8 s, 209 MB; lz4hc (that is 9) 12.6 s, 208 MB
+    compression        of the root's file system: lz4, or lz4hc (default) with an optional level, 3 to 12: "lz4hc,6".
+                       502 MB on two busy cores: lz4 2.6 s, 258 MB; lz4hc,3 8.7 s, 223 MB; lz4hc,6 12.8 s, 218 MB;
+                       lz4hc (that is 9) 34 s, 217 MB
 
 Always done, since no maintainer script is run: passwd, group, shadow and gshadow are made from base-passwd's
-master files and `users`; the CA bundle from ca-certificates; links for the merged /usr come from base-files.
+master files and `users`; the CA bundle from ca-certificates; the modules' indexes as by depmod; links for the merged
+/usr come from base-files.
 """
 
 from __future__ import annotations
@@ -70,7 +71,8 @@ _PACKAGE_NAME = re.compile(r"[a-z0-9][a-z0-9+.\-]+\Z")
 _NAME = re.compile(r"[a-z_][a-z0-9_.\-]*\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _URL = re.compile(r"https?://[^\s/]+/\S+\Z")
-_COMPRESSION = re.compile(r"(lz4|lz4hc|lzma|deflate|libdeflate|zstd)(,\d+)?\Z")
+LZ4HC_LEVEL = 9
+_COMPRESSION = re.compile(r"(lz4|lz4hc(,([3-9]|1[0-2]))?)\Z")
 MAX_ID = 65533
 ARCHES = ("amd64", "arm64")
 
@@ -125,6 +127,12 @@ class Recipe:
     downloads: tuple[Download, ...] = ()
     overlay: str = ""
     """A folder of the user's own, absolute; see `images.own_recipe`."""
+
+    @property
+    def level(self) -> int | None:
+        """Of `compression`: lz4hc's, or None for plain lz4."""
+        name, _, level = self.compression.partition(",")
+        return None if name == "lz4" else int(level or LZ4HC_LEVEL)
 
     def arch(self, name: str) -> ArchRecipe:
         """What the recipe says for an architecture.
@@ -240,7 +248,7 @@ class _Reader:
             "cmdline": " ".join(self.text(top.get("cmdline", ""), "cmdline").split()),
             "cmdline_tcg": " ".join(self.text(top.get("cmdline_tcg", ""), "cmdline_tcg").split()),
             "downloads": self.downloads(top.get("downloads", [])),
-            "compression": self.text(top.get("compression", "lz4hc"), "compression", _COMPRESSION),
+            "compression": self.compression(top.get("compression", "lz4hc")),
         }
         return None if self.faults else Recipe(**values)
 
@@ -359,6 +367,12 @@ class _Reader:
                 self.fault(f"finish[{number}]", "is empty")
             found.append(argv)
         return tuple(found)
+
+    def compression(self, data: Any) -> str:
+        if not isinstance(data, str) or not _COMPRESSION.match(data):
+            self.fault("compression", f"must be lz4, lz4hc, or lz4hc with a level from 3 to 12: lz4hc,6; is {data!r}")
+            return ""
+        return data
 
     def downloads(self, data: Any) -> tuple[Download, ...]:
         from images.downloads import Download  # with all that fetches, which a start does without

@@ -43,7 +43,6 @@ dirs: {proc: "0555", tmp: "01777"}
 modes: {etc/issue: "0600"}
 users: [{name: anna, uid: 1000, gid: 0, home: /home/anna, shell: /bin/sh}]
 finish:
-  - [/usr/sbin/depmod, -a, KVER]
   - [/usr/bin/busybox, sh, -c, "echo 'a  b' > /etc/finished; test -c /dev/null && test -r /proc/mounts"]
 compression: lz4
 """
@@ -148,7 +147,7 @@ def test_the_docker_image_is_the_same_wherever_it_is_built(tmp_path):
 
 
 def test_a_finish_command_that_fails_fails_the_build(build, tmp_path):
-    text = TINY.replace("[/usr/sbin/depmod, -a, KVER]", "[/usr/bin/busybox, sh, -c, 'echo oh no; exit 3']")
+    text = TINY.replace("finish:\n", "finish:\n  - [/usr/bin/busybox, sh, -c, 'echo oh no; exit 3']\n")
     with pytest.raises(DriverError) as error:
         build(tmp_path / "cache", text)
     assert "oh no" in error.value.details

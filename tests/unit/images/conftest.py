@@ -9,11 +9,13 @@ import lzma
 import re
 import shutil
 import struct
+import sys
 import tarfile
 import threading
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -29,7 +31,8 @@ from images.store import describe_parts, store_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # a helper lies beside the tests
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 MIRROR = "http://mirror.test/debian"

@@ -1,13 +1,8 @@
 from __future__ import annotations
 
-import struct
-
-import pytest
-
 from images.bake import BakeDisk
-from images.bakery import Bakery, cut_erofs, make_disk, tree_entries
+from images.bakery import Bakery, make_disk, tree_entries
 from images.cpio import CpioEntry
-from images.errors import ImageError
 from images.progress import NullProgress
 from images.tree import Tree
 
@@ -23,7 +18,7 @@ def test_a_job_is_appended_to_the_initramfs(tmp_path):
     builder = RecordingBuilder()
     bakery = Bakery("arm64", tmp_path / "vmlinuz", b"070701BASE", builder)
     console = bakery.run(
-        "image",
+        "finish",
         {"EPOCH": "1", "TEXT": "it's"},
         tmp_path / "in",
         tmp_path / "out",
@@ -31,7 +26,7 @@ def test_a_job_is_appended_to_the_initramfs(tmp_path):
         NullProgress(),
         extra=[CpioEntry.file("job/finish", b"ldconfig\n")],
         memory=1 << 30,
-        title="packing",
+        title="finishing",
     )
     job = builder.job
     assert console == "console"
@@ -41,29 +36,12 @@ def test_a_job_is_appended_to_the_initramfs(tmp_path):
     assert builder.initramfs.startswith(b"070701BASE")
     assert b"EPOCH=1\nTEXT='it'\"'\"'s'\n" in builder.initramfs
     assert b"ldconfig\n" in builder.initramfs
-    assert b"mkfs.erofs" in builder.initramfs
+    assert b'eval "inside' in builder.initramfs
 
 
 def test_a_disk_is_whole_sectors(tmp_path):
     make_disk(tmp_path / "disk", 1000)
     assert (tmp_path / "disk").stat().st_size == 1024
-
-
-def test_an_erofs_is_cut_to_its_own_length(tmp_path):
-    disk = bytearray(1 << 20)
-    struct.pack_into("<I", disk, 1024, 0xE0F5E1E2)
-    disk[1024 + 12] = 12
-    struct.pack_into("<I", disk, 1024 + 36, 5)
-    (tmp_path / "disk").write_bytes(disk)
-    assert cut_erofs(tmp_path / "disk") == 5 * 4096
-    assert (tmp_path / "disk").stat().st_size == 5 * 4096
-
-
-@pytest.mark.parametrize("size", [0, 1 << 20])
-def test_a_disk_without_erofs(tmp_path, size):
-    make_disk(tmp_path / "disk", size)
-    with pytest.raises(ImageError, match="wrote no erofs"):
-        cut_erofs(tmp_path / "disk")
 
 
 def test_a_tree_as_entries():

@@ -1,4 +1,4 @@
-"""A whole build from a tiny archive; only the emulated guest is replaced, by one that writes an erofs header."""
+"""A whole build from a tiny archive; only the emulated guest of `finish` is replaced, by one that adds a file."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import io
 import json
 import lzma
 import os
-import struct
+import stat
 import tarfile
 from types import SimpleNamespace
 
 import pytest
+from erofs_reader import Erofs
 
 from images.build import build_image, find_image, recipe_digest
 from images.compare import outdated
+from images.erofs import packed_by
 from images.errors import (
     DiskFullError,
     HashError,
@@ -42,12 +44,12 @@ initramfs: initramfs
 links: {etc/mtab: ../proc/self/mounts}
 dirs: {tmp: "01777"}
 users: [{name: anna, uid: 1000, gid: 0, home: /home/anna, shell: /bin/sh}]
-finish: [[/usr/sbin/depmod, -a, KVER]]
 """
+FINISH = RECIPE + "finish: [[/usr/bin/tool, -a, KVER]]\n"
 
 
-class PackingBuilder:
-    """Keeps what the guest would have seen, and writes an erofs superblock of one block."""
+class FinishingBuilder:
+    """Keeps what the guest would have seen, and gives the tree back with a file more."""
 
     def __init__(self):
         self.tar, self.initramfs, self.jobs = b"", b"", 0
@@ -56,10 +58,22 @@ class PackingBuilder:
         self.jobs += 1
         self.tar = job.disks[0].path.read_bytes()
         self.initramfs = job.initramfs.read_bytes()
-        with job.disks[1].path.open("r+b") as disk:
-            disk.seek(1024)
-            disk.write(struct.pack("<I8xB", 0xE0F5E1E2, 12) + bytes(23) + struct.pack("<I", 1))
+        with (
+            tarfile.open(fileobj=io.BytesIO(self.tar)) as tree,
+            job.disks[1].path.open("r+b") as disk,
+            tarfile.open(fileobj=disk, mode="w", format=tarfile.GNU_FORMAT) as out,
+        ):
+            for member in tree:
+                out.addfile(member, tree.extractfile(member) if member.isreg() else None)
+            made = tarfile.TarInfo("./etc/finished")
+            made.size, made.mtime = 4, 2_000_000_000
+            out.addfile(made, io.BytesIO(b"yes\n"))
         return job.success
+
+
+class NoBuilder:
+    def run(self, job, progress):
+        raise AssertionError("no guest is needed")
 
 
 class FailingBuilder:
@@ -70,7 +84,7 @@ class FailingBuilder:
 @pytest.fixture
 def shop(archive, make):
     def ko(name: str, *needs: str):
-        return make.entry(name, lzma.compress(b"\0depends=" + ",".join(needs).encode() + b"\0" + name.encode()))
+        return make.entry(name, lzma.compress(make.module(f"depends={','.join(needs)}")))
 
     kernel = "usr/lib/modules/6.12-amd64/kernel"
     archive.add("linux-image-amd64", Depends="linux-image-6.12-amd64 (= 1.0)")
@@ -101,7 +115,6 @@ def shop(archive, make):
         Depends="busybox-static",
     )
     archive.add("busybox-static", files=[make.entry("usr/bin/busybox", b"BB", mode=0o755)])
-    archive.add("erofs-utils", files=[make.entry("usr/bin/mkfs.erofs", b"MKFS", mode=0o755)])
     archive.publish(until=None)
     return archive
 
@@ -116,7 +129,7 @@ def build(shop, fetcher, cache):
             None,
             shop.mirror,
             cache,
-            builder or PackingBuilder(),
+            builder or NoBuilder(),
             progress or NullProgress(),
             keys=shop.keys,
             fetcher=fetcher,
@@ -125,12 +138,14 @@ def build(shop, fetcher, cache):
     return build
 
 
+def root_of(image):
+    return Erofs(image.root.read_bytes()).walk()
+
+
 def test_an_image_is_built_and_found_again_without_the_network(build, cache, adapter):
-    builder = PackingBuilder()
-    image = build(builder)
+    image = build()
     verify_image(image)
     assert image.kernel.read_bytes() == b"KERNEL"
-    assert image.root.stat().st_size == 4096
     assert list(image.manifest["files"]) == ["initramfs", "root.erofs", "vmlinuz"]
     assert [package["name"] for package in image.manifest["packages"]] == [
         "base-files", "base-passwd", "busybox-static", "hello", "linux-image-6.12-amd64", "linux-image-amd64",
@@ -143,31 +158,44 @@ def test_an_image_is_built_and_found_again_without_the_network(build, cache, ada
     assert len(adapter.requests) == asked
 
 
-def test_the_guest_sees_the_tree_and_the_finish_commands(build):
-    builder = PackingBuilder()
-    build(builder)
+def test_the_root_is_the_tree_that_the_recipe_makes(build):
+    image = build()
+    found = root_of(image)
+    assert found["etc/passwd"].content.splitlines()[1] == b"anna:x:1000:0::/home/anna:/bin/sh"
+    modules = "usr/lib/modules/6.12-amd64"
+    assert [path for path in found if path.endswith(".ko")] == [f"{modules}/kernel/fs/overlay.ko"]
+    assert found[f"{modules}/modules.dep"].content == b"kernel/fs/overlay.ko:\n"
+    assert "usr/share/doc" not in found
+    assert (found["etc/mtab"].content, found["tmp"].mode) == (b"../proc/self/mounts", stat.S_IFDIR | 0o1777)
+    assert Erofs(image.root.read_bytes()).time == image.manifest["date"] == 1_700_000_000
+    assert image.manifest["packed_by"] == [packed_by()]
+
+
+def test_finish_commands_run_in_a_guest(build):
+    builder = FinishingBuilder()
+    image = build(builder, FINISH)
+    assert builder.jobs == 1
+    assert b"/usr/bin/tool -a 6.12-amd64\n" in builder.initramfs
     with tarfile.open(fileobj=io.BytesIO(builder.tar)) as tar:
-        names = {member.name: member for member in tar}
-        assert tar.extractfile("./etc/passwd").read().splitlines()[1] == b"anna:x:1000:0::/home/anna:/bin/sh"
-    modules = [name for name in names if name.endswith(".ko")]
-    assert modules == ["./usr/lib/modules/6.12-amd64/kernel/fs/overlay.ko"]
-    assert "./usr/share/doc" not in names
-    assert names["./etc/mtab"].linkname == "../proc/self/mounts"
-    assert names["./tmp"].mode == 0o1777
-    assert {member.mtime for member in names.values()} == {1_700_000_000}
-    assert b"/usr/sbin/depmod -a 6.12-amd64\n" in builder.initramfs
-    assert b"MKFS" in builder.initramfs
+        assert {member.mtime for member in tar} == {1_700_000_000}
+    found, plain = root_of(image), root_of(build())
+    assert found.pop("etc/finished").content == b"yes\n"
+    assert image.manifest["date"] == 1_700_000_000
+    assert {path: item.content for path, item in found.items() if not stat.S_ISDIR(item.mode)} == {
+        path: item.content for path, item in plain.items() if not stat.S_ISDIR(item.mode)
+    }
+    assert {path: (item.mode, item.uid, item.gid) for path, item in found.items()} == {
+        path: (item.mode, item.uid, item.gid) for path, item in plain.items()
+    }
 
 
-def test_the_guest_sees_what_others_made(build, shop, cache):
+def test_the_root_has_what_others_made(build, shop, cache):
     shop.write("tool", b"\x7fELF...")
     sha = hashlib.sha256(b"\x7fELF...").hexdigest()
     text = f"{RECIPE}downloads: [{{url: {shop.mirror}/tool, sha256: {sha}, to: usr/bin/tool}}]\n"
-    builder = PackingBuilder()
-    image = build(builder, text)
-    with tarfile.open(fileobj=io.BytesIO(builder.tar)) as tar:
-        there = tar.getmember("./usr/bin/tool")
-        assert (tar.extractfile(there).read(), there.mode) == (b"\x7fELF...", 0o755)
+    image = build(text=text)
+    there = root_of(image)["usr/bin/tool"]
+    assert (there.content, there.mode) == (b"\x7fELF...", stat.S_IFREG | 0o755)
     assert image.manifest["downloads"] == [
         {"name": "tool", "sha256": sha, "url": f"{shop.mirror}/tool", "paths": ["usr/bin/tool"]}
     ]
@@ -190,17 +218,22 @@ def test_the_same_packages_give_the_same_image(build, tmp_path, shop):
     assert build(cache=tmp_path / "elsewhere").digest == first.digest
 
 
-def test_what_is_up_to_date_is_not_built_again(build, cache, shop):
-    builder = PackingBuilder()
-    first = build(builder)
-    assert build(builder) == first
-    assert builder.jobs == 1
+def test_what_is_up_to_date_is_not_built_again(build, cache, noting):
+    first = build()
+    assert build(progress=noting) == first
+    assert noting.notes == [f"image {first.digest[:12]} is up to date: no package is newer"]
+
+
+@pytest.mark.parametrize(("damage", "notes"), [("gone", []), ("zeros", ["image {} is damaged and is built again"])])
+def test_what_is_damaged_is_built_again(build, cache, noting, damage, notes):
+    first = build()
+    size = first.root.stat().st_size
     first.root.unlink()
-    assert build(builder) == first  # a damaged one is
-    assert (builder.jobs, len(list_images(cache))) == (2, 1)
-    first.root.write_bytes(bytes(first.root.stat().st_size))  # of the right size
-    assert build(builder) == first
-    assert (builder.jobs, len(list_images(cache))) == (3, 1)
+    if damage == "zeros":
+        first.root.write_bytes(bytes(size))
+    assert build(progress=noting) == first
+    assert noting.notes == [note.format(first.digest[:12]) for note in notes]
+    assert len(list_images(cache)) == 1
     verify_image(first)
 
 
@@ -220,15 +253,15 @@ def kit_of(cache):
 @pytest.mark.parametrize("name", ["vmlinuz", "initramfs"])
 @pytest.mark.parametrize("damage", ["flip", "cut", "gone"])
 def test_a_damaged_builder_guest_is_made_again(build, cache, name, damage, noting):
-    builder = PackingBuilder()
-    image, part = build(builder), kit_of(cache) / name
+    builder = FinishingBuilder()
+    image, part = build(builder, FINISH), kit_of(cache) / name
     content, seen = part.read_bytes(), builder.initramfs
     if damage == "gone":
         part.unlink()
     else:
         part.write_bytes(bytes([content[0] ^ 1]) + content[1:] if damage == "flip" else b"")
     image.root.unlink()
-    assert build(builder, progress=noting) == image
+    assert build(builder, FINISH, noting) == image
     assert "the stored builder guest is damaged and is made again" in noting.notes
     assert (part.read_bytes(), builder.initramfs) == (content, seen)
     assert sorted(path.name for path in kit_of(cache).iterdir()) == ["initramfs", "manifest.json", "vmlinuz"]
@@ -239,22 +272,22 @@ def test_a_damaged_builder_guest_is_made_again(build, cache, name, damage, notin
     "manifest", [None, b"", b"{}", b"[]", b"\xff", b'{"vmlinuz": 7}', pytest.param(b"[" * 100_000, id="deep")]
 )
 def test_one_with_an_odd_manifest_is_made_again(build, cache, manifest):
-    image = build()
+    image = build(FinishingBuilder(), FINISH)
     path = kit_of(cache) / "manifest.json"
     before = path.read_bytes()
     path.unlink()
     if manifest is not None:  # None: as stored by a hostvm that wrote none
         path.write_bytes(manifest)
     image.root.unlink()
-    assert build() == image
+    assert build(FinishingBuilder(), FINISH) == image
     assert path.read_bytes() == before
 
 
 def test_a_sound_builder_guest_is_kept(build, cache, noting):
-    image, kernel = build(), kit_of(cache) / "vmlinuz"
+    image, kernel = build(FinishingBuilder(), FINISH), kit_of(cache) / "vmlinuz"
     before = kernel.stat().st_mtime_ns
     image.root.unlink()
-    assert build(progress=noting) == image
+    assert build(FinishingBuilder(), FINISH, noting) == image
     assert kernel.stat().st_mtime_ns == before
     assert noting.notes == []
 
@@ -324,7 +357,7 @@ def left_behind(cache) -> list[str]:
 
 def test_a_failed_guest_leaves_nothing_and_a_retry_works(build, cache, adapter):
     with pytest.raises(HostvmError, match="builder guest failed"):
-        build(FailingBuilder())
+        build(FailingBuilder(), FINISH)
     assert left_behind(cache) == []
     asked = len([path for path, _ in adapter.requests if "pool" in path])
     assert build().digest
@@ -336,8 +369,8 @@ def test_a_guest_that_writes_nothing(build, cache):
         def run(self, job, progress):
             return job.success
 
-    with pytest.raises(ImageError, match="wrote no erofs"):
-        build(Idle())
+    with pytest.raises(ImageError, match="gave no tree back"):
+        build(Idle(), FINISH)
     assert left_behind(cache) == []
 
 
@@ -347,7 +380,7 @@ def test_ctrl_c_leaves_nothing(build, cache):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        build(Interrupted())
+        build(Interrupted(), FINISH)
     assert left_behind(cache) == []
 
 
@@ -382,10 +415,8 @@ def test_a_mirror_that_is_updated_meanwhile(build, shop, make, adapter, noting, 
 
     shop.publish(until=None, Acquire_By_Hash="no")
     adapter.before[word] = update
-    builder = PackingBuilder()
-    image = build(builder, progress=noting)
-    with tarfile.open(fileobj=io.BytesIO(builder.tar)) as tar:
-        assert tar.extractfile("./usr/bin/hello").read() == b"hi again"
+    image = build(progress=noting)
+    assert root_of(image)["usr/bin/hello"].content == b"hi again"
     assert {package["name"]: package["version"] for package in image.manifest["packages"]}["hello"] == version
     (note,) = noting.notes
     assert note.endswith("perhaps the mirror is being updated: its index is read anew, once")

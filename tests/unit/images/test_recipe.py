@@ -27,7 +27,7 @@ def test_the_smallest_recipe():
     assert recipe.packages == ("base-files",)
     assert recipe.pockets == ("security",)
     assert recipe.arch("amd64") == ArchRecipe("linux-image-amd64", "ttyS0")
-    assert recipe.compression == "lz4hc"
+    assert (recipe.compression, recipe.level) == ("lz4hc", 9)
 
 
 def test_everything_is_read():
@@ -44,11 +44,11 @@ dirs: {tmp: "01777"}
 modes: {etc/ssh/*: "0600"}
 groups: {docker: 990}
 users: [{name: sshd, uid: 991, gid: 990, home: /run/sshd, shell: /usr/sbin/nologin, groups: [docker]}]
-finish: [[depmod, -a, KVER]]
+finish: [[tool, -a, KVER]]
 cmdline: >-
   quiet
   panic=-1
-compression: zstd,3
+compression: lz4hc,3
 """,
         "full.yaml",
     )
@@ -56,7 +56,8 @@ compression: zstd,3
     assert recipe.dirs == {"tmp": 0o1777}
     assert recipe.modes == {"etc/ssh/*": 0o600}
     assert recipe.users == (User("sshd", 991, 990, "/run/sshd", "/usr/sbin/nologin", ("docker",)),)
-    assert recipe.finish == (("depmod", "-a", "KVER"),)
+    assert recipe.level == 3
+    assert recipe.finish == (("tool", "-a", "KVER"),)
     assert recipe.initramfs_modules == ("virtio_blk", "--", "ext4")
     assert recipe.cmdline == "quiet panic=-1"
 
@@ -91,8 +92,19 @@ compression: rar
         "users[0].colour: unknown key; known are name, uid, gid, home, shell, groups",
         "users[0].uid: must be a number from 0 to 65533, is -1",
         "finish[0]: is empty",
-        "compression: 'rar' is not of the form (lz4|lz4hc|lzma|deflate|libdeflate|zstd)(,\\d+)?\\Z",
+        "compression: must be lz4, lz4hc, or lz4hc with a level from 3 to 12: lz4hc,6; is 'rar'",
     ]
+
+
+@pytest.mark.parametrize("text", ["zstd", "lz4,3", "lz4hc,2", "lz4hc,13", "lz4hc,", "7", "''"])
+def test_a_compression_that_is_none(text):
+    (fault,) = faults(f"{SMALL}compression: {text}\n")
+    assert fault.startswith("compression: must be lz4")
+
+
+@pytest.mark.parametrize(("text", "level"), [("lz4", None), ("lz4hc", 9), ("lz4hc,12", 12)])
+def test_a_level(text, level):
+    assert load_recipe(f"{SMALL}compression: {text}\n", "x").level == level
 
 
 @pytest.mark.parametrize("text", ["", "[]", "just words"])

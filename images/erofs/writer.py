@@ -1,0 +1,249 @@
+"""From a tree to an erofs: the superblock, what files hold, the metadata, what large folders hold.
+
+Content is written as it is compressed; where things are is known then, so that the metadata comes after it.
+"""
+
+from __future__ import annotations
+
+import stat
+from dataclasses import dataclass, field
+from typing import IO, TYPE_CHECKING
+
+from images.erofs import ondisk
+from images.erofs.clusters import CHUNK, MAX_BLOCKS, compress_all
+from images.erofs.ondisk import BLOCK, COMPRESSED_FULL, INLINE, NOWHERE, PLAIN, SLOT, Cluster, Inode
+from images.errors import ImageError
+from images.tree import Kind, Slice
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from uuid import UUID
+
+    from images.tree import Node, Tree
+
+_TYPES = {Kind.FILE: stat.S_IFREG, Kind.DIR: stat.S_IFDIR, Kind.LINK: stat.S_IFLNK}
+_HOLES = 16  # blocks of metadata whose ends are kept for what fits there
+
+
+def packed_by() -> str:
+    """What decides the bytes besides the tree: lz4's name and version."""
+    import lz4
+
+    return f"lz4 {lz4.library_version_string()}"
+
+
+def write_erofs(
+    tree: Tree,
+    out: IO[bytes],
+    *,
+    time: int,
+    uuid: UUID,
+    level: int | None,
+    advance: Callable[[int], None] = lambda _n: None,
+) -> int:
+    """Write the file system to the empty file `out`; returns its size in bytes. The same tree gives the same bytes.
+
+    :param time: every file's, seconds since 1970.
+    :param level: see `compress_all`.
+    :param advance: is told bytes of content that are done.
+    :raises ImageError: a name or a link's target that no Linux takes.
+    """
+    items = _collect(tree)
+    out.write(bytes(BLOCK))
+    _write_content([item for item in items if item.wants_blocks], out, level, advance)
+    meta = out.tell() // BLOCK
+    end = _place(items)
+    folders = [item for item in items if item.blocks and item.layout == PLAIN]
+    after = meta + -(-end // BLOCK)
+    for item in folders:
+        item.where = after
+        after += -(-item.size // BLOCK)
+    _write_metadata(items, out, meta, end, time)
+    for item in folders:
+        _write_blocks(out, _folder_content(item))
+    out.seek(0)
+    superblock = ondisk.pack_superblock(
+        time=time, uuid=uuid.bytes, inodes=len(items), blocks=after, meta=meta, cluster_blocks=MAX_BLOCKS
+    )
+    out.write(superblock)
+    return after * BLOCK
+
+
+@dataclass(slots=True)
+class _Item:
+    """An inode on its way.
+
+    :param blocks: of a folder: its names, by block.
+    :param children: of a folder, by name, itself and its parent included.
+    :param at: its place in the metadata, in bytes.
+    """
+
+    node: Node
+    number: int
+    size: int
+    links: int = 1
+    layout: int = INLINE
+    where: int = NOWHERE
+    at: int = 0
+    clusters: list[Cluster] = field(default_factory=list)
+    children: dict[bytes, _Item] = field(default_factory=dict)
+    blocks: list[list[bytes]] = field(default_factory=list)
+
+    @property
+    def mode(self) -> int:
+        return _TYPES[self.node.kind] | self.node.mode
+
+    @property
+    def inode(self) -> Inode:
+        node = self.node
+        return Inode(self.mode, node.uid, node.gid, self.links, self.size, self.layout, self.where, self.number)
+
+    @property
+    def inode_size(self) -> int:
+        return SLOT if self.inode.is_compact else 2 * SLOT
+
+    @property
+    def fits_behind_inode(self) -> bool:
+        """Whether all of its content does: the kernel wants that in one block with the inode."""
+        return self.inode_size + self.size <= BLOCK
+
+    @property
+    def wants_blocks(self) -> bool:
+        return self.node.kind is Kind.FILE and not self.fits_behind_inode
+
+
+def _collect(tree: Tree) -> list[_Item]:
+    """An item for each inode, the root first; names of one Slice are one."""
+    items: list[_Item] = []
+    by_path: dict[str, _Item] = {}
+    by_content: dict[Slice, _Item] = {}
+    for path in sorted(tree.nodes, key=lambda name: name.split("/") if name else []):
+        node = tree.nodes[path]
+        known = by_content.get(node.content) if isinstance(node.content, Slice) else None
+        if known is not None:
+            known.links += 1
+            item = known
+        else:
+            item = _Item(node, len(items) + 1, len(node.target.encode()) if node.kind is Kind.LINK else node.size)
+            if not item.size:
+                item.layout = PLAIN
+            items.append(item)
+            if isinstance(node.content, Slice):
+                by_content[node.content] = item
+        by_path[path] = item
+        if path:
+            parent, _, name = path.rpartition("/")
+            _adopt(by_path[parent], item, name, path)
+        if node.kind is Kind.DIR:
+            item.links = 2
+            item.children = {b".": item, b"..": by_path[path.rpartition("/")[0]]}
+            if path:
+                by_path[path.rpartition("/")[0]].links += 1
+    for item in items:
+        if item.node.kind is Kind.DIR:
+            item.blocks = ondisk.split_folder(list(item.children))
+            item.size = ondisk.folder_size(item.blocks)
+            item.layout = INLINE if item.fits_behind_inode else PLAIN
+    return items
+
+
+def _adopt(parent: _Item, item: _Item, name: str, path: str) -> None:
+    encoded = name.encode()
+    if len(encoded) > 255 or (item.node.kind is Kind.LINK and not 0 < item.size <= BLOCK - 2 * SLOT):  # noqa: PLR2004
+        raise ImageError(
+            f"/{path} cannot be stored",
+            f"Its name has {len(encoded)} bytes, and its content {item.size}.",
+            "Leave it out of the recipe",
+        )
+    parent.children[encoded] = item
+
+
+def _write_content(items: list[_Item], out: IO[bytes], level: int | None, advance: Callable[[int], None]) -> None:
+    """Files that need blocks, compressed where that saves one."""
+    packed = compress_all((chunk for item in items for chunk in _chunks(item.node)), level)
+    for item in items:
+        start = out.tell()
+        for _ in range(-(-item.size // CHUNK)):
+            chunk, cluster = next(packed)
+            where = out.tell() // BLOCK
+            written = _write_blocks(out, chunk if cluster is None else cluster)
+            item.clusters.append(Cluster(len(chunk), written, where))
+            advance(len(chunk))
+        taken = sum(cluster.blocks for cluster in item.clusters)
+        if taken < -(-item.size // BLOCK):
+            item.layout, item.where = COMPRESSED_FULL, taken
+        else:  # as it is then: read without an index, and its blocks are in a row already
+            item.layout, item.where, item.clusters = PLAIN, start // BLOCK, []
+
+
+def _chunks(node: Node) -> Iterator[bytes]:
+    if isinstance(node.content, bytes):
+        yield from (node.content[at : at + CHUNK] for at in range(0, node.size, CHUNK))
+        return
+    left = node.size
+    with node.content.path.open("rb") as file:
+        file.seek(node.content.offset)
+        while left:
+            chunk = file.read(min(CHUNK, left))
+            if not chunk:
+                raise ImageError(f"{node.content.path} became shorter", node.origin or None, "Try again")
+            left -= len(chunk)
+            yield chunk
+
+
+def _write_blocks(out: IO[bytes], data: bytes) -> int:
+    blocks = -(-len(data) // BLOCK)
+    out.write(data.ljust(blocks * BLOCK, b"\0"))
+    return blocks
+
+
+def _place(items: Iterable[_Item]) -> int:
+    """Give each inode, with what follows it, a place in the metadata; returns the metadata's length in bytes.
+
+    What lies behind an inode in its block must not leave it; indexes may.
+    """
+    end = 0
+    holes: list[tuple[int, int]] = []  # place, bytes
+    for item in items:
+        if item.layout == COMPRESSED_FULL:
+            need = item.inode_size + ondisk.index_size(item.size)
+        else:
+            need = item.inode_size + (item.size if item.layout == INLINE else 0)
+        need += -need % SLOT
+        fitting = next((number for number, hole in enumerate(holes) if hole[1] >= need), None)
+        if fitting is not None:
+            item.at, room = holes.pop(fitting)
+            if room > need:
+                holes.insert(fitting, (item.at + need, room - need))
+            continue
+        room = -end % BLOCK
+        if item.layout == INLINE and need > room > 0:
+            holes = [*holes, (end, room)][-_HOLES:]
+            end += room
+        item.at = end
+        end += need
+    return end
+
+
+def _write_metadata(items: Iterable[_Item], out: IO[bytes], meta: int, end: int, time: int) -> None:
+    area = bytearray(end + -end % BLOCK)
+    for item in items:
+        data = item.inode.pack(time)
+        if item.layout == COMPRESSED_FULL:
+            data += ondisk.pack_clusters(item.clusters)
+        elif item.layout == INLINE:
+            data += _content(item)
+        area[item.at : item.at + len(data)] = data
+    out.seek(meta * BLOCK)
+    out.write(area)
+
+
+def _content(item: _Item) -> bytes:
+    if item.node.kind is Kind.DIR:
+        return _folder_content(item)
+    return item.node.target.encode() if item.node.kind is Kind.LINK else item.node.read()
+
+
+def _folder_content(item: _Item) -> bytes:
+    found = {name: (child.at // SLOT, child.mode) for name, child in item.children.items()}
+    return ondisk.pack_folder(item.blocks, found)
