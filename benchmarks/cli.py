@@ -35,7 +35,7 @@ from hostvm.ssh.keys import load_keys
 from hostvm.state import load_state
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 NAME = "bench"
 DOCKER = report.ROOT / ".tools" / "bin" / "docker"
@@ -56,7 +56,7 @@ def main() -> None:
             facts["guest"] = compare(rounds, [*inner(), "ps"], [*ssh, "docker", "ps"])
             sock = MachinePaths.of(NAME).docker_sock
             facts["host"] = compare(rounds, [*outer(sock), "ps"], [*outer(forwarded), "ps"])
-            facts["found"] = compare(rounds, [*inner("host"), "ps"], [*outer(forwarded), "ps"])
+            facts["found"] = compare(rounds, [*inner(), "ps"], [*outer(forwarded), "ps"], "host")
             facts["agent"] = idle_agent()
         facts["startup"] = [startup(scratch) for _ in range(rounds)]
     print(f"wrote {report.save('cli', facts)}")
@@ -98,10 +98,9 @@ def ssh_master(scratch: Path) -> Iterator[tuple[list[str], Path]]:
         process.wait()
 
 
-def inner(client: str = "guest") -> list[str]:
-    """`hostvm docker` with the client in the guest, whether or not this computer has one; or with the one here."""
-    path = f"PATH={DOCKER.parent}{os.pathsep}{os.environ['PATH']}"
-    return ["env", path, f"HOSTVM_CLIENT={client}", str(ours.HOSTVM), "-m", NAME, "docker"]
+def inner() -> list[str]:
+    """`hostvm docker`; whose client that is, `compare` says."""
+    return [str(ours.HOSTVM), "-m", NAME, "docker"]
 
 
 def idle_agent(seconds: float = 30.0) -> dict[str, float]:
@@ -119,24 +118,30 @@ def outer(sock: Path) -> list[str]:
     return [str(DOCKER), "-H", f"unix://{sock}"]
 
 
-def compare(rounds: int, first: Sequence[str], second: Sequence[str]) -> dict[str, list[float]]:
-    """Both in turn, after one unmeasured run of each."""
+def compare(rounds: int, first: Sequence[str], second: Sequence[str], client: str = "guest") -> dict[str, list[float]]:
+    """Both in turn, after one unmeasured run of each.
+
+    :param client: whose hostvm takes, `guest` or `host`, whether or not this computer has one elsewhere. It is in the
+        environment of both: an `env` before the words would be one more program to start.
+    """
+    path = f"{DOCKER.parent}{os.pathsep}{os.environ['PATH']}"
+    env = {**os.environ, "PATH": path, "HOSTVM_CLIENT": client}
     for words in (first, second):
-        timed(words)
+        timed(words, env)
     found: dict[str, list[float]] = {"hostvm": [], "ssh": []}
     for _ in range(rounds):
-        found["hostvm"].append(timed(first))
-        found["ssh"].append(timed(second))
+        found["hostvm"].append(timed(first, env))
+        found["ssh"].append(timed(second, env))
     return found
 
 
-def timed(words: Sequence[str]) -> float:
+def timed(words: Sequence[str], env: Mapping[str, str]) -> float:
     """Seconds from start to end.
 
     :raises SystemExit: it failed, so its time means nothing.
     """
     began = time.perf_counter()
-    result = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    result = subprocess.run(words, env=env, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     took = time.perf_counter() - began
     if result.returncode != 0:
         raise SystemExit(f"{' '.join(words)} ended with {result.returncode}: {result.stderr.decode()}")

@@ -73,13 +73,14 @@ def shims_in_use() -> list[str]:
 def native_client(program: str, folders: Sequence[str] | None = None) -> str | None:
     """The first program of that name on PATH that is none of our launchers.
 
-    Written out because shutil takes 3 ms to import and forwarding needs this.
+    Written out, down to os.get_exec_path, because shutil takes 3 ms to import, and warnings another part of one, and
+    forwarding needs this.
     """
     names = [program]
     if sys.platform == "win32":
         endings = os.environ.get("PATHEXT", ".COM;.EXE;.BAT;.CMD").split(os.pathsep)
         names = [program + ending.lower() for ending in endings]
-    for folder in os.get_exec_path() if folders is None else folders:
+    for folder in os.environ.get("PATH", os.defpath).split(os.pathsep) if folders is None else folders:
         for name in names:
             path = os.path.join(folder, name)  # noqa: PTH118 - as above
             if os.access(path, os.X_OK) and not os.path.isdir(path) and not is_shim(path):  # noqa: PTH112

@@ -1,8 +1,8 @@
-"""Errors of machines, drivers, ssh and the agent; the shape is `images.errors.HostvmError`."""
+"""Errors of machines, drivers, ssh and the agent; the shape is `images.failure.HostvmError`."""
 
 from __future__ import annotations
 
-from images.errors import ForwardError, HostvmError, ImageError, UsageError
+from images.failure import ForwardError, HostvmError, ImageError, UsageError
 
 __all__ = [
     "AgentError",

@@ -190,7 +190,7 @@ def docker_pipe(name: str) -> str:
 
 
 class MachinePaths:
-    """Where one machine's files are. A plain class: see `images.errors.HostvmError`."""
+    """Where one machine's files are. A plain class: see `images.failure.HostvmError`."""
 
     __slots__ = ("folder", "name", "run_dir")
 

@@ -252,8 +252,43 @@ def test_client_imports_nothing_heavy(agent):
         "json",
         "contextlib",
         "shutil",
+        "struct",
         "termios",
+        "warnings",
     }
     assert not slow & (before - base), "loaded before the request is on its way"
     after = loaded_by("import cli.session")
     assert not {"typing", "re", "socket", "json", "pathlib", "subprocess", "logging"} & (after - base)
+
+
+BECOMES_DOCKER = """
+import os, sys
+def become(path, words, env):
+    print(path, *sys.modules)
+    sys.stdout.flush()
+    os._exit(0)
+os.execve = become
+from cli.main import main
+main(["-m", "m", "docker", "ps"])
+"""
+
+
+def test_the_way_to_a_client_of_this_computer_imports_only_what_it_needs(agent, tmp_path):
+    """Everything here is on top of what the user's own `docker ps` takes; a module is some 0.2 ms."""
+    docker = tmp_path / "docker"
+    docker.write_text("#!/bin/sh\n")
+    docker.chmod(0o755)
+    run = str(agent.run_dir.parent)
+    environment = {**ENVIRONMENT, "PATH": str(tmp_path), "HOSTVM_CLIENT": "host", "HOSTVM_RUN": run}
+    words = [sys.executable, "-c", BECOMES_DOCKER]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+    client, *loaded = done.stdout.split()
+    assert client == str(docker)
+    assert set(loaded) - loaded_by("pass") <= {
+        *("__future__", "_socket"),
+        *("cli", "cli.main", "cli.engine_words", "cli.host_client", "cli.shims"),
+        *("runtime", "runtime.words"),
+        *("hostvm", "hostvm.engines", "hostvm.errors", "hostvm.paths", "hostvm.platform", "hostvm.platform.quick"),
+        *("hostvm.agent", "hostvm.agent.client", "hostvm.agent.protocol"),
+        *("images", "images.failure"),
+    }
