@@ -207,7 +207,7 @@ class _Reader:
     def _follow(self) -> None:
         while not self._stopped.is_set():
             try:
-                with EngineApi(self._connect, "").open("GET", "/events", query=self._query) as events:
+                with EngineApi(self._connect, self._host.machine).open("GET", "/events", query=self._query) as events:
                     self._stand(stands=True)
                     while line := events.readline(_EVENT_MOST):
                         if len(line) == _EVENT_MOST:

@@ -126,7 +126,7 @@ class PortService:
     # ---- the engine's events
 
     def _api(self) -> EngineApi:
-        return EngineApi(lambda: self._guest.open_socket(self._socket), "")
+        return EngineApi(lambda: self._guest.open_socket(self._socket), self._host.machine)
 
     def _read_all(self) -> None:
         self._guest.run(["sh", "-c", _ANY_ADDRESS])

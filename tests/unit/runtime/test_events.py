@@ -7,6 +7,8 @@ import json
 import queue
 import socket
 import threading
+from types import SimpleNamespace
+from unittest.mock import Mock
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -34,6 +36,8 @@ class Guest:
 
 
 class Host:
+    machine = "box"
+
     def __init__(self):
         self.lines = []
 
@@ -106,6 +110,23 @@ def test_it_begins_anew_when_the_engine_does(feed, guest, heard, host):
         assert [heard.get(timeout=10) for _ in range(2)] == ["begun", "begun"]
     assert host.lines
     assert all(line.startswith("events: ") for line in host.lines)
+
+
+@pytest.mark.parametrize("name", ["docker", "podman"])
+def test_what_does_not_answer_is_the_engine_of_the_machine(host, name):
+    """Which was one without a name, with the advice to look at the default machine."""
+    guest = SimpleNamespace(open_socket=Mock(side_effect=ConnectionRefusedError("refused")))
+    services = [one for one in find_engine(name).services(default_spec()) if one.name in ("ports", "engine")]
+    for service in services:
+        service.start(guest, host)
+    try:
+        until(lambda: {line.split(":")[0] for line in list(host.lines)} >= {"events", "engine"})
+    finally:
+        for service in services:
+            service.stop()
+    until(lambda: "engine-events" not in {thread.name for thread in threading.enumerate()})
+    for line in host.lines:
+        assert line.endswith(": the engine of machine box does not answer: refused: look with: hostvm status box")
 
 
 def test_an_event_that_is_none_is_told_and_followed_by_others(feed, guest, heard, host):

@@ -164,6 +164,8 @@ def test_place():
 class RecordingHost:
     """The agent's side: which listeners are open, and ports that cannot be."""
 
+    machine = "box"
+
     def __init__(self):
         self.open, self.refused, self.lines = set(), {}, []
 
