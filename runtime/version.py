@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import http.client
 import threading
 from typing import TYPE_CHECKING, Any
 
-from hostvm.errors import HostvmError
 from runtime.docker.api import EngineApi
+from runtime.docker.events import FAULTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,5 +52,5 @@ class VersionService:
     def _look(self, guest: Guest, host: Host) -> None:
         try:
             self._version = self._ask(guest, host.machine)
-        except (OSError, HostvmError, KeyError, ValueError, http.client.HTTPException) as fault:
+        except FAULTS as fault:
             host.log(f"engine: {fault}".replace("\n", ": "))

@@ -129,14 +129,17 @@ def test_what_does_not_answer_is_the_engine_of_the_machine(host, name):
         assert line.endswith(": the engine of machine box does not answer: refused: look with: hostvm status box")
 
 
-def test_an_event_that_is_none_is_told_and_followed_by_others(feed, guest, heard, host):
+@pytest.mark.parametrize(
+    ("line", "told"), [(b"no event", "Expecting value"), (b"7", "'get'"), (b"[" * 100_000, "recursion")]
+)
+def test_an_event_that_is_none_is_told_and_followed_by_others(feed, guest, heard, host, line, told):
     assert feed
     with answered(guest.opened.get(timeout=10)) as engine:
         assert heard.get(timeout=10) == "begun"
-        engine.sendall(b"no event\n")
+        engine.sendall(line + b"\n")
         with answered(guest.opened.get(timeout=10)):
             assert heard.get(timeout=10) == "begun"
-    assert "Expecting value" in host.lines[0]
+    assert told in host.lines[0]
 
 
 def test_a_stop_is_no_fault(feed, guest, heard, host):
