@@ -19,7 +19,7 @@ import requests
 from requests.auth import AuthBase
 
 from images.errors import RegistryError
-from images.registry.reference import is_loopback
+from images.registry.reference import is_loopback, login_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -171,7 +171,7 @@ class RegistryAuth(AuthBase):
             raise RegistryError(
                 f"{scheme}://{host} gives no token for {self._scope}",
                 f"{answer.status_code} {answer.reason}",
-                "Log in with an account that may do this: `docker login REGISTRY`",
+                f"Log in with an account that may do this: `docker login {login_name(self._origin[1])}`",
             )
         return token
 
