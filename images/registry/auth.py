@@ -19,6 +19,7 @@ import requests
 from requests.auth import AuthBase
 
 from images.errors import RegistryError
+from images.patience import status_text
 from images.registry.reference import is_loopback, login_name
 
 if TYPE_CHECKING:
@@ -165,7 +166,8 @@ class RegistryAuth(AuthBase):
         except requests.RequestException as error:  # of which the text may hold what was sent
             raise requests.ConnectionError(f"no token from {scheme}://{host}: {type(error).__name__}") from None
         if answer.status_code >= SERVER_FAULT or answer.status_code == TOO_MANY:
-            raise requests.ConnectionError(f"no token from {scheme}://{host}: {answer.status_code} {answer.reason}")
+            said = f"no token from {scheme}://{host}: {status_text(answer)}"
+            raise requests.ConnectionError(said, response=answer)
         token = _read_token(answer)
         if not token:
             raise RegistryError(

@@ -61,7 +61,7 @@ def push_image(
             f"For example: hostvm image push {image.name} {reference.host}/{reference.name}:1",
         )
     artefact = sign_and_describe(image, cache, key)
-    repository = Repository(reference, access, "pull,push")
+    repository = Repository(reference, access.telling(progress.note), "pull,push")
     blobs = list({blob.sha256: blob for blob in (artefact.config, *artefact.layers)}.values())
     with (
         disk_full_explained(cache),
@@ -107,7 +107,7 @@ def pull_image(
     :raises DiskFullError: no space.
     """
     where, images = str(reference), cache / "images"
-    repository = Repository(reference, access, "pull")
+    repository = Repository(reference, access.telling(progress.note), "pull")
     artefact = parse_artefact(repository.manifest(), where)
     small = {blob.sha256: repository.blob(blob) for blob in (artefact.config, *artefact.signatures)}
     intake = Intake(artefact, small, where, cache, ring, allow_unsigned)

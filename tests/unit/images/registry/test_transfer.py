@@ -14,10 +14,10 @@ import pytest
 import requests
 from requests.adapters import BaseAdapter
 
-from images.archive.fetch import Patience
 from images.artefact.layout import make_artefact
 from images.artefact.trust import KeyRing
 from images.errors import DiskFullError, ImageError
+from images.patience import Patience
 from images.progress import NullProgress
 from images.prune import remove_unneeded
 from images.registry import client, transfer
