@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _COMPOSE = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
 _PROJECT = "--project-directory"
-_COMPOSE_READS_NONE = ([], ["help"], ["ls"], ["version"])
+_COMPOSE_READS_NONE = frozenset({"", "help", "ls", "version"})
 _BAKE = (*_COMPOSE, "docker-bake.json", "docker-bake.hcl", "docker-bake.override.json", "docker-bake.override.hcl")
 _BAKE_WITH_VALUE = frozenset(
     {
@@ -36,7 +36,7 @@ def find_project(words: list[str], environ: Mapping[str, str]) -> list[str]:
         return []
     if words[:1] == ["compose"]:
         named, verb = _values(words[1:], ("-f", "--file"), GLOBAL_WITH_VALUE, mixed=False)
-        if verb[:1] in _COMPOSE_READS_NONE:
+        if "".join(verb[:1]) in _COMPOSE_READS_NONE:
             return []
         if variable := environ.get("COMPOSE_FILE", ""):
             usual = variable.split(environ.get("COMPOSE_PATH_SEPARATOR") or os.pathsep)

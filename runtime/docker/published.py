@@ -90,7 +90,7 @@ def uses_host_network(facts: Mapping[str, Any]) -> bool:
     return (facts.get("HostConfig") or {}).get("NetworkMode") == "host"
 
 
-def _port(told: str | int) -> int:
+def _port(told: object) -> int:
     """:raises ValueError: it can be none. Of text and numbers alone: who binds it gets nothing else."""
     if isinstance(told, (str, int)) and 0 <= int(told) <= _PORT_MOST:
         return int(told)
