@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _COMPOSE = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
+_PROJECT = "--project-directory"
+_COMPOSE_READS_NONE = frozenset({"", "help", "ls", "version"})
 _BAKE = (*_COMPOSE, "docker-bake.json", "docker-bake.hcl", "docker-bake.override.json", "docker-bake.override.hcl")
 _BAKE_WITH_VALUE = frozenset(
     {
@@ -23,7 +25,7 @@ _STACK = (["stack", "deploy"], ["stack", "up"], ["stack", "config"])
 
 
 def find_project(words: list[str], environ: Mapping[str, str]) -> list[str]:
-    """Folders, absolute, of those that `docker WORDS` names, or finds in the working folder, and that are here.
+    """Folders, absolute, of those that `docker WORDS` names, or finds from the working folder on, and that are here.
 
     The working folder is the first: what is named by its whole path is read without it, but by bake, whose builds'
     own folders count from there.
@@ -33,9 +35,13 @@ def find_project(words: list[str], environ: Mapping[str, str]) -> list[str]:
     if names_input(words):
         return []
     if words[:1] == ["compose"]:
-        named, _ = _values(words[1:], ("-f", "--file"), GLOBAL_WITH_VALUE, mixed=False)
-        variable = environ.get("COMPOSE_FILE", "")
-        usual = variable.split(environ.get("COMPOSE_PATH_SEPARATOR") or os.pathsep) if variable else _COMPOSE
+        named, verb = _values(words[1:], ("-f", "--file"), GLOBAL_WITH_VALUE, mixed=False)
+        if "".join(verb[:1]) in _COMPOSE_READS_NONE:
+            return []
+        if variable := environ.get("COMPOSE_FILE", ""):
+            usual = variable.split(environ.get("COMPOSE_PATH_SEPARATOR") or os.pathsep)
+        else:
+            usual = _compose_found(words[1:])
     elif words[:2] == ["buildx", "bake"]:
         named, targets = _values(words[2:], ("-f", "--file"), _BAKE_WITH_VALUE, mixed=True)
         if any(_is_remote(target) for target in targets[:1]):
@@ -51,6 +57,20 @@ def find_project(words: list[str], environ: Mapping[str, str]) -> list[str]:
     counts = any(not os.path.isabs(path) for path in found) or (found and words[0] == "buildx")  # noqa: PTH117
     folders = [os.getcwd()] if counts else []  # noqa: PTH109
     return [*folders, *(os.path.dirname(os.path.abspath(path)) for path in found)]  # noqa: PTH100, PTH120
+
+
+def _compose_found(words: list[str]) -> list[str]:
+    """What compose finds where nothing is named: in the project's folder, else in the nearest above that has any."""
+    named, _ = _values(words, (_PROJECT, _PROJECT), GLOBAL_WITH_VALUE, mixed=False)
+    folder = named[-1] if named else os.curdir
+    while True:
+        found = [path for name in _COMPOSE if os.path.exists(path := os.path.join(folder, name))]  # noqa: PTH110, PTH118
+        if found or not os.path.exists(folder):  # noqa: PTH110 - a working folder may be gone
+            return found
+        above = os.path.normpath(os.path.join(folder, os.pardir))  # noqa: PTH118
+        if os.path.abspath(above) == os.path.abspath(folder):  # noqa: PTH100
+            return found
+        folder = above
 
 
 def bake_takes_next(word: str) -> bool:

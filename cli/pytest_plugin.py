@@ -5,6 +5,7 @@ pytest loads this in every run of an environment that has hostvm, so nothing is 
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
 
     from cli.api import EphemeralMachine
 
-_SNAPSHOT = "clean"
+_SNAPSHOT = f"clean-{os.urandom(4).hex()}"
+"""Of this run's own machine; a test may make snapshots of it with names of its choice."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

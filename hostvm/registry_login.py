@@ -19,6 +19,7 @@ from hostvm.errors import HostvmError, ImageError
 if TYPE_CHECKING:
     from images.registry.auth import Credentials
 
+_INLINE = "DOCKER_AUTH_CONFIG"
 _TOKEN_USER = "<token>"  # noqa: S105 - how helpers mark an identity token
 _HUB = ("docker.io", "index.docker.io", "registry-1.docker.io")
 _HUB_KEY = "https://index.docker.io/v1/"
@@ -30,7 +31,7 @@ def find_credentials(host: str) -> Credentials | None:
     :param host: with its port, as in the reference.
     :raises ImageError: the configuration cannot be read, or a helper fails.
     """
-    config = read_config()
+    config = read_config(host)
     names = [_HUB_KEY, *_HUB] if host in _HUB else [host, f"https://{host}", f"http://{host}"]
     helper = _first(_mapping(config.get("credHelpers")), names) or config.get("credsStore")
     if isinstance(helper, str) and helper:
@@ -38,17 +39,18 @@ def find_credentials(host: str) -> Credentials | None:
             if (found := _ask_helper(helper, name)) is not None:
                 return found
     entry = _first(_mapping(config.get("auths")), names)
-    return _from_entry(_mapping(entry))
+    return _from_entry(_mapping(entry), host)
 
 
-def read_config() -> dict[str, Any]:
+def read_config(host: str = "") -> dict[str, Any]:
     """docker's config.json on this computer; empty when there is none.
 
+    :param host: the registry that it is read for; for what a fault advises. Docker Hub without one.
     :raises ImageError: it cannot be read.
     """
-    inline = os.environ.get("DOCKER_AUTH_CONFIG")
+    inline = os.environ.get(_INLINE)
     if inline:
-        where, text = "DOCKER_AUTH_CONFIG", inline
+        where, text = _INLINE, inline
     else:
         folder = os.environ.get("DOCKER_CONFIG")
         path = (Path(folder) if folder else Path.home() / ".docker") / "config.json"
@@ -58,11 +60,11 @@ def read_config() -> dict[str, Any]:
         except FileNotFoundError:
             return {}
         except (OSError, UnicodeDecodeError) as error:
-            raise _broken(where) from error
+            raise _broken(where, host) from error
     try:
         return _mapping(json.loads(text))
     except ValueError:
-        raise _broken(where) from None  # the parser's message may quote a password
+        raise _broken(where, host) from None  # the parser's message may quote a password
 
 
 def _ask_helper(helper: str, name: str) -> Credentials | None:
@@ -84,7 +86,7 @@ def _ask_helper(helper: str, name: str) -> Credentials | None:
     return _credentials(data.get("Username"), data.get("Secret"))
 
 
-def _from_entry(entry: dict[str, Any]) -> Credentials | None:
+def _from_entry(entry: dict[str, Any], host: str) -> Credentials | None:
     if isinstance(token := entry.get("identitytoken"), str) and token:
         return _credentials(_TOKEN_USER, token)
     user, password = entry.get("username"), entry.get("password")
@@ -92,7 +94,7 @@ def _from_entry(entry: dict[str, Any]) -> Credentials | None:
         try:
             user, _, password = base64.b64decode(packed).decode().rstrip("\0").partition(":")
         except (binascii.Error, UnicodeDecodeError):
-            raise _broken("an entry of docker's config.json") from None
+            raise _broken(f"the entry of {host} in docker's config.json", host) from None
     return _credentials(user, password)
 
 
@@ -112,10 +114,10 @@ def _mapping(data: Any) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
-def _broken(where: str) -> ImageError:
-    return ImageError(
-        f"{where} cannot be read", "It holds the logins to registries.", "Log in anew: `docker login REGISTRY`"
-    )
+def _broken(where: str, host: str) -> ImageError:
+    own = where == _INLINE
+    anew = f"Do without it: `unset {_INLINE}`" if own else f"Log in anew: `{f'docker login {host}'.strip()}`"
+    return ImageError(f"{where} cannot be read", "It holds the logins to registries.", anew)
 
 
 def _helper_fault(helper: str, why: str) -> ImageError:

@@ -137,6 +137,12 @@ class Setting:
     option: bool = True
 
 
+def _image(text: str) -> str:
+    if not text.strip():
+        raise ValueError("names no image; see the stored ones with `hostvm image ls`, and `docker` is the usual one")
+    return text
+
+
 _PORTS = Keys(
     {
         "expose": Key(
@@ -203,7 +209,7 @@ SETTINGS = (
         "image",
         "REF",
         "guest image: a recipe's name, a digest, or a reference in a registry",
-        Text(),
+        Text(_image),
         effect=Effect.UPGRADE,
     ),
     Setting(

@@ -163,7 +163,7 @@ def build_base(
     request = _request(name, arch, packages, suite, mirror, tag, nonroot=nonroot)
     base = cache / "base"
     with work_lock(base, progress):
-        shop = _Shop(request, cache, fetcher or Fetcher(cache), keys, builder, builder_arch or arch)
+        shop = _Shop(request, cache, fetcher or Fetcher(cache, note=progress.note), keys, builder, builder_arch or arch)
         return with_fresh_index(lambda: _have_base(shop, base, progress), progress)
 
 

@@ -123,7 +123,17 @@ def build_image(
     :raises HostvmError: see `open_archive`, `Fetcher.fetch_all`, `resolve` and `Builder.run`.
     """
     place = mirror or DEFAULT_MIRROR
-    plan = _Plan(recipe, arch, suite or recipe.suite, place, cache, builder, progress, fetcher or Fetcher(cache), keys)
+    plan = _Plan(
+        recipe,
+        arch,
+        suite or recipe.suite,
+        place,
+        cache,
+        builder,
+        progress,
+        fetcher or Fetcher(cache, note=progress.note),
+        keys,
+    )
     with work_lock(cache / "images", progress):
         return with_fresh_index(lambda: _have_image(plan), progress)
 

@@ -86,7 +86,7 @@ def outdated(
     pins = manifest.get("suites", {})
     others = {name: suites_of(name, mirror or DEFAULT_MIRROR, pockets) for name in pins.values()}
     names = frozenset(_packages(manifest))
-    source = fetcher or Fetcher(cache)
+    source = fetcher or Fetcher(cache, note=progress.note)
 
     def read() -> Archive:
         return open_archive(suites, manifest["arch"], source, progress, keys=keys, only=names, pins=pins, others=others)

@@ -150,7 +150,7 @@ def fetch_emulators_once(supply: Supply, progress: Progress) -> None:
     folder = cache / "emulators"
     with work_lock(folder, progress):
         suites = suites_of(SUITE, supply.mirror, ("security",))
-        fetcher = supply.fetcher or Fetcher(cache)
+        fetcher = supply.fetcher or Fetcher(cache, note=progress.note)
         archive = open_archive(suites, arch, fetcher, progress, keys=supply.keys, only={PACKAGE})
         (package,) = archive.resolve([PACKAGE])
         target = folder / f"{arch}-{package.sha256}"

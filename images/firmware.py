@@ -47,7 +47,7 @@ def pvh_rom(
     """
     folder = cache / FIRMWARE
     if not is_sound_firmware(folder):
-        suites, source = suites_of(suite, mirror or DEFAULT_MIRROR, ()), fetcher or Fetcher(cache)
+        suites, source = suites_of(suite, mirror or DEFAULT_MIRROR, ()), fetcher or Fetcher(cache, note=progress.note)
 
         def fetch() -> None:
             archive = open_archive(suites, arch, source, progress, keys=keys, only={_PACKAGE})

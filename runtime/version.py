@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import http.client
 import threading
 from typing import TYPE_CHECKING, Any
 
-from hostvm.errors import HostvmError
 from runtime.docker.api import EngineApi
+from runtime.docker.events import FAULTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeAlias
 
     from hostvm.agent.service import Host
     from hostvm.guest import Guest
 
+    Ask: TypeAlias = Callable[[Guest, str], str]
+    """The version of the engine in the guest of the machine with that name."""
 
-def api_version(socket: str) -> Callable[[Guest], str]:
+
+def api_version(socket: str) -> Ask:
     """Asks an engine's Docker-compatible API."""
 
-    def ask(guest: Guest) -> str:
-        return str(EngineApi(lambda: guest.open_socket(socket), "").call("GET", "/version")["Version"])
+    def ask(guest: Guest, machine: str) -> str:
+        return str(EngineApi(lambda: guest.open_socket(socket), machine).call("GET", "/version")["Version"])
 
     return ask
 
@@ -31,7 +34,7 @@ class VersionService:
     name = "engine"
     early = False
 
-    def __init__(self, ask: Callable[[Guest], str]) -> None:
+    def __init__(self, ask: Ask) -> None:
         self._ask = ask
         self._version = ""
 
@@ -48,6 +51,6 @@ class VersionService:
 
     def _look(self, guest: Guest, host: Host) -> None:
         try:
-            self._version = self._ask(guest)
-        except (OSError, HostvmError, KeyError, ValueError, http.client.HTTPException) as fault:
+            self._version = self._ask(guest, host.machine)
+        except FAULTS as fault:
             host.log(f"engine: {fault}".replace("\n", ": "))

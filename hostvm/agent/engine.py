@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -18,6 +19,21 @@ _REQUEST = b"GET /_ping HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\r\n"
 _PAUSE = 0.1
 _PAUSE_ANNOUNCED = 0.02
 _MORE_WORDS = "hostvm logs --engine   # what the engine said"
+# What the guest says of its disks (images/files/guest/usr/lib/hostvm/disk.sh): the engine's log knows nothing of it.
+_OF_DISKS = (
+    (
+        re.compile(r"e2fsck needs a decision on (/dev/\w+)"),
+        (
+            "hostvm shell -- /usr/sbin/e2fsck -fn {0}   # what is wrong\n"
+            "hostvm shell -- /usr/sbin/e2fsck -f {0}   # asks, and repairs"
+        ),
+    ),
+    (
+        re.compile(r"(/dev/\w+) holds something that is not ext4"),
+        "hostvm shell -- busybox hexdump -C -n 4096 {}   # what it holds",
+    ),
+    (re.compile(r"(/dev/\w+) cannot be mounted"), "hostvm shell -- dmesg   # what the kernel says of {}"),
+)
 _LINE_MOST = 4096
 _UNANNOUNCED = 30.0  # an engine whose start nobody tells of is asked all the same
 
@@ -52,7 +68,7 @@ def wait_engine(
     while not stop.is_set():
         if why := trouble():
             raise MachineError(
-                "the container engine does not start", why + _last_words(guest, LOGS[engine]), _MORE_WORDS
+                "the container engine does not start", why + _last_words(guest, LOGS[engine]), _way_out(why)
             )
         if time.monotonic() >= deadline:
             raise MachineError(
@@ -79,6 +95,12 @@ def wait_engine(
 def _last_words(guest: Guest, log: str) -> str:
     said = guest.run(["tail", "-n", "8", log], timeout=10.0).stdout.decode(errors="replace").strip()
     return f"\nits log ends with:\n{said}" if said else ""
+
+
+def _way_out(why: str) -> str:
+    """Commands for the disks that the engine waits for; for its log where those are sound."""
+    found = [line.format(disk) for words, line in _OF_DISKS for disk in words.findall(why)]
+    return "\n".join(found) or _MORE_WORDS
 
 
 def _ask(stream: Stream, deadline: float) -> str:

@@ -44,7 +44,8 @@ _STACK = 512 * 1024
 class _Host:
     """The agent's abilities for services."""
 
-    def __init__(self, ports: Ports, log: Callable[[str], None]) -> None:
+    def __init__(self, machine: str, ports: Ports, log: Callable[[str], None]) -> None:
+        self.machine = machine
         self._ports = ports
         self._log = log
         self.clients: Callable[[str], None] = lambda _: None
@@ -123,7 +124,7 @@ def _serve(
     rules = Rules(forwards, config.ssh_port, log)
     ports = Ports(lambda host, port: _as_oserror(lambda: connect_port(host, port)), rules, log)
     facts: dict[str, Any] = {"name": config.name}
-    host = _Host(ports, log)
+    host = _Host(config.name, ports, log)
     life = Life(config, parts, is_running, host, stalled)
     with contextlib.ExitStack() as undo:
         undo.enter_context(_stopped_by_signals(life))  # first, so that it lasts until all is closed

@@ -63,7 +63,12 @@ class Forwards(Protocol):
 
 
 class Host(Protocol):
-    """The agent's own abilities, handed to services."""
+    """The agent's own abilities, handed to services.
+
+    :param machine: whose agent it is; for what errors name and advise.
+    """
+
+    machine: str
 
     def open_port(self, forward: PortForward) -> None:
         """Listen on this computer and carry what comes into the guest. The same one again changes nothing.

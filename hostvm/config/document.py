@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from hostvm.config.kinds import Path
 
 _STANDARD = "tag:yaml.org,2002:"
+_MERGE = f"{_STANDARD}merge"
+_OCTAL = re.compile(r"[-+]?0[0-7_]+")
 _NODES_MOST = 20_000
 _TEXT_MOST = 1 << 20
 _BITS_MOST = 64  # of a whole number
@@ -117,6 +120,10 @@ class _Reader:
                 self._document.lines.setdefault((*path, "?"), key_node.start_mark.line + 1)
                 self._wrong((*path, "?"), "a key must be a word")
                 continue
+            if key_node.tag == _MERGE and not isinstance(value_node, yaml.ScalarNode):
+                self._document.lines.setdefault((*path, "<<"), key_node.start_mark.line + 1)
+                self._wrong((*path, "<<"), "merges are not read; write out what is meant, or KEY: *NAME")
+                continue
             key = str(key_node.value)  # as written: `on:` is no truth value here
             place = (*path, key)
             if key in found:
@@ -137,9 +144,10 @@ class _Reader:
             if tag in ("null", "bool", "int", "float"):
                 value = getattr(self._scalars, f"construct_yaml_{tag}")(node)
                 endless = isinstance(value, float) and not math.isfinite(value)
+                why = _two_ways(node.value)
                 if endless or (isinstance(value, int) and value.bit_length() > _BITS_MOST):
-                    return self._wrong(path, f"{shown(node.value)} is no number that can be used")
-                return value
+                    why = f"{shown(node.value)} is no number that can be used"
+                return self._wrong(path, why) if why else value
         except (ValueError, KeyError, IndexError, OverflowError):
             return self._wrong(path, f"{shown(node.value)} is no {tag}")
         return self._wrong(path, f"has the tag {node.tag}, which means nothing here")
@@ -158,3 +166,12 @@ class _Reader:
 
     def _wrong(self, path: Path, why: str) -> None:
         self._document.faults.append(Fault(path, why))
+
+
+def _two_ways(text: str) -> str:
+    """What is wrong with a number that is octal to YAML 1.1, and decimal to YAML 1.2 and people; "" with others."""
+    digits = text.replace("_", "")
+    if not _OCTAL.fullmatch(text) or int(digits, 8) == int(digits):
+        return ""
+    both = f"{int(digits, 8)} or {int(digits)}"
+    return f"{shown(text)} is {both}, as one reads it; write it without the 0 in front, or in quotes"

@@ -53,7 +53,7 @@ class WrongValueError(Exception):
 def shown(value: object) -> str:
     """A value as it may stand in a message: short, on one line."""
     text = "nothing" if value is None else str(value) if not isinstance(value, bool) else str(value).lower()
-    text = " ".join(text.split())
+    text = " ".join(text.split()) or '""'
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
 
 

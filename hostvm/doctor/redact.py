@@ -20,7 +20,8 @@ _STRONG = re.compile(
     re.IGNORECASE,
 )
 _WEAK = re.compile(
-    r"(?<![a-z])(?:pass|auth)(?![a-z])|(?-i:(?<=[a-z0-9])Pass(?![a-z]))|(?<=[_.-])(?:pwd|pw|pat|cookie)(?![a-z])|^pwd$"
+    r"(?<![a-z])(?:pass|auth)(?![a-z])|(?-i:(?<=[a-z0-9])Pass(?![a-z]))|(?<=[_.-])(?:pwd|pw|psk|pat|cookie)(?![a-z])"
+    r"|^(?:pwd|pw|psk|jwt|creds)$"
     r"|(?<=[_.-])key$|(?-i:(?<=[a-z0-9])Key$)|webhook(?:[_-]?url)?$|accesssignature$",
     re.IGNORECASE,
 )
@@ -46,8 +47,14 @@ _PROXY = re.compile(
 _SIGNED = re.compile(r"(?P<front>[?&;](?:[\w-]{0,30}signature|sig|verify)=)[^\s&;\"'\\]+", re.IGNORECASE)
 _DIGEST = re.compile(r"sha\d+:|v\d")
 _HEADER = re.compile(
-    rf"(?P<front>\b(?:(?:proxy-)?authorization|(?:set-)?cookie)(?:{_QUOTE})?\s*[:=]\s*|\bbearer\s+)[^\r\n]+",
+    rf"(?P<front>\b(?:(?:proxy-)?authorization|(?:set-)?cookie|bearer|x-registry-config)(?:{_QUOTE})?\s*[:=]\s*|\bbearer\s+)[^\r\n]+",
     re.IGNORECASE,
+)
+# `key` alone is a word of prose, too, and of logs: a setting's name where it stands like one, with a value of one word.
+_BARE_KEY = re.compile(
+    rf"(?P<front>(?<![\w.-])key(?:=|{_QUOTE}[ \t]*:[ \t]*)|(?:^[ \t]*(?:-[ \t]+)?|[{{,][ \t]*)key:[ \t]+)"
+    rf"(?:{_QUOTED}|[\"'\\][^\n]*|[^\s\"'\\&;,}}\]]+)",
+    re.IGNORECASE | re.MULTILINE,
 )
 _WORD = r"(?<![\w.-])(?P<name>[\w.-]++)"
 _LINE = re.compile(r"(?P<indent>[ \t]*(?:-[ \t]+|export[ \t]+)*)[\"']?(?P<name>[\w.-]++)[\"']?[ \t]*[:=]")
@@ -102,6 +109,7 @@ def redact(text: str) -> str:
     for program, option in _PROGRAMS:
         text = program.sub(partial(_redact_program, option), text)
     text = _HEADER.sub(rf"\g<front>{MASK}", text)
+    text = _BARE_KEY.sub(rf"\g<front>{MASK}", text)
     text = _redact_values(text, _OPTION, _TO_NEXT_OPTION)
     text = _redact_values(text, _NAMED, _TO_LINE_END)
     text = _redact_values(text, _SPACED, _TO_BLANK, weak=False)
@@ -119,7 +127,9 @@ def redact_facts(facts: Any) -> Any:
 
 
 def _is_secret(key: object, value: object) -> bool:
-    return value not in (None, "") and not isinstance(value, bool) and _is_name(str(key), str(value))
+    if value in (None, "") or isinstance(value, bool):
+        return False
+    return str(key).lower() == "key" or _is_name(str(key), str(value))
 
 
 def _is_name(name: str, value: str, *, weak: bool = True) -> bool:

@@ -23,6 +23,7 @@ from images.addresses import without_login
 from images.archive.partial import PARTIAL, continues, length_of, resume
 from images.disk import disk_full_explained, sha256_file
 from images.errors import HashError, ImageError, MirrorError, MissingFileError, OtherFileError
+from images.patience import LOOK, Patience, status_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -43,8 +44,6 @@ CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 30.0
 FURTHER = 1 << 20
 """Bytes that an attempt must bring for its failure not to count."""
 
-LOOK = 0.5
-"""Seconds in which whoever waits for another's download hears that it is not wanted any more."""
 MIRROR_HINT = "Check the network, or choose a mirror: `hostvm image build --mirror http://deb.debian.org/debian`"
 
 
@@ -60,18 +59,6 @@ class Wanted:
     urls: tuple[str, ...]
     sha256: str
     size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long to try without coming further. Seconds; a failed attempt waits pause, 2·pause, 4·pause, …, and none
-    begins after `deadline`.
-    """
-
-    attempts: int = 5
-    pause: float = 0.5
-    deadline: float = 1800.0
-    sleep: Callable[[float], None] = time.sleep
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +83,10 @@ MIRROR = Source(MirrorError, "mirror", "the signed index", MIRROR_HINT, indexed=
 class _RetryError(Exception):
     """This attempt failed in a way that another may not."""
 
+    def __init__(self, text: str, response: requests.Response | None = None) -> None:
+        super().__init__(text)
+        self.response = response
+
 
 class _MissingError(Exception):
     """The server says that there is no such file."""
@@ -105,6 +96,7 @@ class Fetcher:
     """Gets files from mirrors into the cache. Threads may share one.
 
     :param session: a prepared requests session; tests hand in one that serves a local folder.
+    :param note: unless there is a `patience`, its `note`.
     """
 
     def __init__(
@@ -114,10 +106,11 @@ class Fetcher:
         patience: Patience | None = None,
         workers: int = 4,
         source: Source | None = None,
+        note: Callable[[str], None] | None = None,
     ) -> None:
         self.root = cache / ARCHIVE
         self._session = session or _new_session(workers)
-        self._patience = patience or Patience()
+        self._patience = patience or (Patience(note=note) if note else Patience())
         self._workers = workers
         self._source = source or MIRROR
 
@@ -214,7 +207,8 @@ class Fetcher:
         for url in item.urls:
             try:
                 attempt = partial_call(self._stream, item, url, partial, counter, stop)
-                self._persist(attempt, url, partial_call(length_of, partial))
+                check = partial_call(self._check, stop, item)
+                self._persist(attempt, url, partial_call(length_of, partial), check)
             except _MissingError as error:
                 missing = error
             else:
@@ -277,10 +271,16 @@ class Fetcher:
             return response
         response.close()
         if status >= SERVER_FAULT or status == TOO_MANY:
-            raise _RetryError(f"{status} {response.reason}")
+            raise _RetryError(status_text(response), response)
         raise _MissingError(f"{status} {response.reason}{_why(response)}")
 
-    def _persist(self, attempt: Callable[[], _T], url: str, have: Callable[[], int] = lambda: 0) -> _T:
+    def _persist(
+        self,
+        attempt: Callable[[], _T],
+        url: str,
+        have: Callable[[], int] = lambda: 0,
+        check: Callable[[], None] = lambda: None,
+    ) -> _T:
         """Repeat an attempt while its failure may pass; say what the last one was.
 
         :param have: bytes that stay of failed attempts. Patience is for a server that brings us no further, not for the
@@ -299,9 +299,11 @@ class Fetcher:
             except (requests.RequestException, _RetryError) as error:
                 if have() >= best + FURTHER:
                     started, number, best = time.monotonic(), 1, have()
-                elif number >= self._patience.attempts or time.monotonic() - started > self._patience.deadline:
+                elif self._patience.is_over(number, started, error):
                     raise self._error(f"cannot fetch {url}", f"{error} (tried {number} times)") from error
-            self._patience.sleep(self._patience.pause * 2 ** (number - 1) * random.uniform(0.8, 1.2))  # noqa: S311
+                failed: Exception = error
+            pause = self._patience.pause * 2 ** (number - 1) * random.uniform(0.8, 1.2)  # noqa: S311
+            self._patience.rest(pause, url, failed, check)
 
     def _error(self, brief: str, details: str) -> ImageError:
         return self._source.error(without_login(brief), without_login(details), self._source.hint)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 ARTIFACT_TYPE = "application/vnd.hostvm.guest-image.v1"
+INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 CONFIG_TYPE = "application/vnd.hostvm.guest-image.manifest.v1+json"
 PART_TYPE = "application/vnd.hostvm.guest-image.part.v1"
 SIGNATURE_TYPE = "application/vnd.hostvm.signature.minisign.v1"
@@ -35,6 +36,7 @@ TITLE = "org.opencontainers.image.title"
 SMALL = 4 << 20
 """Bytes that anything but a part may have, so that it can be held in memory."""
 MOST_LAYERS = 64
+MOST_MEMBERS = 64
 
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _LAST = 253_402_300_799
@@ -116,6 +118,23 @@ def make_artefact(manifest: dict[str, Any], signatures: Sequence[str], sbom: byt
     }
     data = json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
     return Artefact(data, config, tuple(layers), small)
+
+
+def index_members(data: bytes) -> dict[str, str]:
+    """Of an OCI index, the guest images that it says to hold: digest -> architecture ("" where it does not tell)."""
+    try:
+        content = _mapping(json.loads(data))
+    except (ValueError, RecursionError):
+        return {}
+    listed = content.get("manifests")
+    if content.get("mediaType", INDEX_TYPE) != INDEX_TYPE or not isinstance(listed, list):
+        return {}
+    found: dict[str, str] = {}
+    for one in map(_mapping, listed[:MOST_MEMBERS]):
+        digest, arch = str(one.get("digest")), _mapping(one.get("platform")).get("architecture")
+        if ARTIFACT_TYPE in (one.get("artifactType"), content.get("artifactType")) and _DIGEST.fullmatch(digest):
+            found[digest] = arch if isinstance(arch, str) and WORD.fullmatch(arch) else ""
+    return found
 
 
 def parse_artefact(data: bytes, where: str) -> Artefact:

@@ -19,7 +19,8 @@ import requests
 from requests.auth import AuthBase
 
 from images.errors import RegistryError
-from images.registry.reference import is_loopback
+from images.patience import status_text
+from images.registry.reference import is_loopback, login_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -165,13 +166,14 @@ class RegistryAuth(AuthBase):
         except requests.RequestException as error:  # of which the text may hold what was sent
             raise requests.ConnectionError(f"no token from {scheme}://{host}: {type(error).__name__}") from None
         if answer.status_code >= SERVER_FAULT or answer.status_code == TOO_MANY:
-            raise requests.ConnectionError(f"no token from {scheme}://{host}: {answer.status_code} {answer.reason}")
+            said = f"no token from {scheme}://{host}: {status_text(answer)}"
+            raise requests.ConnectionError(said, response=answer)
         token = _read_token(answer)
         if not token:
             raise RegistryError(
                 f"{scheme}://{host} gives no token for {self._scope}",
                 f"{answer.status_code} {answer.reason}",
-                "Log in with an account that may do this: `docker login REGISTRY`",
+                f"Log in with an account that may do this: `docker login {login_name(self._origin[1])}`",
             )
         return token
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urljoin
 
@@ -16,9 +17,10 @@ import requests
 import urllib3
 
 from images.answers import BoundedAdapter, pieces
-from images.archive.fetch import Fetcher, Patience, Source
+from images.archive.fetch import Fetcher, Source
 from images.errors import RegistryError
 from images.oci import MANIFEST_TYPE
+from images.patience import Patience, status_text
 from images.registry.auth import RegistryAuth, no_auth, origin
 
 if TYPE_CHECKING:
@@ -52,6 +54,10 @@ class Access:
     insecure: bool = False
     ca: Path | None = None
     patience: Patience = field(default_factory=Patience)
+
+    def telling(self, note: Callable[[str], None]) -> Access:
+        """The same, with one line for each wait that the registry asks for."""
+        return replace(self, patience=replace(self.patience, note=note))
 
 
 class _Session(requests.Session):
@@ -171,7 +177,7 @@ class Repository:
         if response.is_redirect:
             raise self._elsewhere(urljoin(response.url, response.headers["Location"]))
         if response.status_code >= SERVER_FAULT or response.status_code == TOO_MANY:
-            raise requests.ConnectionError(f"{response.status_code} {response.reason}")
+            raise requests.ConnectionError(status_text(response), response=response)
         raise self._refusal(response)
 
     def _small(self, url: str, most: int) -> bytes:
@@ -193,14 +199,16 @@ class Repository:
 
         :raises RegistryError: it did not.
         """
-        for number in range(1, self.access.patience.attempts + 1):
+        patience, started, number = self.access.patience, time.monotonic(), 0
+        while True:
+            number += 1
             try:
                 return attempt()
             except requests.RequestException as error:
-                if number == self.access.patience.attempts:
+                if patience.is_over(number, started, error):
                     raise unreachable(self.reference, error) from error
-                self.access.patience.sleep(self.access.patience.pause * 2 ** (number - 1))
-        raise AssertionError  # the last attempt returned or raised
+                failed = error
+            patience.rest(patience.pause * 2 ** (number - 1), self._base, failed)
 
     def _reach(self) -> str:
         """The registry's address; plain HTTP where that is allowed and HTTPS is not spoken."""
@@ -246,6 +254,8 @@ _KEEPER = "Look into the registry's log, or ask its keeper"
 def unreachable(reference: Reference, error: Exception) -> RegistryError:
     """The registry does not answer."""
     hint = "Check its name and the network"
+    if getattr(getattr(error, "response", None), "status_code", 0) == TOO_MANY:
+        hint = f"Run the same command again later; who is logged in may ask for more: `docker login {reference.host}`"
     if isinstance(error, requests.exceptions.SSLError):
         hint = "Name its certificate's authority: `--cacert FILE`; if it speaks plain HTTP and may: `--insecure`"
     return RegistryError(f"cannot reach the registry {reference.host}", str(error)[:_SHOWN], hint)

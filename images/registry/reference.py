@@ -18,6 +18,11 @@ _MOST = 255
 _API_HOSTS = {"docker.io": "registry-1.docker.io", "index.docker.io": "registry-1.docker.io"}
 
 
+def login_name(api_host: str) -> str:
+    """What `docker login` calls the registry whose API is there."""
+    return next((name for name, host in _API_HOSTS.items() if host == api_host), api_host)
+
+
 @dataclass(frozen=True, slots=True)
 class Reference:
     """Where an image is in a registry.

@@ -12,9 +12,9 @@ from typing import IO, TYPE_CHECKING
 
 from images.archive.fetch import Wanted
 from images.artefact.incoming import Intake, sign_and_describe
-from images.artefact.layout import parse_artefact
+from images.artefact.layout import index_members, parse_artefact
 from images.disk import disk_full_explained, temporary_folder, work_lock
-from images.errors import RegistryError, UsageError
+from images.errors import ImageError, RegistryError, UsageError
 from images.records import add_record
 from images.registry.client import Repository
 from images.registry.upload import Upload
@@ -61,7 +61,7 @@ def push_image(
             f"For example: hostvm image push {image.name} {reference.host}/{reference.name}:1",
         )
     artefact = sign_and_describe(image, cache, key)
-    repository = Repository(reference, access, "pull,push")
+    repository = Repository(reference, access.telling(progress.note), "pull,push")
     blobs = list({blob.sha256: blob for blob in (artefact.config, *artefact.layers)}.values())
     with (
         disk_full_explained(cache),
@@ -107,8 +107,11 @@ def pull_image(
     :raises DiskFullError: no space.
     """
     where, images = str(reference), cache / "images"
-    repository = Repository(reference, access, "pull")
-    artefact = parse_artefact(repository.manifest(), where)
+    repository = Repository(reference, access.telling(progress.note), "pull")
+    manifest = repository.manifest()
+    if members := index_members(manifest):
+        raise _several(reference, members)
+    artefact = parse_artefact(manifest, where)
     small = {blob.sha256: repository.blob(blob) for blob in (artefact.config, *artefact.signatures)}
     intake = Intake(artefact, small, where, cache, ring, allow_unsigned)
     verdict = intake.judge()
@@ -136,6 +139,14 @@ def pull_image(
         names = (str(reference), str(reference.at(f"sha256:{artefact.sha256}")))
         add_record(cache, received.image.digest, references=names)
         return received
+
+
+def _several(reference: Reference, members: dict[str, str]) -> ImageError:
+    return ImageError(
+        f"{reference} is a list of {len(members)} guest images",
+        f"A reference is one image here; those are of: {', '.join(arch or '?' for arch in members.values())}",
+        "\n".join(f"hostvm image pull {reference.at(digest)}   # {arch or '?'}" for digest, arch in members.items()),
+    )
 
 
 class _Teller:

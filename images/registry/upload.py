@@ -92,7 +92,9 @@ class Upload:
                 failures, best = (failures + 1, best) if self.have <= best else (1, self.have)
                 if failures >= patience.attempts:
                     raise unreachable(self.repository.reference, error) from error
-                patience.sleep(patience.pause * 2 ** (failures - 1))
+                failed = error
+            # `advance` ends the wait of a push that is given up.
+            patience.rest(patience.pause * 2 ** (failures - 1), self._home(), failed, lambda: self.advance(0))
 
     def _attempt(self, *, ask: bool) -> bool:
         if self.repository.has(self.blob):

@@ -107,6 +107,7 @@ class ContainerdEngine:
         return ()
 
 
-def _version(guest: Guest) -> str:
+def _version(guest: Guest, machine: str) -> str:
     """`containerd github.com/containerd/containerd 1.7.24 ...`."""
+    del machine
     return guest.run(["containerd", "--version"]).stdout.decode().split()[2]

@@ -38,7 +38,7 @@ class BindService:
 
     def start(self, guest: Guest, host: Host) -> None:
         """See `Service.start`."""
-        asking = EngineApi(lambda: guest.open_socket(self._socket), "")
+        asking = EngineApi(lambda: guest.open_socket(self._socket), host.machine)
 
         def tell() -> None:
             self._tell(bind_sources(asking.call("GET", "/containers/json")))

@@ -25,8 +25,11 @@ _EVENT_MOST = 1024 * 1024
 _KEPT_MOST = 4096
 """Events that wait for a service that is busy; of more it hears no single one, and reads all anew."""
 
-FAULTS = (OSError, HostvmError, ValueError, LookupError, TypeError, AttributeError, http.client.HTTPException)
-"""Of an engine that is asked while it goes, and of an answer that is not as it should be."""
+ODD = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
+"""Of an answer that is not as it should be."""
+
+FAULTS = (OSError, HostvmError, http.client.HTTPException, *ODD)
+"""Those, and of an engine that is asked while it goes."""
 
 
 class EngineEvents:
@@ -207,7 +210,7 @@ class _Reader:
     def _follow(self) -> None:
         while not self._stopped.is_set():
             try:
-                with EngineApi(self._connect, "").open("GET", "/events", query=self._query) as events:
+                with EngineApi(self._connect, self._host.machine).open("GET", "/events", query=self._query) as events:
                     self._stand(stands=True)
                     while line := events.readline(_EVENT_MOST):
                         if len(line) == _EVENT_MOST:

@@ -128,7 +128,7 @@ class ForeignService:
     def _look(self, reached: _Reached, wish: Wish, seen: threading.Event) -> None:
         try:
             try:
-                if self._is_foreign(reached.guest, wish):
+                if self._is_foreign(reached, wish):
                     self._provide(reached)
             finally:
                 seen.set()
@@ -139,10 +139,10 @@ class ForeignService:
             if not (isinstance(fault, EngineApiError) and fault.status):  # the client is refused the same
                 reached.host.log(f"emulators: {fault}".replace("\n", ": "))
 
-    def _is_foreign(self, guest: Guest, wish: Wish) -> bool:
+    def _is_foreign(self, reached: _Reached, wish: Wish) -> bool:
         if not wish.container:
             return any(platform_arch(platform) == self._arch for platform in wish.platforms)
-        api = EngineApi(lambda: guest.open_socket(self._socket), "")
+        api = EngineApi(lambda: reached.guest.open_socket(self._socket), reached.host.machine)
         image = str(api.call("GET", f"/containers/{wish.container}/json")["Image"])
         if image not in self._archs:
             found = api.call("GET", f"/images/{path_part(image)}/json")

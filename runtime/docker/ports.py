@@ -12,8 +12,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from hostvm.errors import HostvmError
 from runtime.docker.api import EngineApi, EngineApiError
+from runtime.docker.events import FAULTS, ODD
 from runtime.docker.hostnet import Listener, Look, listener_forwards
 from runtime.docker.published import container_forwards, service_forwards, uses_host_network
 
@@ -81,6 +81,7 @@ class PortService:
         self._failed: dict[PortForward, tuple[str, str]] = {}
         self._applied = threading.Condition()
         self._known: set[str] = set()
+        self._odd: dict[str, str] = {}
         self._feed = events.feed(self.name, _EVENTS)
         self._stopped = threading.Event()
         self._work = threading.Event()
@@ -104,8 +105,8 @@ class PortService:
         """See `hostvm.agent.service.Settles`: every container that runs now is known, and its ports are open."""
         deadline = time.monotonic() + timeout
         try:
-            running = {str(container["Id"]) for container in self._api().call("GET", "/containers/json")}
-        except (OSError, HostvmError, http.client.HTTPException):
+            running = self._running()
+        except FAULTS:
             return True  # the engine is gone: nothing more will happen
         with self._applied:
             return self._applied.wait_for(lambda: running <= self._known, deadline - time.monotonic())
@@ -126,12 +127,18 @@ class PortService:
     # ---- the engine's events
 
     def _api(self) -> EngineApi:
-        return EngineApi(lambda: self._guest.open_socket(self._socket), "")
+        return EngineApi(lambda: self._guest.open_socket(self._socket), self._host.machine)
+
+    def _running(self) -> set[str]:
+        listed = self._api().call("GET", "/containers/json")
+        if not isinstance(listed, list):
+            raise TypeError(f"the engine's list of containers is {type(listed).__name__}")
+        return {str(one["Id"]) for one in listed if isinstance(one, dict) and one.get("Id")}
 
     def _read_all(self) -> None:
         self._guest.run(["sh", "-c", _ANY_ADDRESS])
-        running = [str(container["Id"]) for container in self._api().call("GET", "/containers/json")]
-        for gone in (set(self._containers) | self._waiting) - set(running):
+        running = self._running()
+        for gone in (set(self._containers) | self._waiting) - running:
             self._forget(gone)
         for ident in running:
             self._learn(ident)
@@ -155,13 +162,16 @@ class PortService:
 
     def _learn(self, ident: str) -> None:
         try:
-            facts = self._look_at(self._api(), ident)
+            self._take(ident, self._look_at(self._api(), ident))
         except EngineApiError as error:
             # Podman's status is 500 where the container goes while it is looked at.
             if error.status != http.HTTPStatus.NOT_FOUND and _GONE not in str(error.details):
                 raise
             self._forget(ident)
-            return
+        except ODD as fault:
+            self._skip(ident, fault)
+
+    def _take(self, ident: str, facts: dict[str, Any]) -> None:
         state = facts.get("State") or {}
         if not state.get("Running") or state.get("Restarting"):
             self._forget(ident)  # it has ended meanwhile
@@ -169,15 +179,28 @@ class PortService:
                 self._waiting |= {ident}
                 self._work.set()
             return
-        self._waiting -= {ident}
         name = str(facts.get("Name", "?")).lstrip("/")
-        self._containers[ident] = (name, container_forwards(facts, self._expose, reached=self._reached))
-        if uses_host_network(facts):
+        forwards, shares = container_forwards(facts, self._expose, reached=self._reached), uses_host_network(facts)
+        self._waiting -= {ident}
+        self._odd.pop(ident, None)
+        self._containers[ident] = (name, forwards)
+        if shares:
             self._sharing = {**self._sharing, ident: name}
             self._work.set()
 
+    def _skip(self, ident: str, fault: Exception) -> None:
+        """Have no ports of a container that is told of oddly; it is a use as long as the engine lists it."""
+        told = self._odd.get(ident)
+        self._forget(ident)
+        self._waiting |= {ident}
+        self._work.set()
+        self._odd[ident] = _text(fault)
+        if told != self._odd[ident]:
+            self._host.log(f"ports: nothing of container {ident[:12]}, which the engine tells oddly: {_text(fault)}")
+
     def _forget(self, ident: str) -> None:
         self._containers.pop(ident, None)
+        self._odd.pop(ident, None)
         self._waiting -= {ident}
         if ident in self._sharing:
             self._sharing = {other: name for other, name in self._sharing.items() if other != ident}
@@ -191,7 +214,13 @@ class PortService:
             if error.status not in (http.HTTPStatus.SERVICE_UNAVAILABLE, http.HTTPStatus.NOT_FOUND):
                 raise
             services = []
-        self._services = service_forwards(services, self._expose)
+        found: dict[PortForward, str] = {}
+        for service in services or ():
+            try:
+                found |= service_forwards([service], self._expose)
+            except ODD as fault:
+                self._host.log(f"ports: nothing of a service, which the engine tells oddly: {_text(fault)}")
+        self._services = found
 
     # ---- what has no events: ports that become free, listeners on the guest's own network
 
@@ -199,6 +228,7 @@ class PortService:
         look: Look | None = None
         seen: frozenset[Listener] = frozenset()
         shared: dict[str, str] = {}
+        told = ""
         while not stopped.is_set():
             try:
                 if self._sharing and look is None:
@@ -213,10 +243,12 @@ class PortService:
                     look = None
                 self._apply()
                 self._look_at_waiting()
-            except (OSError, HostvmError, ValueError) as fault:
+                told = ""
+            except FAULTS as fault:
                 look = None
-                if not stopped.is_set():
-                    self._host.log(f"ports: {fault}".replace("\n", ": "))
+                if not stopped.is_set() and told != _text(fault):
+                    told = _text(fault)
+                    self._host.log(f"ports: {told}")
             if self._sharing or self._failed or self._waiting:
                 stopped.wait(_TICK)
             else:
@@ -229,8 +261,7 @@ class PortService:
         """Let go of those that will not be restarted: no event tells of a `docker stop` or `rm` while they wait."""
         if not self._waiting:
             return
-        running = {str(container["Id"]) for container in self._api().call("GET", "/containers/json")}
-        self._waiting &= running
+        self._waiting &= self._running()
 
     def _whose(self, look: Look, seen: frozenset[Listener], shared: dict[str, str]) -> dict[PortForward, str]:
         if not seen or not shared:
@@ -296,6 +327,12 @@ class PortService:
             carried = self._host.traffic(forward)
             row |= {"sent": carried.up, "received": carried.down, "connections": carried.connections}
         return row
+
+
+def _text(fault: Exception) -> str:
+    """One line, for the log."""
+    kind = f"{type(fault).__name__}: " if isinstance(fault, ODD) else ""
+    return kind + str(fault).replace("\n", ": ")
 
 
 def place(host: str, port: int) -> str:

@@ -7,6 +7,7 @@ that address.
 
 from __future__ import annotations
 
+import ipaddress
 from typing import TYPE_CHECKING, Any
 
 from hostvm.agent.service import PortForward
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 LOOPBACK4, LOOPBACK6 = "127.0.0.1", "::1"
 ANY4, ANY6 = "0.0.0.0", "::"  # noqa: S104 - bound only when the user asked for it
+_PORT_MOST = 65535
 _ANY = {ANY4: ANY4, ANY6: ANY6}
 _LOOPBACK = {ANY4: LOOPBACK4, ANY6: LOOPBACK6}
 
@@ -33,6 +35,7 @@ def container_forwards(facts: Mapping[str, Any], expose: str, *, reached: bool =
 
     :param facts: of GET /containers/ID/json: what was bound is in NetworkSettings, what was asked in HostConfig.
     :param reached: whether containers' own addresses can be reached from the guest.
+    :raises Exception: one of `runtime.docker.events.ODD`: they are not as an engine tells them.
     """
     asked: dict[str, list[dict[str, str]]] = (facts.get("HostConfig") or {}).get("PortBindings") or {}
     settings = facts.get("NetworkSettings") or {}
@@ -43,9 +46,10 @@ def container_forwards(facts: Mapping[str, Any], expose: str, *, reached: bool =
         if protocol not in ("tcp", "udp"):
             continue  # sctp: neither ssh nor the hypervisor's network carries it
         for binding in bindings or ():
-            address, port = binding.get("HostIp") or ANY4, int(binding.get("HostPort") or 0)
+            address, port = binding.get("HostIp") or ANY4, _port(binding.get("HostPort") or 0)
             if not port:
                 continue
+            ipaddress.ip_address(address)
             if address in _ANY:
                 explicit = _was_asked(asked.get(key) or (), address, port)
                 host = address if explicit else defaults[address]
@@ -58,7 +62,7 @@ def container_forwards(facts: Mapping[str, Any], expose: str, *, reached: bool =
             else:
                 target = address_in((settings.get("Networks") or {}).values()) if reached else ""
                 if target:
-                    found.add(PortForward(protocol, address, port, target, int(number), outside=False))
+                    found.add(PortForward(protocol, address, port, target, _port(number), outside=False))
     return frozenset(found)
 
 
@@ -66,12 +70,14 @@ def service_forwards(services: Iterable[Mapping[str, Any]], expose: str) -> dict
     """What a swarm's services publish through its routing mesh, with each service's name.
 
     Ports published with mode=host belong to the tasks' containers.
+
+    :raises Exception: as `container_forwards`.
     """
     found = {}
     for service in services:
         name = str((service.get("Spec") or {}).get("Name", "?"))
         for port in (service.get("Endpoint") or {}).get("Ports") or ():
-            public, protocol = port.get("PublishedPort"), port.get("Protocol", "tcp")
+            public, protocol = _port(port.get("PublishedPort") or 0), port.get("Protocol", "tcp")
             if not public or port.get("PublishMode") == "host" or protocol not in ("tcp", "udp"):
                 continue
             for host in default_addresses(expose).values():
@@ -82,6 +88,13 @@ def service_forwards(services: Iterable[Mapping[str, Any]], expose: str) -> dict
 def uses_host_network(facts: Mapping[str, Any]) -> bool:
     """Whether a container shares the guest's own network."""
     return (facts.get("HostConfig") or {}).get("NetworkMode") == "host"
+
+
+def _port(told: object) -> int:
+    """:raises ValueError: it can be none. Of text and numbers alone: who binds it gets nothing else."""
+    if isinstance(told, (str, int)) and 0 <= int(told) <= _PORT_MOST:
+        return int(told)
+    raise ValueError(f"{told!r} is no port")
 
 
 def _was_asked(bindings: Iterable[Mapping[str, str]], address: str, port: int) -> bool:

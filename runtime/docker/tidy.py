@@ -108,14 +108,15 @@ class TidyService:
                 self._do("trim", guest, host, TRIM)
                 plan.trimmed(time.monotonic())
             if plan.reclaim <= time.monotonic():
-                if not self._any_runs(guest):
+                if not self._any_runs(guest, host):
                     self._do("reclaim", guest, host, self._reclaim)
                 plan.reclaimed()
 
-    def _any_runs(self, guest: Guest) -> bool:
+    def _any_runs(self, guest: Guest, host: Host) -> bool:
         """While one runs its cached files are of use; what has ended is given back when the last has."""
         try:
-            found = EngineApi(lambda: guest.open_socket(self._socket), "").call("GET", "/containers/json")
+            api = EngineApi(lambda: guest.open_socket(self._socket), host.machine)
+            found = api.call("GET", "/containers/json")
         except (OSError, HostvmError, ValueError, http.client.HTTPException):
             return True
         return bool(found)

@@ -138,7 +138,7 @@ class HealthService:
     def start(self, guest: Guest, host: Host) -> None:
         """See `Service.start`."""
         self._stopped = stopped = threading.Event()
-        checks = Checks(EngineApi(lambda: guest.open_socket(self._socket), ""), _spawn)
+        checks = Checks(EngineApi(lambda: guest.open_socket(self._socket), host.machine), _spawn)
         threading.Thread(target=self._tick, args=(checks, stopped), name="health", daemon=True).start()
         self._feed.start(guest, host, lambda event: checks.look(_started(event)), checks.look)
 

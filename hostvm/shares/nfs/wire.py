@@ -63,8 +63,8 @@ _IO = 5
 
 _ATTRIBUTES = struct.Struct(">5I2Q2I2Q6I")
 _BEFORE = struct.Struct(">Q4I")
-_SECONDS_MOST = 0xFFFFFFFF
 _NANO = 10**9
+_TIME_MOST = 0xFFFFFFFF * _NANO + _NANO - 1
 
 
 def code_of(fault: OSError) -> int:
@@ -102,8 +102,8 @@ def _read_time(reader: Reader) -> int | None:
 
 
 def _time(nanoseconds: int) -> tuple[int, int]:
-    seconds, rest = divmod(nanoseconds, _NANO)
-    return (seconds, rest) if 0 <= seconds <= _SECONDS_MOST else (0, 0)
+    """`nfstime3`, which begins in 1970 and ends in 2106; what is outside is told as the nearer end."""
+    return divmod(min(max(nanoseconds, 0), _TIME_MOST), _NANO)
 
 
 def attributes(found: os.stat_result, owner: tuple[int, int], system: int, number: int) -> bytes:

@@ -9,16 +9,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
+from machine_files import make_box  # a helper of unit tests
 
 from cli.commands import autostart
 from hostvm import locks
 from hostvm.drivers.base import DomainState
 from hostvm.errors import MachineError
 from hostvm.locks import BusyError
-from hostvm.paths import MachinePaths
-from hostvm.sizes import GIB
-from hostvm.spec import MachineSpec, render_spec
-from hostvm.state import MachineState, load_state, save_state
+from hostvm.state import load_state, save_state
 
 
 class Driver:
@@ -34,11 +32,7 @@ class Driver:
 @pytest.fixture
 def world(monkeypatch):
     """A machine that runs; `steps` are what others do while it is watched, one at each look."""
-    paths = MachinePaths.of("box")
-    paths.folder.mkdir(parents=True)
-    paths.spec.write_text(render_spec(MachineSpec(cpus=1, memory=GIB, disk=10 * GIB, mounts=())))
-    save_state(paths, MachineState("u", "m", "amd64", 1, "qemu", "sha256:0", "now", wanted_off=False))
-    told = argparse.Namespace(paths=paths, driver=Driver(), steps=[], stopped=0, busy=0)
+    told = argparse.Namespace(paths=make_box(), driver=Driver(), steps=[], stopped=0, busy=0)
 
     @contextmanager
     def lock(_):

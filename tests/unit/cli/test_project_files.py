@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import shlex
+from unittest.mock import Mock
 
 import pytest
 
-from cli import engine_words
+from cli import engine_words, project_files
 from cli.project_files import find_project
 from hostvm.agent import client
 from hostvm.errors import ForwardError
@@ -36,6 +37,10 @@ def here(tmp_path, monkeypatch):
         ("compose -f - up", ""),
         ("compose -f none.yaml up", ""),
         ("compose -p x run -f compose.yaml web", "here here"),
+        ("compose --project-directory THERE -f THERE/one.yaml up", "there"),
+        ("compose ls", ""),
+        ("compose --ansi never version", ""),
+        ("compose --help", ""),
         ("buildx bake", "here here here"),
         ("-D buildx bake --set *.platform=x web", "here here here"),
         ("buildx bake -f THERE/one.yaml web", "here there"),
@@ -57,6 +62,40 @@ def test_the_folders_that_must_be_there(here, line, folders):
     assert find_project(line.replace("THERE", there).split(), {}) == [
         str(here if one == "here" else there) for one in folders.split()
     ]
+
+
+@pytest.mark.parametrize(
+    ("line", "folders"),
+    [
+        ("compose up", "here/deep/er here"),
+        ("-D compose -p x up -d", "here/deep/er here"),
+        ("compose --project-directory ../../../far/off up", "here/deep/er far"),
+        ("compose --project-directory FAR/off up", "far"),
+        ("compose --project-directory=FAR up", "far"),
+        ("compose -f one.yaml up", "here/deep/er here/deep/er"),
+        ("compose -f compose.yaml up", ""),
+        ("buildx bake", ""),
+    ],
+)
+def test_compose_looks_in_the_folders_above_where_its_own_has_none(here, monkeypatch, line, folders):
+    """The nearest is meant, as compose has it; bake looks no further than where it runs."""
+    top = here.parent
+    for folder in ("here/deep/er", "far/off"):
+        (top / folder).mkdir(parents=True)
+    for name in ("far/docker-compose.yml", "compose.yaml", "here/deep/er/one.yaml"):
+        (top / name).touch()
+    monkeypatch.chdir(here / "deep/er")
+    words = line.replace("FAR", str(top / "far")).split()
+    assert find_project(words, {}) == [str(top / one) for one in folders.split()]
+
+
+def test_above_the_last_folder_is_none(monkeypatch):
+    """Which is where looking ends; a working folder that is gone has none either."""
+    monkeypatch.setattr(project_files, "_COMPOSE", ("nobody-has-such-a-file.yaml",))
+    assert find_project(["compose", "up"], {}) == []
+    monkeypatch.setattr(os, "getcwd", Mock(side_effect=FileNotFoundError))
+    monkeypatch.setattr(os.path, "exists", lambda _: False)
+    assert find_project(["compose", "up"], {}) == []
 
 
 def test_a_file_of_the_environment_is_composes(here):

@@ -14,6 +14,7 @@ from cli import pytest_plugin
 from cli.set_words import words_settings
 from hostvm import spec as module
 from hostvm.errors import SpecError
+from hostvm.paths import is_name
 from hostvm.sizes import GIB
 
 ROOT = Path(__file__).parents[3]
@@ -111,9 +112,11 @@ def test_nothing_leads_docker_elsewhere(monkeypatch):
     assert {name: os.environ[name] for name in others} == others
 
 
-def test_what_is_clean_runs():
-    """A test before had stopped the machine: its snapshot had no memory, and no test an engine from then on."""
-    done, there = [], []
+def test_what_is_clean_runs_and_is_no_snapshot_of_a_test():
+    """One of a test's that was called `clean` was taken for it, whatever was in it. And a test before had stopped the
+    machine: its snapshot had no memory, and no test an engine from then on.
+    """
+    done, there = [], ["clean"]
 
     class Stopped:
         docker_host = "unix:///x"
@@ -134,4 +137,7 @@ def test_what_is_clean_runs():
     fixture = pytest_plugin.clean_docker_host.__wrapped__
     machine = Stopped()
     assert fixture(machine) == fixture(machine) == "unix:///x"
-    assert done == ["start", "snapshot clean", "restore clean"]
+    own = there[1]
+    assert own != "clean"
+    assert is_name(own)
+    assert done == ["start", f"snapshot {own}", f"restore {own}"]

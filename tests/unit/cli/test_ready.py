@@ -8,24 +8,18 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
+from machine_files import make_box  # a helper of unit tests
 
 from cli import background, held, ready
 from hostvm import locks
 from hostvm.errors import MachineError
-from hostvm.paths import MachinePaths
-from hostvm.sizes import GIB
-from hostvm.spec import MachineSpec, render_spec
-from hostvm.state import MachineState, load_state, save_state
+from hostvm.state import load_state, save_state
 
 
 @pytest.fixture
 def world(monkeypatch):
     """A machine that went down by itself; `meanwhile` is what the holder of its lock does to it."""
-    paths = MachinePaths.of("box")
-    paths.folder.mkdir(parents=True)
-    paths.spec.write_text(render_spec(MachineSpec(cpus=1, memory=GIB, disk=10 * GIB, mounts=())))
-    save_state(paths, MachineState("u", "m", "amd64", 1, "qemu", "sha256:0", "now", wanted_off=False))
-    told = argparse.Namespace(paths=paths, ready=False, started=0, meanwhile=lambda: None)
+    told = argparse.Namespace(paths=make_box(), ready=False, started=0, meanwhile=lambda: None)
 
     @contextmanager
     def lock(_):

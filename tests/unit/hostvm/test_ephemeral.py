@@ -11,6 +11,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from machine_files import SAVED, STATE  # a helper of unit tests
 
 import hostvm
 from cli.api import EphemeralMachine, Machine
@@ -25,19 +26,8 @@ from hostvm.machines.snapshots import snapshot_folder
 from hostvm.machines.warm import identity, is_warm, warm_paths, warm_spec
 from hostvm.paths import MachinePaths, machine_names
 from hostvm.spec import render_spec
-from hostvm.state import MachineState, load_state, save_state
+from hostvm.state import load_state, save_state
 from images.progress import NullProgress
-
-STATE = MachineState("uuid-a", "52:54:00:00:00:01", "amd64", 1, "qemu", "sha256:0", "2026-11-24T18:00:00Z")
-SAVED = {
-    "suspended": "2026-11-24T18:00:00Z",
-    "hypervisor": "QEMU 7.2.22",
-    "board": [],
-    "disk": [1, 2],
-    "ram": {"size": 3, "sum": ""},
-    "domain": {},
-    "engine_socket": "",
-}
 
 
 def snapshot(driver: str, saved: object) -> MachinePaths:

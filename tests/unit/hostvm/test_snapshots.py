@@ -8,6 +8,7 @@ from dataclasses import fields
 from types import SimpleNamespace
 
 import pytest
+from machine_files import SAVED, STATE  # a helper of unit tests
 
 from cli.completion import answer_for
 from hostvm.drivers.base import DomainState
@@ -33,17 +34,7 @@ from hostvm.state import MachineState, save_state
 from images.progress import NullProgress
 from images.store import images_folder
 
-STATE = MachineState("uuid-a", "52:54:00:00:00:01", "amd64", 1, "qemu", "sha256:0", "2026-11-24T18:00:00Z")
 DISK = struct.pack(">4sIQIIQIIQ", b"QFI\xfb", 3, 0, 0, 16, 2**30, 0, 1, 1024).ljust(1024, b"\0")
-SAVED = {
-    "suspended": "2026-11-24T18:00:00Z",
-    "hypervisor": "QEMU 7.2.22",
-    "board": [],
-    "disk": [1, 2],
-    "ram": {"size": 3, "sum": ""},
-    "domain": {},
-    "engine_socket": "",
-}
 
 
 @pytest.fixture

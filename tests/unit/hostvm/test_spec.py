@@ -75,6 +75,23 @@ def test_all_faults_are_told_at_once():
     assert "machine.yaml" in caught.value.resolution
 
 
+def test_what_yaml_makes_something_else_of_is_told_with_its_line(tmp_path):
+    path = tmp_path / "machine.yaml"
+    path.write_text(
+        "cpus: 02\nmemory: 010\nimage: ''\nengine: ''\n"
+        "daemon:\n  mode: 0644\n  log-opts: &x {max-file: '3'}\n  other: {<<: *x}\n"
+    )
+    with pytest.raises(SpecError) as caught:
+        load_spec(path)
+    assert caught.value.details.splitlines() == [
+        "line 2: memory: 010 is 8 or 10, as one reads it; write it without the 0 in front, or in quotes",
+        'line 3: image: "" names no image; see the stored ones with `hostvm image ls`, and `docker` is the usual one',
+        'line 4: engine: "" must be one of: docker, podman, containerd',
+        "line 6: daemon.mode: 0644 is 420 or 644, as one reads it; write it without the 0 in front, or in quotes",
+        "line 8: daemon.other.'<<': merges are not read; write out what is meant, or KEY: *NAME",
+    ]
+
+
 @pytest.mark.parametrize("text", ["- a\n- b\n", "cpus: [", "just words"])
 def test_a_file_that_holds_no_settings_is_refused(tmp_path, text):
     path = tmp_path / "machine.yaml"

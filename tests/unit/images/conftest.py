@@ -208,6 +208,8 @@ class FolderAdapter(BaseAdapter):
         self.requests: list[tuple[str, str | None]] = []
         self.faults: list[Exception | int | None] = []
         """What to do instead of answering, one per request: raise, a status, or None for nothing."""
+        self.late = ""
+        """What is said with a status of those: when to come again."""
         self.cut: int | None = None
         """End the next body after that many bytes, once."""
         self.ranges = True
@@ -241,6 +243,8 @@ class FolderAdapter(BaseAdapter):
             response.headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
             data = data[start:]
         response.headers["Content-Length"] = str(len(data))
+        if fault and self.late:
+            response.headers["Retry-After"] = self.late
         if self.cut is not None and response.ok:
             data, self.cut = data[: self.cut], None
         response.raw = io.BytesIO(data)

@@ -11,8 +11,9 @@ import requests
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from images import answers
-from images.archive.fetch import Fetcher, Patience, Wanted
+from images.archive.fetch import Fetcher, Wanted
 from images.errors import MirrorError, RegistryError
+from images.patience import Patience
 from images.progress import NullProgress
 from images.registry.client import Access, Repository
 from images.registry.reference import parse_reference

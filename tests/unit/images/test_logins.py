@@ -10,8 +10,9 @@ import requests
 from requests.adapters import BaseAdapter
 
 from images.archive import fetch
-from images.archive.fetch import Fetcher, Patience
+from images.archive.fetch import Fetcher
 from images.errors import MirrorError
+from images.patience import Patience
 
 
 class Web(BaseAdapter):

@@ -7,6 +7,8 @@ import json
 import queue
 import socket
 import threading
+from types import SimpleNamespace
+from unittest.mock import Mock
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -34,6 +36,8 @@ class Guest:
 
 
 class Host:
+    machine = "box"
+
     def __init__(self):
         self.lines = []
 
@@ -108,14 +112,34 @@ def test_it_begins_anew_when_the_engine_does(feed, guest, heard, host):
     assert all(line.startswith("events: ") for line in host.lines)
 
 
-def test_an_event_that_is_none_is_told_and_followed_by_others(feed, guest, heard, host):
+@pytest.mark.parametrize("name", ["docker", "podman"])
+def test_what_does_not_answer_is_the_engine_of_the_machine(host, name):
+    """Which was one without a name, with the advice to look at the default machine."""
+    guest = SimpleNamespace(open_socket=Mock(side_effect=ConnectionRefusedError("refused")))
+    services = [one for one in find_engine(name).services(default_spec()) if one.name in ("ports", "engine")]
+    for service in services:
+        service.start(guest, host)
+    try:
+        until(lambda: {line.split(":")[0] for line in list(host.lines)} >= {"events", "engine"})
+    finally:
+        for service in services:
+            service.stop()
+    until(lambda: "engine-events" not in {thread.name for thread in threading.enumerate()})
+    for line in host.lines:
+        assert line.endswith(": the engine of machine box does not answer: refused: look with: hostvm status box")
+
+
+@pytest.mark.parametrize(
+    ("line", "told"), [(b"no event", "Expecting value"), (b"7", "'get'"), (b"[" * 100_000, "recursion")]
+)
+def test_an_event_that_is_none_is_told_and_followed_by_others(feed, guest, heard, host, line, told):
     assert feed
     with answered(guest.opened.get(timeout=10)) as engine:
         assert heard.get(timeout=10) == "begun"
-        engine.sendall(b"no event\n")
+        engine.sendall(line + b"\n")
         with answered(guest.opened.get(timeout=10)):
             assert heard.get(timeout=10) == "begun"
-    assert "Expecting value" in host.lines[0]
+    assert told in host.lines[0]
 
 
 def test_a_stop_is_no_fault(feed, guest, heard, host):

@@ -92,6 +92,7 @@ class World:
     """
 
     def __init__(self):
+        self.machine = "box"
         self.asked, self.looks, self.lines, self.brought = [], queue.Queue(), [], 0
         self.registered, self.why = False, ""
         self.holds = {

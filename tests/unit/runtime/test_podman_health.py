@@ -180,7 +180,7 @@ def test_events_begin_and_end_the_checks(monkeypatch):
     monkeypatch.setattr(health, "_TICK", 0.02)
     monkeypatch.setattr(health, "_REST", 0.02)
     service = HealthService(EngineEvents("/run/podman/podman.sock"))
-    service.start(SimpleNamespace(), SimpleNamespace(log=pytest.fail))
+    service.start(SimpleNamespace(), SimpleNamespace(log=pytest.fail, machine="box"))
     podman.containers["a"] = checked(0.05)
     lines.put(json.dumps({"Type": "container", "Action": "start", "Actor": {"ID": "a"}}).encode())
     until(lambda: len(podman.asked) >= 3)

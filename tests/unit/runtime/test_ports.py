@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import errno
 import threading
+from unittest.mock import Mock
 
 import pytest
+from waiting import until  # a helper of all unit tests
 
 from hostvm.agent.service import PortForward, Traffic
+from runtime.docker import ports
 from runtime.docker.events import EngineEvents
 from runtime.docker.ports import PortService, place
 from runtime.docker.published import container_forwards, service_forwards, uses_host_network
@@ -164,6 +167,8 @@ def test_place():
 class RecordingHost:
     """The agent's side: which listeners are open, and ports that cannot be."""
 
+    machine = "box"
+
     def __init__(self):
         self.open, self.refused, self.lines = set(), {}, []
 
@@ -317,6 +322,81 @@ def test_a_container_that_waits_to_be_restarted_is_a_use_without_ports(service, 
     engine.state = {"Running": False}  # removed meanwhile, of which no event tells
     service._look_at_waiting()
     assert not service.in_use()
+
+
+class OddContainer(OneContainer):
+    """Of two containers one that is told of as no engine should."""
+
+    def __init__(self, odd):
+        super().__init__()
+        self.odd, self.listed = odd, [{"Id": "odd"}, {"Id": "a"}, {"Names": "none"}, None]
+
+    def call(self, method, path):
+        if path == "/containers/json":
+            return self.listed
+        if path == "/services":
+            return [{"Spec": "odd"}, {"Endpoint": {"Ports": [{"PublishedPort": 81}]}}]
+        well = facts({"80/tcp": [on("127.0.0.1", 80)]}, {})
+        return self.odd if "/odd/" in path else {"Name": "/web", "State": self.state, **well}
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        pytest.param([], id="no object"),
+        pytest.param({"State": "running"}, id="state"),
+        pytest.param({"HostConfig": ["odd"]}, id="settings"),
+        *(
+            pytest.param(facts({"80/tcp": bound}, {}), id=name)
+            for name, bound in {
+                "binding": ["8080"],
+                "text": [on("0.0.0.0", "http")],
+                "large": [on("0.0.0.0", 65536)],
+                "list": [on("0.0.0.0", "80") | {"HostPort": [80]}],
+                "address": [on("here", 80)],
+                "number": [on("0.0.0.0", 80) | {"HostIp": 0.5}],
+                "endless": [on("0.0.0.0", 80) | {"HostPort": float("inf")}],
+            }.items()
+        ),
+    ],
+)
+def test_one_that_is_told_of_oddly_is_without_ports_and_the_others_have_theirs(service, host, odd):
+    """It had all be read anew for ever, and nobody had any; or had the thread of all ports end."""
+    if isinstance(odd, dict):
+        odd = {"State": {"Running": True}, **odd}
+    engine = OddContainer(odd)
+    service._guest, service._api, service._work = Mock(), lambda: engine, threading.Event()
+    for _ in range(2):
+        service._read_all()
+    assert host.open == {tcp("127.0.0.1", 80, outside=False), tcp("127.0.0.1", 81), tcp("::1", 81)}
+    assert len([line for line in host.lines if "nothing of container odd, which the engine tells oddly" in line]) == 1
+    assert service.settle(0.01)
+    engine.odd = {"State": {"Running": True}, **facts({"82/tcp": [on("127.0.0.1", 82)]}, {})}
+    service._obey({"Type": "container", "Actor": {"ID": "odd"}, "Action": "start"})
+    assert tcp("127.0.0.1", 82, outside=False) in host.open
+
+
+def test_looking_goes_on_after_an_odd_answer_which_is_told_once(service, host, monkeypatch):
+    monkeypatch.setattr(ports, "_TICK", 0.001)
+    answers = iter([7, 7, None, {"message": "odd"}])
+    looked = threading.Event()
+
+    class Odd:
+        def call(self, method, path):
+            if (answer := next(answers, "over")) == "over":
+                looked.set()
+                return []
+            return answer
+
+    service._api, service._waiting, service._work = Odd, frozenset({"a"}), threading.Event()
+    ticking = threading.Thread(target=service._tick, args=(service._stopped, service._work), daemon=True)
+    ticking.start()
+    assert looked.wait(30)
+    until(lambda: not service.in_use())
+    service.stop()
+    ticking.join(30)
+    assert not ticking.is_alive()
+    assert len([line for line in host.lines if "the engine's list of containers is int" in line]) == 1
 
 
 def test_a_container_that_ends_takes_its_failure_along(service, host):

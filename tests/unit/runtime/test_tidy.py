@@ -69,7 +69,7 @@ def run(monkeypatch):
             return SimpleNamespace(status=0)
 
         begun.append(service)
-        service.start(SimpleNamespace(run=act), SimpleNamespace(log=pytest.fail))
+        service.start(SimpleNamespace(run=act), SimpleNamespace(log=pytest.fail, machine="box"))
         return done
 
     yield start

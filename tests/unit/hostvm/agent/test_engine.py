@@ -1,8 +1,11 @@
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
+import images
+from hostvm.advice import for_machine
 from hostvm.agent.engine import wait_engine
 from hostvm.errors import MachineError
 from hostvm.guest import Completed
@@ -66,6 +69,43 @@ def test_an_engine_that_gives_up_is_told_of_with_its_last_words():
             guest, "/run/docker.sock", time.monotonic() + 9, threading.Event(), lambda: False, lambda: "engine ended"
         )
     assert caught.value.details == "engine ended\nits log ends with:\nno room"
+
+
+@pytest.mark.parametrize(
+    ("why", "commands"),
+    [
+        ("engine ended", ["hostvm -m ci logs --engine   # what the engine said"]),
+        (
+            "data e2fsck needs a decision on /dev/vdb",
+            [
+                "hostvm -m ci shell -- /usr/sbin/e2fsck -fn /dev/vdb   # what is wrong",
+                "hostvm -m ci shell -- /usr/sbin/e2fsck -f /dev/vdb   # asks, and repairs",
+            ],
+        ),
+        (
+            "disk-logs /dev/vdd holds something that is not ext4; it was left alone\ndata /dev/vdb cannot be mounted",
+            [
+                "hostvm -m ci shell -- busybox hexdump -C -n 4096 /dev/vdd   # what it holds",
+                "hostvm -m ci shell -- dmesg   # what the kernel says of /dev/vdb",
+            ],
+        ),
+    ],
+)
+def test_a_disk_that_is_refused_is_told_with_what_shows_more_of_it(why, commands):
+    """The engine's log was named, which has nothing of that."""
+    guest = Guest(ConnectionRefusedError())
+    guest.run = lambda *_, **__: Completed(0, b"", b"")
+    with pytest.raises(MachineError) as caught:
+        wait_engine(guest, "/run/docker.sock", time.monotonic() + 9, threading.Event(), lambda: False, lambda: why)
+    assert for_machine(caught.value.resolution, "ci") == "\n".join(commands)
+
+
+@pytest.mark.parametrize(
+    "words", ["e2fsck needs a decision on $disk", "$disk holds something that is not ext4", "$disk cannot be mounted"]
+)
+def test_the_guest_says_it_in_those_words(words):
+    script = Path(images.__file__).parent / "files/guest/usr/lib/hostvm/disk.sh"
+    assert words in script.read_text(encoding="utf-8")
 
 
 def test_lost():

@@ -86,6 +86,16 @@ def test_a_path_is_spelled_as_people_write_it():
         ("a: !!python/object/apply:os.system [id]", None),
         ("a: .inf", Fault(("a",), ".inf is no number that can be used")),
         ("a: !!int x", Fault(("a",), "x is no int")),
+        ("a: 010", Fault(("a",), "010 is 8 or 10, as one reads it; write it without the 0 in front, or in quotes")),
+        (
+            "a: -0_17",
+            Fault(("a",), "-0_17 is -15 or -17, as one reads it; write it without the 0 in front, or in quotes"),
+        ),
+        (
+            "a: &x {b: 1}\nc: {<<: *x}",
+            Fault(("c", "<<"), "merges are not read; write out what is meant, or KEY: *NAME"),
+        ),
+        ("a: {<<: [{b: 1}]}", Fault(("a", "<<"), "merges are not read; write out what is meant, or KEY: *NAME")),
         ("? [1]\n: 2", Fault(("?",), "a key must be a word")),
     ],
 )
@@ -93,6 +103,14 @@ def test_what_cannot_be_read_is_told_with_its_place(text, fault):
     document = read_document(text)
     assert document.faults == ([fault] if fault else [])
     assert document.values is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("0", 0), ("00", 0), ("007", 7), ("0x10", 16), ("'010'", "010"), ("08", "08"), ("0.5", 0.5)]
+)
+def test_what_can_be_read_one_way_alone_is(text, value):
+    document = read_document(f"a: {text}")
+    assert (document.values, document.faults) == ({"a": value}, [])
 
 
 def test_words_of_yaml_1_1_are_keys_as_they_are_written():

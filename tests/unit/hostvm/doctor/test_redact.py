@@ -84,6 +84,27 @@ SECRET = "hunter2-XYZ"
         f"AccountName=me;AccountKey={SECRET};",
         f"SESSION_COOKIE={SECRET}",
         f"DB_PW={SECRET}",
+        f"pw={SECRET}",
+        f"user=me pw={SECRET} host=x",
+        f"https://host/x?pw={SECRET}&y=1",
+        f"WIFI_PSK={SECRET}",
+        f"jwt: {SECRET}",
+        f"key={SECRET}",
+        f"docker run -e KEY={SECRET} web",
+        f"KEY='a {SECRET}'",
+        f"https://host/x?key={SECRET}",
+        f"Endpoint=x;Key={SECRET};y",
+        f"\nkey: {SECRET}\n",
+        f"env:\n  - KEY: {SECRET}\n",
+        f"env: {{A: b, KEY: {SECRET}}}",
+        json.dumps({"a": "b", "key": f"a {SECRET}"}),
+        json.dumps({"log": json.dumps({"key": f"a {SECRET}", "b": 1})}),
+        f'key="cut off {SECRET}',
+        f"Bearer: {SECRET}",
+        f"X-Registry-Config: {SECRET}",
+        f'{{"auths": {{"https://registry/v1/": {{"username": "me", "auth": "{SECRET}"}}}}}}',
+        f'"auths": {{\n\t"registry": {{\n\t\t"auth": "{SECRET}"\n\t}}\n}}',
+        f"postgres://me:{SECRET}@db:5432/x",
         f"CHAT_WEBHOOK_URL=https://chat.example/{SECRET}",
         f"SharedAccessSignature={SECRET}",
         f'Get "https://store.example/blob?se=2026&sig={SECRET}&sp=r": EOF',
@@ -159,11 +180,13 @@ def test_facts_stay_facts():
         "argv": ["run", f"--token={SECRET}"],
         "password": "",
         "auth": True,
+        "tls": {"key": SECRET, "keys": 2, "key_kind": "rsa"},
     }
     found = json.loads(json.dumps(redact_facts(facts)))
     assert SECRET not in str(found)
     assert found["env"] == {"DB_PASS": MASK, "N": 1}
     assert (found["password"], found["auth"]) == ("", True)
+    assert found["tls"] == {"key": MASK, "keys": 2, "key_kind": "rsa"}
 
 
 def test_long_lines_take_no_time():
@@ -181,6 +204,9 @@ def test_long_lines_take_no_time():
         "echo " * 20_000,
         "curl " * 20_000,
         "?x-" * 20_000,
+        "key:" * 50_000,
+        "{key: " * 50_000,
+        'key="' * 50_000,
     ):
         redact(text)
     assert time.monotonic() - started < 20
@@ -210,6 +236,9 @@ def test_long_lines_take_no_time():
         "image: sha256:04fa92bb9ec8905de93cdcc96ad7e0f0",
         "user@host:/path",
         "ssh-keygen: keyboard: de, monkey=1",
+        "keyboard=de hotkey=F2 keys=3 key_file=/etc/x --keymap=de key= spw=1",
+        "the ssh key: ed25519, the key is missing, public key: ssh-ed25519 AAAA",
+        "monkeys: 3\nkeys: 2\nkeyboard: de",
         "docker run -u 1000:1000 -p 8080:80 --user 5:5 web",
         "mkdir -p /var/lib/mysql; mysqld --port=3306 -P 1",
         "machine login: console ready",

@@ -16,6 +16,7 @@ from filelock import FileLock
 from images.archive.fetch import FURTHER, Wanted
 from images.disk import DiskFullError
 from images.errors import HashError, MirrorError
+from images.patience import Patience
 from images.progress import NullProgress
 
 DATA = bytes(range(256)) * 4096  # 1 MiB
@@ -130,6 +131,47 @@ def test_a_part_that_is_too_long_is_no_part(fetcher, adapter, wanted, cache, mor
 def test_passing_faults_are_retried(fetcher, adapter, wanted):
     adapter.faults = [requests.ConnectionError("reset"), 503]
     assert fetch(fetcher, wanted)[0].read_bytes() == DATA
+
+
+@pytest.fixture
+def waits(fetcher):
+    """What is slept, and what is told meanwhile."""
+    slept, notes = [], []
+    fetcher._patience = Patience(attempts=3, deadline=50.0, sleep=slept.append, note=notes.append)
+    return slept, notes
+
+
+def test_a_server_that_asks_to_wait_is_left_alone_for_as_long(fetcher, adapter, wanted, waits):
+    slept, notes = waits
+    adapter.faults, adapter.late = [429, 503], "20"
+    assert fetch(fetcher, wanted)[0].read_bytes() == DATA
+    assert sum(slept) == 40
+    assert [note.split(";")[0] for note in notes] == [
+        "mirror.test asks to wait: 429 as the test says",
+        "mirror.test asks to wait: 503 as the test says",
+    ]
+
+
+def test_one_that_asks_for_more_than_there_is_time_is_given_up(fetcher, adapter, wanted, waits):
+    adapter.faults, adapter.late = [429] * 3, "3600"
+    with pytest.raises(MirrorError) as error:
+        fetch(fetcher, wanted)
+    assert error.value.details == "429 as the test says, and nothing else for 3600 s (tried 1 times)"
+    assert waits == ([], [])
+
+
+def test_who_waits_hears_that_another_download_failed(fetcher, adapter, wanted):
+    adapter.faults, adapter.late = [429], "40"
+    failed, slept = threading.Event(), []
+
+    def sleep(seconds):
+        slept.append(seconds)
+        failed.set()
+
+    fetcher._patience = Patience(attempts=3, sleep=sleep)
+    with pytest.raises(MirrorError, match="fetching file was given up"):
+        fetcher._fetch(wanted, Counting(), failed)
+    assert slept == [0.5]
 
 
 class Cutting:

@@ -116,6 +116,18 @@ def test_what_is_no_token(body):
     with pytest.raises(RegistryError, match="gives no token for repository:a:pull") as error:
         ask("https://r.test/x", routes)
     assert "secret" not in str(error.value)
+    assert error.value.resolution == "Log in with an account that may do this: `docker login r.test`"
+
+
+def test_a_login_to_docker_hub_is_by_its_name():
+    base = "https://registry-1.docker.io"
+    routes = {
+        f"{base}/x": guard('Bearer realm="https://auth.docker.io/token"', "Bearer abc"),
+        "https://auth.docker.io/token": lambda _: (401, {}, b""),
+    }
+    with pytest.raises(RegistryError) as error:
+        ask(f"{base}/x", routes, base=base)
+    assert error.value.resolution == "Log in with an account that may do this: `docker login docker.io`"
 
 
 def test_wrong_credentials_are_tried_once():

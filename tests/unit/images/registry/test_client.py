@@ -8,8 +8,8 @@ import pytest
 import requests
 from requests.adapters import BaseAdapter
 
-from images.archive.fetch import Patience
 from images.errors import RegistryError
+from images.patience import Patience
 from images.registry import client
 from images.registry.auth import Credentials
 from images.registry.client import Access, Repository
@@ -116,6 +116,36 @@ def test_a_manifest_is_sent_again_while_it_may_help(reach, fault):
     repository, _ = reach("r.test", fails(3, fault))
     with pytest.raises(RegistryError, match=r"cannot reach the registry r\.test"):
         repository.put_manifest(b"{}")
+
+
+@pytest.mark.parametrize("who", ["registry", "realm"])
+def test_a_registry_that_asks_to_wait_is_left_alone_for_as_long(reach, who):
+    usual = wants_token_of("https://auth.test/token")
+    left, slept, notes = [429, 503], [], []
+
+    def answer(request):
+        asked = request.url.startswith("https://auth.test") if who == "realm" else "/manifests/" in request.url
+        return (left.pop(), {"Retry-After": "20"}, b"") if left and asked else usual(request)
+
+    repository, _ = reach("r.test", answer)
+    patience = Patience(3, sleep=slept.append)
+    repository.access = Access(repository.access.credentials, patience=patience).telling(notes.append)
+    assert repository.manifest() == b"here"
+    assert sum(slept) == 40
+    assert len(notes) == 2
+    assert all(note.startswith("r.test asks to wait: ") for note in notes)
+    assert all(note.endswith("the next try is in 20 s, what came so far is kept") for note in notes)
+
+
+def test_one_that_has_had_enough_of_us_is_no_matter_of_the_network(reach):
+    late = {"Retry-After": "9000"}
+    repository, _ = reach("r.test", lambda request: (429 if "/a/" in request.url else 200, late, b""))
+    with pytest.raises(RegistryError) as error:
+        repository.manifest()
+    assert error.value.details == "429 None, and nothing else for 9000 s"
+    assert error.value.resolution == (
+        "Run the same command again later; who is logged in may ask for more: `docker login r.test`"
+    )
 
 
 @pytest.mark.parametrize("fault", [429, 503, requests.ConnectionError("cut"), requests.Timeout("slow")])

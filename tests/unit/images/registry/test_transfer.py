@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import threading
 from contextlib import nullcontext
@@ -14,10 +15,11 @@ import pytest
 import requests
 from requests.adapters import BaseAdapter
 
-from images.archive.fetch import Patience
+from images.artefact import layout
 from images.artefact.layout import make_artefact
 from images.artefact.trust import KeyRing
 from images.errors import DiskFullError, ImageError
+from images.patience import Patience
 from images.progress import NullProgress
 from images.prune import remove_unneeded
 from images.registry import client, transfer
@@ -122,6 +124,32 @@ def test_a_pull_heals_a_stored_image_and_fetches_no_sound_one(pushed, registry, 
     pushed.root.write_bytes(b"toor" * 1000)  # of the right size
     assert (pull().fresh, part in registry.got) == (True, True)
     assert find_sound(cache, pushed.digest) == pushed
+
+
+def test_a_list_of_images_names_each_with_the_command_for_it(registry, access, cache):
+    """It was told to be a container image, or damaged."""
+    one, two = f"sha256:{'1' * 64}", f"sha256:{'2' * 64}"
+    kind = {"artifactType": layout.ARTIFACT_TYPE}
+    manifests = [
+        {**kind, "digest": one, "platform": {"architecture": "arm64"}},
+        {**kind, "digest": two, "platform": {"architecture": "a\nb"}},
+        {"digest": two, "artifactType": "another"},
+        {**kind, "digest": "sha256:../x"},
+        [],
+    ]
+    index = {"schemaVersion": 2, "mediaType": layout.INDEX_TYPE, "manifests": manifests}
+    registry.manifests["1"] = json.dumps(index).encode()
+    with pytest.raises(ImageError, match=r"r\.test/a:1 is a list of 2 guest images") as error:
+        pull_image(TARGET, access, cache, KeyRing(cache / "keys"), NONE)
+    assert error.value.details == "A reference is one image here; those are of: arm64, ?"
+    assert error.value.resolution.splitlines() == [
+        f"hostvm image pull r.test/a@{one}   # arm64",
+        f"hostvm image pull r.test/a@{two}   # ?",
+    ]
+    index["manifests"] = [{"digest": one, "artifactType": "another"}]
+    registry.manifests["1"] = json.dumps(index).encode()
+    with pytest.raises(ImageError, match="is not a guest image"):
+        pull_image(TARGET, access, cache, KeyRing(cache / "keys"), NONE)
 
 
 def test_three_parts_are_sent_at_once(make_image, registry, access, cache, gate):

@@ -9,11 +9,12 @@ import threading
 from http.server import BaseHTTPRequestHandler
 
 import pytest
+import requests
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from images.archive.fetch import Patience
 from images.artefact.layout import Blob
 from images.errors import RegistryError
+from images.patience import Patience
 from images.registry.auth import Credentials
 from images.registry.client import Access, Repository
 from images.registry.reference import parse_reference
@@ -116,6 +117,28 @@ def test_a_piece_goes_in_blocks_with_a_time_limit_each(site, upload):
     assert upload.run()
     assert site.held == DATA
     assert max(site.blocks) <= 1 << 16
+
+
+def test_a_push_that_is_given_up_waits_no_longer(site, upload, monkeypatch):
+    """However long the registry asks to wait."""
+    slept = []
+
+    def refuse(*_, **__):
+        response = requests.Response()
+        response.headers["Retry-After"] = "50"
+        raise requests.ConnectionError("429 Too Many Requests", response=response)
+
+    def advance(_):
+        if slept:
+            raise RegistryError("the push was given up")
+
+    monkeypatch.setattr(upload.repository, "send", refuse)
+    patience = Patience(3, sleep=slept.append)
+    upload.repository.access = Access(lambda: None, patience=patience)
+    upload.advance = advance
+    with pytest.raises(RegistryError, match="was given up"):
+        upload.run()
+    assert slept == [0.5]
 
 
 def test_a_piece_that_wants_a_login_is_sent_whole_after_it(site, upload):

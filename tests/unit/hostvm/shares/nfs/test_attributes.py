@@ -37,6 +37,15 @@ def test_attributes_are_set_each_for_itself(guest, folder, xdr):
     assert set_(accessed=7).modified > exact
 
 
+def test_times_that_version_3_has_no_words_for_are_told_as_the_nearest_it_has(guest, folder):
+    """A file of 2200 was one of 1970 in the guest."""
+    handle = guest.create("f")
+    for seconds, told in ((-(10**9), 0), (2**32 - 1, 2**32 - 1), (2**32, 2**32 - 1), (7_258_118_400, 2**32 - 1)):
+        os.utime(folder / "f", (5, seconds))
+        assert (folder / "f").stat().st_mtime == seconds
+        assert guest.attributes(handle).modified // 10**9 == told
+
+
 def test_attributes_are_not_set_of_what_has_changed_since(guest, folder, xdr):
     handle = guest.create("f")
     changed = guest.attributes(handle).changed
