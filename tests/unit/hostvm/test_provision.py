@@ -33,7 +33,7 @@ provision:
         "line 2: env.PORT: 80 must be a text; write it in quotes",
         "line 2: env.TWO: a b has a line end",
         "line 4: provision[0]: needs either script or file",
-        "line 5: provision[1].script:  is empty",
+        'line 5: provision[1].script: "" is empty',
         "line 5: provision[1].when: never must be one of: boot, once",
         "line 6: provision[2].file: here.sh must be the absolute path of a file",
         "line 7: provision[3]: needs either script or file",
