@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import tempfile
 from dataclasses import replace
@@ -28,10 +27,6 @@ CONSOLE_KEPT = 256 * 1024
 """Bytes of the console that are returned."""
 
 _TAIL_LINES = 25
-
-_FAULTS = {-getattr(signal, name, 0) for name in ("SIGSEGV", "SIGBUS", "SIGILL", "SIGABRT")} - {0}
-_WINDOWS_FAULT = 0xC0000000
-"""From here on an exit status is that of a fault (NTSTATUS: 0xC0000005 is an access violation)."""
 
 
 class QemuBuilder:
@@ -87,11 +82,7 @@ def _bake(job: BakeJob, qemu: QemuBinary, accel: str, folder: Path) -> str:
     failure = _failure(job, status, text, read_tail(log, 4000), argv)
     if PANIC_MARK in text:
         raise _CrashedError("the builder guest's kernel", failure)
-    raise _CrashedError("QEMU", failure) if _is_fault(status) else failure
-
-
-def _is_fault(status: int | None) -> bool:
-    return status is not None and (status in _FAULTS or status >= _WINDOWS_FAULT)
+    raise _CrashedError("QEMU", failure) if process.is_fault(status) else failure
 
 
 def _clear(disk: BakeDisk) -> None:

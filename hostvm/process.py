@@ -44,6 +44,10 @@ _KEPT = frozenset(
 
 _ENDINGS = ".COM;.EXE;.BAT;.CMD"
 
+_FAULTS = {-getattr(signal, name, 0) for name in ("SIGSEGV", "SIGBUS", "SIGILL", "SIGABRT")} - {0}
+_WINDOWS_FAULT = 0xC0000000
+"""From here on an exit status is that of a fault (NTSTATUS: 0xC0000005 is an access violation)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -56,6 +60,7 @@ class Result:
 
 
 _hearers: list[Callable[[str], None]] = []
+_crashed: set[ProcessId] = set()
 
 
 def show_commands(tell: Callable[[str], None]) -> None:
@@ -251,8 +256,24 @@ def spawn_detached(
     identity = None
     with contextlib.suppress(OSError):  # it runs, whoever it is
         identity = identify(process.pid)
-    threading.Thread(target=process.wait, name=f"reap-{process.pid}", daemon=True).start()
-    return identity or ProcessId(process.pid, 0.0)
+    found = identity or ProcessId(process.pid, 0.0)
+    threading.Thread(target=_reap, args=(process, found), name=f"reap-{process.pid}", daemon=True).start()
+    return found
+
+
+def _reap(process: subprocess.Popen[bytes], identity: ProcessId) -> None:
+    if is_fault(process.wait()):
+        _crashed.add(identity)
+
+
+def has_crashed(program: ProcessId) -> bool:
+    """Whether one that this process started by `spawn_detached` ended by a fault of its own; nobody's kill counts."""
+    return program in _crashed
+
+
+def is_fault(status: int | None) -> bool:
+    """Whether an exit status, as `Popen.returncode` has it, is that of a program that did what no program may."""
+    return status is not None and (status in _FAULTS or status >= _WINDOWS_FAULT)
 
 
 def _show(words: Sequence[str], env: Mapping[str, str] | None, cwd: Path | None = None) -> None:

@@ -128,6 +128,9 @@ class Driver(Protocol):
     def wait_off(self, timeout: float) -> bool:
         """Wait up to `timeout` seconds for OFF, then clear run-time files; False when it still runs."""
 
+    def has_crashed(self) -> bool:
+        """Whether the hypervisor of the domain, started by this process, crashed by itself; False where that is unknown."""
+
     def hardware(self) -> Hardware | None:
         """Observe; None when the domain is OFF. Never blocks longer than 2 s.
 

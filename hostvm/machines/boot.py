@@ -115,22 +115,23 @@ def _start(paths: MachinePaths, progress: Progress, engine: BootEngine, *, disca
     with ExitStack() as undo:
         if power is DomainState.OFF:
             undo.callback(_power_off, paths, driver)
-            state = _power_on(paths, spec, state, driver, progress, engine)
+            try:
+                state = _power_on(paths, spec, state, driver, progress, engine)
+                _wait(paths, spec, state, progress, undo)
+            except HostvmError:
+                # QEMU 7.2 itself crashes now and then while it emulates several processors: docs/limitations.md.
+                if not driver.has_crashed():
+                    raise
+                progress.note(f"QEMU crashed; machine {paths.name} is started anew")
+                _power_off(paths, driver)
+                state = _power_on(paths, spec, load_state(paths), driver, progress, engine)
+                _wait(paths, spec, state, progress, undo)
         else:
             if (agent_status(paths.run_dir) or {}).get("leaving"):
                 end_agent(paths.run_dir)  # of a stop that was killed: it serves nobody any more
             env, scripts = guest_env(paths.run_dir), provisions(paths.run_dir)
             spawn_agent(agent_config(paths, spec, state, engine.socket, env, provision=scripts))
-        with progress.step(f"start {paths.name}"):
-            try:
-                seconds = START_SECONDS + len(spec.provision) * SECONDS_MOST
-                wait_ready(paths.run_dir, time.monotonic() + seconds, progress)
-            except HostvmError as fault:
-                if not is_reachable(paths.run_dir):
-                    raise
-                undo.pop_all()
-                save_state(paths, replace(state, wanted_off=False))
-                raise _stays_on(paths, fault) from fault
+            _wait(paths, spec, state, progress, undo)
         save_state(paths, replace(state, wanted_off=False))
         undo.pop_all()
     keep_proven(paths, driver, progress)
@@ -141,6 +142,20 @@ def _start(paths: MachinePaths, progress: Progress, engine: BootEngine, *, disca
     take_back(paths.run_dir)
     _see_shares(paths, progress)
     return time.monotonic() - began
+
+
+def _wait(paths: MachinePaths, spec: MachineSpec, state: MachineState, progress: Progress, undo: ExitStack) -> None:
+    """Until the machine is ready; one that is not, but can be reached, is left on."""
+    with progress.step(f"start {paths.name}"):
+        try:
+            seconds = START_SECONDS + len(spec.provision) * SECONDS_MOST
+            wait_ready(paths.run_dir, time.monotonic() + seconds, progress)
+        except HostvmError as fault:
+            if not is_reachable(paths.run_dir):
+                raise
+            undo.pop_all()
+            save_state(paths, replace(state, wanted_off=False))
+            raise _stays_on(paths, fault) from fault
 
 
 def _see_shares(paths: MachinePaths, progress: Progress) -> None:

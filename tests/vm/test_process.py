@@ -84,6 +84,20 @@ def test_a_detached_program_has_no_terminal_and_is_reaped(tmp_path):
     wait_until(lambda: not Path(f"/proc/{started.pid}").exists())
 
 
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize(
+    ("ending", "crashed"), [("SIGSEGV", True), ("SIGABRT", True), ("SIGKILL", False), ("SIGTERM", False)]
+)
+def test_what_crashed_by_itself_is_told_from_what_was_killed(tmp_path, ending, crashed):
+    code = f"import os, signal; os.kill(os.getpid(), signal.{ending})"
+    started = process.spawn_detached([sys.executable, "-c", code], tmp_path / "log")
+    assert process_id.wait_gone(started, 10)
+    until = time.monotonic() + (10 if crashed else 0.3)  # the thread that reaps it is a moment later
+    while not process.has_crashed(started) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert process.has_crashed(started) is crashed
+
+
 def test_it_inherits_descriptors_it_is_given(tmp_path):
     reading, writing = os.pipe()
     started = process.spawn_detached(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ import time
 from pathlib import Path
 from uuid import uuid4
 
+import psutil
 import pytest
 from as_typed import hostvm, succeed  # a helper beside this file
 
@@ -51,3 +53,48 @@ def test_a_guest_that_hangs_in_its_initramfs_is_told_of_while_it_does_and_when_i
         assert "test: no root image" in succeed("logs", "--console", name)
     finally:
         hostvm("rm", "--force", name)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_a_start_whose_qemu_crashes_begins_anew(image):
+    """QEMU 7.2 had an access violation in the first second of some guests that it emulates."""
+    name = f"vmtest-{uuid4().hex[:8]}"
+    words = [
+        "start",
+        name,
+        "--image",
+        image.digest,
+        "--driver",
+        "qemu",
+        "--cpus",
+        "2",
+        "--memory",
+        "1GiB",
+        "--mount",
+        "none",
+    ]
+    env = os.environ | {"PYTHONPATH": str(HERE.parent.parent)}
+    try:
+        with subprocess.Popen(
+            [sys.executable, "-m", "cli.main", *words], stderr=subprocess.PIPE, text=True, env=env
+        ) as start:
+            cut = threading.Timer(240, start.kill)
+            cut.start()
+            first = next((line for line in start.stderr if line.startswith(f"start {name}:")), "")
+            assert first == f"start {name}: waiting for the guest's ssh server\n"
+            (qemu,) = (one for one in psutil.process_iter(["cmdline"]) if is_qemu_of(name, one))
+            qemu.send_signal(signal.SIGSEGV)
+            said = start.stderr.read()
+            cut.cancel()
+        assert start.returncode == 0, said
+        assert said.count(f"QEMU crashed; machine {name} is started anew\n") == 1
+        assert "docker" in succeed("-m", name, "docker", "info")
+        (second,) = (one for one in psutil.process_iter(["cmdline"]) if is_qemu_of(name, one))
+        assert second.pid != qemu.pid
+    finally:
+        hostvm("rm", "--force", name)
+
+
+def is_qemu_of(name: str, process: psutil.Process) -> bool:
+    words = process.info["cmdline"] or []
+    return "qemu" in "".join(words[:1]) and any(f"guest=hostvm-{name}" in word for word in words)

@@ -104,6 +104,10 @@ class LibvirtDriver:
         button = import_libvirt().VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN
         self._with_domain(PRESS_TIMEOUT, lambda found: found.shutdownFlags(button))
 
+    def has_crashed(self) -> bool:
+        """See `Driver.has_crashed`. libvirt started it, and reaps it."""
+        return False
+
     def kill(self) -> None:
         """See `Driver.kill`."""
         self._with_domain(KILL_TIMEOUT, lambda found: found.destroy())

@@ -63,8 +63,8 @@ _STATES = {
 class QemuDriver:
     """Implements `hostvm.drivers.base.Driver` for one machine.
 
-    Nothing is remembered: the machine's QEMU is the process that the pid file names and whose command line
-    holds the machine's uuid.
+    Nothing is remembered but who was started last: the machine's QEMU is the process that the pid file names and whose
+    command line holds the machine's uuid.
     """
 
     features = Features(name="qemu", saves_state=sys.platform != "win32")
@@ -75,6 +75,7 @@ class QemuDriver:
         self._run_dir = run_dir
         self._qmp = run_dir / QMP_SOCKET
         self._log = run_dir / LOG_FILE
+        self._last: ProcessId | None = None
 
     def start(self, domain: DomainSpec) -> None:
         """See `Driver.start`.
@@ -88,7 +89,7 @@ class QemuDriver:
         rotate_console(domain.console)
         with contextlib.ExitStack() as undo:
             undo.callback(self._clear)
-            started = self._spawn(domain, undo)
+            started = self._last = self._spawn(domain, undo)
             try:
                 self._greet(started)
             except (OSError, DriverError) as error:
@@ -181,6 +182,10 @@ class QemuDriver:
             return False
         self._clear()
         return True
+
+    def has_crashed(self) -> bool:
+        """See `Driver.has_crashed`."""
+        return self._last is not None and process.has_crashed(self._last)
 
     def hardware(self) -> Hardware | None:
         """See `Driver.hardware`."""

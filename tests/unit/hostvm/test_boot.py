@@ -45,7 +45,9 @@ def box(monkeypatch):
     save_state(paths, MachineState("u", "m", "amd64", 1, "qemu", "sha256:0", "now"))
     note_booted(paths, replace(SPEC, mounts=(Mount("/old", "/old"),)))
     features = SimpleNamespace(remote=False)
-    driver = SimpleNamespace(state=lambda: DomainState.OFF, kill=lambda: None, features=features)
+    driver = SimpleNamespace(
+        state=lambda: DomainState.OFF, kill=lambda: None, has_crashed=lambda: False, features=features
+    )
     monkeypatch.setattr(boot, "machine_driver", lambda *_: driver)
     monkeypatch.setattr(boot, "begin_check", lambda *_: lambda: None)
     monkeypatch.setattr(boot, "port_is_free", lambda _: True)
@@ -66,6 +68,39 @@ def test_an_agent_that_is_quicker_than_the_hypervisor_finds_the_folders_of_this_
     with pytest.raises(DriverError, match="far enough"):
         boot.start_machine(box.paths, NullProgress(), ENGINE)
     assert found == [SPEC.mounts]
+
+
+@pytest.mark.parametrize("crashes", [0, 1, 2])
+@pytest.mark.parametrize("where", ["power on", "wait"])
+def test_a_start_begins_anew_once_when_the_hypervisor_crashed(box, monkeypatch, crashes, where):
+    """Wherever it is noticed; each time from its power-on, with an agent of its own."""
+    done, left = [], [crashes]
+
+    def crash(*_):
+        if left[0]:
+            left[0] -= 1
+            raise DriverError("it went away")
+
+    def start(_):
+        done.append("start")
+        if where == "power on":
+            crash()
+
+    box.driver.start, box.driver.has_crashed = start, lambda: True
+    box.driver.kill = lambda: done.append("kill")
+    monkeypatch.setattr(boot, "spawn_agent", lambda _: done.append("agent"))
+    monkeypatch.setattr(boot, "wait_ready", crash if where == "wait" else lambda *_: None)
+    monkeypatch.setattr(boot, "is_reachable", lambda _: False)
+    for name in ("take_back", "_see_shares", "keep_proven"):
+        monkeypatch.setattr(boot, name, lambda *_: None)
+    once = ["kill", "agent", "start"]
+    if crashes < 2:
+        assert boot.start_machine(box.paths, NullProgress(), ENGINE) is not None
+        assert done == once + ["kill", *once] * crashes
+    else:
+        with pytest.raises(DriverError, match="it went away"):
+            boot.start_machine(box.paths, NullProgress(), ENGINE)
+        assert done == [*once, "kill", *once, "kill"]
 
 
 @pytest.mark.parametrize(("facts", "done"), [({"leaving": True}, ["end", "spawn"]), ({}, ["spawn"]), (None, ["spawn"])])

@@ -120,7 +120,12 @@ def test_with_its_agent_gone_a_start_clears_what_that_left_too():
 def test_a_start_does_so(monkeypatch):
     paths = machine("box")
     draft = left(paths)[-2]
-    driver = SimpleNamespace(state=lambda: DomainState.OFF, kill=lambda: None, features=SimpleNamespace(remote=False))
+    driver = SimpleNamespace(
+        state=lambda: DomainState.OFF,
+        kill=lambda: None,
+        has_crashed=lambda: False,
+        features=SimpleNamespace(remote=False),
+    )
 
     def far_enough(*_, **__):
         raise MachineError("far enough")

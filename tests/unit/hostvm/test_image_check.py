@@ -165,6 +165,7 @@ def test_a_machine_is_not_powered_on_with_a_damaged_image(image, monkeypatch, do
     driver = SimpleNamespace(
         state=lambda: DomainState.OFF,
         kill=lambda: None,
+        has_crashed=lambda: False,
         features=SimpleNamespace(remote=False),
         start=lambda _: pytest.fail("it was powered on"),
     )

@@ -44,7 +44,7 @@ def world(monkeypatch):
     paths.spec.write_text(render_spec(MachineSpec(cpus=1, memory=GIB, disk=10 * GIB, mounts=())))
     save_state(paths, STATE)
     told = SimpleNamespace(paths=paths, power=DomainState.RUNNING, ready=False, whole=True, stops=[], progress=Told())
-    told.driver = SimpleNamespace(state=lambda: told.power)
+    told.driver = SimpleNamespace(state=lambda: told.power, has_crashed=lambda: False)
 
     def stop():
         told.stops.append(load_state(paths).image)
