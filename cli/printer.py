@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shlex
 import sys
 from contextlib import suppress
 
@@ -46,7 +47,12 @@ def _numbered(text: str) -> list[tuple[int, str]]:
 
 def _unforeseen(fault: Exception) -> HostvmError:
     if isinstance(fault, OSError) and fault.errno == errno.ENOSPC:
-        return HostvmError("the disk is full", str(fault), "free some space, then run the same command again")
+        full = _full_places()
+        there = "".join(f"\n{place}: {left} free" for place, left in full)
+        where = f": df -h {' '.join(shlex.quote(place) for place, _ in full)}" if full else ""
+        return HostvmError(
+            "the disk is full", f"{fault}{there}", f"free some space{where}\nthen run the same command again"
+        )
     if isinstance(fault, OSError) and fault.errno == errno.EROFS and str(fault.filename).startswith(str(home())):
         from hostvm.locks import unwritable
 
@@ -62,6 +68,21 @@ def _unforeseen(fault: Exception) -> HostvmError:
         str(fault) or None,
         "run the same command with -v and report what it prints",
     )
+
+
+def _full_places() -> list[tuple[str, str]]:
+    """Which of hostvm's own folders have no room, and what is left there."""
+    import shutil
+
+    from hostvm.machines.stalled import ROOM
+    from hostvm.sizes import human_size
+
+    found = []
+    for folder in dict.fromkeys((home(), cache())):
+        with suppress(OSError):
+            if (free := shutil.disk_usage(folder).free) < ROOM:
+                found.append((str(folder), human_size(free)))
+    return found
 
 
 def _is_of_cache(fault: OSError) -> bool:

@@ -129,7 +129,7 @@ class Driver(Protocol):
         """Wait up to `timeout` seconds for OFF, then clear run-time files; False when it still runs."""
 
     def has_crashed(self) -> bool:
-        """Whether the hypervisor of the domain, started by this process, crashed by itself; False where that is unknown."""
+        """Whether the hypervisor of the domain, begun by this process, crashed by itself; False if that is unknown."""
 
     def hardware(self) -> Hardware | None:
         """Observe; None when the domain is OFF. Never blocks longer than 2 s.

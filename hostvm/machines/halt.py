@@ -15,6 +15,7 @@ from hostvm.drivers.base import DomainState
 from hostvm.errors import HostvmError
 from hostvm.machines.open import machine_driver, require_disks_unused, spec_or_none
 from hostvm.machines.saved import drop_saved
+from hostvm.machines.stalled import no_room
 from hostvm.machines.trial import keep_proven
 from hostvm.machines.wake import wake_machine
 from hostvm.shares.choose import load_server
@@ -23,6 +24,7 @@ from hostvm.state import load_state, save_state
 
 if TYPE_CHECKING:
     from hostvm.drivers.base import Driver
+    from hostvm.errors import MachineError
     from hostvm.paths import MachinePaths
     from images.progress import Progress
 
@@ -45,7 +47,8 @@ def stop_machine(paths: MachinePaths, progress: Progress, *, force: bool = False
     :param asleep: nobody wants it off: the next command starts it, as does a docker client where a sleeper listens.
     :raises DriverError: it cannot be stopped even by cutting the power.
     :raises MachineError: its saved state cannot be used, and `force` was not given; or it seems to be off and another
-        process has its disk open: it was started with another HOSTVM_RUN.
+        process has its disk open: it was started with another HOSTVM_RUN; or it stands still on its way down, since
+        this computer's disk is full, and goes on with that when there is room.
     """
     driver = machine_driver(paths, load_state(paths), spec_or_none(paths) if force else load_spec(paths.spec))
     keep_proven(paths, driver, progress)
@@ -78,9 +81,14 @@ def _serve_shares(paths: MachinePaths, progress: Progress) -> None:
 
 
 class _Descent:
-    """Waits for a machine to be off, and longer while its guest says that containers end."""
+    """Waits for a machine to be off, and longer while its guest says that containers end.
+
+    `stuck`: why the machine stands still on its way, None when it does not; then nothing more is to be waited for.
+    """
 
     def __init__(self, paths: MachinePaths, driver: Driver, progress: Progress) -> None:
+        self.stuck: MachineError | None = None
+        self._paths = paths
         self._name = paths.name
         self._driver = driver
         self._progress = progress
@@ -97,12 +105,22 @@ class _Descent:
                 self._progress.note(f"machine {self._name} stops: {fault}")
             if off:
                 return True
+            if self._stands_still():
+                return False
             now = time.monotonic()
             if now - self._begun < ENGINE_SECONDS and self._way.engine_stops():
                 deadline = now + seconds
                 self._be_patient(now)
             elif now >= deadline:
                 return False
+
+    def _stands_still(self) -> bool:
+        """An agent may have lost its guest already, so that nobody else lets it go on."""
+        if self._driver.state() is DomainState.STALLED:
+            self.stuck = no_room(self._paths)
+            if self.stuck is None:
+                self._driver.unpause()
+        return self.stuck is not None
 
     def _be_patient(self, now: float) -> None:
         if self._patient or now - self._begun < GUEST_SECONDS:
@@ -120,7 +138,11 @@ def _ask(paths: MachinePaths, driver: Driver, progress: Progress) -> None:
         run_in_guest(paths.run_dir, POWEROFF, timeout=10.0)
         if descent.ended(GUEST_SECONDS):
             return
-    with suppress(HostvmError, OSError):  # it does not answer: it may have heard, and its power can still be cut
-        driver.powerdown()
-    if not descent.ended(ACPI_SECONDS):
-        progress.note(f"machine {paths.name} does not power itself off; cutting its power")
+    if descent.stuck is None:
+        with suppress(HostvmError, OSError):  # it does not answer: it may have heard, and its power can still be cut
+            driver.powerdown()
+        if descent.ended(ACPI_SECONDS):
+            return
+    if descent.stuck is not None:
+        raise descent.stuck  # what its containers wrote, and is not on the disk yet, would be lost
+    progress.note(f"machine {paths.name} does not power itself off; cutting its power")

@@ -21,6 +21,7 @@ from hostvm.machines.asleep import hand_over
 from hostvm.machines.domain import domain_of
 from hostvm.machines.open import machine_driver
 from hostvm.machines.saved import Saved, digest, drop_saved, stamp, store_saved
+from hostvm.machines.stalled import no_room
 from hostvm.machines.trial import keep_proven
 from hostvm.machines.wake import wait_awake
 from hostvm.shares.choose import load_server
@@ -76,8 +77,10 @@ def suspend_machine(
         try:
             _release(paths, container_name, progress)
             _save(paths, driver, domain, progress, after)
-        except BaseException:
+        except BaseException as fault:
             _share_again(paths, driver)
+            if isinstance(fault, HostvmError) and (why := _stands_still(paths, driver)) is not None:
+                raise why from fault
             raise
     return time.monotonic() - began
 
@@ -129,7 +132,7 @@ def _save(paths: MachinePaths, driver: Driver, domain: DomainSpec, progress: Pro
         hand_over(paths, after)
         driver.save(paths.suspended_ram, commit)
     except BaseException:
-        if driver.state() is DomainState.RUNNING:
+        if driver.state() in (DomainState.RUNNING, DomainState.STALLED):
             drop_saved(paths)
             _bring_agent_back(paths, config, progress)
         elif not (paths.suspended.exists() and paths.suspended_ram.exists()):
@@ -167,6 +170,14 @@ def _release(paths: MachinePaths, container_name: Callable[[str], str], progress
             lines.append(f"program {holder['program']} ({holder['pid']} in the guest) has it")
     stop = f"hostvm -m {paths.name} docker stop {' '.join(dict.fromkeys(containers))}\n" if containers else ""
     raise _cannot(paths, "a folder shared by 9p is in use: " + "; ".join(dict.fromkeys(lines)), stop)
+
+
+def _stands_still(paths: MachinePaths, driver: Driver) -> MachineError | None:
+    """Why a machine that did not do what it was told could not; nobody else has to be told that it waits."""
+    with suppress(HostvmError, OSError):
+        if driver.state() is DomainState.STALLED:
+            return no_room(paths)
+    return None
 
 
 def _share_again(paths: MachinePaths, driver: Driver) -> None:

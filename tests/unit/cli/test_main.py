@@ -291,6 +291,17 @@ def test_what_the_system_refuses_elsewhere_is_not_the_cache_s(capsys, place):
     assert "the system refused" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("free", "told"), [(4096, True), (1 << 40, False)])
+def test_of_a_full_disk_the_places_without_room_are_told(monkeypatch, capsys, free, told):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free))
+    print_failure(OSError(errno.ENOSPC, "No space left on device"), forwarded=False, verbose=0)
+    said = capsys.readouterr().err
+    assert said.startswith("hostvm: the disk is full\n  [Errno 28] No space left on device\n")
+    assert (f"  {home()}: 4 KiB free\n" in said) is told
+    assert (f"  -> free some space: df -h {home()} {cache()}\n" in said) is told
+    assert said.endswith("then run the same command again\n")
+
+
 @pytest.mark.parametrize(
     ("fault", "status", "told"),
     [

@@ -8,6 +8,7 @@ import pytest
 
 from hostvm.console import WayDown
 from hostvm.drivers.base import DomainState
+from hostvm.errors import MachineError
 from hostvm.machines import halt
 from hostvm.paths import MachinePaths
 from hostvm.spec import default_spec, render_spec
@@ -27,13 +28,17 @@ class Guest(NullProgress):
     def __init__(self, console, off, says=()):
         self.console, self.off_at, self.says = console, off, list(says)
         self.done, self.notes = [], []
-        self.now = 0.0
+        self.now, self.stalls_at = 0.0, None
 
     def note(self, text):
         self.notes.append(text)
 
     def state(self):
-        return DomainState.RUNNING
+        return DomainState.STALLED if self.stalls_at is not None and self.now >= self.stalls_at else DomainState.RUNNING
+
+    def unpause(self):
+        self.done.append("unpause")
+        self.stalls_at = None
 
     def wait_off(self, timeout):
         self.now += max(0.01, min(timeout, self.off_at - self.now))
@@ -59,9 +64,10 @@ def stop(monkeypatch):
     paths.spec.write_text(render_spec(default_spec()))
     save_state(paths, MachineState("u", "m", "amd64", 1, "qemu", "sha256:a", "now", wanted_off=False))
 
-    def run(off, says=(), console="", **options):
+    def run(off, says=(), console="", stalls_at=None, **options):
         paths.console.write_text(console)
         guest = Guest(paths.console, off, says)
+        guest.stalls_at = stalls_at
         monkeypatch.setattr(halt, "machine_driver", lambda *_: guest)
         monkeypatch.setattr(halt, "time", SimpleNamespace(monotonic=lambda: guest.now))
         assert halt.stop_machine(paths, guest, **options)
@@ -125,3 +131,26 @@ def test_force_asks_nobody(stop):
 def test_without_a_console_nothing_is_known(tmp_path):
     way = WayDown(tmp_path / "none")
     assert (way.engine_stops(), way.faults()) == (False, [])
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_one_that_stands_still_on_its_way_down_is_not_cut_off(stop, monkeypatch, answers):
+    """The computer's disk got full meanwhile: what containers wrote last would be lost, and nobody asked for that."""
+    if not answers:
+        monkeypatch.setattr(halt, "run_in_guest", broken)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=4096))
+    with pytest.raises(MachineError) as error:
+        stop(1000, [(2, STOPPING)], stalls_at=3)
+    assert error.value.brief == "machine ci stands still: this computer's disk is full"
+    assert "hostvm stop --force ci" in error.value.resolution
+    assert not load_state(MachinePaths.of("ci")).wanted_off
+
+
+def test_one_that_has_room_again_goes_on_down(stop, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1 << 30))
+    guest, took = stop(20, [(2, STOPPING)], stalls_at=3)
+    assert (guest.done, took) == (["unpause", "kill"], 20)
+
+
+def broken(*_, **__):
+    raise MachineError("no ssh")

@@ -8,7 +8,7 @@ import pytest
 
 from hostvm.agent.config import AgentConfig
 from hostvm.drivers.base import DomainState
-from hostvm.errors import DriverError
+from hostvm.errors import DriverError, MachineError
 from hostvm.machines import snapshots, suspend
 from hostvm.machines.asleep import InUseError
 from hostvm.machines.snapshots import create_snapshot
@@ -232,3 +232,19 @@ def test_a_snapshot_leaves_nobody_listening_in_its_agents_place(world, monkeypat
     monkeypatch.setattr(snapshots, "freeze_disks", lambda *_: {})
     create_snapshot(world.paths, "now", NullProgress(), str)
     assert (world.driver.power, world.sleeper) == (DomainState.RUNNING, False)
+
+
+@pytest.mark.parametrize("fault", [DriverError("sync takes longer than 60 s"), KeyboardInterrupt()])
+def test_one_that_stands_still_since_this_computers_disk_is_full_says_so(world, monkeypatch, fault):
+    def release(*_):
+        world.driver.power = DomainState.STALLED
+        raise fault
+
+    monkeypatch.setattr(suspend, "_release", release)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: argparse.Namespace(free=4096))
+    with pytest.raises((MachineError, KeyboardInterrupt)) as error:
+        suspend_machine(world.paths, NullProgress(), str)
+    if isinstance(fault, DriverError):
+        assert error.value.brief == "machine box stands still: this computer's disk is full"
+    else:
+        assert error.value is fault
