@@ -297,6 +297,25 @@ def test_a_machine_stands_still_while_this_computers_disk_is_full(drowsy, small_
     assert " rw," in drowsy.shell("grep", " /var ", "/proc/mounts")
 
 
+@pytest.mark.slow
+def test_a_stop_is_finished_when_this_computers_disk_has_room_again(drowsy, small_disk):
+    """What a container has written, and the guest had not put on the disk yet, is there afterwards."""
+    _, resize = small_disk
+    size = 20_000_000
+    count = ("run", "--rm", "-v", "kept:/kept", "busybox", "wc", "-c", "/kept/f")
+    drowsy.docker("run", "--rm", "-v", "kept:/kept", "busybox", "sh", "-c", f"yes | head -c {size} > /kept/f")
+    resize(disk(drowsy))
+    refused = hostvm("stop", drowsy.name)
+    assert refused.status == 1, refused.both
+    assert "stands still: this computer's disk is full" in refused.err
+    assert status(drowsy) == "stalled"
+    resize(disk(drowsy) + (300 << 20))
+    eventually(lambda: status(drowsy) == "stopped", "it is stopped", 60)
+    drowsy.hostvm("start")
+    assert drowsy.docker(*count).split()[0] == str(size)
+    drowsy.docker("volume", "rm", "kept")
+
+
 def test_what_the_user_stops_stays_stopped(drowsy):
     drowsy.hostvm("suspend")
     sleeper = process_id.identify(sleeper_status(folders_of(drowsy.name)[1])["pid"])
