@@ -57,7 +57,7 @@ def argv(name: str, host: Host) -> list[str]:
     state = replace(load_state(paths), subnet=str(plan.network.subnet))
     private_folder(paths.run_dir)
     files = {**plan.seed(), **find_engine(spec.engine).seed(spec, plan)}
-    domain = make_domain(paths, spec, state, files, NullProgress(), remote=False)
+    domain = make_domain(paths, spec, state, files, NullProgress(), remote=False, saves_state=True)
     return build_argv(
         domain, HostFacts(host.version, quick_bios=has_firmware(domain.qemu, domain.firmware, QUICK_BIOS))
     )

@@ -33,8 +33,8 @@ Keys (those marked * are required):
     groups             {name: gid} beside Debian's own
     users              [{name, uid, gid, home, shell, groups: [names]}] beside Debian's own, or instead of one;
                        no password
-    finish             [[argv], ...] run in the finished tree as a chroot, after everything else, in a builder guest; the
-                       word KVER stands for the kernel's release
+    finish             [[argv], ...] run in the finished tree as a chroot, after everything else, in a builder guest;
+                       the word KVER stands for the kernel's release
     cmdline            the kernel's parameters on every accelerator, without console= (that comes from `arches`)
     cmdline_tcg        parameters to add when the guest is emulated
     downloads          [{url or file, sha256, arch, take or to}] files of other makers: see `images.downloads`

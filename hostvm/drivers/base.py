@@ -55,6 +55,8 @@ class DomainSpec:
     :param firmware: folders that QEMU must be told of; see `QemuBinary.firmware`.
     :param shares: folders of the host that the guest gets as devices.
     :param disks: behind the data disk, in this order.
+    :param generation: it has the device that tells its kernel when it goes on from a saved state: of several that go
+        on from one, each then draws random numbers of its own. amd64 only; states saved by a former hostvm lack it.
     """
 
     name: str
@@ -77,6 +79,7 @@ class DomainSpec:
     shares: tuple[DeviceShare, ...] = ()
     subnet: str = DEFAULT_SUBNET
     disks: tuple[DiskDevice, ...] = ()
+    generation: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -205,7 +205,8 @@ def _power_on(
         state = replace(state, subnet=str(plan.network.subnet))
         save_state(paths, state)
     try:
-        domain = make_domain(paths, spec, state, files, progress, remote=driver.features.remote)
+        able = driver.features
+        domain = make_domain(paths, spec, state, files, progress, remote=able.remote, saves_state=able.saves_state)
     except HostvmError:
         is_sound()  # a kernel that is damaged may be why no accelerator works: this has the better words
         raise

@@ -37,11 +37,13 @@ def make_domain(
     progress: Progress,
     *,
     remote: bool,
+    saves_state: bool,
 ) -> DomainSpec:
     """Write the machine's initramfs, list of shares and domain.json, and give the domain that boots from them.
 
     :param files: of the seed, beside the machine's identity and shares.
     :param remote: whether the hypervisor is on another computer, which sees no folder of this one.
+    :param saves_state: whether the machine may be suspended, and go on more than once from what was saved.
     :raises HostvmError: no usable QEMU or accelerator, or the image is gone.
     """
     image = stored_image(state.image)
@@ -74,6 +76,8 @@ def make_domain(
         shares=shares,
         subnet=state.subnet,
         disks=tuple(DiskDevice(one.name, disk_file(paths.folder, one.name)) for one in spec.disks),
+        # arm64's kernel, booted directly, has a device tree and no ACPI, by which it would be told.
+        generation=saves_state and state.arch == "amd64",
     )
     store_domain(domain, paths.domain)
     return domain

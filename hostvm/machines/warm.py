@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from images.progress import Progress
 
 VERSION = 1
+MAKING = 2
+"""How it is made. 2: those that begin from it draw random numbers of their own, see `DomainSpec.generation`."""
 SNAPSHOT = "warm"
 _PREFIX = "warm-"
 _DIGITS = 8
@@ -66,7 +68,7 @@ def ensure_warm(spec: MachineSpec, engine: BootEngine, progress: Progress) -> Ma
     image = ensure_image(spec.image, progress, spec.arch)
     qemu = complete_qemu(image.arch, places.cache(), progress)
     settings = _digest(render_spec(spec))
-    paths = warm_paths(f"{_PREFIX}{settings}-{_digest(image.digest, str(qemu.path), qemu.version_text)}")
+    paths = warm_paths(f"{_PREFIX}{settings}-{_digest(image.digest, str(qemu.path), qemu.version_text, str(MAKING))}")
     if is_warm(paths):
         return paths
     # Whoever makes it boots a guest meanwhile: several workers of one test run wait for the one that does.

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+HARMLESS = ("nosuid", "nodev")
+"""Of every share: what a container's root finds or makes there gives nobody more rights than they have."""
+
 COVER = "tmpfs hostvm-missing ro,size=4k,mode=0555"
 
 
@@ -38,7 +41,7 @@ class DeviceKind(Protocol):
 
     name: str
     fstype: str  # as the guest's mount(8) calls it
-    options: tuple[str, ...]  # what follows `mount -t FSTYPE -o`, besides ro or rw
+    options: tuple[str, ...]  # what follows `mount -t FSTYPE -o`, besides those that every share has
 
     def qemu_options(self, share: DeviceShare) -> list[str]:
         """The part of QEMU's command line."""
@@ -58,7 +61,7 @@ def device_kind(name: str) -> DeviceKind:
 
 def mount_options(share: DeviceShare) -> str:
     """What follows `mount -t FSTYPE -o`."""
-    return ",".join(("ro" if share.readonly else "rw", *device_kind(share.kind).options))
+    return ",".join(("ro" if share.readonly else "rw", *HARMLESS, *device_kind(share.kind).options))
 
 
 def mount_table(shares: tuple[DeviceShare, ...], later: Sequence[str] = ()) -> str:

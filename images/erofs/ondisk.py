@@ -28,7 +28,7 @@ _LZ4 = 0x1
 _LZ4_DISTANCE = 65535
 
 PLAIN, COMPRESSED_FULL, INLINE = 0, 1, 2
-"""How an inode's content lies: blocks in a row; clusters and their index; blocks in a row, the last part behind the inode."""
+"""How content lies: blocks in a row; clusters and their index; blocks in a row, the last part behind the inode."""
 
 NOWHERE = 0xFFFFFFFF
 """The address of content that has no block."""

@@ -54,7 +54,9 @@ def test_the_kind_is_what_the_guest_mounted(share: Share):
     rows = [line.split() for line in share.machine.shell("cat", "/proc/mounts").splitlines()]
     # One that comes after the engine could be there has a cover below it, which nobody can write to.
     covers = ["tmpfs"] if share.kind in SERVED else []
-    assert [row[2] for row in rows if row[1] == str(share.folder)] == [*covers, types[share.kind]]
+    found = [row for row in rows if row[1] == str(share.folder)]
+    assert [row[2] for row in found] == [*covers, types[share.kind]]
+    assert {"nosuid", "nodev"} <= set(found[-1][3].split(","))
 
 
 @in_full

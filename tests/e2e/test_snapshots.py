@@ -181,6 +181,21 @@ def test_ephemeral_machines_begin_from_a_snapshot_and_go(origin):
     eventually(lambda: not any(folder.exists() for folder in folders_of(name)), "nothing of it is left")
 
 
+def test_machines_that_go_on_from_one_snapshot_draw_random_numbers_of_their_own(origin):
+    """Else they make the same keys, ids and nonces until their kernels seed themselves, at once or a minute later."""
+    draw = "i=0; while [ $((i += 1)) -le 100 ]; do head -c 16 /dev/urandom | xxd -p; done"
+    drawn, told = [], []
+    for _ in range(2):
+        with api.Machine.ephemeral(of=NAME, snapshot="warm") as machine:
+            drawn.append(set(machine.run(["sh", "-c", draw], check=True).stdout.split()))
+            told.append(machine.run(["dmesg"], check=True).stdout)
+    assert [len(numbers) for numbers in drawn] == [100, 100]
+    if origin.shell("uname", "-m") != "x86_64":
+        pytest.skip("only amd64 has the device: docs/adr/0081-ephemeral-machines.md")
+    assert not drawn[0] & drawn[1]
+    assert all(b"crng reseeded due to virtual machine fork" in text for text in told)
+
+
 def test_a_machine_from_python_from_its_making_to_its_end(clone):
     """As the commands have it, which see the same machine; one boot."""
     name = f"e2e-{os.getpid()}-py"

@@ -39,6 +39,8 @@ def build_domain(domain: DomainSpec) -> str:
     root = ET.Element("domain", type=_TYPES[domain.accel])
     _text(root, "name", f"{DOMAIN_PREFIX}{domain.name}")
     _text(root, "uuid", domain.uuid)
+    if domain.generation:
+        ET.SubElement(root, "genid")  # libvirt makes one, and another one when it restores a state
     _text(root, "memory", str(-(-domain.memory // hardware.MIB)), unit="MiB")
     _text(root, "vcpu", str(domain.cpus))
     if any(share.kind == "virtiofs" for share in domain.shares):

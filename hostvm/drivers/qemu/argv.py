@@ -61,7 +61,7 @@ def build_argv(domain: DomainSpec, facts: HostFacts) -> list[str]:
         *_disk("root", "raw", domain.root_image, readonly=True),
         *_disk(DATA_DISK, "qcow2", domain.data_disk),
         *_network(domain),
-        *_helpers(),
+        *_helpers(domain),
         *(word for disk in domain.disks for word in _disk(disk.name, "qcow2", disk.path, f"disk-{disk.name}")),
         *(word for share in domain.shares for word in device_kind(share.kind).qemu_options(share)),
     ]
@@ -128,7 +128,8 @@ def _memory(domain: DomainSpec, mib: int) -> str:
 
 def _boot(domain: DomainSpec, facts: HostFacts) -> list[str]:
     # Under an accelerator it would save nothing that is felt, and was not tried.
-    quick = facts.quick_bios and (domain.arch, domain.accel) == ("amd64", "tcg")
+    # It halts at the command to tell QEMU where in memory the generation's id lies.
+    quick = facts.quick_bios and (domain.arch, domain.accel) == ("amd64", "tcg") and not domain.generation
     return [
         *(["-bios", QUICK_BIOS] if quick else []),
         "-kernel", str(domain.kernel),
@@ -168,9 +169,11 @@ def _network(domain: DomainSpec) -> list[str]:
     ]
 
 
-def _helpers() -> list[str]:
+def _helpers(domain: DomainSpec) -> list[str]:
     return [
         "-device", "virtio-rng-pci",
         "-device", "virtio-balloon-pci,free-page-reporting=on,deflate-on-oom=on",
+        # Another id in each QEMU, which writes it into the memory that it loads and interrupts the guest.
+        *(["-device", "vmgenid,guid=auto"] if domain.generation else []),
     ]
 # fmt: on

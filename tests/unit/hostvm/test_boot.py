@@ -44,7 +44,7 @@ def box(monkeypatch):
     paths.spec.write_text(render_spec(SPEC))
     save_state(paths, MachineState("u", "m", "amd64", 1, "qemu", "sha256:0", "now"))
     note_booted(paths, replace(SPEC, mounts=(Mount("/old", "/old"),)))
-    features = SimpleNamespace(remote=False)
+    features = SimpleNamespace(remote=False, saves_state=False)
     driver = SimpleNamespace(
         state=lambda: DomainState.OFF, kill=lambda: None, has_crashed=lambda: False, features=features
     )

@@ -124,7 +124,7 @@ def test_a_start_does_so(monkeypatch):
         state=lambda: DomainState.OFF,
         kill=lambda: None,
         has_crashed=lambda: False,
-        features=SimpleNamespace(remote=False),
+        features=SimpleNamespace(remote=False, saves_state=False),
     )
 
     def far_enough(*_, **__):

@@ -166,7 +166,7 @@ def test_a_machine_is_not_powered_on_with_a_damaged_image(image, monkeypatch, do
         state=lambda: DomainState.OFF,
         kill=lambda: None,
         has_crashed=lambda: False,
-        features=SimpleNamespace(remote=False),
+        features=SimpleNamespace(remote=False, saves_state=False),
         start=lambda _: pytest.fail("it was powered on"),
     )
     monkeypatch.setattr(boot, "machine_driver", lambda *_: driver)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -193,9 +193,18 @@ def test_what_the_first_hostvm_of_each_format_wrote_is_a_machine_still(paths, tm
     monkeypatch.setattr(domain, "complete_qemu", lambda *_: SimpleNamespace(path=Path("/usr/bin/qemu"), firmware=()))
     monkeypatch.setattr(domain, "select_accel", lambda *_, **__: "tcg")
     paths.make_run_dir()
-    made = make_domain(paths, spec, found, {}, NullProgress(), remote=False)
+    made = make_domain(paths, spec, found, {}, NullProgress(), remote=False, saves_state=True)
     assert (made.name, made.uuid, made.mac, made.ssh_port) == ("box", found.uuid, found.mac, 40123)
     assert (made.cpus, made.memory, made.kernel, made.data_disk) == (1, GIB, image.kernel, paths.data_disk)
     assert paths.initramfs.read_bytes().startswith(b"initramfs")
+    assert made.generation, "what it is suspended to may be gone on from twice"
+    assert not make_domain(paths, spec, found, {}, NullProgress(), remote=False, saves_state=False).generation
+    arm64 = replace(found, arch="arm64")
+    assert not make_domain(paths, spec, arm64, {}, NullProgress(), remote=False, saves_state=True).generation
+
+    facts = domain.domain_facts(made)
+    assert domain.domain_of(json.loads(json.dumps(facts))) == made
+    del facts["generation"]
+    assert not domain.domain_of(facts).generation, "what was saved before it was there is resumed without"
     save_state(paths, found)
     assert json.loads(paths.state.read_text())["machine"] == "box", "written as today"

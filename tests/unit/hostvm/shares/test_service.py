@@ -18,6 +18,7 @@ from hostvm.shares.choose import share_seed, store_devices
 from hostvm.shares.device import DeviceShare, mount_table
 from hostvm.shares.listener import ShareListener
 from hostvm.shares.model import Mount
+from hostvm.shares.mounting import mount_device, mount_nfs
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="these are POSIX paths")
 
@@ -325,6 +326,22 @@ def test_what_is_released_is_not_mounted_again_beside_a_suspend(service, guest, 
     made._keep_trying(again)
     assert len(looked) == 3
     assert guest.did == []
+
+
+@pytest.mark.parametrize("kind", ["9p", "virtiofs", "nfs"])
+def test_no_folder_brings_devices_or_other_users_rights(kind):
+    """sshfs says so by itself."""
+    asked = []
+    guest = SimpleNamespace(run=lambda argv, **_: asked.append(argv) or Completed(0, b"", b""))
+    device = DeviceShare(kind, "share0", Path("/s"), "/t", False)
+    if kind == "nfs":
+        mount_nfs(guest, Mount("/s", "/t"), GATEWAY, 1, "/s", "box")
+    else:
+        mount_device(guest, device)  # after the boot; at it:
+        asked.append(mount_table((device,)).split())
+    options = [set(word.split(",")) for words in asked for word in words if word.startswith(("rw,", "vers="))]
+    assert len(options) == len(asked)
+    assert all({"nosuid", "nodev"} <= one for one in options)
 
 
 def test_later_folders_have_covers_unless_something_lies_inside():

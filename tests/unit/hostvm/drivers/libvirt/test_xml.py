@@ -26,6 +26,10 @@ def test_whole_domain_with_shares(golden, make_domain, shared_as, kind):
     golden(f"shares-{kind}.xml", build_domain(make_domain(shares=shared_as(kind))))
 
 
+def test_whole_domain_with_a_generation(golden, make_domain):
+    golden("generation.xml", build_domain(make_domain(generation=True)))
+
+
 def test_what_people_write_is_escaped(make_domain, tmp_path):
     odd = tmp_path / "a <b> & \"c\" 'd', é"
     root = ET.fromstring(build_domain(make_domain(data_disk=odd, cmdline="a=<1>&2")))

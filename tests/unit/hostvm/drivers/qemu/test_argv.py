@@ -55,6 +55,20 @@ def test_whole_command_line_with_more_disks(golden, make_domain, shared_as, more
     golden("disks.txt", "\n".join(map(shlex.quote, argv)) + "\n")
 
 
+@pytest.mark.parametrize("accel", ["tcg", "kvm"])
+def test_whole_command_line_with_a_generation(golden, make_domain, accel):
+    argv = build_argv(make_domain("amd64", accel, generation=True), LINUX)
+    golden(f"generation-{accel}.txt", "\n".join(map(shlex.quote, argv)) + "\n")
+
+
+def test_the_small_firmware_which_halts_at_a_generation_is_not_taken_then(make_domain):
+    """Of a state that was saved before there were any, it is: the saved memory has it."""
+    assert "-bios" not in build_argv(make_domain("amd64", "tcg", generation=True), LINUX)
+    former = build_argv(make_domain("amd64", "tcg"), LINUX)
+    assert former[former.index("-bios") + 1] == "qboot.rom"
+    assert not [word for word in former if "vmgenid" in word]
+
+
 def test_without_the_small_firmware_qemu_takes_its_own(make_domain):
     assert "-bios" not in build_argv(make_domain("amd64", "tcg"), HostFacts((7, 2, 22)))
 
@@ -83,7 +97,14 @@ def test_a_board_is_the_same_wherever_its_files_are(make_domain, shared_as, more
 
 @pytest.mark.parametrize(
     "change",
-    [{"cpus": 7}, {"memory": 1 << 30}, {"accel": "kvm"}, {"shares": ()}, {"mac": "52:54:00:00:00:00"}],
+    [
+        {"cpus": 7},
+        {"memory": 1 << 30},
+        {"accel": "kvm"},
+        {"shares": ()},
+        {"mac": "52:54:00:00:00:00"},
+        {"generation": True},
+    ],
 )
 def test_a_board_is_another_one_with_other_hardware(make_domain, shared_as, change):
     domain = make_domain(shares=shared_as("9p"))
