@@ -114,6 +114,10 @@ class Command:
         self._process.kill()
         return self._process.wait(_END_SECONDS) == -signal.SIGKILL
 
+    def speaks(self) -> bool:
+        """Whether it has said anything yet."""
+        return self._said.stat().st_size > 0
+
     def last_line(self) -> str:
         lines = [line for line in self._said.read_text(errors="replace").splitlines() if line.strip()]
         return _CHANGING.sub("", lines[-1]).strip() if lines else "nothing said yet"
