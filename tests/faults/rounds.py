@@ -8,7 +8,7 @@ import random
 from typing import TYPE_CHECKING
 
 from machines import eventually, folders_of, hostvm, run, succeed  # a helper of the e2e tests
-from victims import Command, is_alone, phase_of, strike, wait_for_lock
+from victims import INSIDE, Command, Trigger, find, is_alone, phase_of, strike, wait_for_lock
 
 from hostvm.qemu_binary import find_qemu_img
 
@@ -33,9 +33,14 @@ def rounds_of(default: int) -> int:
     return int(os.environ.get("HOSTVM_FAULT_ROUNDS") or default)
 
 
-def begin(machine: Machine, words: list[str], said: Path) -> Command:
-    """A command that works on the machine; it has the machine's lock by now."""
+def begin(machine: Machine, words: list[str], said: Path, victim: str) -> Command:
+    """A command that works on the machine; it has the machine's lock by now.
+
+    :param victim: who is to be killed meanwhile; in a guest that runs, that is set up before.
+    """
+    trigger = Trigger(machine.name, victim) if victim in INSIDE and find(machine.name, "agent") else None
     command = Command(words, said)
+    command.trigger = trigger
     wait_for_lock(machine.name, command)
     return command
 

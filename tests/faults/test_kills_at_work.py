@@ -36,6 +36,17 @@ def dockerfile(tmp_path: Path, text: str) -> str:
     return str(folder)
 
 
+def wait_for(look, command: Command, what: str) -> None:
+    """Until it is seen, or the command has ended without it."""
+    eventually(lambda: look() or not command.runs(), what, 300)
+
+
+def begun(command: Command) -> Command:
+    """The same, once the engine is at it: the client of an emulated guest takes seconds before it asks for anything."""
+    wait_for(command.speaks, command, "it has begun")
+    return command
+
+
 @pytest.mark.parametrize("victim", ["agent", "qemu", *INSIDE])
 def test_killed_in_the_midst_of_a_build(machine, ledger, record, victim, tmp_path):
     rounds = record(f"{victim} killed in the midst of `docker build`")
@@ -44,7 +55,7 @@ def test_killed_in_the_midst_of_a_build(machine, ledger, record, victim, tmp_pat
 
     def prepare():
         # No two are alike, or it would be there already.
-        return Command([*words, f"ROUND={MOMENTS.random()}", folder], tmp_path / "said")
+        return begun(Command([*words, f"ROUND={MOMENTS.random()}", folder], tmp_path / "said"))
 
     for number in range(ROUNDS):
         one_round(machine, ledger, rounds, victim, 5.0, prepare, look=Command.last_line)
@@ -82,7 +93,7 @@ def test_killed_in_the_midst_of_a_pull(machine, large, ledger, record, victim, t
     def prepare():
         machine.try_docker("rmi", large)  # of the round before
         eventually(serves, "the registry is up", 90)
-        return Command(["-m", machine.name, "docker", "pull", large], tmp_path / "said")
+        return begun(Command(["-m", machine.name, "docker", "pull", large], tmp_path / "said"))
 
     for _ in range(ROUNDS):
         one_round(machine, ledger, rounds, victim, 5.0, prepare, look=Command.last_line)
@@ -109,11 +120,6 @@ def builder_guests(command: Command) -> list[psutil.Process]:
         children = psutil.Process(command.pid).children(recursive=True)
         return [child for child in children if "guest=hostvm-builder" in child.cmdline()]
     return []
-
-
-def wait_for(look, command: Command, what: str) -> None:
-    """Until it is seen, or the command has ended without it."""
-    eventually(lambda: look() or not command.runs(), what, 300)
 
 
 def strike_build(victim: str, phase: str, command: Command, cache: Path) -> Blow:

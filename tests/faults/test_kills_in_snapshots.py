@@ -35,7 +35,7 @@ def test_killed_while_a_snapshot_is_made(machine, ledger, record, victim, tmp_pa
     def prepare():
         if "struck" in snapshots(machine):
             machine.hostvm("snapshot", "rm", "struck")
-        return begin(machine, ["snapshot", "create", "-m", machine.name, "struck"], tmp_path / "said")
+        return begin(machine, ["snapshot", "create", "-m", machine.name, "struck"], tmp_path / "said", victim)
 
     for _ in range(ROUNDS):
         one_round(machine, ledger, rounds, victim, 2.5, prepare)
@@ -58,7 +58,7 @@ def test_killed_while_a_snapshot_is_restored(machine, ledger, record, victim, tm
     words = ["snapshot", "restore", "--force", "-m", machine.name, "base"]
 
     def prepare():
-        return begin(machine, words, tmp_path / "said")
+        return begin(machine, words, tmp_path / "said", victim)
 
     for _ in range(ROUNDS):
         one_round(machine, ledger, rounds, victim, 2.5, prepare, keeps=keeps)

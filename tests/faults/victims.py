@@ -12,10 +12,11 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from machines import HOSTVM, eventually, folders_of, processes_of  # a helper of the e2e tests
+from machines import HOSTVM, folders_of, processes_of  # a helper of the e2e tests
 
 from hostvm import process_id
-from hostvm.agent.client import run_in_guest
+from hostvm.agent import protocol
+from hostvm.agent.client import Agent, run_in_guest
 from hostvm.errors import HostvmError
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ INSIDE = ("dockerd", "containerd")
 """Victims that live in the guest."""
 
 _BEGUN_SECONDS, _END_SECONDS = 60.0, 300.0
+_LOCK_PAUSE = 0.005  # moments are drawn from then on, some of them within 0.3 s
 _MARK = re.compile(rb"hostvm-guest: (?:mark|fail) (\S+)")
 _CHANGING = re.compile(r"^#\d+ (?:\d+\.\d+ )?|\b[0-9a-f]{12}: |\d+(?:\.\d+)?(?:s|[kM]?B)\b")
 """What differs from one run of a docker command to the next: numbers of steps, digests, times and sizes."""
@@ -35,6 +37,15 @@ _KILL = """\
 n=0
 until pid=$(pidof "$1"); do [ $((n += 1)) -le 200 ] || exit 1; busybox usleep 50000; done
 busybox usleep "$2"
+kill -9 $pid
+"""
+
+# The shell is there and knows the victim before the word comes.
+_KILL_AT_WORD = """\
+pid=$(pidof "$1") || exit 1
+echo ready
+read -r pause
+busybox usleep "$pause"
 kill -9 $pid
 """
 
@@ -53,8 +64,35 @@ class Blow:
     late: bool = False
 
 
+class Trigger:
+    """A kill in a guest that runs, ready to follow the word: starting a program there may take what a phase lasts."""
+
+    def __init__(self, name: str, victim: str) -> None:
+        self._agent = Agent(folders_of(name)[1], 60.0)
+        self._agent.ask("exec", argv=["sh", "-c", _KILL_AT_WORD, "kill", victim], wait=60.0, ready=False, own=True)
+        self._agent.answer()
+        assert self._agent.next_frame() == (protocol.STDOUT, b"ready\n"), f"no {victim} in {name}"
+
+    def pull(self, after: float) -> bool:
+        """Whether the victim was killed, `after` seconds from now, as far as is known."""
+        word = protocol.frame(protocol.STDIN, b"%d\n" % int(after * 1e6))
+        try:
+            with self._agent as agent:
+                agent.sock.sendall(word)
+                while (told := agent.next_frame())[0] != protocol.EXIT:
+                    pass
+                return protocol.parse_number(told[1]) == 0
+        except (HostvmError, OSError):  # the agent has ended
+            return False
+
+
 class Command:
-    """A hostvm command on its way, with all that it says in a file."""
+    """A hostvm command on its way, with all that it says in a file.
+
+    :ivar trigger: of the kill that is to disturb it, where that was set up before it began.
+    """
+
+    trigger: Trigger | None = None
 
     def __init__(self, words: list[str], said: Path, env: dict[str, str] | None = None) -> None:
         self._said = said
@@ -75,6 +113,10 @@ class Command:
         """Whether that is what ended it."""
         self._process.kill()
         return self._process.wait(_END_SECONDS) == -signal.SIGKILL
+
+    def speaks(self) -> bool:
+        """Whether it has said anything yet."""
+        return self._said.stat().st_size > 0
 
     def last_line(self) -> str:
         lines = [line for line in self._said.read_text(errors="replace").splitlines() if line.strip()]
@@ -128,7 +170,10 @@ def wait_for_lock(name: str, command: Command) -> None:
             return holder.read_text().startswith(f"process {command.pid}:")
         return False
 
-    eventually(lambda: holds() or not command.runs(), "it has the machine's lock", _BEGUN_SECONDS)
+    deadline = time.monotonic() + _BEGUN_SECONDS
+    while not holds() and command.runs():
+        assert time.monotonic() < deadline, f"after {_BEGUN_SECONDS:.0f} s it has not the machine's lock"
+        time.sleep(_LOCK_PAUSE)
 
 
 def strike(name: str, victim: str, command: Command, after: float, look: Callable[[Command], str]) -> Blow:
@@ -150,6 +195,9 @@ def strike(name: str, victim: str, command: Command, after: float, look: Callabl
 
 def _strike_inside(name: str, victim: str, command: Command, after: float, look: Callable[[Command], str]) -> Blow:
     """By the agent's own connection, which is there before the machine is ready, and while it stops."""
+    if command.trigger is not None:
+        killed = command.trigger.pull(after)
+        return Blow(killed and command.runs(), look(command), late=not (killed and command.runs()))
     while command.runs():
         if kill_inside(name, victim, after):
             return Blow(command.runs(), look(command), not command.runs())
