@@ -95,6 +95,10 @@ class Tree:
         found = os.fstat(descriptor)
         return Seen(found, owner_of_open(descriptor), birth_of("", descriptor))
 
+    def look_open(self, descriptor: int) -> Seen:
+        """`see_open` of a file that need not be told from another: when it was made is not looked for."""
+        return Seen(os.fstat(descriptor), owner_of_open(descriptor), 0)
+
     def entries(self, path: str) -> list[tuple[str, os.stat_result]]:
         """Names with what is known of each; what vanishes meanwhile is left out."""
         with self._root.folder(path) as folder:
