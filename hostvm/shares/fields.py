@@ -23,11 +23,11 @@ class Fields:
 
     def u32(self) -> int:
         """A number of 32 bits, a truth value or a choice."""
-        return int(self._unpack(U32))
+        return self._unpack(U32)
 
     def u64(self) -> int:
         """A number of 64 bits."""
-        return int(self._unpack(U64))
+        return self._unpack(U64)
 
     def take(self, length: int) -> memoryview:
         """So many bytes, not copied."""
@@ -38,12 +38,12 @@ class Fields:
         return found
 
     def _unpack(self, what: struct.Struct) -> int:
-        end = self._at + what.size
-        if end > len(self._data):
-            raise WireError("a message that is too short")
-        (value,) = what.unpack_from(self._data, self._at)
-        self._at = end
-        return int(value)
+        try:
+            value: int = what.unpack_from(self._data, self._at)[0]
+        except struct.error:
+            raise WireError("a message that is too short") from None
+        self._at += what.size
+        return value
 
 
 def decode(data: memoryview) -> str:

@@ -15,14 +15,14 @@ import os
 import stat
 import sys
 import threading
-from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from hostvm.platform.unlinked import open_unlinked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 POSIX = sys.platform != "win32"
 FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -33,9 +33,11 @@ ALWAYS |= getattr(os, "O_NONBLOCK", 0)  # a named pipe must not hold the server 
 _HELD_MOST = 64
 """Folders; a search through all of a share opens more, one after the other."""
 
+_PATHS_KEPT = 256
+"""Taken apart: a call asks for the same few many times."""
 
-@dataclass(frozen=True, slots=True)
-class Place:
+
+class Place(NamedTuple):
     """A name in an open folder. Without `folder` (Windows) the name is an absolute path."""
 
     folder: int | None
@@ -90,16 +92,21 @@ class OpenFolder:
     @contextlib.contextmanager
     def place(self, path: str) -> Iterator[Place]:
         """The folder that holds the last name; the share itself is `.` in itself."""
-        names = split(path)
-        last = names.pop() if names else "."
+        if (held := self.held(path)) is not None:
+            yield held
+            return
+        names, last = _way(path)
         if not POSIX:
             yield Place(None, self._windows_path([*names, last]))
             return
-        if (held := self._reach(names)) is not None:
-            yield Place(held, last)
-            return
         with self._walk(names) as folder:
             yield Place(folder, last)
+
+    def held(self, path: str) -> Place | None:
+        """`place`, in a folder that is open until `let_go`; None: not for this thread, or not so many."""
+        names, last = _way(path)
+        folder = self._reach(names)
+        return None if folder is None else Place(folder, last)
 
     @contextlib.contextmanager
     def folder(self, path: str) -> Iterator[int | str]:
@@ -114,11 +121,10 @@ class OpenFolder:
         with self._walk(names) as folder:
             yield folder
 
-    def _reach(self, names: list[str]) -> int | None:
+    def _reach(self, way: tuple[str, ...]) -> int | None:
         """A folder that is kept open; None: not for this thread, or not so many."""
-        if self._holder != threading.get_ident():
+        if not POSIX or self._holder != threading.get_ident():
             return None
-        way = tuple(names)
         if (found := self._held.get(way)) is not None:
             return found
         if len(self._held) + len(way) >= _HELD_MOST:
@@ -139,7 +145,7 @@ class OpenFolder:
             return os.dup(self._descriptor)
 
     @contextlib.contextmanager
-    def _walk(self, names: list[str]) -> Iterator[int]:
+    def _walk(self, names: tuple[str, ...]) -> Iterator[int]:
         current = self._begin()
         try:
             for name in names:
@@ -150,7 +156,7 @@ class OpenFolder:
         finally:
             os.close(current)
 
-    def _windows_path(self, names: list[str], *, entered: bool = False) -> str:
+    def _windows_path(self, names: Sequence[str], *, entered: bool = False) -> str:
         """:param entered: the last name is a folder that is used itself, so that it may not be a link to outside."""
         if any(letter in name for name in names for letter in '\\/:*?"<>|'):
             raise OSError(errno.EINVAL, "a name that Windows cannot hold")
@@ -166,14 +172,22 @@ def _open(source: str, unlinked: str) -> int:
     return open_unlinked(unlinked) if unlinked else os.open(source, FOLDER & ~getattr(os, "O_NOFOLLOW", 0))
 
 
-def split(path: str) -> list[str]:
+@lru_cache(maxsize=_PATHS_KEPT)
+def split(path: str) -> tuple[str, ...]:
     """A path's names. OSError for one that names a way up, which the guest's kernel never sends."""
-    names = [name for name in path.split("/") if name not in ("", ".")]
+    names = tuple(name for name in path.split("/") if name not in ("", "."))
     if ".." in names:
         raise OSError(errno.EACCES, "a way out of the share")
     if any("\0" in name for name in names):
         raise OSError(errno.EINVAL, "a zero byte in a name")
     return names
+
+
+@lru_cache(maxsize=_PATHS_KEPT)
+def _way(path: str) -> tuple[tuple[str, ...], str]:
+    """The folders on the way to the last name, and that; the share itself is `.` in itself."""
+    names = split(path)
+    return (names[:-1], names[-1]) if names else ((), ".")
 
 
 def refuse_link(place: Place) -> None:

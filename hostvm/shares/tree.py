@@ -44,6 +44,7 @@ class Tree:
 
     def __init__(self, source: str, *, readonly: bool = False, unlinked: str = "") -> None:
         self.source = source
+        self._inside = os.path.join(source, "")  # noqa: PTH118 - text throughout
         self.known = Known()
         self.readonly = readonly
         self.heeds_modes = True
@@ -70,7 +71,8 @@ class Tree:
 
     def outside(self, path: str) -> str:
         """What this computer calls it; for comparing, never for opening."""
-        return os.path.join(self.source, *split(path))  # noqa: PTH118 - text throughout
+        names = split(path)
+        return self._inside + os.sep.join(names) if names else self.source  # noqa: PTH118 - as above
 
     # ---- looking
 
@@ -87,6 +89,8 @@ class Tree:
 
     def see(self, path: str) -> Seen:
         """All that can be known of it."""
+        if (held := self._root.held(path)) is not None:
+            return _see(held)
         with self._root.place(path) as place:
             return _see(place)
 
@@ -94,6 +98,10 @@ class Tree:
         """The same of a file that is open, whatever its name is by now."""
         found = os.fstat(descriptor)
         return Seen(found, owner_of_open(descriptor), birth_of("", descriptor))
+
+    def look_open(self, descriptor: int) -> Seen:
+        """`see_open` of a file that need not be told from another: when it was made is not looked for."""
+        return Seen(os.fstat(descriptor), owner_of_open(descriptor), 0)
 
     def entries(self, path: str) -> list[tuple[str, os.stat_result]]:
         """Names with what is known of each; what vanishes meanwhile is left out."""

@@ -59,6 +59,9 @@ class Descriptors:
             self._open.move_to_end(key)
             known.used = time.monotonic()
             return known.descriptor
+        if not write and path is None and (again := self._again(number)) is not None:
+            self._open[key] = _Open(again, time.monotonic())
+            return again
         for place in self._places.paths(number) if path is None else (path,):
             try:
                 opened = self._tree.open_owned(place, os.O_RDWR if write else os.O_RDONLY)
@@ -73,6 +76,16 @@ class Descriptors:
         if not write and (written := self._open.get((number, True))) is not None:
             return written.descriptor
         raise OSError(errno.ESTALE, "it is gone")
+
+    def _again(self, number: int) -> int | None:
+        """A descriptor to read what is open for writing, without a look for its name; None: not so."""
+        written = self._open.get((number, True))
+        if written is None or sys.platform != "linux":
+            return None
+        try:
+            return os.open(f"/proc/self/fd/{written.descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:  # its mode forbids that
+            return None
 
     def put(self, number: int, descriptor: int) -> None:
         """Keep one that was opened for writing, whatever the file's mode lets a later one do."""

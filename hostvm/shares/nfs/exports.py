@@ -163,7 +163,7 @@ class Export:
 
     def opened(self, number: int, descriptor: int) -> bytes:
         """`fattr3` of a file that is open."""
-        return self.seen(self.tree.see_open(descriptor), number, self.places.path(number))
+        return self.seen(self.tree.look_open(descriptor), number, self.places.path(number))
 
     def after(self, number: int) -> bytes:
         """`post_op_attr`, without attributes where there are none any more."""

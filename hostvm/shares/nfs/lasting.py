@@ -2,6 +2,7 @@
 
 An NFS client asks for that whenever a program closes a file, and cannot say that nobody called fsync. So a file that
 was just made is written to the disk a moment later, or unpacking an archive would wait for the disk with each of them.
+Where many are made, that moment is a shorter one.
 Nothing that could build upon it is done before, though: no file that was there already is written, none renamed,
 linked or removed. A computer that loses power has lost new files of the last moment, at most, and never one that
 anything was based on; where one could not be put on the disk, the next such act fails.
@@ -25,6 +26,10 @@ _DELAY_SECONDS = 0.2
 _WAITING_MOST = 32
 """Files that wait; beyond it each is waited for, so that a slow disk holds nobody up for long."""
 
+_WAITING_BEGUN = 8
+"""So many are not left to wait longer: the disk would stand still until there are the most, and then whoever makes
+files quickly would wait for all of them."""
+
 _REMEMBERED_MOST = 1000
 _TOLD_WITHIN_SECONDS = 60.0
 """Whoever acts later than that builds on nothing of it, and would fail without having to do with it."""
@@ -46,6 +51,7 @@ class Lasting:
         self._untold: OSError | None = None
         self._failed_at = 0.0
         self._busy = False
+        self._many = threading.Event()
         self._worker: threading.Thread | None = None
 
     def made(self, file: object) -> None:
@@ -81,6 +87,8 @@ class Lasting:
                 return False
             try:
                 self._waiting[file] = reopen()
+                if len(self._waiting) >= _WAITING_BEGUN:
+                    self._many.set()
                 if self._worker is None:
                     self._worker = threading.Thread(target=self._run, name="shares-lasting", daemon=True)
                     self._worker.start()
@@ -135,7 +143,8 @@ class Lasting:
 
     def _run(self) -> None:
         while True:
-            time.sleep(_DELAY_SECONDS)
+            self._many.wait(_DELAY_SECONDS)
+            self._many.clear()
             self._sync()
             with self._lock:
                 if not self._waiting:

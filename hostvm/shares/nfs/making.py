@@ -54,6 +54,7 @@ class Making:
         found, path = export.folder(folder)
         inside = join(path, name)
         mode = 0o600 if wish.mode is None else wish.mode & 0o7777
+        told = None
         with export.tree.known.acting(export.tree.outside(inside)):
             try:
                 # The owner is kept in an attribute, which only what may be written to can have.
@@ -77,9 +78,13 @@ class Making:
                     export.just_made[number] = verifier
                     while len(export.just_made) > _REMEMBERED:
                         export.just_made.popitem(last=False)
+                export.places.note(folder, [(number, name)])
+                told = export.seen(export.tree.look_open(descriptor), number, inside)
         self._sweep_soon()
         export.files.trim()
-        return self._made(export, folder, inside, found)
+        if told is None:
+            return self._made(export, folder, inside, found)
+        return self._answer(export, folder, number, told, found)
 
     def _mkdir(self, call: Call, reader: Reader) -> bytes:
         export, folder = self._handles.file(reader)
@@ -170,5 +175,8 @@ class Making:
     def _made(self, export: Export, folder: int, inside: str, before: os.stat_result) -> bytes:
         around, _, name = inside.rpartition("/")
         number, told = export.child(folder, around, name)
+        return self._answer(export, folder, number, told, before)
+
+    def _answer(self, export: Export, folder: int, number: int, told: bytes, before: os.stat_result) -> bytes:
         handle = u32(1) + opaque(export.handle(number))
         return b"".join((OK, handle, wire.maybe(told), export.changed(before, folder)))

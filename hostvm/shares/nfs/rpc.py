@@ -19,7 +19,11 @@ _LAST = 0x80000000
 _CREDENTIALS_MOST = 400  # RFC 5531, 8.2
 _NAME_MOST = 255
 _GROUPS_MOST = 16
-_HEAD = struct.Struct(">6I")
+_MARK = struct.Struct(">I")
+_HEAD = struct.Struct(">8I")
+"""What begins a call, its credentials' flavor and length included."""
+
+_ANSWERED = struct.Struct(">6I")
 
 RECORD_MOST = 1024 * 1024 + 16 * 1024
 """Bytes of one call: the largest WRITE, and what stands before its data."""
@@ -65,7 +69,7 @@ def _whole(waiting: bytearray) -> tuple[bytes, int] | None:
     parts: list[bytes] = []
     at = size = 0
     while at + 4 <= len(waiting):
-        mark = int.from_bytes(waiting[at : at + 4], "big")
+        (mark,) = _MARK.unpack_from(waiting, at)
         length = mark & ~_LAST
         size += length
         if size > RECORD_MOST or (not length and not mark & _LAST):
@@ -73,7 +77,8 @@ def _whole(waiting: bytearray) -> tuple[bytes, int] | None:
         end = at + 4 + length
         if end > len(waiting):
             return None
-        parts.append(bytes(waiting[at + 4 : end]))
+        with memoryview(waiting) as there, there[at + 4 : end] as piece:
+            parts.append(bytes(piece))
         at = end
         if mark & _LAST:
             return b"".join(parts), at
@@ -89,15 +94,18 @@ def parse_call(data: memoryview) -> Call:
     """:raises RpcError: it is none."""
     try:
         reader = Reader(data)
-        number, kind, version, program, program_version, procedure = _HEAD.unpack(reader.take(_HEAD.size))
+        number, kind, version, *asked, flavor, length = _HEAD.unpack(reader.take(_HEAD.size))
         if kind != _CALL or version != _VERSION:
             raise RpcError("not a call of RPC version 2")
-        flavor, credentials = reader.u32(), reader.opaque(_CREDENTIALS_MOST)
+        if length > _CREDENTIALS_MOST:
+            raise RpcError(f"{length} bytes of credentials")
+        credentials = reader.fixed(length)
         reader.u32()
         reader.opaque(_CREDENTIALS_MOST)
         caller = _caller(bytes(credentials)) if flavor == _AUTH_SYS else ("", 0, 0, ())
     except WireError as fault:
         raise RpcError(str(fault)) from None
+    program, program_version, procedure = asked
     return Call(number, program, program_version, procedure, *caller, reader)
 
 
@@ -113,7 +121,7 @@ def _caller(credentials: bytes) -> tuple[str, int, int, tuple[int, ...]]:
 
 def reply(number: int, state: int, body: bytes = b"") -> bytes:
     """A reply to a call that was taken, whatever came of it."""
-    return struct.pack(">6I", number, _REPLY, 0, 0, 0, state) + body
+    return _ANSWERED.pack(number, _REPLY, 0, 0, 0, state) + body
 
 
 def denial(number: int) -> bytes:

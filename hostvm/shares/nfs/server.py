@@ -70,7 +70,7 @@ class NfsServer:
         exports: Callable[[], list[Export]],
         log: Callable[[str], None],
     ) -> None:
-        self._client = client
+        self._client = encode(client)
         self._find_export = find_export
         self._exports = exports
         self._log = log
@@ -133,7 +133,7 @@ class NfsServer:
         :raises RpcError: it is no call, or one that the guest has made again by a later connection.
         """
         call = rpc.parse_call(record)
-        if call.procedure != wire.NULL and not hmac.compare_digest(encode(call.machine), encode(self._client)):
+        if call.procedure != wire.NULL and not hmac.compare_digest(encode(call.machine), self._client):
             return rpc.denial(call.number)
         state, body = rpc.SUCCESS, b""
         try:

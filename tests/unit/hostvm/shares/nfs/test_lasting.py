@@ -97,6 +97,20 @@ def test_a_new_file_that_was_renamed_here_is_what_is_synced(guest, folder, monke
     assert how == wire.UNSTABLE or synced == [(folder / "mine").stat().st_ino]
 
 
+def test_many_new_files_are_not_left_to_wait_until_there_can_be_no_more(guest, done, by_itself):
+    """By time or a cause they never are here."""
+    for number in range(lasting._WAITING_BEGUN - 1):
+        guest.write(guest.create(f"f{number}"), b"x")
+    time.sleep(0.1)
+    assert {one[0] for one in done} == {"write"}
+    for number in range(lasting._WAITING_BEGUN - 1, 40):
+        guest.write(guest.create(f"f{number}"), b"x")
+        until(lambda: len(guest.server._lasting._waiting) < lasting._WAITING_BEGUN, 20)
+    written = [name for what, name in done if what == "write"]
+    until(lambda: sum(one[0] == "sync" for one in done) > len(written) - lasting._WAITING_BEGUN, 20)
+    assert guest.later.empty(), "nobody waited for the disk"
+
+
 @pytest.mark.parametrize("act", ["write", "ftruncate", "rename", "replace", "unlink", "link", "rmdir"])
 def test_what_waits_is_on_the_disk_before_anything_else_is_changed(guest, folder, xdr, done, by_itself, act):
     (folder / "old").write_text("old")

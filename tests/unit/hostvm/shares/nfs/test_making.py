@@ -37,6 +37,39 @@ def test_an_unchecked_file_may_be_there_and_is_cut_when_asked(guest, folder, xdr
     assert stat.S_IMODE((folder / "new").stat().st_mode) == 0o640
 
 
+def test_what_was_made_is_told_with_it(guest, folder, xdr):
+    """Owner and mode as they were set last: the guest asks for nothing more."""
+    how = (u32(wire.UNCHECKED), xdr.wish(mode=0o440))
+    for _ in ("made", "there already"):
+        reader = guest.well(wire.CREATE, xdr.text(guest.root), xdr.text("f"), *how, who=(7, 8))
+        assert reader.u32() == 1
+        handle = bytes(reader.opaque(64))
+        told = xdr.maybe(reader)
+        assert told == guest.attributes(handle)
+        assert (told.mode, told.size) == (0o440, 0)
+        assert (told.user, told.group) == ((7, 8) if sys.platform == "linux" else (0, 0))
+        assert xdr.told(reader)[1] == guest.attributes(guest.root)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="by /proc")
+def test_a_new_file_is_opened_by_its_name_once(guest, folder, monkeypatch):
+    """It may have another one by the time that it is written, and is read by who has it."""
+    opened, real = [], os.open
+
+    def noted(path, *words, **named):
+        opened.append(path)
+        return real(path, *words, **named)
+
+    monkeypatch.setattr(os, "open", noted)
+    handle = guest.create("f")
+    (folder / "f").rename(folder / "g")
+    (folder / "f").write_text("another")
+    assert guest.write(handle, b"content") == wire.FILE_SYNC
+    assert guest.read(handle)[0] == b"content"
+    assert opened.count("f") == 1
+    assert (folder / "f").read_text() == "another"
+
+
 def test_an_exclusive_file_is_made_once_by_whoever_repeats_the_call(guest, folder, xdr):
     made = guest.make(wire.CREATE, "f", u32(wire.EXCLUSIVE), b"verifier")
     assert guest.make(wire.CREATE, "f", u32(wire.EXCLUSIVE), b"verifier") == made

@@ -72,7 +72,16 @@ def test_arguments_that_end_too_early_are_garbage(guest, folder, xdr):
 
 
 @pytest.mark.parametrize(
-    "data", [b"", bytes(8), struct.pack(">3I", 1, 1, 2), struct.pack(">3I", 1, 0, 3) + bytes(90)], ids=range(4)
+    "data",
+    [
+        b"",
+        bytes(8),
+        struct.pack(">3I", 1, 1, 2),
+        struct.pack(">3I", 1, 0, 3) + bytes(90),
+        struct.pack(">8I", 1, 0, 2, wire.NFS, 3, wire.NULL, 1, 404) + bytes(412),
+        struct.pack(">8I", 1, 0, 2, wire.NFS, 3, wire.NULL, 1, 40) + bytes(20),
+    ],
+    ids=range(6),
 )
 def test_what_is_no_call_ends_the_connection(guest, data):
     with pytest.raises(rpc.RpcError):
