@@ -41,7 +41,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def arm():
-    """Its guest image is built by an arm64 builder guest, where none is stored."""
+    """Its guest image is built where none is stored."""
     with small_machine(f"e2e-{os.getpid()}-arm", "--arch", "arm64", "--driver", "qemu") as made:
         yield made
 

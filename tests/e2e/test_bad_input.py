@@ -165,7 +165,7 @@ def test_mirror_unreachable(tmp_path):
 
 def half_made(cache: Path) -> list[Path]:
     """Images, and folders of images being made."""
-    return sorted([*cache.glob("images/sha256/*"), *cache.glob("images/.new-*")])
+    return sorted([*cache.glob("images/sha256/*"), *cache.glob("images/.new-*"), *cache.glob("base/.new-*")])
 
 
 @pytest.fixture
@@ -223,23 +223,35 @@ def children_of(process: subprocess.Popen[bytes], program: str) -> list[psutil.P
         return []
 
 
-def test_ctrl_c_during_a_build(machine, tmp_path):
-    """While packages are unpacked, and again, in a retry that gets further, while the builder guest runs."""
+@pytest.fixture
+def packages_there(tmp_path) -> Path:
+    """A cache of its own that has packages, but nothing made of them."""
     cache = tmp_path / "cache"
     cache.mkdir()
     (cache / "archive").symlink_to(Path(os.environ["HOSTVM_CACHE"], "archive"))
-    env = {"HOSTVM_CACHE": str(cache)}
-    with started("image", "build", env=env) as build:
-        eventually(lambda: list(cache.glob("images/.new-*/*")), "the build began", 120)
+    return cache
+
+
+@pytest.mark.parametrize(
+    ("phase", "seen"), [("unpacking", "images/.new-*/*.tar"), ("packing", "images/.new-*/image/root.erofs")]
+)
+def test_ctrl_c_during_a_build(machine, packages_there, phase, seen):
+    with started("image", "build", env={"HOSTVM_CACHE": str(packages_there)}) as build:
+        eventually(lambda: list(packages_there.glob(seen)), f"it is {phase}", 240)
         assert "interrupted" in interrupt(build)
-    assert half_made(cache) == []
-    with started("image", "build", env=env) as build:
-        guests = eventually(lambda: children_of(build, "qemu-system"), "the builder guest runs", 240)
-        eventually((cache / "accel.json").exists, "the accelerator is known", 60)
+    assert half_made(packages_there) == []
+
+
+def test_ctrl_c_while_a_builder_guest_runs(machine, packages_there, tmp_path):
+    env = {"HOSTVM_CACHE": str(packages_there)}
+    with started("image", "base", "debian:trixie", "-o", str(tmp_path / "image.tar"), env=env) as build:
+        # The first guest only proves the accelerator.
+        eventually((packages_there / "accel.json").exists, "the accelerator is known", 240)
         guests = eventually(lambda: children_of(build, "qemu-system"), "the builder guest runs", 60)
-        interrupt(build)
+        assert "interrupted" in interrupt(build)
         eventually(lambda: not any(guest.is_running() for guest in guests), "QEMU is gone", 20)
-    assert half_made(cache) == []
+    assert half_made(packages_there) == []
+    assert not (tmp_path / "image.tar").exists()
 
 
 def test_ctrl_c_during_start(made):
