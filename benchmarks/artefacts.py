@@ -2,8 +2,8 @@
 
     .venv/bin/python benchmarks/artefacts.py [ROUNDS]
 
-The first build begins with an empty cache (every package comes from the mirror), the second has the packages and the
-builder of the first and makes the image anew, the third finds it. The rest is done with that image. Needs Debian's
+The first build begins with an empty cache (every package comes from the mirror), the second has the packages of the first
+and makes the image anew, the third finds it. The rest is done with that image. Needs Debian's
 docker-registry in .tools/bin, and skopeo for its row. Every command is a process of its own; its peak memory is what
 the kernel says.
 """
@@ -49,7 +49,7 @@ def run(*words: str | Path, home: Path) -> tuple[float, float]:
 
 
 def build(home: Path) -> dict[str, tuple[float, float | None]]:
-    """With an empty cache (the accelerator is proven then, too); with its packages and no image; with both."""
+    """With an empty cache; with its packages and no image; with both."""
     rows: dict[str, tuple[float, float | None]] = {}
     words = (HOSTVM, "-q", "image", "build")
     rows["build, cold"] = run(*words, home=home)
@@ -102,7 +102,7 @@ def one_round(image: Path, work: Path, registry: Registry, number: int) -> dict[
 
 
 def table(rounds: list[dict[str, tuple[float, float | None]]], size: int, *, head: bool = True) -> str:
-    """Medians as a table; memory is the worst round's; of a build it is its builder guest's."""
+    """Medians as a table; memory is the worst round's."""
     lines = ["| | seconds | MiB/s | peak memory, MiB |", "|---|---|---|---|"] if head else []
     for name in rounds[0]:
         seconds = statistics.median(row[name][0] for row in rounds)
