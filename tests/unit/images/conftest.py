@@ -26,13 +26,16 @@ from pysequoia import SignatureMode, Tsk, sign
 from requests.adapters import BaseAdapter
 
 from images.archive import Fetcher, Patience
+from images.build import build_image
 from images.progress import NullProgress
+from images.recipe import load_recipe
 from images.store import describe_parts, store_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-sys.path.insert(0, str(Path(__file__).parent))  # a helper lies beside the tests
+sys.path.insert(0, str(Path(__file__).parent))  # helpers lie beside the tests
+from building import RECIPE, NoBuilder
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 MIRROR = "http://mirror.test/debian"
@@ -343,3 +346,60 @@ def make_image(tmp_path: Path, cache: Path):
         return image
 
     return make
+
+
+@pytest.fixture
+def shop(archive, make):
+    def ko(name: str, *needs: str):
+        return make.entry(name, lzma.compress(make.module(f"depends={','.join(needs)}")))
+
+    kernel = "usr/lib/modules/6.12-amd64/kernel"
+    archive.add("linux-image-amd64", Depends="linux-image-6.12-amd64 (= 1.0)")
+    archive.add(
+        "linux-image-6.12-amd64",
+        files=[
+            make.entry("boot/vmlinuz-6.12-amd64", b"KERNEL"),
+            ko(f"{kernel}/fs/overlay.ko.xz"),
+            ko(f"{kernel}/fs/erofs.ko.xz", "libcrc32c"),
+            ko(f"{kernel}/lib/libcrc32c.ko.xz"),
+            ko(f"{kernel}/virtio_blk.ko.xz"),
+            ko(f"{kernel}/binfmt_misc.ko.xz"),
+            ko(f"{kernel}/unused.ko.xz"),
+        ],
+    )
+    masters = "usr/share/base-passwd"
+    archive.add("base-files", files=[make.entry("usr/bin/"), make.link("bin", "usr/bin")])
+    archive.add(
+        "base-passwd",
+        files=[
+            make.entry(f"{masters}/passwd.master", b"root:*:0:0:root:/root:/bin/bash\n"),
+            make.entry(f"{masters}/group.master", b"root:*:0:\n"),
+        ],
+    )
+    archive.add(
+        "hello",
+        files=[make.entry("usr/bin/hello", b"hi", mode=0o755), make.entry("usr/share/doc/hello/README", b"")],
+        Depends="busybox-static",
+    )
+    archive.add("busybox-static", files=[make.entry("usr/bin/busybox", b"BB", mode=0o755)])
+    archive.publish(until=None)
+    return archive
+
+
+@pytest.fixture
+def build(shop, fetcher, cache):
+    def build(builder=None, text=RECIPE, progress=None, cache=cache):
+        recipe = load_recipe(text, "tiny.yaml")
+        return build_image(
+            recipe,
+            "amd64",
+            None,
+            shop.mirror,
+            cache,
+            builder or NoBuilder(),
+            progress or NullProgress(),
+            keys=shop.keys,
+            fetcher=fetcher,
+        )
+
+    return build

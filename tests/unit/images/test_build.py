@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import lzma
 import os
 import stat
 import tarfile
 from types import SimpleNamespace
 
 import pytest
+from building import FINISH, RECIPE, FinishingBuilder
 from erofs_reader import Erofs
 
-from images.build import build_image, find_image, recipe_digest
+from images.build import find_image, recipe_digest
 from images.compare import outdated
 from images.erofs import packed_by
 from images.errors import (
@@ -31,111 +31,10 @@ from images.prune import remove_unneeded
 from images.recipe import load_recipe
 from images.store import list_images, verify_image
 
-RECIPE = """
-name: tiny
-suite: trixie
-pockets: []
-arches:
-  amd64: {kernel: linux-image-amd64, console: ttyS0}
-packages: [base-files, base-passwd, hello]
-drop: [usr/share/doc]
-modules: {keep: [overlay], initramfs: [erofs]}
-initramfs: initramfs
-links: {etc/mtab: ../proc/self/mounts}
-dirs: {tmp: "01777"}
-users: [{name: anna, uid: 1000, gid: 0, home: /home/anna, shell: /bin/sh}]
-"""
-FINISH = RECIPE + "finish: [[/usr/bin/tool, -a, KVER]]\n"
-
-
-class FinishingBuilder:
-    """Keeps what the guest would have seen, and gives the tree back with a file more."""
-
-    def __init__(self):
-        self.tar, self.initramfs, self.jobs = b"", b"", 0
-
-    def run(self, job, progress):
-        self.jobs += 1
-        self.tar = job.disks[0].path.read_bytes()
-        self.initramfs = job.initramfs.read_bytes()
-        with (
-            tarfile.open(fileobj=io.BytesIO(self.tar)) as tree,
-            job.disks[1].path.open("r+b") as disk,
-            tarfile.open(fileobj=disk, mode="w", format=tarfile.GNU_FORMAT) as out,
-        ):
-            for member in tree:
-                out.addfile(member, tree.extractfile(member) if member.isreg() else None)
-            made = tarfile.TarInfo("./etc/finished")
-            made.size, made.mtime = 4, 2_000_000_000
-            out.addfile(made, io.BytesIO(b"yes\n"))
-        return job.success
-
-
-class NoBuilder:
-    def run(self, job, progress):
-        raise AssertionError("no guest is needed")
-
 
 class FailingBuilder:
     def run(self, job, progress):
         raise HostvmError("the builder guest failed", "its last lines", "Try again")
-
-
-@pytest.fixture
-def shop(archive, make):
-    def ko(name: str, *needs: str):
-        return make.entry(name, lzma.compress(make.module(f"depends={','.join(needs)}")))
-
-    kernel = "usr/lib/modules/6.12-amd64/kernel"
-    archive.add("linux-image-amd64", Depends="linux-image-6.12-amd64 (= 1.0)")
-    archive.add(
-        "linux-image-6.12-amd64",
-        files=[
-            make.entry("boot/vmlinuz-6.12-amd64", b"KERNEL"),
-            ko(f"{kernel}/fs/overlay.ko.xz"),
-            ko(f"{kernel}/fs/erofs.ko.xz", "libcrc32c"),
-            ko(f"{kernel}/lib/libcrc32c.ko.xz"),
-            ko(f"{kernel}/virtio_blk.ko.xz"),
-            ko(f"{kernel}/binfmt_misc.ko.xz"),
-            ko(f"{kernel}/unused.ko.xz"),
-        ],
-    )
-    masters = "usr/share/base-passwd"
-    archive.add("base-files", files=[make.entry("usr/bin/"), make.link("bin", "usr/bin")])
-    archive.add(
-        "base-passwd",
-        files=[
-            make.entry(f"{masters}/passwd.master", b"root:*:0:0:root:/root:/bin/bash\n"),
-            make.entry(f"{masters}/group.master", b"root:*:0:\n"),
-        ],
-    )
-    archive.add(
-        "hello",
-        files=[make.entry("usr/bin/hello", b"hi", mode=0o755), make.entry("usr/share/doc/hello/README", b"")],
-        Depends="busybox-static",
-    )
-    archive.add("busybox-static", files=[make.entry("usr/bin/busybox", b"BB", mode=0o755)])
-    archive.publish(until=None)
-    return archive
-
-
-@pytest.fixture
-def build(shop, fetcher, cache):
-    def build(builder=None, text=RECIPE, progress=None, cache=cache):
-        recipe = load_recipe(text, "tiny.yaml")
-        return build_image(
-            recipe,
-            "amd64",
-            None,
-            shop.mirror,
-            cache,
-            builder or NoBuilder(),
-            progress or NullProgress(),
-            keys=shop.keys,
-            fetcher=fetcher,
-        )
-
-    return build
 
 
 def root_of(image):
@@ -243,53 +142,6 @@ def test_what_is_up_to_date_is_left_by_a_prune_that_waited_for_the_build(build, 
     assert build() == image
     remove_unneeded(cache, set, NullProgress(), everything=True)
     assert list_images(cache) == [image]
-
-
-def kit_of(cache):
-    (kit,) = (path for path in (cache / "builder").iterdir() if path.is_dir())
-    return kit
-
-
-@pytest.mark.parametrize("name", ["vmlinuz", "initramfs"])
-@pytest.mark.parametrize("damage", ["flip", "cut", "gone"])
-def test_a_damaged_builder_guest_is_made_again(build, cache, name, damage, noting):
-    builder = FinishingBuilder()
-    image, part = build(builder, FINISH), kit_of(cache) / name
-    content, seen = part.read_bytes(), builder.initramfs
-    if damage == "gone":
-        part.unlink()
-    else:
-        part.write_bytes(bytes([content[0] ^ 1]) + content[1:] if damage == "flip" else b"")
-    image.root.unlink()
-    assert build(builder, FINISH, noting) == image
-    assert "the stored builder guest is damaged and is made again" in noting.notes
-    assert (part.read_bytes(), builder.initramfs) == (content, seen)
-    assert sorted(path.name for path in kit_of(cache).iterdir()) == ["initramfs", "manifest.json", "vmlinuz"]
-    assert sorted(path.name for path in (cache / "builder").iterdir()) == [".lock", kit_of(cache).name]
-
-
-@pytest.mark.parametrize(
-    "manifest", [None, b"", b"{}", b"[]", b"\xff", b'{"vmlinuz": 7}', pytest.param(b"[" * 100_000, id="deep")]
-)
-def test_one_with_an_odd_manifest_is_made_again(build, cache, manifest):
-    image = build(FinishingBuilder(), FINISH)
-    path = kit_of(cache) / "manifest.json"
-    before = path.read_bytes()
-    path.unlink()
-    if manifest is not None:  # None: as stored by a hostvm that wrote none
-        path.write_bytes(manifest)
-    image.root.unlink()
-    assert build(FinishingBuilder(), FINISH) == image
-    assert path.read_bytes() == before
-
-
-def test_a_sound_builder_guest_is_kept(build, cache, noting):
-    image, kernel = build(FinishingBuilder(), FINISH), kit_of(cache) / "vmlinuz"
-    before = kernel.stat().st_mtime_ns
-    image.root.unlink()
-    assert build(FinishingBuilder(), FINISH, noting) == image
-    assert kernel.stat().st_mtime_ns == before
-    assert noting.notes == []
 
 
 def test_a_disk_too_small_for_the_result(build, cache, monkeypatch):
