@@ -2,10 +2,9 @@
 
     .venv/bin/python benchmarks/artefacts.py [ROUNDS]
 
-The first build begins with an empty cache (every package comes from the mirror), the second has the packages of the first
-and makes the image anew, the third finds it. The rest is done with that image. Needs Debian's
-docker-registry in .tools/bin, and skopeo for its row. Every command is a process of its own; its peak memory is what
-the kernel says.
+The first build begins with an empty cache (every package comes from the mirror), the second has the packages of the
+first and makes the image anew, the third finds it. The rest is done with that image. Needs Debian's docker-registry in
+.tools/bin, and skopeo for its row. Every command is a process of its own; its peak memory is what the kernel says.
 """
 
 from __future__ import annotations
