@@ -83,6 +83,15 @@ def test_a_small_machine_boots_it_by_its_name(own, booted):
     assert 600 * 1024 < int(facts["MemTotal"].split()[0]) < 768 * 1024, "kB, as the template says"
 
 
+def test_what_is_read_of_the_image_is_in_memory_once(booted):
+    program = "/usr/libexec/docker/cli-plugins/docker-compose"
+    look = f"""sed -n 's/^Cached: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo; stat -c %s {program}"""
+    words = f"echo 3 > /proc/sys/vm/drop_caches; {look}; cat {program} > /dev/null; {look}"
+    before, size, after, _ = map(int, booted.shell("sh", "-c", words).split())
+    assert size > 20 << 20
+    assert 0.9 * size < (after - before) * 1024 < 1.15 * size
+
+
 @pytest.fixture
 def registry(tmp_path):
     """Of this computer: one in an emulated guest takes a minute for this image."""
