@@ -25,7 +25,7 @@ make_tree() {
     say "making a Debian $SUITE tree in build/trixie (some minutes, 1.5 GB)"
     rm -rf "$TOP"
     mkdir -p "$TOP/venv" "$TOP/tools"
-    mmdebstrap --quiet --variant=apt --include=ca-certificates,python3,python3-venv \
+    mmdebstrap --quiet --variant=apt --include=ca-certificates,mount,python3,python3-venv \
         "$SUITE" "$TOP/root.part" "$MIRROR" >"$TOP/mmdebstrap.log" 2>&1 || { cat "$TOP/mmdebstrap.log" >&2; exit 1; }
     mv "$TOP/root.part" "$TOP/root"
 }
