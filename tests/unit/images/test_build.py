@@ -70,6 +70,13 @@ def test_the_root_is_the_tree_that_the_recipe_makes(build):
     assert image.manifest["packed_by"] == [packed_by()]
 
 
+def test_a_root_without_modules(build):
+    """A kernel may have all that it needs built in, or get the rest in its initramfs."""
+    found = root_of(build(text=RECIPE.replace("keep: [overlay], ", "")))
+    assert [path for path in found if path.endswith(".ko")] == []
+    assert found["usr/lib/modules/6.12-amd64/modules.dep"].content == b""
+
+
 def test_finish_commands_run_in_a_guest(build):
     builder = FinishingBuilder()
     image = build(builder, FINISH)
