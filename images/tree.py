@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LINK_LIMIT = 40  # as the kernel's
+NAMES = "utf-8"
+"""How names are written in packages; left alone, tarfile takes this computer's locale for it."""
 # Debian's merged /usr: base-files ships these links, a few packages still ship files by the old names.
 MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 
@@ -232,7 +234,7 @@ def add_package(tree: Tree, data_tar: Path, origin: str) -> list[str]:
     """
     places: dict[str, str] = {}
     names: list[str] = []
-    with tarfile.open(data_tar, "r:") as tar:
+    with tarfile.open(data_tar, "r:", encoding=NAMES) as tar:
         for member in tar:
             name = check_path(member.name)
             names.append(name)
@@ -295,7 +297,7 @@ def write_tar(tree: Tree, out: IO[bytes], mtime: int, advance: Callable[[int], N
     The same tree gives the same bytes.
     """
     first: dict[Slice, str] = {}
-    with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as tar:
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT, encoding=NAMES) as tar:
         for path in sorted(tree.nodes, key=lambda name: name.split("/")):
             node = tree.nodes[path]
             info = tarfile.TarInfo(f"./{path}" if path else ".")
