@@ -143,7 +143,8 @@ def finish_tree(
         title="finishing the tree",
     )
     finished = Tree()
-    add_package(finished, target, "the builder guest")
+    way_out = "Remove it in a last command of the recipe, `[rm, -f, PATH]`, then `hostvm image build`"
+    add_package(finished, target, "the finished tree", way_out)
     if len(finished.nodes) == 1:
         raise ImageError("the builder guest gave no tree back", None, "Try again: `hostvm image build`")
     finished.newest = tree.newest

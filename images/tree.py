@@ -227,9 +227,10 @@ def _below(path: str, roots: set[str]) -> bool:
     return False
 
 
-def add_package(tree: Tree, data_tar: Path, origin: str) -> list[str]:
+def add_package(tree: Tree, data_tar: Path, origin: str, way_out: str = "") -> list[str]:
     """Add the content of an unpacked data.tar; returns its paths as the package names them.
 
+    :param way_out: what to do about a device or the like; without it: not to take `origin`.
     :raises ImageError: a device, a name that leaves the tree, or a file that another package has.
     """
     places: dict[str, str] = {}
@@ -242,6 +243,12 @@ def add_package(tree: Tree, data_tar: Path, origin: str) -> list[str]:
             if not name:
                 continue
             node = _node(tree, member, data_tar, origin, places)
+            if node is None:
+                raise ImageError(
+                    f"/{name} of {origin} is neither file, folder nor link",
+                    f"tar type {member.type!r}",
+                    way_out or f"Leave {origin} out of the recipe, then `hostvm image build`",
+                )
             old = tree.nodes.get(tree.resolve(_merged(name))) if node.kind is Kind.FILE else None
             if old is not None and old.kind is Kind.FILE and old.origin not in ("", origin):
                 _check_same(name, old, node)
@@ -249,7 +256,7 @@ def add_package(tree: Tree, data_tar: Path, origin: str) -> list[str]:
     return names
 
 
-def _node(tree: Tree, member: tarfile.TarInfo, data_tar: Path, origin: str, places: dict[str, str]) -> Node:
+def _node(tree: Tree, member: tarfile.TarInfo, data_tar: Path, origin: str, places: dict[str, str]) -> Node | None:
     mode = stat.S_IMODE(member.mode)
     if member.isdir():
         return Node(Kind.DIR, mode, member.uid, member.gid, origin=origin)
@@ -262,11 +269,7 @@ def _node(tree: Tree, member: tarfile.TarInfo, data_tar: Path, origin: str, plac
         first = tree.nodes.get(places.get(check_path(member.linkname), ""))
         if first is not None and first.kind is Kind.FILE:
             return first
-    raise ImageError(
-        f"{origin} ships {member.name}, which is neither file, folder nor link",
-        f"tar type {member.type!r}",
-        f"Leave {origin} out of the recipe",
-    )
+    return None
 
 
 def merge_usr(tree: Tree) -> None:

@@ -95,6 +95,24 @@ def test_finish_commands_run_in_a_guest(build):
     }
 
 
+def test_what_finish_leaves_and_no_root_can_hold_is_told_with_a_way_out(build):
+    class Making(FinishingBuilder):
+        def run(self, job, progress):
+            with (
+                job.disks[1].path.open("r+b") as disk,
+                tarfile.open(fileobj=disk, mode="w", format=tarfile.GNU_FORMAT) as out,
+            ):
+                made = tarfile.TarInfo("./etc/queue")
+                made.type = tarfile.FIFOTYPE
+                out.addfile(made)
+            return job.success
+
+    with pytest.raises(ImageError) as caught:
+        build(Making(), FINISH)
+    assert caught.value.brief == "/etc/queue of the finished tree is neither file, folder nor link"
+    assert "a last command" in caught.value.resolution
+
+
 def test_the_root_has_what_others_made(build, shop, cache):
     shop.write("tool", b"\x7fELF...")
     sha = hashlib.sha256(b"\x7fELF...").hexdigest()
