@@ -1,10 +1,9 @@
 from __future__ import annotations
 
 from images.bake import BakeDisk
-from images.bakery import Bakery, make_disk, tree_entries
+from images.bakery import Bakery, make_disk
 from images.cpio import CpioEntry
 from images.progress import NullProgress
-from images.tree import Tree
 
 
 class RecordingBuilder:
@@ -42,15 +41,3 @@ def test_a_job_is_appended_to_the_initramfs(tmp_path):
 def test_a_disk_is_whole_sectors(tmp_path):
     make_disk(tmp_path / "disk", 1000)
     assert (tmp_path / "disk").stat().st_size == 1024
-
-
-def test_a_tree_as_entries():
-    tree = Tree()
-    tree.add_file("usr/bin/x", b"1", 0o755, 3, 4)
-    tree.add_link("bin", "usr/bin")
-    assert tree_entries(tree) == [
-        CpioEntry.link("bin", "usr/bin"),
-        CpioEntry.folder("usr"),
-        CpioEntry.folder("usr/bin"),
-        CpioEntry.file("usr/bin/x", b"1", 0o755, 3, 4),
-    ]
