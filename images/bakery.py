@@ -111,7 +111,7 @@ def finish_tree(
     with progress.task("writing the tree", size, "B") as task, source.open("wb") as file:
         write_tar(tree, file, tree.newest, task.advance)
     make_disk(target, 2 * size + 64 * MIB)
-    lines = "".join(shlex.join(release if word == "KVER" else word for word in argv) + "\n" for argv in commands)
+    steps = [shlex.join(["step", *(release if word == "KVER" else word for word in argv)]) for argv in commands]
     bakery.run(
         "finish",
         {"EPOCH": str(tree.newest)},
@@ -119,7 +119,7 @@ def finish_tree(
         target,
         work,
         progress,
-        extra=[CpioEntry.file("job/finish", lines.encode())],
+        extra=[CpioEntry.file("job/finish", "".join(f"{step}\n" for step in steps).encode())],
         memory=(size + 512 * MIB) // MIB * MIB,  # the unpacked tree lies in the guest's memory
         title="finishing the tree",
     )
