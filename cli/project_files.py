@@ -65,11 +65,14 @@ def _compose_found(words: list[str]) -> list[str]:
     folder = named[-1] if named else os.curdir
     while True:
         found = [path for name in _COMPOSE if os.path.exists(path := os.path.join(folder, name))]  # noqa: PTH110, PTH118
-        if found or not os.path.exists(folder):  # noqa: PTH110 - a working folder may be gone
+        if found or not os.path.exists(folder):  # noqa: PTH110
             return found
         above = os.path.normpath(os.path.join(folder, os.pardir))  # noqa: PTH118
-        if os.path.abspath(above) == os.path.abspath(folder):  # noqa: PTH100
-            return found
+        try:
+            if os.path.abspath(above) == os.path.abspath(folder):  # noqa: PTH100
+                return found
+        except OSError:
+            return found  # the working folder was deleted meanwhile
         folder = above
 
 

@@ -21,7 +21,7 @@ from shutil import which
 from typing import TYPE_CHECKING, Any
 
 from hostvm.errors import HostvmError
-from hostvm.process_id import ProcessId, identify
+from hostvm.process_id import ProcessId, identify, is_alive, is_ending
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -61,6 +61,8 @@ class Result:
 
 _hearers: list[Callable[[str], None]] = []
 _crashed: set[ProcessId] = set()
+_reapers: dict[ProcessId, threading.Thread] = {}
+_REAP_SECONDS = 5.0
 
 
 def show_commands(tell: Callable[[str], None]) -> None:
@@ -257,17 +259,24 @@ def spawn_detached(
     with contextlib.suppress(OSError):  # it runs, whoever it is
         identity = identify(process.pid)
     found = identity or ProcessId(process.pid, 0.0)
-    threading.Thread(target=_reap, args=(process, found), name=f"reap-{process.pid}", daemon=True).start()
+    reaper = threading.Thread(target=_reap, args=(process, found), name=f"reap-{process.pid}", daemon=True)
+    _reapers[found] = reaper
+    reaper.start()
     return found
 
 
 def _reap(process: subprocess.Popen[bytes], identity: ProcessId) -> None:
     if is_fault(process.wait()):
         _crashed.add(identity)
+    _reapers.pop(identity, None)
 
 
 def has_crashed(program: ProcessId) -> bool:
     """Whether one that this process started by `spawn_detached` ended by a fault of its own; nobody's kill counts."""
+    reaper = _reapers.get(program)
+    with contextlib.suppress(OSError):  # the system does not tell now
+        if reaper is not None and (is_ending(program.pid) or not is_alive(program)):
+            reaper.join(_REAP_SECONDS)  # others see its end before the thread that waits for it has its status
     return program in _crashed
 
 

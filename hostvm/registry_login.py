@@ -94,7 +94,8 @@ def _from_entry(entry: dict[str, Any], host: str) -> Credentials | None:
         try:
             user, _, password = base64.b64decode(packed).decode().rstrip("\0").partition(":")
         except (binascii.Error, UnicodeDecodeError):
-            raise _broken(f"the entry of {host} in docker's config.json", host) from None
+            where = _INLINE if os.environ.get(_INLINE) else f"the entry of {host} in docker's config.json"
+            raise _broken(where, host) from None
     return _credentials(user, password)
 
 

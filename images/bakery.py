@@ -12,7 +12,7 @@ from images.disk import require_space
 from images.errors import ImageError
 from images.initramfs import initramfs_entries
 from images.recipe import FILES
-from images.tree import Kind, Tree, add_package, write_tar
+from images.tree import Tree, add_package, write_tar
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,8 +27,6 @@ SUCCESS = "builder: job done"
 TOOL_PACKAGES = ("busybox-static",)
 BUILDER_MODULES = ("virtio_blk", "binfmt_misc")
 CONSOLES = {"amd64": "ttyS0", "arm64": "ttyAMA0"}
-# Not needed to run busybox, and every byte of an initramfs costs time.
-TOOL_DROP = ("usr/share/*", "etc/*", "var/*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,26 +87,9 @@ class Bakery:
 def builder_initramfs(tools: Tree, modules: ModuleSet) -> bytes:
     """The builder guest's initramfs without a job: busybox, disk modules.
 
-    :param tools: a tree of TOOL_PACKAGES and what they depend on.
+    :param tools: a tree of TOOL_PACKAGES.
     """
-    tools.drop(TOOL_DROP)
-    for name in ("lib", "lib64", "sbin"):
-        tools.add_link(name, f"usr/{name}")
-    return write_cpio([*initramfs_entries(tools, modules, BUILDER_MODULES, FILES / "builder"), *tree_entries(tools)])
-
-
-def tree_entries(tree: Tree) -> list[CpioEntry]:
-    """A tree as initramfs entries (hard links become copies)."""
-    entries = []
-    for path in sorted(path for path in tree.nodes if path):
-        node = tree.nodes[path]
-        if node.kind is Kind.DIR:
-            entries.append(CpioEntry.folder(path, node.mode, node.uid, node.gid))
-        elif node.kind is Kind.LINK:
-            entries.append(CpioEntry.link(path, node.target))
-        else:
-            entries.append(CpioEntry.file(path, node.read(), node.mode, node.uid, node.gid))
-    return entries
+    return write_cpio(initramfs_entries(tools, modules, BUILDER_MODULES, FILES / "builder"))
 
 
 def make_disk(path: Path, size: int) -> None:
@@ -130,7 +111,7 @@ def finish_tree(
     with progress.task("writing the tree", size, "B") as task, source.open("wb") as file:
         write_tar(tree, file, tree.newest, task.advance)
     make_disk(target, 2 * size + 64 * MIB)
-    lines = "".join(shlex.join(release if word == "KVER" else word for word in argv) + "\n" for argv in commands)
+    steps = [shlex.join(["step", *(release if word == "KVER" else word for word in argv)]) for argv in commands]
     bakery.run(
         "finish",
         {"EPOCH": str(tree.newest)},
@@ -138,12 +119,13 @@ def finish_tree(
         target,
         work,
         progress,
-        extra=[CpioEntry.file("job/finish", lines.encode())],
+        extra=[CpioEntry.file("job/finish", "".join(f"{step}\n" for step in steps).encode())],
         memory=(size + 512 * MIB) // MIB * MIB,  # the unpacked tree lies in the guest's memory
         title="finishing the tree",
     )
     finished = Tree()
-    add_package(finished, target, "the builder guest")
+    way_out = "Remove it in a last command of the recipe, `[rm, -f, PATH]`, then `hostvm image build`"
+    add_package(finished, target, "the finished tree", way_out)
     if len(finished.nodes) == 1:
         raise ImageError("the builder guest gave no tree back", None, "Try again: `hostvm image build`")
     finished.newest = tree.newest

@@ -390,7 +390,8 @@ def sources_list(suite: str, mirror: str) -> str:
 def read_configured(configured: Path) -> Tree:
     """The tree that came back from the builder guest, without traces of the moment it was made."""
     tree = Tree()
-    add_package(tree, configured, "the builder guest")
+    way_out = "Leave out the `--package` whose scripts make it, then `hostvm image base` again"
+    add_package(tree, configured, "the configured tree", way_out)
     tree.drop(DEBIAN_TRACES)
     # Empty as in Debian's own images: a container's first boot of systemd, if any, fills it.
     tree.add_file("etc/machine-id", b"")

@@ -34,7 +34,7 @@ Keys (those marked * are required):
     users              [{name, uid, gid, home, shell, groups: [names]}] beside Debian's own, or instead of one;
                        no password
     finish             [[argv], ...] run in the finished tree as a chroot, after everything else, in a builder guest;
-                       the word KVER stands for the kernel's release
+                       the word KVER stands for the kernel's release. File capabilities that they set cannot be kept
     cmdline            the kernel's parameters on every accelerator, without console= (that comes from `arches`)
     cmdline_tcg        parameters to add when the guest is emulated
     downloads          [{url or file, sha256, arch, take or to}] files of other makers: see `images.downloads`

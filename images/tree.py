@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LINK_LIMIT = 40  # as the kernel's
+NAMES = "utf-8"
+"""How names are written in packages; left alone, tarfile takes this computer's locale for it."""
 # Debian's merged /usr: base-files ships these links, a few packages still ship files by the old names.
 MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 
@@ -225,14 +227,15 @@ def _below(path: str, roots: set[str]) -> bool:
     return False
 
 
-def add_package(tree: Tree, data_tar: Path, origin: str) -> list[str]:
+def add_package(tree: Tree, data_tar: Path, origin: str, way_out: str = "") -> list[str]:
     """Add the content of an unpacked data.tar; returns its paths as the package names them.
 
+    :param way_out: what to do about a device or the like; without it: not to take `origin`.
     :raises ImageError: a device, a name that leaves the tree, or a file that another package has.
     """
     places: dict[str, str] = {}
     names: list[str] = []
-    with tarfile.open(data_tar, "r:") as tar:
+    with tarfile.open(data_tar, "r:", encoding=NAMES) as tar:
         for member in tar:
             name = check_path(member.name)
             names.append(name)
@@ -240,6 +243,12 @@ def add_package(tree: Tree, data_tar: Path, origin: str) -> list[str]:
             if not name:
                 continue
             node = _node(tree, member, data_tar, origin, places)
+            if node is None:
+                raise ImageError(
+                    f"/{name} of {origin} is neither file, folder nor link",
+                    f"tar type {member.type!r}",
+                    way_out or f"Leave {origin} out of the recipe, then `hostvm image build`",
+                )
             old = tree.nodes.get(tree.resolve(_merged(name))) if node.kind is Kind.FILE else None
             if old is not None and old.kind is Kind.FILE and old.origin not in ("", origin):
                 _check_same(name, old, node)
@@ -247,7 +256,7 @@ def add_package(tree: Tree, data_tar: Path, origin: str) -> list[str]:
     return names
 
 
-def _node(tree: Tree, member: tarfile.TarInfo, data_tar: Path, origin: str, places: dict[str, str]) -> Node:
+def _node(tree: Tree, member: tarfile.TarInfo, data_tar: Path, origin: str, places: dict[str, str]) -> Node | None:
     mode = stat.S_IMODE(member.mode)
     if member.isdir():
         return Node(Kind.DIR, mode, member.uid, member.gid, origin=origin)
@@ -260,11 +269,7 @@ def _node(tree: Tree, member: tarfile.TarInfo, data_tar: Path, origin: str, plac
         first = tree.nodes.get(places.get(check_path(member.linkname), ""))
         if first is not None and first.kind is Kind.FILE:
             return first
-    raise ImageError(
-        f"{origin} ships {member.name}, which is neither file, folder nor link",
-        f"tar type {member.type!r}",
-        f"Leave {origin} out of the recipe",
-    )
+    return None
 
 
 def merge_usr(tree: Tree) -> None:
@@ -295,7 +300,7 @@ def write_tar(tree: Tree, out: IO[bytes], mtime: int, advance: Callable[[int], N
     The same tree gives the same bytes.
     """
     first: dict[Slice, str] = {}
-    with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT) as tar:
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT, encoding=NAMES) as tar:
         for path in sorted(tree.nodes, key=lambda name: name.split("/")):
             node = tree.nodes[path]
             info = tarfile.TarInfo(f"./{path}" if path else ".")

@@ -102,7 +102,7 @@ def test_the_same_packages_give_the_same_bytes_and_the_tree_is_as_told(build, ac
 
 
 def build_elsewhere(cache: Path) -> Image:
-    """The whole image by a user who has all otherwise, from packages that are here; its builder is made anew."""
+    """The whole image by a user who has all otherwise, from packages that are here."""
     cache.mkdir()
     (cache / "archive").symlink_to(Path(os.environ["HOSTVM_CACHE"]) / "archive")
     other = {"TZ": "Pacific/Auckland", "LC_ALL": "C", "PYTHONHASHSEED": "7", "HOME": str(cache), "USER": "somebody"}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shlex
-from unittest.mock import Mock
+import shutil
+import sys
 
 import pytest
 
@@ -90,12 +91,19 @@ def test_compose_looks_in_the_folders_above_where_its_own_has_none(here, monkeyp
 
 
 def test_above_the_last_folder_is_none(monkeypatch):
-    """Which is where looking ends; a working folder that is gone has none either."""
+    """Which is where looking ends."""
     monkeypatch.setattr(project_files, "_COMPOSE", ("nobody-has-such-a-file.yaml",))
     assert find_project(["compose", "up"], {}) == []
-    monkeypatch.setattr(os, "getcwd", Mock(side_effect=FileNotFoundError))
-    monkeypatch.setattr(os.path, "exists", lambda _: False)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not let a working folder go")
+def test_above_a_working_folder_that_is_gone_is_none(here):
+    shutil.rmtree(here)
     assert find_project(["compose", "up"], {}) == []
+    there = here.parent / "there"
+    (there / "compose.yaml").touch()
+    (there / "deeper").mkdir()
+    assert find_project(["compose", "--project-directory", str(there / "deeper"), "ps"], {}) == [str(there)]
 
 
 def test_a_file_of_the_environment_is_composes(here):

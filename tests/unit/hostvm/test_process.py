@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -118,3 +119,17 @@ def test_a_command_of_the_users_may_be_a_cmd_on_windows_or_lie_here(windows, tmp
         with pytest.raises(HostvmError):
             process.run_attached(words)
     assert windows == [(str(tmp_path / "bin" / "npm.cmd"), "test"), ("other",)]
+
+
+def test_a_crash_is_known_as_soon_as_others_can_see_the_end(monkeypatch, tmp_path):
+    """A start that fails for it asks in that moment, and is not begun anew otherwise."""
+
+    class Ended:
+        pid = 1 << 30
+
+        def wait(self):
+            time.sleep(0.3)
+            return -signal.SIGSEGV if os.name == "posix" else 0xC0000005
+
+    monkeypatch.setattr(process, "_popen", lambda *_, **__: Ended())
+    assert process.has_crashed(process.spawn_detached(["qemu"], tmp_path / "log"))

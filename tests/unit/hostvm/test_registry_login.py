@@ -114,10 +114,11 @@ def test_a_damaged_file_is_told_without_its_content(config, text):
     assert error.value.resolution == "Log in anew: `docker login r.test`"
 
 
-def test_damaged_logins_of_the_environment_are_advised_to_be_unset(config, monkeypatch):
+@pytest.mark.parametrize("text", ["{", '{"auths": {"r.test": {"auth": "hunter2!"}}}'])
+def test_damaged_logins_of_the_environment_are_advised_to_be_unset(config, monkeypatch, text):
     """Which no login would replace."""
     config({})
-    monkeypatch.setenv("DOCKER_AUTH_CONFIG", "{")
+    monkeypatch.setenv("DOCKER_AUTH_CONFIG", text)
     with pytest.raises(ImageError, match="DOCKER_AUTH_CONFIG cannot be read") as error:
         find_credentials("r.test")
     assert error.value.resolution == "Do without it: `unset DOCKER_AUTH_CONFIG`"

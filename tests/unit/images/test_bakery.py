@@ -1,10 +1,9 @@
 from __future__ import annotations
 
 from images.bake import BakeDisk
-from images.bakery import Bakery, make_disk, tree_entries
+from images.bakery import Bakery, make_disk
 from images.cpio import CpioEntry
 from images.progress import NullProgress
-from images.tree import Tree
 
 
 class RecordingBuilder:
@@ -24,7 +23,7 @@ def test_a_job_is_appended_to_the_initramfs(tmp_path):
         tmp_path / "out",
         tmp_path,
         NullProgress(),
-        extra=[CpioEntry.file("job/finish", b"ldconfig\n")],
+        extra=[CpioEntry.file("job/finish", b"step ldconfig\n")],
         memory=1 << 30,
         title="finishing",
     )
@@ -35,22 +34,10 @@ def test_a_job_is_appended_to_the_initramfs(tmp_path):
     assert job.cmdline == "console=ttyAMA0 quiet panic=-1"
     assert builder.initramfs.startswith(b"070701BASE")
     assert b"EPOCH=1\nTEXT='it'\"'\"'s'\n" in builder.initramfs
-    assert b"ldconfig\n" in builder.initramfs
-    assert b'eval "inside' in builder.initramfs
+    assert b"step ldconfig\n" in builder.initramfs
+    assert b". /job/finish\n" in builder.initramfs
 
 
 def test_a_disk_is_whole_sectors(tmp_path):
     make_disk(tmp_path / "disk", 1000)
     assert (tmp_path / "disk").stat().st_size == 1024
-
-
-def test_a_tree_as_entries():
-    tree = Tree()
-    tree.add_file("usr/bin/x", b"1", 0o755, 3, 4)
-    tree.add_link("bin", "usr/bin")
-    assert tree_entries(tree) == [
-        CpioEntry.link("bin", "usr/bin"),
-        CpioEntry.folder("usr"),
-        CpioEntry.folder("usr/bin"),
-        CpioEntry.file("usr/bin/x", b"1", 0o755, 3, 4),
-    ]

@@ -298,6 +298,14 @@ def test_sources():
     )
 
 
+def test_a_device_that_packages_scripts_made_is_told_with_a_way_out(tmp_path, make):
+    (tmp_path / "t.tar").write_bytes(make.tar([make.entry("srv/null", type=tarfile.CHRTYPE)]))
+    with pytest.raises(ImageError) as caught:
+        read_configured(tmp_path / "t.tar")
+    assert caught.value.brief == "/srv/null of the configured tree is neither file, folder nor link"
+    assert "`--package`" in caught.value.resolution
+
+
 def test_traces_of_the_moment_are_removed(tmp_path, make):
     (tmp_path / "t.tar").write_bytes(
         make.tar(

@@ -70,6 +70,13 @@ def test_the_root_is_the_tree_that_the_recipe_makes(build):
     assert image.manifest["packed_by"] == [packed_by()]
 
 
+def test_a_root_without_modules(build):
+    """A kernel may have all that it needs built in, or get the rest in its initramfs."""
+    found = root_of(build(text=RECIPE.replace("keep: [overlay], ", "")))
+    assert [path for path in found if path.endswith(".ko")] == []
+    assert found["usr/lib/modules/6.12-amd64/modules.dep"].content == b""
+
+
 def test_finish_commands_run_in_a_guest(build):
     builder = FinishingBuilder()
     image = build(builder, FINISH)
@@ -86,6 +93,24 @@ def test_finish_commands_run_in_a_guest(build):
     assert {path: (item.mode, item.uid, item.gid) for path, item in found.items()} == {
         path: (item.mode, item.uid, item.gid) for path, item in plain.items()
     }
+
+
+def test_what_finish_leaves_and_no_root_can_hold_is_told_with_a_way_out(build):
+    class Making(FinishingBuilder):
+        def run(self, job, progress):
+            with (
+                job.disks[1].path.open("r+b") as disk,
+                tarfile.open(fileobj=disk, mode="w", format=tarfile.GNU_FORMAT) as out,
+            ):
+                made = tarfile.TarInfo("./etc/queue")
+                made.type = tarfile.FIFOTYPE
+                out.addfile(made)
+            return job.success
+
+    with pytest.raises(ImageError) as caught:
+        build(Making(), FINISH)
+    assert caught.value.brief == "/etc/queue of the finished tree is neither file, folder nor link"
+    assert "a last command" in caught.value.resolution
 
 
 def test_the_root_has_what_others_made(build, shop, cache):

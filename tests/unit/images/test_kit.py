@@ -51,3 +51,9 @@ def test_a_sound_builder_guest_is_kept(build, cache, noting):
     assert build(FinishingBuilder(), FINISH, noting) == image
     assert kernel.stat().st_mtime_ns == before
     assert noting.notes == []
+
+
+def test_its_initramfs_holds_busybox_once(build, cache):
+    """Every byte of it is unpacked before each job."""
+    build(FinishingBuilder(), FINISH)
+    assert (kit_of(cache) / "initramfs").read_bytes().count(b"bin/busybox\0") == 1

@@ -51,6 +51,20 @@ def test_modes_owners_links_and_hard_links_are_kept(add, make):
     assert tree.newest == 1_700_000_000
 
 
+@pytest.mark.parametrize("locale", ["iso-8859-1", "euc_jp"])
+def test_names_are_not_read_as_this_computers_locale_has_them(tmp_path, make, monkeypatch, locale):
+    path, names = tmp_path / "p.tar", ["usr", "usr/Főtanúsítvány.crt", "usr/link"]
+    path.write_bytes(make.tar([make.entry("usr/"), make.entry(names[1], b"data"), make.link(names[2], names[1])]))
+    monkeypatch.setattr(tarfile.TarFile, "encoding", locale)
+    tree = Tree()
+    assert add_package(tree, path, "p") == names
+    assert tree.nodes["usr/link"].target == names[1]
+    again = tmp_path / "again.tar"
+    again.write_bytes(packed(tree))
+    assert f"./{names[1]}".encode() in again.read_bytes()
+    assert add_package(Tree(), again, "p") == ["", *names]
+
+
 @pytest.mark.parametrize("name", ["usr/a", "usr/b"])
 def test_a_mode_is_that_of_all_names_of_a_file(add, make, name):
     """As on any system; the tar has it of the first name alone."""
