@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from images.erofs.ondisk import BLOCK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterable
     from concurrent.futures import Future
 
 CHUNK = 128 << 10
@@ -20,7 +20,7 @@ MAX_BLOCKS = CHUNK // BLOCK
 _AHEAD = 4  # chunks that wait for a processor, for each of them
 
 
-def compress_all(chunks: Iterable[bytes], level: int | None) -> Iterator[tuple[bytes, bytes | None]]:
+def compress_all(chunks: Iterable[bytes], level: int | None) -> Generator[tuple[bytes, bytes | None]]:
     """Each chunk, and its cluster's blocks, or None where they would be as many as the chunk's.
 
     lz4 works without the interpreter's lock.

@@ -6,6 +6,7 @@ Content is written as it is compressed; where things are is known then, so that 
 from __future__ import annotations
 
 import stat
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from images.tree import Node, Tree
 
 _TYPES = {Kind.FILE: stat.S_IFREG, Kind.DIR: stat.S_IFDIR, Kind.LINK: stat.S_IFLNK}
+_NAME_MOST, _TARGET_MOST = 255, 4095  # bytes: limits.h NAME_MAX, and PATH_MAX without the zero
 _HOLES = 16  # blocks of metadata whose ends are kept for what fits there
 
 
@@ -109,7 +111,7 @@ class _Item:
 
     @property
     def wants_blocks(self) -> bool:
-        return self.node.kind is Kind.FILE and not self.fits_behind_inode
+        return self.node.kind is not Kind.DIR and not self.fits_behind_inode
 
 
 def _collect(tree: Tree) -> list[_Item]:
@@ -124,7 +126,7 @@ def _collect(tree: Tree) -> list[_Item]:
             known.links += 1
             item = known
         else:
-            item = _Item(node, len(items) + 1, len(node.target.encode()) if node.kind is Kind.LINK else node.size)
+            item = _Item(node, len(items) + 1, len(_bytes(node.target)) if node.kind is Kind.LINK else node.size)
             if not item.size:
                 item.layout = PLAIN
             items.append(item)
@@ -148,45 +150,52 @@ def _collect(tree: Tree) -> list[_Item]:
 
 
 def _adopt(parent: _Item, item: _Item, name: str, path: str) -> None:
-    encoded = name.encode()
-    if len(encoded) > 255 or (item.node.kind is Kind.LINK and not 0 < item.size <= BLOCK - 2 * SLOT):  # noqa: PLR2004
+    encoded = _bytes(name)
+    why = ""
+    if len(encoded) > _NAME_MOST:
+        why = f"Its name has {len(encoded)} bytes; Linux takes {_NAME_MOST}."
+    elif item.node.kind is Kind.LINK and not 0 < item.size <= _TARGET_MOST:
+        why = f"It is a link to a path of {item.size} bytes; Linux takes 1 to {_TARGET_MOST}."
+    if why:
         raise ImageError(
-            f"/{path} cannot be stored",
-            f"Its name has {len(encoded)} bytes, and its content {item.size}.",
-            "Leave it out of the recipe",
+            f"/{path} cannot be stored", why, "Leave it out of the recipe, then `hostvm image build` again"
         )
     parent.children[encoded] = item
 
 
 def _write_content(items: list[_Item], out: IO[bytes], level: int | None, advance: Callable[[int], None]) -> None:
     """Files that need blocks, compressed where that saves one."""
-    packed = compress_all((chunk for item in items for chunk in _chunks(item.node)), level)
-    for item in items:
-        start = out.tell()
-        for _ in range(-(-item.size // CHUNK)):
-            chunk, cluster = next(packed)
-            where = out.tell() // BLOCK
-            written = _write_blocks(out, chunk if cluster is None else cluster)
-            item.clusters.append(Cluster(len(chunk), written, where))
-            advance(len(chunk))
-        taken = sum(cluster.blocks for cluster in item.clusters)
-        if taken < -(-item.size // BLOCK):
-            item.layout, item.where = COMPRESSED_FULL, taken
-        else:  # as it is then: read without an index, and its blocks are in a row already
-            item.layout, item.where, item.clusters = PLAIN, start // BLOCK, []
+    with (
+        closing(chunk for item in items for chunk in _chunks(item.node)) as chunks,
+        closing(compress_all(chunks, level)) as packed,
+    ):
+        for item in items:
+            start = out.tell()
+            for _ in range(-(-item.size // CHUNK)):
+                chunk, cluster = next(packed)
+                where = out.tell() // BLOCK
+                written = _write_blocks(out, chunk if cluster is None else cluster)
+                item.clusters.append(Cluster(len(chunk), written, where))
+                advance(len(chunk))
+            taken = sum(cluster.blocks for cluster in item.clusters)
+            if taken < -(-item.size // BLOCK):
+                item.layout, item.where = COMPRESSED_FULL, taken
+            else:  # as it is then: read without an index, and its blocks are in a row already
+                item.layout, item.where, item.clusters = PLAIN, start // BLOCK, []
 
 
 def _chunks(node: Node) -> Iterator[bytes]:
-    if isinstance(node.content, bytes):
-        yield from (node.content[at : at + CHUNK] for at in range(0, node.size, CHUNK))
+    content = _bytes(node.target) if node.kind is Kind.LINK else node.content
+    if isinstance(content, bytes):
+        yield from (content[at : at + CHUNK] for at in range(0, len(content), CHUNK))
         return
     left = node.size
-    with node.content.path.open("rb") as file:
-        file.seek(node.content.offset)
+    with content.path.open("rb") as file:
+        file.seek(content.offset)
         while left:
             chunk = file.read(min(CHUNK, left))
             if not chunk:
-                raise ImageError(f"{node.content.path} became shorter", node.origin or None, "Try again")
+                raise ImageError(f"{content.path} became shorter", node.origin or None, "Try again")
             left -= len(chunk)
             yield chunk
 
@@ -241,7 +250,12 @@ def _write_metadata(items: Iterable[_Item], out: IO[bytes], meta: int, end: int,
 def _content(item: _Item) -> bytes:
     if item.node.kind is Kind.DIR:
         return _folder_content(item)
-    return item.node.target.encode() if item.node.kind is Kind.LINK else item.node.read()
+    return _bytes(item.node.target) if item.node.kind is Kind.LINK else item.node.read()
+
+
+def _bytes(name: str) -> bytes:
+    """As it was in its package, where it need not be UTF-8."""
+    return name.encode("utf-8", "surrogateescape")
 
 
 def _folder_content(item: _Item) -> bytes:

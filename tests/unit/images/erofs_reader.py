@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import struct
 from dataclasses import dataclass
@@ -53,8 +54,8 @@ class Erofs:
             names = self.folder(item.content)
             assert (names.pop(b"."), names.pop(b"..")) == ((node, 2), (parent, 2))
             for name, (child, kind) in names.items():
-                visit(f"{path}/{name.decode()}".lstrip("/"), child, node)
-                mode = found[f"{path}/{name.decode()}".lstrip("/")].mode
+                visit(f"{path}/{os.fsdecode(name)}".lstrip("/"), child, node)
+                mode = found[f"{path}/{os.fsdecode(name)}".lstrip("/")].mode
                 assert kind == {stat.S_IFREG: 1, stat.S_IFDIR: 2, stat.S_IFLNK: 7}[stat.S_IFMT(mode)]
 
         visit("", self.root, self.root)
