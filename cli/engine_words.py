@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _NOT_FOUND = 127
 """Of a shell that finds no such program; also a program's own status."""
 
-_NAMING_FILES = ("--cidfile", "--iidfile", "--metadata-file", "--env-file", "--label-file")
+_NAMING_FILES = ("--cidfile", "--iidfile", "--metadata-file", "--env-file", "--label-file", "--secret")
 """Those of cli/named_files.py."""
 
 
@@ -252,8 +252,10 @@ def _run_words(name: str, prefix: tuple[str, ...], words: list[str]) -> int:
     if "build" in words or "b" in words:
         from cli.build_context import ContextStream, find_build, guest_argv, named_paths
 
-        # A folder that is shared at its own path needs no carrying; .dockerignore and --output work as they do here.
-        build = None if _in_guest_as_here(name, named_paths(words)) else find_build(words)
+        # A folder that is shared at its own path needs no carrying; .dockerignore works as it does here.
+        carried = bool(named := named_paths(words)) and not _in_guest_as_here(name, named)
+        words = _with_places(name, words, carried=carried)
+        build = find_build(words) if carried else None
         if build is not None:
             stream = ContextStream(build)
             status = _forward(name, guest_argv(prefix, build), stdin=stream.descriptor, env=env)
@@ -266,6 +268,20 @@ def _run_words(name: str, prefix: tuple[str, ...], words: list[str]) -> int:
     tty, reads = plan(words, (os.isatty(0), os.isatty(1), os.isatty(2)))
     stdin = 0 if reads else None
     return _forward(name, [*prefix, *words], tty=tty, stdin=stdin, env=env, notices=starts(words))
+
+
+def _with_places(name: str, words: list[str], *, carried: bool) -> list[str]:
+    """See `cli.build_options.with_places`."""
+    from cli.build_options import with_places
+
+    def there(path: str) -> str:
+        if carried and sys.platform == "win32":  # what is not carried is spelled as the guest has it further on
+            from hostvm.platform.windows_paths import guest_folder
+
+            return guest_folder(path) or path
+        return path
+
+    return with_places(words, lambda paths: _are_in_guest(name, paths), there, machine_option(name), carried=carried)
 
 
 def _copy(name: str, words: list[str]) -> int | None:
