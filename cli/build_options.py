@@ -7,12 +7,12 @@ what a build writes, and keys, have to be in a shared folder.
 from __future__ import annotations
 
 import os
-import shlex
 from typing import TYPE_CHECKING, NamedTuple
 
 from cli import csv_fields
 from cli.build_words import build_at, build_takes_next, short_option
 from hostvm.errors import ForwardError
+from hostvm.platform.words import make_folder, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -124,12 +124,12 @@ def _key(value: str) -> tuple[str, str]:
 
 def _not_shared(one: BuildOption, path: str, option: str) -> ForwardError:
     if one.name == "--ssh":
-        way = f"ssh-add {shlex.quote(path)}   # then: --ssh {one.value.partition('=')[0]}"
+        way = f"ssh-add {quoted(path)}   # then: --ssh {one.value.partition('=')[0]}"
     else:
         of_file = one.name == "--output" and one.value.startswith("type=") and "type=local" not in one.value
         folder = os.path.dirname(path) if of_file else path  # noqa: PTH120 - a plain word
-        made = "" if os.path.isdir(folder) else f"mkdir -p {shlex.quote(folder)} && "  # noqa: PTH112 - as above
-        way = f"{made}hostvm mount add {shlex.quote(folder)}{option}"
+        made = "" if os.path.isdir(folder) else f"{make_folder(folder)}\n"  # noqa: PTH112 - as above
+        way = f"{made}hostvm mount add {quoted(folder)}{option}"
     return ForwardError(
         f"{path} of {one.name} is not shared with the machine at the same path",
         "the client inside the guest cannot see this computer's files",

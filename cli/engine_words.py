@@ -112,14 +112,13 @@ def _require_project(name: str, words: list[str]) -> None:
     missing = next((folder for folder in folders if not _are_in_guest(name, [folder])), None)
     if missing is None:
         return
-    import shlex
-
     from hostvm.errors import ForwardError
+    from hostvm.platform.words import quoted
 
     raise ForwardError(
         f"{missing} is not shared with the machine at the same path",
         f"the {'compose ' if 'compose' in words else ''}client inside the guest cannot see this computer's files",
-        f"hostvm mount add {shlex.quote(missing)}{machine_option(name)}",
+        f"hostvm mount add {quoted(missing)}{machine_option(name)}",
     )
 
 
