@@ -290,12 +290,37 @@ def _copy(name: str, words: list[str]) -> int | None:
     from hostvm.paths import MachinePaths
 
     copy = find_copy(words)
-    if copy is None or engine_of(run_folder(name)) in WITHOUT_DOCKER_API:
+    if copy is None:
+        return None
+    if engine_of(run_folder(name)) in WITHOUT_DOCKER_API:
+        if copy.here != "-":
+            _require_place(name, copy.here)
         return None
     paths = MachinePaths.of(name)
     if not agent_is_ready(paths.run_dir):
         _start(name)
     return run_copy(paths.run_dir, name, copy)
+
+
+def _require_place(name: str, path: str) -> None:
+    """See that nerdctl, which copies by itself, finds this computer's file or folder.
+
+    :raises ForwardError: it would take the guest's own.
+    """
+    whole = os.path.abspath(path)  # noqa: PTH100 - links stay as they are
+    if _are_in_guest(name, [whole]) if os.path.isabs(path) else _in_guest_as_here(name, [whole]):  # noqa: PTH117 - as above
+        return
+    from hostvm.errors import ForwardError
+    from hostvm.platform.words import quoted
+
+    folder = whole if os.path.isdir(whole) else os.path.dirname(whole)  # noqa: PTH112, PTH120 - as above
+    option = machine_option(name)
+    raise ForwardError(
+        f"{whole} is not shared with the machine at the same path",
+        "the client inside the guest cannot see this computer's files",
+        f"hostvm mount add {quoted(folder)}{option}\n"
+        f"or, if a path of the guest is meant: hostvm shell{option} -- nerdctl cp ...",
+    )
 
 
 def _forward(name: str, argv: list[str], **options: Any) -> int:
