@@ -16,17 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from cli.docker_words import command_at
+from cli.build_options import other_contexts
+from cli.build_words import FLAG_LETTERS, build_at, build_takes_next
 from hostvm.errors import ForwardError
 
-BUILD_SWITCHES = {
-    *("--check", "--load", "--no-cache", "--pull", "--push", "-q", "--quiet", "--rm", "--force-rm", "--squash"),
-    *("--compress", "-D", "--debug", "--disable-content-trust", "--help", "-h"),
-}
-_FLAG_LETTERS = "qDh"
 _INPUT = ("-", "/dev/stdin")
 _FROM_INPUT = Path("-")
-_FILE_OPTIONS = ("-o", "--output", "--secret", "--ssh", "--build-context")
 
 # What a Dockerfile's own list of files to leave out is called behind its name, by docker and by Podman: it is looked
 # for beside the Dockerfile, under the name that was typed, and counts instead of the context's.
@@ -56,18 +51,17 @@ class Build:
     :param words: docker's words with the folder replaced by "." and the Dockerfile by its place in the guest.
     :param dockerfile: one that lies outside the context, carried beside it with its own list of files to leave out;
         "-" for what is on standard input.
+    :param others: folders of `--build-context`, which are carried beside it, too.
     """
 
     words: tuple[str, ...]
     context: Path
     dockerfile: Path | None
+    others: tuple[Path, ...] = ()
 
 
 def find_build(words: list[str]) -> Build | None:
-    """The build in `docker WORDS`; None when it is none, or its context is a URL or standard input.
-
-    :raises ForwardError: it names other files of this computer, which only a client here can read.
-    """
+    """The build in `docker WORDS`; None when it is none, or its context is a URL or standard input."""
     start = build_at(words)
     if start is None:
         return None
@@ -77,39 +71,27 @@ def find_build(words: list[str]) -> Build | None:
     context = Path(words[place])
     if not context.is_dir():
         return None
-    for word in words[start:]:
-        if word.split("=")[0] in _FILE_OPTIONS:
-            raise ForwardError(
-                f"docker build {word.split('=')[0]} needs a docker client on this computer",
-                "the client inside the guest cannot see this computer's files",
-                "install one, for example: brew install docker docker-buildx, or apt install docker-cli docker-buildx",
-            )
     changed = list(words)
     changed[place] = "."
+    others = []
+    for number, (one, path) in enumerate(other_contexts(words), 1):
+        changed[one.at] = f"{one.front}{one.value.partition('=')[0]}=../context-{number}"
+        others.append(Path(path))
     dockerfile = _rewrite_dockerfile(changed, file_place, context)
-    return Build(tuple(changed), context, dockerfile)
+    return Build(tuple(changed), context, dockerfile, tuple(others))
 
 
 def named_paths(words: list[str]) -> list[str]:
-    """The folder and the Dockerfile that a build names, absolute; empty when its context is no folder here."""
+    """The folders and the Dockerfile that a build names, absolute; empty when its context is no folder here."""
     start = build_at(words)
     place, file_place = (None, None) if start is None else _positions(words, start)
     if place is None or not Path(words[place]).is_dir():
         return []
-    named = [words[place]]
+    named = [words[place], *(path for _, path in other_contexts(words))]
     if file_place is not None and file_place < len(words):
         file = words[file_place].removeprefix(_before_path(words[file_place]))
         named += [file] if file not in _INPUT else []
     return [os.path.abspath(path) for path in named]  # noqa: PTH100 - links stay as they are
-
-
-def build_at(words: list[str]) -> int | None:
-    """Where the words behind `build` begin."""
-    at = command_at(words)
-    for front in (["buildx", "build"], ["buildx", "b"], ["image", "build"], ["builder", "build"], ["build"]):
-        if words[at : at + len(front)] == front:
-            return at + len(front)
-    return None
 
 
 def _positions(words: list[str], start: int) -> tuple[int | None, int | None]:
@@ -133,18 +115,11 @@ def _positions(words: list[str], start: int) -> tuple[int | None, int | None]:
     return context, file
 
 
-def build_takes_next(word: str) -> bool:
-    """Whether an option has its value in the next word: "-t" and "-qt" have, not "-tNAME"."""
-    if word.startswith("--"):
-        return word not in BUILD_SWITCHES and "=" not in word
-    return len(word[1:].lstrip(_FLAG_LETTERS)) == 1
-
-
 def _names_file(word: str) -> bool:
     """Whether it is the option of a Dockerfile, perhaps behind others of one letter (`-qf`)."""
     if word.startswith("--"):
         return word.partition("=")[0] == "--file"
-    return word.startswith("-") and word[1:].lstrip(_FLAG_LETTERS).startswith("f")
+    return word.startswith("-") and word[1:].lstrip(FLAG_LETTERS).startswith("f")
 
 
 def _before_path(word: str) -> str:
@@ -186,6 +161,7 @@ class ContextStream:
 
     def __init__(self, build: Build) -> None:
         self._build = build
+        self._folder = build.context
         self._place = str(build.context)
         self._fault: Exception | None = None
         self.descriptor, writer = os.pipe()
@@ -217,7 +193,9 @@ class ContextStream:
     def _fill(self, pipe: IO[bytes]) -> None:
         with tarfile.open(fileobj=pipe, mode="w|", format=tarfile.PAX_FORMAT) as tar:
             # Where a link leads to: in the guest it would lead nowhere.
-            tar.add(self._build.context.resolve(), arcname="context", filter=self._member)
+            for number, folder in enumerate((self._build.context, *self._build.others)):
+                self._folder = folder
+                tar.add(folder.resolve(), arcname=f"context-{number}" if number else "context", filter=self._member)
             if self._build.dockerfile == _FROM_INPUT:
                 self._place = "standard input"
                 text = sys.stdin.buffer.read()
@@ -237,7 +215,7 @@ class ContextStream:
         tar.add(path.resolve(), arcname=name, filter=_plain)
 
     def _member(self, member: tarfile.TarInfo) -> tarfile.TarInfo | None:
-        self._place = str(self._build.context / Path(member.name).relative_to("context"))
+        self._place = str(self._folder.joinpath(*Path(member.name).parts[1:]))
         return _plain(member)
 
 

@@ -75,6 +75,11 @@ GLOBAL_WITH_VALUE = frozenset(
         *("--cgroup-manager", "--cni-path", "--cni-netconfpath"),
     }
 )
+_TELLING = frozenset({"-D", "--debug", "--debug-full", "--experimental", "--insecure-registry", "--log-level"})
+_NERDCTLS = (
+    *("--namespace", "--snapshotter", "--storage-driver", "--data-root", "--hosts-dir", "--cgroup-manager"),
+    *("--cni-path", "--cni-netconfpath"),
+)
 
 
 def plan(words: list[str], terminals: tuple[bool, bool, bool]) -> tuple[bool, bool]:
@@ -150,10 +155,14 @@ def names_input(words: list[str]) -> bool:
 
 
 def command_at(words: list[str]) -> int:
-    """Where the command begins behind options of docker's own that only say how much it tells: -D and --log-level."""
+    """Where the command begins behind options of docker's own that only say how much it tells (-D and --log-level), or
+    of nerdctl's that lead to no other machine.
+    """
     at = 0
-    while at < len(words) and (words[at] in ("-D", "--debug") or words[at].startswith(("-l", "--log-level"))):
-        at += 2 if words[at] in ("-l", "--log-level") else 1
+    while at < len(words) and (
+        words[at].partition("=")[0] in _TELLING or words[at].startswith(("-l", "-n", *_NERDCTLS))
+    ):
+        at += 2 if words[at] in GLOBAL_WITH_VALUE else 1
     return at
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _NOT_FOUND = 127
 """Of a shell that finds no such program; also a program's own status."""
 
-_NAMING_FILES = ("--cidfile", "--iidfile", "--metadata-file", "--env-file", "--label-file")
+_NAMING_FILES = ("--cidfile", "--iidfile", "--metadata-file", "--env-file", "--label-file", "--secret")
 """Those of cli/named_files.py."""
 
 
@@ -112,14 +112,13 @@ def _require_project(name: str, words: list[str]) -> None:
     missing = next((folder for folder in folders if not _are_in_guest(name, [folder])), None)
     if missing is None:
         return
-    import shlex
-
     from hostvm.errors import ForwardError
+    from hostvm.platform.words import quoted
 
     raise ForwardError(
         f"{missing} is not shared with the machine at the same path",
         f"the {'compose ' if 'compose' in words else ''}client inside the guest cannot see this computer's files",
-        f"hostvm mount add {shlex.quote(missing)}{machine_option(name)}",
+        f"hostvm mount add {quoted(missing)}{machine_option(name)}",
     )
 
 
@@ -252,8 +251,10 @@ def _run_words(name: str, prefix: tuple[str, ...], words: list[str]) -> int:
     if "build" in words or "b" in words:
         from cli.build_context import ContextStream, find_build, guest_argv, named_paths
 
-        # A folder that is shared at its own path needs no carrying; .dockerignore and --output work as they do here.
-        build = None if _in_guest_as_here(name, named_paths(words)) else find_build(words)
+        # A folder that is shared at its own path needs no carrying; .dockerignore works as it does here.
+        carried = bool(named := named_paths(words)) and not _in_guest_as_here(name, named)
+        words = _with_places(name, words, carried=carried)
+        build = find_build(words) if carried else None
         if build is not None:
             stream = ContextStream(build)
             status = _forward(name, guest_argv(prefix, build), stdin=stream.descriptor, env=env)
@@ -268,6 +269,20 @@ def _run_words(name: str, prefix: tuple[str, ...], words: list[str]) -> int:
     return _forward(name, [*prefix, *words], tty=tty, stdin=stdin, env=env, notices=starts(words))
 
 
+def _with_places(name: str, words: list[str], *, carried: bool) -> list[str]:
+    """See `cli.build_options.with_places`."""
+    from cli.build_options import with_places
+
+    def there(path: str) -> str:
+        if carried and sys.platform == "win32":  # what is not carried is spelled as the guest has it further on
+            from hostvm.platform.windows_paths import guest_folder
+
+            return guest_folder(path) or path
+        return path
+
+    return with_places(words, lambda paths: _are_in_guest(name, paths), there, machine_option(name), carried=carried)
+
+
 def _copy(name: str, words: list[str]) -> int | None:
     """Status of a `docker cp`, which is made here, where its files are; None when the guest's client must see to it."""
     from cli.container_copy import find_copy, run_copy
@@ -275,12 +290,37 @@ def _copy(name: str, words: list[str]) -> int | None:
     from hostvm.paths import MachinePaths
 
     copy = find_copy(words)
-    if copy is None or engine_of(run_folder(name)) in WITHOUT_DOCKER_API:
+    if copy is None:
+        return None
+    if engine_of(run_folder(name)) in WITHOUT_DOCKER_API:
+        if copy.here != "-":
+            _require_place(name, copy.here)
         return None
     paths = MachinePaths.of(name)
     if not agent_is_ready(paths.run_dir):
         _start(name)
     return run_copy(paths.run_dir, name, copy)
+
+
+def _require_place(name: str, path: str) -> None:
+    """See that nerdctl, which copies by itself, finds this computer's file or folder.
+
+    :raises ForwardError: it would take the guest's own.
+    """
+    whole = os.path.abspath(path)  # noqa: PTH100 - links stay as they are
+    if _are_in_guest(name, [whole]) if os.path.isabs(path) else _in_guest_as_here(name, [whole]):  # noqa: PTH117 - as above
+        return
+    from hostvm.errors import ForwardError
+    from hostvm.platform.words import quoted
+
+    folder = whole if os.path.isdir(whole) else os.path.dirname(whole)  # noqa: PTH112, PTH120 - as above
+    option = machine_option(name)
+    raise ForwardError(
+        f"{whole} is not shared with the machine at the same path",
+        "the client inside the guest cannot see this computer's files",
+        f"hostvm mount add {quoted(folder)}{option}\n"
+        f"or, if a path of the guest is meant: hostvm shell{option} -- nerdctl cp ...",
+    )
 
 
 def _forward(name: str, argv: list[str], **options: Any) -> int:

@@ -141,9 +141,15 @@ def _add_registry_verbs(parts: Any, verb: Verb) -> None:
         "fetch, check and store a guest image from an OCI registry",
         "hostvm image pull registry.example/team/docker:1",
         "hostvm image pull localhost:5000/docker@sha256:04fa92bb…",
+        "hostvm image pull --arch arm64 registry.example/team/docker:1",
         named=False,
     )
     pull.add_argument("reference", metavar="REGISTRY/NAME[:TAG|@DIGEST]", help="the image; default tag: latest")
+    pull.add_argument(
+        "--arch",
+        choices=("amd64", "arm64"),
+        help="of which it has to be; of a list of images (default: this computer's)",
+    )
     _add_allow(pull)
     for one in (push, pull):
         one.add_argument("--cacert", metavar="FILE", help="certificates to trust instead of the system's (PEM)")

@@ -1,4 +1,5 @@
-"""Files that an engine's words name besides: `--cidfile`, `--iidfile`, `--metadata-file`, `--env-file`, `--label-file`.
+"""Files that an engine's words name besides: `--cidfile`, `--iidfile`, `--metadata-file`, `--env-file`, `--label-file`,
+`--secret` of a build.
 
 They are this computer's; the guest's client would write and look for them in the guest. So it gets a folder there, and
 what is in it is carried.
@@ -12,7 +13,8 @@ import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from cli.build_context import build_at, build_takes_next
+from cli.build_options import build_options, secret_file
+from cli.build_words import build_at, build_takes_next
 from cli.docker_words import command_at, takes_next, verb_words
 from cli.printer import FORWARD_FAILED, tell
 from cli.project_files import bake_takes_next
@@ -29,7 +31,7 @@ _OF_PROGRAMS = {"--env-file": _READ, "--label-file": _READ, "--cidfile": _NEW}
 _OF_BUILDS = {"--iidfile": _ID, "--metadata-file": _WRITTEN}
 
 _PLACE = "/run/hostvm-files.XXXXXX"
-_PUT = 'cat > "$1"'
+_PUT = 'umask 077; cat > "$1"'
 _SECONDS = 30.0
 # Half a minute at most: nobody ends it when this process is killed.
 _WAIT = """
@@ -61,7 +63,7 @@ def find_files(words: list[str]) -> list[NamedFile]:
     """The files that the options of `docker WORDS` name; those of an image's own words are its program's."""
     start = build_at(words)
     if start is not None:
-        return _options(words, start, _OF_BUILDS, build_takes_next, mixed=True)
+        return [*_options(words, start, _OF_BUILDS, build_takes_next, mixed=True), *_secrets(words)]
     at = command_at(words)
     if words[at : at + 2] == ["buildx", "bake"]:
         return _options(words, at + 2, _OF_BUILDS, bake_takes_next, mixed=True)
@@ -69,6 +71,15 @@ def find_files(words: list[str]) -> list[NamedFile]:
     if verb not in ("run", "create", "exec") or "compose" in words[: at - 1]:
         return []
     return _options(words, at, _OF_PROGRAMS, lambda word: takes_next(verb, word), mixed=False)
+
+
+def _secrets(words: list[str]) -> list[NamedFile]:
+    found = []
+    for one in build_options(words):
+        front, path = secret_file(one.value, os.environ) if one.name == "--secret" else ("", "")
+        if path:
+            found.append(NamedFile(one.at, one.front + front, path, _READ))
+    return found
 
 
 def _options(

@@ -79,7 +79,7 @@ def _ensure(reference: str, progress: Progress, arch: str) -> Image:
     if _DIGEST.fullmatch(reference):
         return _of_arch(inspect_image(cache(), reference), arch)
     if looks_like_reference(reference):
-        return _of_arch(_ensure_pulled(reference, progress), arch)
+        return _of_arch(_ensure_pulled(reference, progress, arch), arch)
     if reference not in recipe_names() and any(image.name == reference for image in list_images(cache())):
         return _named(reference, arch)
     from images.build import build_image, find_image  # a tenth of all that a start imports
@@ -142,23 +142,25 @@ def require_engine(image: Image, engine: str, *, rootless: bool) -> None:
         )
 
 
-def _ensure_pulled(text: str, progress: Progress) -> Image:
+def _ensure_pulled(text: str, progress: Progress, arch: str) -> Image:
     reference = parse_reference(text)
     known = find_referenced(cache(), str(reference))
-    if known is not None:
+    if known is not None and arch in {ANY_ARCH, known.arch}:
         return known
     progress.note(f"the guest image {reference} is not here yet and is pulled now, once")
-    return _pull(text, progress)
+    return _pull(text, progress, arch)
 
 
-def _pull(text: str, progress: Progress) -> Image:
+def _pull(text: str, progress: Progress, arch: str) -> Image:
     from images.artefact.trust import KeyRing
     from images.errors import SignatureError
     from images.registry.transfer import pull_image
 
     reference = parse_reference(text)
+    access, ring = registry_access(reference.host), KeyRing(image_keys())
     try:
-        return pull_image(reference, registry_access(reference.host), cache(), KeyRing(image_keys()), progress).image
+        wanted = "" if arch == ANY_ARCH else arch
+        return pull_image(reference, access, cache(), ring, progress, arch=wanted, own=host_arch()).image
     except SignatureError as error:
         first = f"Or take it as it is, before the machine is made: `hostvm image pull --allow-unsigned {reference}`"
         raise SignatureError(error.brief, error.details, f"{error.resolution}\n{first}") from error
@@ -180,7 +182,7 @@ def _newest(reference: str, progress: Progress, arch: str) -> Image:
     if _DIGEST.fullmatch(reference):
         return inspect_image(cache(), reference)
     if looks_like_reference(reference):
-        return _pull(reference, progress)
+        return _pull(reference, progress, arch)
     if reference not in recipe_names():
         return ensure_image(reference, progress, arch)
     from images.build import build_image

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from cli.commands.artefact import ring, sent_facts, show_received, signing_key
 from cli.commands.common import print_json, say
 from cli.progress import make_progress
+from hostvm.accel import host_arch
 from hostvm.errors import UsageError
 from hostvm.guest_images import registry_access
 from hostvm.paths import cache
@@ -43,7 +44,8 @@ def pull(options: argparse.Namespace) -> int:
     source = parse_reference(options.reference)
     progress = make_progress(quiet=options.quiet)
     access = _access(options, source)
-    got = pull_image(source, access, cache(), ring(), progress, allow_unsigned=options.allow_unsigned)
+    wanted = {"arch": options.arch or "", "own": host_arch()}
+    got = pull_image(source, access, cache(), ring(), progress, allow_unsigned=options.allow_unsigned, **wanted)
     return show_received(options, got)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -26,6 +25,7 @@ from hostvm.locks import machine_lock
 from hostvm.machines.change import other_engine
 from hostvm.machines.snapshots import restore_snapshot
 from hostvm.platform import login
+from hostvm.platform.words import quoted
 from hostvm.shares.sources import typed_mounts
 from hostvm.sizes import human_size
 from hostvm.spec import SETTINGS, Effect, default_spec, load_spec, parse_settings, with_own_image
@@ -122,7 +122,7 @@ def _ways(name: str, there: MachineSpec, wanted: MachineSpec, differing: list[Se
 
 def _spelled(setting: Setting, spec: MachineSpec) -> str:
     """A value as `set` reads it."""
-    return shlex.quote(json.dumps(setting.render(getattr(spec, setting.key))).strip('"'))
+    return quoted(json.dumps(setting.render(getattr(spec, setting.key))).strip('"'))
 
 
 def clone(options: argparse.Namespace) -> int:

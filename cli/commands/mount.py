@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from hostvm.files import rewrite
 from hostvm.machines.change import booted_spec, note_booted
 from hostvm.machines.observe import observe
 from hostvm.more_disks import check_places
+from hostvm.platform.words import quoted
 from hostvm.shares.choose import kind_of
 from hostvm.shares.client import SERVICE, missing_shares, share_facts
 from hostvm.shares.model import Mount, check_mounts, check_source, guest_path, make_mount, parse_mount
@@ -125,7 +125,7 @@ def _see(paths: MachinePaths, mount: Mount) -> None:
 
 def _elsewhere(mount: Mount) -> str:
     """The words that share a folder at another place."""
-    return shlex.quote(f"{mount.source}:/some/where")
+    return quoted(f"{mount.source}:/some/where")
 
 
 def _with(mounts: tuple[Mount, ...], mount: Mount) -> tuple[Mount, ...]:
@@ -138,7 +138,7 @@ def _with(mounts: tuple[Mount, ...], mount: Mount) -> tuple[Mount, ...]:
             f"{there.target} in the guest is {there.source} already",
             None,
             f"choose another place: hostvm mount add {_elsewhere(mount)}\n"
-            f"or take that one away: hostvm mount rm {shlex.quote(there.target)}",
+            f"or take that one away: hostvm mount rm {quoted(there.target)}",
         ) from None
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
+from hostvm.platform.words import quoted
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -24,7 +26,7 @@ class Login:
     r"""What is to run when the user logs in.
 
     :param argv: the command with absolute paths.
-    :param env: variables it needs beside the session's own.
+    :param env: variables it needs beside the session's own; Windows' task has none, see `cli.at_login`.
     :param user: on Windows, DOMAIN\NAME whose login counts.
     """
 
@@ -113,17 +115,12 @@ def task_xml(login: Login) -> bytes:
     ):
         _text(settings, name, value)
     command = ET.SubElement(ET.SubElement(task, "Actions", Context="Author"), "Exec")
-    # A task has no environment of its own: cmd sets what is needed.
-    sets = "".join(f'set "{name}={value}"&& ' for name, value in sorted(login.env.items()))
-    _text(command, "Command", "cmd.exe")
-    _text(command, "Arguments", f'/d /c "{sets}{" ".join(_windows_quoted(word) for word in login.argv)}"')
+    program, *words = login.argv
+    _text(command, "Command", program)
+    _text(command, "Arguments", " ".join(quoted(word, "win32") for word in words))
     ET.indent(task)
     text = '<?xml version="1.0" encoding="UTF-16"?>\n' + ET.tostring(task, encoding="unicode") + "\n"
     return text.encode("utf-16")
-
-
-def _windows_quoted(word: str) -> str:
-    return f'"{word}"'
 
 
 def _text(parent: ET.Element, tag: str, text: str) -> None:

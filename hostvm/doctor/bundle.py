@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import shlex
 import tarfile
 import time
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from hostvm.errors import HostvmError, UsageError
 from hostvm.files import tail, write_atomic
 from hostvm.machines.observe import observe_all
 from hostvm.paths import AGENT_LOG, CONSOLE_LOG, CONSOLE_LOG_BEFORE, MACHINE_YAML, PROVISION_LOG, STATE_JSON
+from hostvm.platform.words import make_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -62,7 +62,7 @@ def check_place(path: Path) -> None:
     """
     _require_new(path)
     if not path.parent.is_dir():
-        way = f"make it: mkdir -p {shlex.quote(str(path.parent))}"
+        way = f"make it: {make_folder(str(path.parent))}"
         raise UsageError(f"{path} cannot be written", f"there is no folder {path.parent}", way)
 
 

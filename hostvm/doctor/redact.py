@@ -20,7 +20,8 @@ _STRONG = re.compile(
     re.IGNORECASE,
 )
 _WEAK = re.compile(
-    r"(?<![a-z])(?:pass|auth)(?![a-z])|(?-i:(?<=[a-z0-9])Pass(?![a-z]))|(?<=[_.-])(?:pwd|pw|psk|pat|cookie)(?![a-z])"
+    r"(?<![a-z])(?:pass|auth|t?otp|salt)(?![a-z])|(?-i:(?<=[a-z0-9])(?:Pass|Otp|Salt)(?![a-z]))"
+    r"|(?<=[_.-])(?:pwd|pw|psk|pat|cookie)(?![a-z])"
     r"|^(?:pwd|pw|psk|jwt|creds)$"
     r"|(?<=[_.-])key$|(?-i:(?<=[a-z0-9])Key$)|webhook(?:[_-]?url)?$|accesssignature$",
     re.IGNORECASE,
@@ -41,6 +42,13 @@ _URL = re.compile(r"\b[a-z][a-z0-9+.-]{0,30}://(?P<rest>\S{0,4096}+)", re.IGNORE
 _PROXY = re.compile(
     rf"(?P<front>(?:_|(?:https?|ftp|all)-?)proxy(?:{_QUOTE})?[ \t]*[:=][ \t]*(?:{_QUOTE})?)"
     r"(?P<rest>[^\s\"']{0,4096}+)",
+    re.IGNORECASE,
+)
+# So may any other address. No image by its digest, place on another host, path or mail address is one;
+# a password may hold `@`.
+_USER = re.compile(
+    r"(?<![\w.@:/+%~\\-])(?!(?:mailto|acct|sips?|xmpp|npm|pkg):)[\w.+%~\\-]{1,64}(?P<domain>@[\w.-]{1,64})?:"
+    r"(?![/\\])(?(domain)[^\s\"'/]|[^\s\"']){1,256}@(?!sha\d+:)(?=[\w\[])",
     re.IGNORECASE,
 )
 # What lets whoever has an address read what is there: stores send engines to such ones.
@@ -104,6 +112,7 @@ def redact(text: str) -> str:
     text = _redact_lines(text)
     text = _redact_urls(text)
     text = _PROXY.sub(_redact_proxy, text)
+    text = _USER.sub(f"{MASK}@", text)
     text = _SIGNED.sub(rf"\g<front>{MASK}", text)
     text = _PIPED.sub(rf"\g<front>{MASK} ", text)
     for program, option in _PROGRAMS:

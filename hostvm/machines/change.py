@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from hostvm.engines import WITHOUT_DOCKER_API
 from hostvm.errors import HostvmError
 from hostvm.files import rewrite, write_atomic
 from hostvm.machines.open import machine_driver
+from hostvm.platform.words import quoted
 from hostvm.sizes import format_size
 from hostvm.spec import SETTINGS, Effect, load_spec, render_spec, wrong_settings
 from hostvm.state import load_state
@@ -73,7 +73,7 @@ def check_change(
         helps.insert(0, other_engine(before.engine, after.engine, name))
     if "image" in changed:
         faults.append(f"image: changes by an upgrade, which may fail; this one has {before.image}")
-        helps.insert(0, f"hostvm upgrade {name} --image {shlex.quote(after.image)}")
+        helps.insert(0, f"hostvm upgrade {name} --image {quoted(after.image)}")
     if after.disk < disk:
         faults.append(
             f"disk: {format_size(after.disk)} is less than the {format_size(disk)} it has; a disk cannot become smaller"

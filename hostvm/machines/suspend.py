@@ -8,6 +8,9 @@ outlive the computer's next start.
 from __future__ import annotations
 
 import json
+import shlex
+import shutil
+import threading
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -21,12 +24,13 @@ from hostvm.machines.asleep import hand_over
 from hostvm.machines.domain import domain_of
 from hostvm.machines.open import machine_driver
 from hostvm.machines.saved import Saved, digest, drop_saved, stamp, store_saved
-from hostvm.machines.stalled import no_room
+from hostvm.machines.stalled import ROOM, let_go_on, no_room
 from hostvm.machines.trial import keep_proven
 from hostvm.machines.wake import wait_awake
 from hostvm.shares.choose import load_server
 from hostvm.shares.client import SERVICE as SHARES
 from hostvm.shares.client import missing_shares
+from hostvm.sizes import human_size
 from hostvm.spec import load_spec
 from hostvm.state import load_state
 from images.progress import NullProgress
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
     from images.progress import Progress
 
 _SYNC_SECONDS = 60.0
+_LOOK_EVERY = 1.0
 
 
 def suspend_machine(
@@ -56,13 +61,14 @@ def suspend_machine(
     :param container_name: the name of a container, by its id.
     :param after: only when it has been idle for so many seconds.
     :raises InUseError: it has not.
-    :raises MachineError: it does not run, or something that cannot be saved is in use; the details say what.
+    :raises MachineError: it does not run, or stands still for want of room, or something that cannot be saved is in
+        use; the details say what.
     :raises HostvmError: the hypervisor fails.
     """
     began = time.monotonic()
     state = load_state(paths)
     driver = machine_driver(paths, state, load_spec(paths.spec))
-    power = driver.state()
+    power = _power(paths, driver)
     if paths.suspended.exists() and power is DomainState.OFF:
         return None
     _require_running(paths, power)
@@ -74,8 +80,9 @@ def suspend_machine(
         raise _cannot(paths, f"shared by virtiofs, whose daemon has state of its own: {', '.join(held)}")
     with progress.step(f"suspend {paths.name}"):
         drop_saved(paths)
+        _require_room(paths)
         try:
-            _release(paths, container_name, progress)
+            _release(paths, driver, container_name, progress)
             _save(paths, driver, domain, progress, after)
         except BaseException as fault:
             _share_again(paths, driver)
@@ -92,7 +99,7 @@ def pause_machine(paths: MachinePaths, *, after: float | None = None) -> bool:
     :raises HostvmError: it does not run.
     """
     driver = machine_driver(paths, load_state(paths), load_spec(paths.spec))
-    power = driver.state()
+    power = _power(paths, driver)
     if power is DomainState.PAUSED:
         return False
     _require_running(paths, power)
@@ -146,13 +153,42 @@ def _bring_agent_back(paths: MachinePaths, config: AgentConfig, progress: Progre
     if not agent_is_ready(paths.run_dir):
         end_agent(paths.run_dir)  # it may be about to end
         spawn_agent(config)
-        wait_awake(paths, progress)
+        try:
+            wait_awake(paths, progress)
+        except BaseException:  # it stands still, say: its agent listens all the same
+            with suppress(HostvmError):
+                take_back(paths.run_dir)
+            raise
     take_back(paths.run_dir)
 
 
-def _release(paths: MachinePaths, container_name: Callable[[str], str], progress: Progress) -> None:
+def _sync(paths: MachinePaths, driver: Driver) -> None:
+    """What the guest holds in memory goes to its disk.
+
+    :raises MachineError: it stands still meanwhile, since this computer's disk is full; the guest would never be done.
+    :raises HostvmError: it takes too long.
+    """
+    faults: list[Exception] = []
+
+    def sync() -> None:
+        try:
+            run_in_guest(paths.run_dir, ["sync"], timeout=_SYNC_SECONDS)
+        except Exception as fault:  # noqa: BLE001 - carried to the main thread
+            faults.append(fault)
+
+    worker = threading.Thread(target=sync, name="sync", daemon=True)
+    worker.start()
+    while worker.is_alive():
+        worker.join(_LOOK_EVERY)
+        if worker.is_alive() and (why := _stands_still(paths, driver)) is not None:
+            raise why
+    if faults:
+        raise faults[0]
+
+
+def _release(paths: MachinePaths, driver: Driver, container_name: Callable[[str], str], progress: Progress) -> None:
     """Whatever was written is on the data disk, and no 9p folder is mounted, which would keep QEMU from saving."""
-    run_in_guest(paths.run_dir, ["sync"], timeout=_SYNC_SECONDS)
+    _sync(paths, driver)
     answer = request(paths.run_dir, SHARES, do="release", timeout=_SYNC_SECONDS)
     holders = answer.get("holders", [])
     if not holders:
@@ -170,6 +206,30 @@ def _release(paths: MachinePaths, container_name: Callable[[str], str], progress
             lines.append(f"program {holder['program']} ({holder['pid']} in the guest) has it")
     stop = f"hostvm -m {paths.name} docker stop {' '.join(dict.fromkeys(containers))}\n" if containers else ""
     raise _cannot(paths, "a folder shared by 9p is in use: " + "; ".join(dict.fromkeys(lines)), stop)
+
+
+def _power(paths: MachinePaths, driver: Driver) -> DomainState:
+    """Its state; one that stands still though there is room goes on.
+
+    :raises MachineError: it stands still, and there is none.
+    """
+    power = driver.state()
+    if power is DomainState.STALLED:
+        let_go_on(paths, driver)
+        return DomainState.RUNNING
+    return power
+
+
+def _require_room(paths: MachinePaths) -> None:
+    """:raises MachineError: this computer's disk is full: the guest's last writes would halt it, nothing be saved."""
+    for folder in (paths.data_disk.resolve().parent, paths.suspended_ram.parent):
+        try:
+            free = shutil.disk_usage(folder).free
+        except OSError:
+            continue  # of a drive that is gone its writes tell
+        if free < ROOM:
+            why = f"this computer's disk is full: {human_size(free)} are free in {folder}"
+            raise _cannot(paths, why, f"df -h {shlex.quote(str(folder))}   # free some\n")
 
 
 def _stands_still(paths: MachinePaths, driver: Driver) -> MachineError | None:

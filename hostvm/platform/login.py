@@ -8,12 +8,16 @@ import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hostvm import process
 from hostvm.autostart.units import Login, label, launchd_plist, systemd_unit, task_name, task_xml, unit_name
 from hostvm.errors import HostvmError
 from hostvm.files import write_atomic
 from hostvm.own import own_argv
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # What a session started by a service manager lacks and hostvm needs, beside Homebrew's PATH: where things are.
 _PLACES = ("HOSTVM_HOME", "HOSTVM_CACHE", "HOSTVM_RUN", "HOSTVM_QEMU")
@@ -27,8 +31,18 @@ def login_of(machine: str) -> Login:
     for name in _PLACES:
         if name in env and not env[name].startswith("~"):
             env[name] = str(Path(env[name]).absolute())
-    user = f"{os.environ.get('USERDOMAIN', '.')}\\{getpass.getuser()}" if sys.platform == "win32" else ""
-    return Login(machine, tuple(own_argv("cli.main", "autostart", "run", machine)), env, user)
+    if sys.platform == "win32":
+        user = f"{os.environ.get('USERDOMAIN', '.')}\\{getpass.getuser()}"
+        return Login(machine, task_argv(own_argv("cli.at_login"), env, machine), user=user)
+    return Login(machine, tuple(own_argv("cli.main", "autostart", "run", machine)), env)
+
+
+def task_argv(own: list[str], env: Mapping[str, str], machine: str) -> tuple[str, ...]:
+    """What Windows' task runs: by the interpreter that opens no window, where there is one beside the usual one."""
+    program = Path(own[0])
+    windowless = program.with_name("pythonw.exe")
+    variables = [f"{name}={value}" for name, value in sorted(env.items())]
+    return (str(windowless if windowless.is_file() else program), *own[1:], *variables, machine)
 
 
 def content(login: Login) -> bytes:

@@ -55,13 +55,13 @@ def engine_path(
         return inside
     if _is_in(path, disks()):
         return source
-    import shlex  # for forwarding clients every millisecond counts
+    from hostvm.platform.words import quoted  # for forwarding clients every millisecond counts
 
     raise ForwardError(
         f"{path} is not shared with the machine",
         "the container would see an empty folder of the guest instead; shared are: "
         + (", ".join(mount.source for mount in mounts) or "none"),
-        f"hostvm mount add {shlex.quote(_folder_of(path))}{option}\n"
+        f"hostvm mount add {quoted(_folder_of(path), platform)}{option}\n"
         f"or, if a path of the guest is meant: hostvm shell{option} -- docker run ...",
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from images.artefact.layout import Artefact, check_manifest, make_artefact, refused
+from images.artefact.layout import Artefact, check_manifest, make_artefact, parse_manifest, refused
 from images.disk import require_space
 from images.errors import ImageError
 from images.records import MOST_SIGNATURES, add_record, read_record
@@ -68,6 +68,11 @@ class Intake:
     cache: Path
     ring: KeyRing
     allow_unsigned: bool
+
+    @property
+    def arch(self) -> str:
+        """What the image's manifest says that it is made for."""
+        return str(parse_manifest(self.small[self.artefact.config.sha256], self.where)["arch"])
 
     def judge(self) -> Verdict:
         """Check the image's manifest against the artefact and its signatures against the keys.

@@ -38,6 +38,7 @@ SMALL = 4 << 20
 MOST_LAYERS = 64
 MOST_MEMBERS = 64
 
+_KINDS = (ARTIFACT_TYPE, CONFIG_TYPE)
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _LAST = 253_402_300_799
 """Seconds since 1970 until the year 10000, when calendars end."""
@@ -120,21 +121,45 @@ def make_artefact(manifest: dict[str, Any], signatures: Sequence[str], sbom: byt
     return Artefact(data, config, tuple(layers), small)
 
 
-def index_members(data: bytes) -> dict[str, str]:
-    """Of an OCI index, the guest images that it says to hold: digest -> architecture ("" where it does not tell)."""
+@dataclass(frozen=True, slots=True)
+class Member:
+    """What an OCI index says of one of its manifests.
+
+    :param digest: `sha256:…` of the OCI manifest.
+    :param arch: "" where it does not tell.
+    :param is_guest_image: False where it does not tell.
+    """
+
+    digest: str
+    arch: str
+    is_guest_image: bool
+
+
+def index_members(data: bytes) -> list[Member]:
+    """What an OCI index lists that is a guest image or may be one; empty when it is no index."""
     try:
         content = _mapping(json.loads(data))
     except (ValueError, RecursionError):
-        return {}
+        return []
     listed = content.get("manifests")
     if content.get("mediaType", INDEX_TYPE) != INDEX_TYPE or not isinstance(listed, list):
-        return {}
-    found: dict[str, str] = {}
+        return []
+    found: dict[str, Member] = {}
     for one in map(_mapping, listed[:MOST_MEMBERS]):
         digest, arch = str(one.get("digest")), _mapping(one.get("platform")).get("architecture")
-        if ARTIFACT_TYPE in (one.get("artifactType"), content.get("artifactType")) and _DIGEST.fullmatch(digest):
-            found[digest] = arch if isinstance(arch, str) and WORD.fullmatch(arch) else ""
-    return found
+        kinds, form = (one.get("artifactType"), content.get("artifactType")), one.get("mediaType")
+        if _DIGEST.fullmatch(digest) and (ARTIFACT_TYPE in kinds or (kinds == (None, None) and form == MANIFEST_TYPE)):
+            known = arch if isinstance(arch, str) and WORD.fullmatch(arch) else ""
+            found[digest] = Member(digest, known, is_guest_image=ARTIFACT_TYPE in kinds)
+    return list(found.values())
+
+
+def is_guest_image(data: bytes) -> bool:
+    """Whether an OCI manifest says so of itself; what it says else may be wrong."""
+    try:
+        return _kind(_mapping(json.loads(data))) in _KINDS
+    except (ValueError, RecursionError):
+        return False
 
 
 def parse_artefact(data: bytes, where: str) -> Artefact:
@@ -143,8 +168,8 @@ def parse_artefact(data: bytes, where: str) -> Artefact:
     :raises ImageError: it is no guest image's, or what it says cannot be.
     """
     content = _json(data, where)
-    kind = content.get("artifactType") or _mapping(content.get("config")).get("mediaType")
-    if kind not in (ARTIFACT_TYPE, CONFIG_TYPE):
+    kind = _kind(content)
+    if kind not in _KINDS:
         raise ImageError(
             f"{where} is not a guest image",
             f"It says of itself that it is {kind or content.get('mediaType') or 'nothing'}.",
@@ -249,6 +274,10 @@ def refused(where: str, why: str) -> ImageError:
         f"{why[0].upper()}{why[1:]}. Nothing of it was stored.",
         "Get it again from whoever made it",
     )
+
+
+def _kind(content: dict[str, Any]) -> Any:
+    return content.get("artifactType") or _mapping(content.get("config")).get("mediaType")
 
 
 def _is_part(data: Any) -> bool:

@@ -18,6 +18,7 @@ import urllib3
 
 from images.answers import BoundedAdapter, pieces
 from images.archive.fetch import Fetcher, Source
+from images.artefact.layout import INDEX_TYPE
 from images.errors import RegistryError
 from images.oci import MANIFEST_TYPE
 from images.patience import Patience, status_text
@@ -38,6 +39,8 @@ TIMEOUT = (10.0, 60.0)
 MANIFEST_MOST = 4 << 20
 OK, CREATED, ACCEPTED, UNAUTHORIZED, FORBIDDEN, NOT_FOUND = 200, 201, 202, 401, 403, 404
 TOO_MANY, SERVER_FAULT = 429, 500
+_ACCEPT = f"{MANIFEST_TYPE}, {INDEX_TYPE}, */*"
+"""docker-registry says of what is not named here that it is not there, whatever `*/*` says."""
 _SHOWN = 300
 
 
@@ -101,16 +104,18 @@ class Repository:
         """The address of something in the repository."""
         return f"{self._base}/v2/{self.reference.name}/{path}"
 
-    def manifest(self) -> bytes:
+    def manifest(self, reference: Reference | None = None) -> bytes:
         """The OCI manifest that the reference means; one named by digest is checked.
 
+        :param reference: another one of this repository.
         :raises RegistryError: there is none, or it is another.
         """
-        data = self._small(self.url(f"manifests/{self.reference.selector}"), MANIFEST_MOST)
+        wanted = reference or self.reference
+        data = self._small(self.url(f"manifests/{wanted.selector}"), MANIFEST_MOST)
         digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-        if self.reference.digest not in ("", digest):
+        if wanted.digest not in ("", digest):
             raise RegistryError(
-                f"{self.reference.host} answers with another manifest than {self.reference.digest}",
+                f"{wanted.host} answers with another manifest than {wanted.digest}",
                 f"It has the digest {digest}.",
                 "Do not use it; tell the registry's keeper",
             )
@@ -170,7 +175,7 @@ class Repository:
             wanted elsewhere.
         :raises requests.RequestException: no answer; another try may help.
         """
-        sent = {"Accept-Encoding": "identity", "Accept": f"{MANIFEST_TYPE}, */*", **(headers or {})}
+        sent = {"Accept-Encoding": "identity", "Accept": _ACCEPT, **(headers or {})}
         response = self.session.request(method, url, headers=sent, timeout=TIMEOUT, **options)
         if response.status_code in wanted:
             return response

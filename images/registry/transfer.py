@@ -12,10 +12,11 @@ from typing import IO, TYPE_CHECKING
 
 from images.archive.fetch import Wanted
 from images.artefact.incoming import Intake, sign_and_describe
-from images.artefact.layout import index_members, parse_artefact
+from images.artefact.layout import parse_artefact
 from images.disk import disk_full_explained, temporary_folder, work_lock
 from images.errors import ImageError, RegistryError, UsageError
 from images.records import add_record
+from images.registry.choice import choose_member
 from images.registry.client import Repository
 from images.registry.upload import Upload
 
@@ -95,26 +96,32 @@ def pull_image(
     progress: Progress,
     *,
     allow_unsigned: bool = False,
+    arch: str = "",
+    own: str = "",
 ) -> Received:
     """Fetch an image, whole or not at all; who signed it is decided before its parts are fetched.
 
     Parts come in parallel and are checked as they stream; what came stays in the cache, so another try goes on. An
     image that is stored already is read and checked, and fetched only when it is damaged.
 
+    :param arch: of which it has to be; "" for any.
+    :param own: this computer's architecture, which any one means where the reference is a list of images.
     :raises SignatureError: see `KeyRing.judge`.
     :raises RegistryError: the registry cannot be reached, refuses, or has no such image.
-    :raises ImageError: what it has is no guest image, or disagrees with itself.
+    :raises ImageError: what it has is no guest image, none of that architecture, or disagrees with itself.
     :raises DiskFullError: no space.
     """
     where, images = str(reference), cache / "images"
     repository = Repository(reference, access.telling(progress.note), "pull")
     manifest = repository.manifest()
-    if members := index_members(manifest):
-        raise _several(reference, members)
+    member = choose_member(repository, manifest, arch or own)
+    if member:
+        manifest = repository.manifest(reference.at(member))
     artefact = parse_artefact(manifest, where)
     small = {blob.sha256: repository.blob(blob) for blob in (artefact.config, *artefact.signatures)}
     intake = Intake(artefact, small, where, cache, ring, allow_unsigned)
     verdict = intake.judge()
+    _check_arch(intake, arch or (own if member else ""))
     with work_lock(images, progress), temporary_folder(images) as work:
         known = intake.stored()
         if known is not None:
@@ -136,17 +143,20 @@ def pull_image(
                 else:
                     shutil.copyfile(path, folder / part.title)
             received = intake.store(folder, verdict)
-        names = (str(reference), str(reference.at(f"sha256:{artefact.sha256}")))
-        add_record(cache, received.image.digest, references=names)
+        names = [str(reference.at(f"sha256:{artefact.sha256}"))]
+        if not member or arch in ("", own):  # a list's own name means this computer's image
+            names.append(str(reference))
+        add_record(cache, received.image.digest, references=tuple(names))
         return received
 
 
-def _several(reference: Reference, members: dict[str, str]) -> ImageError:
-    return ImageError(
-        f"{reference} is a list of {len(members)} guest images",
-        f"A reference is one image here; those are of: {', '.join(arch or '?' for arch in members.values())}",
-        "\n".join(f"hostvm image pull {reference.at(digest)}   # {arch or '?'}" for digest, arch in members.items()),
-    )
+def _check_arch(intake: Intake, wanted: str) -> None:
+    if wanted not in ("", intake.arch):
+        raise ImageError(
+            f"{intake.where} is of {intake.arch}, not of {wanted}",
+            None,
+            f"Take it as it is: hostvm image pull --arch {intake.arch} {intake.where}; or ask its maker for another",
+        )
 
 
 class _Teller:

@@ -30,7 +30,7 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _OF_BODIES = (b"content-length", b"transfer-encoding", b"expect")
 _STATUS = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])")
 _STATUS_BYTES = 12
-_FINAL, _REFUSED = 200, 400
+_CONTINUES, _SWITCHES, _FINAL, _REFUSED = 100, 101, 200, 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +123,16 @@ class ClientRequests:
         self._read: _Request | None = None  # that request
         self._asked: _Request | None = None  # one for a stream, until the answer begins, or more than it is sent
         self._answer = b""  # to that, its beginning
+        self._ended = False  # the client was told that its connection ends
 
     def __call__(self, data: bytes, /) -> Passage:
         """See `Examine`."""
+        if self._ended:
+            return Passage()
         if not data:
             data, self._held, self._raw = self._held, b"", True
         out, at = _Out(), 0
-        while at < len(data):
+        while at < len(data) and not self._ended:
             try:
                 at = self._step(data, at, out)
             except BadRequestError:
@@ -145,13 +148,26 @@ class ClientRequests:
         asked = self._asked
         if asked is None:
             return
-        self._answer += data[: _STATUS_BYTES - len(self._answer)]
-        if len(self._answer) < _STATUS_BYTES:
+        self._answer += data
+        status = self._heard_status()
+        if status is None:
             return
-        self._asked = None
-        found = _STATUS.match(self._answer)
-        if found is not None and asked.is_refused(int(found[1])):
+        self._answer, self._asked = b"", None
+        if asked.is_refused(status):
             self._raw = False
+
+    def _heard_status(self) -> int | None:
+        """Of the engine's answer, past what it says before (100 Continue); 0: it is no HTTP; None: not there yet."""
+        while len(self._answer) >= _STATUS_BYTES:
+            found = _STATUS.match(self._answer)
+            status = int(found[1]) if found else 0
+            if not _CONTINUES <= status < _FINAL or status == _SWITCHES:
+                return status
+            head, end, rest = self._answer.partition(END)
+            if not end:
+                return None if len(head) <= HEAD_MOST else 0
+            self._answer = rest
+        return None
 
     def _step(self, data: bytes, at: int, out: _Out) -> int:
         """Deal with the beginning of `data`, from `at` on; gives where the next step begins.
@@ -221,7 +237,7 @@ class ClientRequests:
         if isinstance(found, Refusal):
             self._held = b""
             out.back.append(_refused(found, request))
-            out.last = request.closes
+            out.last = self._ended = request.closes
             self._release(out)
             return
         if found != body or request.expects:  # who expected to be told "continue" was told

@@ -31,6 +31,12 @@ from hostvm.agent import client
         ("buildx build --iidfile a -", [(3, "", "a", "id")]),
         ("build -t --iidfile a", []),
         ("build -- --iidfile a", []),
+        ("build --secret id=a,src=b .", [(2, "id=a,src=", "b", "read")]),
+        ("buildx build --secret=source=b,id=a .", [(2, "--secret=id=a,src=", "b", "read")]),
+        ("build --secret id=a .", [(2, "id=a,src=", "a", "read")]),
+        ("build --secret id=PATH --secret id=a,env=A --secret id=a,type=env,src=A .", []),
+        ("build -t --secret id=a,src=b", []),
+        ("run --secret id=a,src=b image", []),
         ("buildx bake -f - --metadata-file a", [(5, "", "a", "written")]),
         ("compose --env-file a run web", []),
         ("rm --cidfile a", []),
@@ -176,3 +182,14 @@ def test_what_the_guest_has_under_the_same_name_is_left_to_its_client(guest, mon
     monkeypatch.setattr(engine_words, "_in_guest_as_here", lambda *_: True)
     assert run("run --cidfile a image") == 0
     assert guest.words == [["docker", "run", "--cidfile", "a", "image"]]
+
+
+@pytest.mark.parametrize("context", ["app", "-"])
+def test_a_builds_secret_is_in_the_guest_for_its_user_while_the_build_runs(guest, context):
+    (guest.here / "app").mkdir()
+    (guest.here / "key").write_text("hunter2")
+    seen = []
+    guest.does = lambda path: seen.append((Path(path).read_text(), Path(path).stat().st_mode & 0o777))
+    guest.status = 1
+    assert run(f"build --secret id=a,src=key {context}") == 1
+    assert seen == [("hunter2", 0o600)]

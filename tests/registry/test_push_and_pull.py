@@ -13,7 +13,9 @@ import pytest
 import requests
 from registries import Registry
 
+from images.artefact.layout import INDEX_TYPE
 from images.errors import ImageError, RegistryError, SignatureError, UsageError
+from images.oci import MANIFEST_TYPE
 from images.progress import NullProgress
 from images.registry import upload
 from images.registry.reference import parse_reference
@@ -130,6 +132,22 @@ def test_a_container_image_is_no_guest_image(registry, cache, ring, access, make
     requests.put(address, data=json.dumps(manifest), headers=headers, timeout=10).raise_for_status()
     with pytest.raises(ImageError, match="is not a guest image"):
         pull_image(target, access, cache, ring, NONE, allow_unsigned=True)
+
+
+def test_a_list_of_images_gives_the_one_of_this_computers_architecture(registry, cache, ring, access, make_image):
+    """The registry answers only whoever says that it reads lists. This list tells nothing of its images, as oras'."""
+    image = make_image(cache, root=5 << 20)
+    made = push_image(image, parse_reference(f"{registry.host}/list:amd64"), access, cache, NONE, None)
+    data = made.artefact.manifest
+    listed = {"mediaType": MANIFEST_TYPE, "digest": made.reference.digest, "size": len(data)}
+    index = json.dumps({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": [listed]})
+    address = f"http://{registry.host}/v2/list/manifests/1"
+    requests.put(address, data=index, headers={"Content-Type": INDEX_TYPE}, timeout=10).raise_for_status()
+    target, other = parse_reference(f"{registry.host}/list:1"), cache.parent / "other"
+    with pytest.raises(ImageError, match="is a list of 1 guest images, none of arm64"):
+        pull_image(target, access, other, ring, NONE, allow_unsigned=True, own="arm64")
+    got = pull_image(target, access, other, ring, NONE, allow_unsigned=True, own="amd64")
+    assert got.image.digest == image.digest
 
 
 def test_what_is_not_there(registry, make_image, cache, ring, access):

@@ -71,11 +71,22 @@ def test_what_is_no_folder_of_this_computer_is_left_alone(folder, words):
     assert find_build(words) is None
 
 
-@pytest.mark.parametrize("word", ["--build-context", "--secret=id=x,src=f", "-o"])
-def test_other_files_need_a_client_here(folder, word):
-    with pytest.raises(ForwardError) as caught:
-        find_build(["build", word, "x", "app"] if "=" not in word else ["build", word, "app"])
-    assert "install" in caught.value.resolution
+@pytest.mark.parametrize("words", [["--build-context", "more=more"], ["--build-context=more=more"]])
+def test_folders_of_other_contexts_travel_along(folder, words):
+    (folder.parent / "more").mkdir()
+    (folder.parent / "more" / "file").write_text("of another folder")
+    assert named_paths(["build", *words, "app"]) == [str(folder), str(folder.parent / "more")]
+    build = find_build(["build", *words, "--build-context", "base=docker-image://debian", "app"])
+    assert [*build.words] == [
+        *("build", *([words[0], "more=../context-1"] if len(words) > 1 else ["--build-context=more=../context-1"])),
+        *("--build-context", "base=docker-image://debian", "."),
+    ]
+    stream = ContextStream(build)
+    with os.fdopen(stream.descriptor, "rb") as pipe, tarfile.open(fileobj=io.BytesIO(pipe.read())) as tar:
+        assert tar.extractfile("context-1/file").read() == b"of another folder"
+        assert tar.extractfile("context/Dockerfile").read() == b"FROM scratch\n"
+        assert tar.getnames()[-1] == "complete"
+    stream.check()
 
 
 def test_the_stream_holds_the_folder_and_an_outer_dockerfile(folder):

@@ -11,6 +11,7 @@ from cli.engine_words import run_engine_word
 from cli.main import split_globals
 from hostvm.agent import client
 from hostvm.errors import ForwardError
+from hostvm.shares.model import Mount
 
 
 @pytest.fixture
@@ -82,10 +83,53 @@ def test_nerdctl_finds_debians_network_plugins(forwarded, monkeypatch):
     assert [env.get("CNI_PATH") for env in forwarded.env] == ["/usr/lib/cni", None]
 
 
-def test_a_copy_by_nerdctl_is_its_own(forwarded):
+@pytest.fixture
+def shared(monkeypatch):
+    """Folders that the machine has at the same path."""
+    mounts = []
+    monkeypatch.setattr(client, "agent_is_ready", lambda _: True)
+    monkeypatch.setattr("hostvm.shares.client.shared_mounts", lambda _: [Mount(one, one) for one in mounts])
+    return mounts
+
+
+def test_a_copy_by_nerdctl_is_its_own(forwarded, shared):
     """containerd has no Docker API to copy by."""
+    shared.append("/b")
     assert run("nerdctl cp web:/a /b") == 0
     assert forwarded.argv == [["nerdctl", "cp", "web:/a", "/b"]]
+
+
+@pytest.mark.parametrize("line", ["cp web:/a {}/file", "-n k8s.io cp {}/file web:/a", "container cp web:/a file"])
+def test_one_of_what_is_not_shared_is_refused(forwarded, shared, tmp_path, monkeypatch, line):
+    """nerdctl took the guest's own path of that name: nothing came here, and the status was 0."""
+    monkeypatch.chdir(tmp_path)
+    words = line.format(tmp_path)
+    with pytest.raises(ForwardError) as caught:
+        run(f"nerdctl {words}")
+    assert str(caught.value.resolution).splitlines() == [
+        f"hostvm mount add {tmp_path} -m bare",
+        "or, if a path of the guest is meant: hostvm shell -m bare -- nerdctl cp ...",
+    ]
+    assert forwarded.argv == []
+    shared.append(str(tmp_path))
+    assert run(f"nerdctl {words}") == 0
+    assert forwarded.argv == [["nerdctl", *words.split()]]
+
+
+@pytest.mark.parametrize(
+    "front", ["-n k8s.io", "--namespace=k8s.io --debug-full", "--snapshotter native --cni-path /x", "-nk8s.io"]
+)
+def test_nerdctls_own_options_hide_no_command(forwarded, shared, tmp_path, monkeypatch, front):
+    """A build looked for its folder in the guest, and an archive was written there."""
+    monkeypatch.chdir(tmp_path)
+    assert run(f"nerdctl {front} build -t web .") == 0
+    assert forwarded.argv[0][:2] == ["/bin/sh", "-c"]
+    assert forwarded.argv[0][4:] == ["nerdctl", *front.split(), "build", "-t", "web", "."]
+    assert run(f"nerdctl {front} save -o a.tar image") == 0
+    assert forwarded.argv[1] == ["nerdctl", *front.split(), "save", "image"]
+    assert (tmp_path / "a.tar").exists()
+    with pytest.raises(ForwardError, match="is not shared with the machine at the same path"):
+        run(f"nerdctl {front} compose -f {tmp_path / 'a.tar'} up")
 
 
 def test_an_image_without_nerdctl_is_told_of_with_the_recipe(forwarded, monkeypatch):

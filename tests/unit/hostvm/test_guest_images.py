@@ -147,6 +147,22 @@ def test_a_reference_that_came_before_needs_no_network(image, pulls):
     assert pulls[1] == []
 
 
+def test_of_a_reference_that_is_a_list_another_architecture_is_pulled(both, monkeypatch):
+    """It was refused once the one of this computer had come."""
+    asked = []
+
+    def pull(_reference, *_, arch, own):
+        asked.append((arch, own))
+        return Received(both[arch], Verdict("team"), fresh=True)
+
+    monkeypatch.setattr("images.registry.transfer.pull_image", pull)
+    add_record(cache(), both["amd64"].digest, references=("r.test/a:latest",))
+    assert guest_images.ensure_image("r.test/a", NONE, "arm64") == both["arm64"]
+    assert guest_images.ensure_image("r.test/a", NONE) == both["amd64"]
+    assert guest_images.newest_image("r.test/a", NONE, "amd64") == both["amd64"]
+    assert asked == [("arm64", "amd64"), ("amd64", "amd64")]
+
+
 def test_another_reference_is_pulled(image, pulls):
     assert guest_images.ensure_image("r.test/b:1", NONE) == image
     assert pulls[1] == ["r.test/b:1"]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import threading
 
 import pytest
 
 from hostvm.agent.config import AgentConfig
 from hostvm.drivers.base import DomainState
-from hostvm.errors import DriverError, MachineError
+from hostvm.errors import AgentError, DriverError, MachineError
 from hostvm.machines import snapshots, suspend
 from hostvm.machines.asleep import InUseError
 from hostvm.machines.snapshots import create_snapshot
@@ -19,6 +20,7 @@ from hostvm.spec import MachineSpec, render_spec
 from hostvm.state import MachineState, save_state
 from images.progress import NullProgress
 
+RELEASE = suspend._release
 AGENT = AgentConfig("box", "/r", "/h", "/l", 1, "/k", "key", "/run/docker.sock", "/c", 1.0)
 
 
@@ -28,7 +30,7 @@ class Driver:
     features = argparse.Namespace(name="qemu", saves_state=True, remote=False)
 
     def __init__(self):
-        self.power, self.ending = DomainState.RUNNING, lambda: None
+        self.power, self.ending, self.unpaused = DomainState.RUNNING, lambda: None, 0
 
     def state(self):
         return self.power
@@ -43,6 +45,10 @@ class Driver:
 
     def pause(self):
         self.ending()
+
+    def unpause(self):
+        self.unpaused += 1
+        self.power = DomainState.RUNNING
 
 
 @pytest.fixture
@@ -238,13 +244,84 @@ def test_a_snapshot_leaves_nobody_listening_in_its_agents_place(world, monkeypat
 def test_one_that_stands_still_since_this_computers_disk_is_full_says_so(world, monkeypatch, fault):
     def release(*_):
         world.driver.power = DomainState.STALLED
+        monkeypatch.setattr("shutil.disk_usage", lambda _: argparse.Namespace(free=4096))
         raise fault
 
     monkeypatch.setattr(suspend, "_release", release)
-    monkeypatch.setattr("shutil.disk_usage", lambda _: argparse.Namespace(free=4096))
     with pytest.raises((MachineError, KeyboardInterrupt)) as error:
         suspend_machine(world.paths, NullProgress(), str)
     if isinstance(fault, DriverError):
         assert error.value.brief == "machine box stands still: this computer's disk is full"
     else:
         assert error.value is fault
+
+
+@pytest.mark.parametrize("act", [pause_machine, lambda paths: suspend_machine(paths, NullProgress(), str)])
+def test_one_that_stood_still_before_says_so_and_goes_on_when_there_is_room(world, monkeypatch, act):
+    """It was told to be stalled, and to be started."""
+    world.driver.power = DomainState.STALLED
+    with monkeypatch.context() as full:
+        full.setattr("shutil.disk_usage", lambda _: argparse.Namespace(free=4096))
+        with pytest.raises(MachineError, match="machine box stands still: this computer's disk is full"):
+            act(world.paths)
+    assert (world.agent, world.sleeper, world.driver.unpaused) == (True, False, 0)
+    act(world.paths)
+    assert (world.sleeper, world.driver.unpaused) == (True, 1)
+
+
+def test_on_a_full_disk_nothing_is_begun(world, monkeypatch):
+    """The guest's sync would have halted it, and the user heard of that after a minute."""
+    monkeypatch.setattr(suspend, "_release", lambda *_: pytest.fail("asked the guest"))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: argparse.Namespace(free=4096))
+    with pytest.raises(MachineError, match="machine box cannot be suspended as it is") as error:
+        suspend_machine(world.paths, NullProgress(), str)
+    assert error.value.details == f"this computer's disk is full: 4 KiB are free in {world.paths.folder}"
+    assert error.value.resolution.startswith(f"df -h {world.paths.folder}")
+    assert (world.driver.power, world.agent, world.sleeper) == (DomainState.RUNNING, True, False)
+
+
+def test_a_guest_whose_sync_halts_it_is_not_waited_for(world, monkeypatch):
+    released, ended = threading.Event(), []
+
+    def run_in_guest(*_, timeout):
+        world.driver.power = DomainState.STALLED
+        monkeypatch.setattr("shutil.disk_usage", lambda _: argparse.Namespace(free=4096))
+        released.wait(timeout)
+        ended.append(timeout)
+
+    monkeypatch.setattr(suspend, "_release", RELEASE)
+    monkeypatch.setattr(suspend, "_LOOK_EVERY", 0.01)
+    monkeypatch.setattr(suspend, "run_in_guest", run_in_guest)
+    with pytest.raises(MachineError, match="machine box stands still: this computer's disk is full"):
+        suspend_machine(world.paths, NullProgress(), str)
+    assert ended == []
+    released.set()
+
+
+def test_a_sync_that_fails_ends_the_suspend(world, monkeypatch):
+    def run_in_guest(*_, **__):
+        raise AgentError("sync takes longer than 60 s", None, "look there")
+
+    monkeypatch.setattr(suspend, "_release", RELEASE)
+    monkeypatch.setattr(suspend, "run_in_guest", run_in_guest)
+    with pytest.raises(AgentError, match="takes longer"):
+        suspend_machine(world.paths, NullProgress(), str)
+    assert (world.driver.power, world.sleeper) == (DomainState.RUNNING, False)
+
+
+@pytest.mark.parametrize("fault", [MachineError("machine box stands still"), KeyboardInterrupt()])
+def test_one_that_stands_still_when_its_agent_is_back_has_no_sleeper_beside_it(world, monkeypatch, fault):
+    """It would start the machine again after a power-off in the guest."""
+
+    def ending():
+        world.driver.power = DomainState.STALLED
+        raise DriverError("the machine's memory could not be saved")
+
+    def wait_awake(*_):
+        raise fault
+
+    world.driver.ending = ending
+    monkeypatch.setattr(suspend, "wait_awake", wait_awake)
+    with pytest.raises(type(fault)):
+        suspend_machine(world.paths, NullProgress(), str)
+    assert (world.agent, world.sleeper) == (True, False)

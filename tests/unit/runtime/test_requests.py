@@ -117,6 +117,17 @@ def test_a_client_that_expects_the_end_of_its_connection_gets_it(lines, version)
     assert b"\r\nConnection: close\r\n" in back
 
 
+@pytest.mark.parametrize("together", [True, False])
+def test_nothing_goes_on_behind_the_last_answer(together):
+    """The engine would have made it, and its answer had nowhere to go."""
+    last = request("/containers/create", "Connection: close", body=b"one")
+    behind = request("/v1.45/containers/x/start")
+    said = [OTHERS[0], *([last + behind] if together else [last, behind]), behind]
+    on, back, ended = sent(Judge(one=Refusal({})), *said)
+    assert (on, back.count(b"HTTP/1.1"), ended) == (OTHERS[0], 1, True)
+    assert ClientRequests(Judge())(b"") == Passage()
+
+
 def test_a_client_that_waits_to_be_told_to_go_on_is_told():
     head, body = request("/containers/create", "Expect: 100-continue", "Content-Length: 3"), b"one"
     requests = ClientRequests(Judge())
@@ -171,6 +182,26 @@ def test_requests_are_read_again_when_no_stream_begins(asked, answer):
         requests.hear(answer[cut:])
         assert requests(CREATE).on == b""
         assert requests(OTHERS[0]) == Passage(OTHERS[0])
+
+
+@pytest.mark.parametrize("asked", [ATTACH, EXEC, PING, request("/containers/x/attach", body=b"{}")])
+@pytest.mark.parametrize("interim", [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"])
+def test_a_word_of_the_engines_before_its_answer_is_none(asked, interim):
+    """As to an attach with `Expect: 100-continue`: what came after a refusal was taken for the stream."""
+    refused, begins = b"HTTP/1.1 404 Not Found\r\n", b"HTTP/1.1 101 UPGRADED\r\n"
+    asked = asked.replace(b"\r\n", b"\r\nExpect: 100-continue\r\n", 1)
+    for cut in range(1, len(interim + interim + refused)):
+        requests = ClientRequests(Judge(one=Refusal({})))
+        assert requests(asked) == Passage(asked)
+        answer = interim + interim + refused
+        requests.hear(answer[:cut])
+        requests.hear(answer[cut:])
+        assert requests(CREATE).on == b""
+    requests = ClientRequests(Judge(one=Refusal({})))
+    requests(asked)
+    requests.hear(interim + begins)
+    requests.hear(refused)
+    assert requests(CREATE) == Passage(CREATE)
 
 
 def test_who_was_told_to_go_on_with_a_stream_is_not_told_twice():

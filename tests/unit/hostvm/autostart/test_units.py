@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import plistlib
 import sys
 from xml.etree import ElementTree as ET
 
 import pytest
 
+from cli import at_login
 from hostvm.autostart.units import Login, launchd_plist, systemd_unit, task_xml
 from hostvm.errors import HostvmError
 from hostvm.platform import login
@@ -16,9 +18,8 @@ ENV = {"PATH": "/usr/bin:/bin", "HOSTVM_HOME": '/data/a "b" 100%/$HOME'}
 UNIX = Login("ci", ("/opt/my venv/bin/python", "-m", "cli.main", "autostart", "run", "ci"), ENV)
 WINDOWS = Login(
     "ci",
-    ("C:\\Program Files\\python.exe", "-m", "cli.main", "autostart", "run", "ci"),
-    {"HOSTVM_HOME": "C:\\a&b"},
-    "PC\\me",
+    ("C:\\Program Files\\pythonw.exe", "-P", "-m", "cli.at_login", "HOSTVM_HOME=C:\\a&b", "PATH=C:\\a b\\", "ci"),
+    user="PC\\me",
 )
 
 
@@ -36,6 +37,39 @@ def test_task_scheduler(golden):
     data = task_xml(WINDOWS)
     golden("task.xml", data.decode("utf-16"))
     assert ET.fromstring(data).tag.endswith("}Task")
+
+
+def test_windows_opens_no_window_where_it_need_not(tmp_path):
+    """It stood there while the machine ran, and closing it ended that."""
+    own = [str(tmp_path / "python.exe"), "-P", "-m", "cli.at_login"]
+    words = ("-P", "-m", "cli.at_login", "HOSTVM_HOME=C:\\x", "PATH=C:\\y", "ci")
+    env = {"PATH": "C:\\y", "HOSTVM_HOME": "C:\\x"}
+    assert login.task_argv(own, env, "ci") == (own[0], *words)
+    windowless = tmp_path / "pythonw.exe"
+    windowless.touch()
+    assert login.task_argv(own, env, "ci") == (str(windowless), *words)
+
+
+def test_what_is_run_there_has_its_variables_and_keeps_its_last_words(tmp_path, monkeypatch):
+    home = tmp_path / "home=é"
+    (home / "machines" / "ci").mkdir(parents=True)
+    (tmp_path / "python.exe").touch()
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "pythonw.exe"))
+    monkeypatch.setenv("HOSTVM_HOME", "elsewhere")
+    for stream in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, stream, None)  # as pythonw has it
+    ran = []
+
+    def hostvm(argv):
+        ran.append((argv, os.environ["HOSTVM_HOME"], sys.executable))
+        sys.stderr.write("hostvm: error: no room for é\n")
+        return 1
+
+    monkeypatch.setattr("cli.main.main", hostvm)
+    assert at_login.main([f"HOSTVM_HOME={home}", "ci"]) == 1
+    assert ran == [(["autostart", "run", "ci"], str(home), str(tmp_path / "python.exe"))]
+    kept = (home / "machines" / "ci" / "agent.log").read_text(encoding="utf-8")
+    assert kept.endswith(" autostart: hostvm: error: no room for é\n")
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="systemd's folders")

@@ -19,6 +19,7 @@ from images.artefact import layout
 from images.artefact.layout import make_artefact
 from images.artefact.trust import KeyRing
 from images.errors import DiskFullError, ImageError
+from images.oci import MANIFEST_TYPE
 from images.patience import Patience
 from images.progress import NullProgress
 from images.prune import remove_unneeded
@@ -26,7 +27,7 @@ from images.registry import client, transfer
 from images.registry.client import Access
 from images.registry.reference import parse_reference
 from images.registry.transfer import pull_image, push_image
-from images.store import find_sound, list_images
+from images.store import find_referenced, find_sound, list_images
 
 NONE = NullProgress()
 TARGET = parse_reference("r.test/a:1")
@@ -150,6 +151,82 @@ def test_a_list_of_images_names_each_with_the_command_for_it(registry, access, c
     registry.manifests["1"] = json.dumps(index).encode()
     with pytest.raises(ImageError, match="is not a guest image"):
         pull_image(TARGET, access, cache, KeyRing(cache / "keys"), NONE)
+
+
+@pytest.fixture
+def listed(make_image, registry, access, cache):
+    """The images of both architectures, each under a tag, and a way to put a list of them at `TARGET`."""
+    images = {arch: make_image(arch=arch) for arch in ("amd64", "arm64")}
+    digests = {}
+    for arch, image in images.items():
+        push_image(image, parse_reference(f"r.test/a:{arch}"), access, cache, NONE, None)
+        data = registry.manifests[arch]
+        digests[arch] = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        registry.manifests[digests[arch]] = data
+
+    def put(told, arches=("amd64", "arm64")):
+        manifests = [{"mediaType": MANIFEST_TYPE, "digest": digests[arch], **told} for arch in arches]
+        if "artifactType" in told:
+            for one, arch in zip(manifests, arches, strict=True):
+                one["platform"] = {"architecture": arch}
+        index = {"schemaVersion": 2, "mediaType": layout.INDEX_TYPE, "manifests": manifests}
+        registry.manifests["1"] = json.dumps(index).encode()
+
+    put.images, put.digests = images, digests
+    return put
+
+
+TOLD = {"artifactType": layout.ARTIFACT_TYPE}
+
+
+@pytest.mark.parametrize("told", [TOLD, {}], ids=["told", "as `oras manifest index create` makes it"])
+def test_of_a_list_the_image_of_the_wanted_architecture_comes(listed, registry, access, tmp_path, told):
+    listed(told)
+    other = tmp_path / "other"
+
+    def pull(**wanted):
+        return pull_image(TARGET, access, other, KeyRing(tmp_path / "keys"), NONE, allow_unsigned=True, **wanted)
+
+    assert pull(own="amd64").image.digest == listed.images["amd64"].digest
+    assert pull(own="amd64", arch="arm64").image.digest == listed.images["arm64"].digest
+    assert find_referenced(other, str(TARGET)).arch == "amd64"  # what a machine without an architecture is to get
+    assert pull(own="arm64").image.digest == listed.images["arm64"].digest
+    assert find_referenced(other, str(TARGET)).arch == "arm64"
+
+
+@pytest.mark.parametrize("told", [TOLD, {}])
+def test_a_list_without_it_or_with_several_names_what_is_there(listed, registry, access, tmp_path, told):
+    listed(TOLD, ["arm64"])
+    with pytest.raises(ImageError, match="is a list of 1 guest images, none of amd64") as error:
+        pull_image(TARGET, access, tmp_path / "other", KeyRing(tmp_path / "keys"), NONE, own="amd64")
+    assert error.value.details.endswith("of: arm64")
+    assert error.value.resolution == f"hostvm image pull r.test/a@{listed.digests['arm64']}   # arm64"
+    listed(told)
+    index = json.loads(registry.manifests["1"])
+    again = registry.manifests["amd64"] + b" "
+    registry.manifests[f"sha256:{hashlib.sha256(again).hexdigest()}"] = again
+    index["manifests"].append({**index["manifests"][0], "digest": f"sha256:{hashlib.sha256(again).hexdigest()}"})
+    registry.manifests["1"] = json.dumps(index).encode()
+    with pytest.raises(ImageError, match="is a list of 3 guest images, 2 of amd64"):
+        pull_image(TARGET, access, tmp_path / "other", KeyRing(tmp_path / "keys"), NONE, own="amd64")
+
+
+def test_an_image_is_of_the_architecture_that_was_asked_for_and_of_that_its_list_says(
+    listed, registry, access, tmp_path
+):
+    def pull(reference, **wanted):
+        other = tmp_path / "other"
+        return pull_image(reference, access, other, KeyRing(tmp_path / "keys"), NONE, allow_unsigned=True, **wanted)
+
+    arm64 = parse_reference("r.test/a:arm64")
+    with pytest.raises(ImageError, match=r"r\.test/a:arm64 is of arm64, not of amd64") as error:
+        pull(arm64, arch="amd64", own="arm64")
+    assert "hostvm image pull --arch arm64 r.test/a:arm64" in error.value.resolution
+    listed(TOLD)
+    registry.manifests["1"] = registry.manifests["1"].replace(b'"amd64"', b'"x"').replace(b'"arm64"', b'"amd64"')
+    with pytest.raises(ImageError, match=r"r\.test/a:1 is of arm64, not of amd64"):
+        pull(TARGET, own="amd64")
+    assert pull(arm64, own="amd64").image.arch == "arm64"
 
 
 def test_three_parts_are_sent_at_once(make_image, registry, access, cache, gate):

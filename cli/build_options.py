@@ -1,0 +1,137 @@
+"""Files and folders that a `docker build` names beside its context: where the guest's client finds them.
+
+A secret's file is carried (cli/named_files.py), another context travels with the build's own (cli/build_context.py);
+what a build writes, and keys, have to be in a shared folder.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from cli import csv_fields
+from cli.build_words import build_at, build_takes_next, short_option
+from hostvm.errors import ForwardError
+from hostvm.platform.words import make_folder, quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_NAMES = ("--output", "--secret", "--ssh", "--build-context")
+_CLIENT = "or install a client here: brew install docker docker-buildx, or apt install docker-cli docker-buildx"
+
+
+class BuildOption(NamedTuple):
+    """One of the options, wherever its value stands.
+
+    :param at: index of the word that holds the value.
+    :param front: what stands before the value in that word.
+    """
+
+    at: int
+    front: str
+    name: str
+    value: str
+
+
+def build_options(words: list[str]) -> list[BuildOption]:
+    """Those of `docker WORDS`; none where it is no build."""
+    at = build_at(words)
+    found: list[BuildOption] = []
+    while at is not None and at < len(words) and words[at] != "--":
+        word = words[at]
+        name, equals, value = word.partition("=")
+        front = name + equals
+        if (short := short_option(word, "o")) is not None:
+            name, front, value = "--output", short, word[len(short) :]
+            equals = value
+        if name in _NAMES:
+            place = at if equals else at + 1
+            if place < len(words):
+                found.append(BuildOption(place, front if equals else "", name, value if equals else words[place]))
+            at = place + 1
+        else:
+            at += 2 if word.startswith("-") and word != "-" and build_takes_next(word) else 1
+    return found
+
+
+def other_contexts(words: list[str]) -> list[tuple[BuildOption, str]]:
+    """The folders of this computer that `--build-context NAME=FOLDER` names."""
+    named = [(one, one.value.partition("=")[2]) for one in build_options(words) if one.name == "--build-context"]
+    return [(one, path) for one, path in named if "://" not in path and os.path.isdir(path)]  # noqa: PTH112 - as typed
+
+
+def secret_file(value: str, environ: Mapping[str, str]) -> tuple[str, str]:
+    """Of a `--secret`, what stands before its file's path once that is last, and the path; "" where it has none."""
+    fields = csv_fields.split(value) or []
+    keys = {field.partition("=")[0].lower(): field.partition("=")[2] for field in fields}
+    source = keys.get("src", keys.get("source", ""))
+    if "env" in keys or keys.get("type") == "env":
+        return "", ""
+    if not source and keys.get("id", "") not in environ:
+        source = keys.get("id", "")
+    rest = [field for field in fields if field.partition("=")[0].lower() not in ("src", "source")]
+    return (csv_fields.join([*rest, "src="]), source) if source else ("", "")
+
+
+def with_places(
+    words: list[str], in_guest: Callable[[list[str]], bool], there: Callable[[str], str], option: str, *, carried: bool
+) -> list[str]:
+    """The same words with what a build writes, and keys, at their whole paths.
+
+    :param in_guest: whether the guest has absolute paths under the same names.
+    :param there: what the guest calls such a path.
+    :param option: of hostvm's commands in an error's last lines, to choose the machine.
+    :param carried: the build's own context is: other ones travel with it.
+    :raises ForwardError: one is not shared.
+    """
+    changed = list(words)
+    contexts = {one.at: path for one, path in other_contexts(words)}
+    for one in build_options(words):
+        if one.name == "--output":
+            front, path = _output(one.value)
+        elif one.name == "--ssh":
+            front, path = _key(one.value)
+        elif one.at in contexts and not carried:
+            front, path = one.value.partition("=")[0] + "=", contexts[one.at]
+        else:
+            continue
+        if one.name == "--ssh" and path == os.environ.get("SSH_AUTH_SOCK"):
+            changed[one.at] = one.front + front.removesuffix("=")  # the guest has this agent's socket elsewhere
+        elif path:
+            whole = os.path.abspath(path)  # noqa: PTH100 - links stay as they are
+            if not in_guest([whole]):
+                raise _not_shared(one, whole, option)
+            changed[one.at] = one.front + front + there(whole)
+    return changed
+
+
+def _output(value: str) -> tuple[str, str]:
+    """What stands before the path of a file or folder that a build writes once that is last, and the path."""
+    fields = csv_fields.split(value) or []
+    if len(fields) == 1 and not fields[0].startswith("type="):
+        return "type=local,dest=", "" if value == "-" else fields[0]
+    path = next((field.partition("=")[2] for field in fields if field.lower().startswith("dest=")), "")
+    rest = [field for field in fields if not field.lower().startswith("dest=")]
+    return csv_fields.join([*rest, "dest="]), "" if path == "-" else path
+
+
+def _key(value: str) -> tuple[str, str]:
+    """`ID=` and the path; of several keys none, which docker's client in the guest tells of by itself."""
+    name, equals, path = value.partition("=")
+    return name + equals, "" if "," in path else path
+
+
+def _not_shared(one: BuildOption, path: str, option: str) -> ForwardError:
+    if one.name == "--ssh":
+        way = f"ssh-add {quoted(path)}   # then: --ssh {one.value.partition('=')[0]}"
+    else:
+        of_file = one.name == "--output" and one.value.startswith("type=") and "type=local" not in one.value
+        folder = os.path.dirname(path) if of_file else path  # noqa: PTH120 - a plain word
+        made = "" if os.path.isdir(folder) else f"{make_folder(folder)}\n"  # noqa: PTH112 - as above
+        way = f"{made}hostvm mount add {quoted(folder)}{option}"
+    return ForwardError(
+        f"{path} of {one.name} is not shared with the machine at the same path",
+        "the client inside the guest cannot see this computer's files",
+        f"{way}\n{_CLIENT}",
+    )

@@ -1,0 +1,37 @@
+"""The words of `docker build` and `docker buildx build`: where they begin, and which have a value."""
+
+from __future__ import annotations
+
+from cli.docker_words import command_at
+
+BUILD_SWITCHES = {
+    *("--check", "--load", "--no-cache", "--pull", "--push", "-q", "--quiet", "--rm", "--force-rm", "--squash"),
+    *("--compress", "-D", "--debug", "--disable-content-trust", "--help", "-h"),
+}
+FLAG_LETTERS = "qDh"
+
+
+def build_at(words: list[str]) -> int | None:
+    """Where the words behind `build` begin."""
+    at = command_at(words)
+    for front in (["buildx", "build"], ["buildx", "b"], ["image", "build"], ["builder", "build"], ["build"]):
+        if words[at : at + len(front)] == front:
+            return at + len(front)
+    return None
+
+
+def build_takes_next(word: str) -> bool:
+    """Whether an option has its value in the next word: "-t" and "-qt" have, not "-tNAME"."""
+    if word.startswith("--"):
+        return word not in BUILD_SWITCHES and "=" not in word
+    return len(word[1:].lstrip(FLAG_LETTERS)) == 1
+
+
+def short_option(word: str, letter: str) -> str | None:
+    """`-o`, `-qo` or `-o=` of a word that is the option of that letter; None for any other."""
+    if word.startswith("--") or not word.startswith("-"):
+        return None
+    front = word[: len(word) - len(word[1:].lstrip(FLAG_LETTERS))] + letter
+    if not word.startswith(front):
+        return None
+    return front + "=" if word.startswith(f"{front}=") else front
