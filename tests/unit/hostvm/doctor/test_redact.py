@@ -206,7 +206,8 @@ def test_facts_stay_facts():
 
 
 def test_long_lines_take_no_time():
-    started = time.monotonic()
+    """Minutes, if a pattern went back and forth; some 5 s otherwise, of this process alone, whatever others do."""
+    started = time.process_time()
     for text in (
         "a" * 300_000,
         "a." * 150_000,
@@ -229,7 +230,7 @@ def test_long_lines_take_no_time():
         "a@a:" * 50_000,
     ):
         redact(text)
-    assert time.monotonic() - started < 20
+    assert time.process_time() - started < 20
 
 
 @pytest.mark.parametrize(
