@@ -18,7 +18,7 @@ from images.downloads import SOURCE, have_downloads
 from images.erofs import packed_by, write_erofs
 from images.errors import RecipeError
 from images.initramfs import initramfs_entries, own_files
-from images.kernel import bootable_kernel
+from images.kernel import write_kernel
 from images.kit import open_bakery
 from images.modules import ModuleSet
 from images.recipe import FILES, Recipe
@@ -180,7 +180,7 @@ def _shape(
     with plan.progress.step("root tree"):
         tree = package_tree(unpacked)
         modules = ModuleSet.of(tree)
-        (result / KERNEL).write_bytes(bootable_kernel(tree.read(f"boot/vmlinuz-{modules.release}")))
+        write_kernel(tree.file(f"boot/vmlinuz-{modules.release}"), result / KERNEL)
         entries = initramfs_entries(tree, modules, recipe.initramfs_modules, FILES / recipe.initramfs)
         (result / INITRAMFS).write_bytes(write_cpio(entries))
         modules.keep_only(modules.closure(modules.matching(recipe.keep_modules)))
