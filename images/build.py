@@ -174,12 +174,12 @@ def _check_suites(recipe: Recipe, packages: Sequence[Package]) -> None:
 def _shape(
     plan: _Plan, unpacked: Sequence[Unpacked], added: Sequence[tuple[Download, Path]], result: Path
 ) -> tuple[Tree, ModuleSet]:
-    """The root's tree and its modules; the kernel and the initramfs are left in `result`."""
+    """The root's tree and its modules; the kernel and the initramfs are left in `result`, plain modules beside it."""
     recipe = plan.recipe
     result.mkdir()
     with plan.progress.step("root tree"):
         tree = package_tree(unpacked)
-        modules = ModuleSet.of(tree)
+        modules = ModuleSet.of(tree, result.with_name("modules"))
         write_kernel(tree.file(f"boot/vmlinuz-{modules.release}"), result / KERNEL)
         entries = initramfs_entries(tree, modules, recipe.initramfs_modules, FILES / recipe.initramfs)
         (result / INITRAMFS).write_bytes(write_cpio(entries))
