@@ -153,7 +153,10 @@ def _have_image(plan: _Plan) -> Image:
             note_made(current)
             return note_use(current)  # here, where no prune gets in between
         added = have_downloads(recipe.downloads, arch, plan.fetcher.of(SOURCE), progress)
-        unpacked = unpack_packages(wanted, archive.fetch(wanted, progress), work, progress)
+        debs = archive.fetch(wanted, progress)
+        if not recipe.finish:
+            del archive  # nothing more is asked of its index, which holds some 50 MB
+        unpacked = unpack_packages(wanted, debs, work, progress)
         tree, modules = _shape(plan, unpacked, added, work / "image")
         if recipe.finish:
             bakery = open_bakery(archive, arch, cache, plan.builder, progress, unpacked)
