@@ -18,7 +18,7 @@ from images.downloads import SOURCE, have_downloads
 from images.erofs import packed_by, write_erofs
 from images.errors import RecipeError
 from images.initramfs import initramfs_entries, own_files
-from images.kernel import bootable_kernel
+from images.kernel import write_kernel
 from images.kit import open_bakery
 from images.modules import SUFFIXES, ModuleSet, module_name
 from images.recipe import FILES, Recipe
@@ -153,7 +153,10 @@ def _have_image(plan: _Plan) -> Image:
             note_made(current)
             return note_use(current)  # here, where no prune gets in between
         added = have_downloads(recipe.downloads, arch, plan.fetcher.of(SOURCE), progress)
-        unpacked = unpack_packages(wanted, archive.fetch(wanted, progress), work, progress)
+        debs = archive.fetch(wanted, progress)
+        if not recipe.finish:
+            del archive  # nothing more is asked of its index, which holds some 50 MB
+        unpacked = unpack_packages(wanted, debs, work, progress)
         tree, modules = _shape(plan, unpacked, added, work / "image")
         if recipe.finish:
             bakery = open_bakery(archive, arch, cache, plan.builder, progress, unpacked)
@@ -174,13 +177,13 @@ def _check_suites(recipe: Recipe, packages: Sequence[Package]) -> None:
 def _shape(
     plan: _Plan, unpacked: Sequence[Unpacked], added: Sequence[tuple[Download, Path]], result: Path
 ) -> tuple[Tree, ModuleSet]:
-    """The root's tree and its modules; the kernel and the initramfs are left in `result`."""
+    """The root's tree and its modules; the kernel and the initramfs are left in `result`, plain modules beside it."""
     recipe = plan.recipe
     result.mkdir()
     with plan.progress.step("root tree"):
         tree = package_tree(unpacked)
-        modules = ModuleSet.of(tree)
-        (result / KERNEL).write_bytes(bootable_kernel(tree.read(f"boot/vmlinuz-{modules.release}")))
+        modules = ModuleSet.of(tree, result.with_name("modules"))
+        write_kernel(tree.file(f"boot/vmlinuz-{modules.release}"), result / KERNEL)
         entries = initramfs_entries(tree, modules, recipe.initramfs_modules, FILES / recipe.initramfs)
         (result / INITRAMFS).write_bytes(write_cpio(entries))
         modules.keep_only(modules.closure(modules.matching(recipe.keep_modules)))

@@ -8,14 +8,19 @@ of a bzImage is in Documentation/arch/x86/boot.rst.
 
 from __future__ import annotations
 
+import mmap
 import struct
 from typing import TYPE_CHECKING
 
+from images.disk import CHUNK
 from images.errors import ImageError
 from images.zstd import load_zstd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
+
+    from images.tree import Node
 
 BOOT_MAGIC = b"HdrS"
 BOOT_MAGIC_AT = 0x202
@@ -29,36 +34,43 @@ PT_NOTE = 4
 PVH_ENTRY = (b"Xen\0", 18)  # XEN_ELFNOTE_PHYS32_ENTRY
 
 
-def bootable_kernel(vmlinuz: bytes) -> bytes:
-    """The uncompressed kernel out of a bzImage, if it can be started by PVH; anything else as it is.
+def write_kernel(vmlinuz: Node, target: Path) -> None:
+    """Write the uncompressed kernel out of a bzImage, if it can be started by PVH; anything else as it is.
 
     :raises ImageError: a damaged bzImage, or no zstd for this Python.
     """
-    payload = _payload(vmlinuz)
-    if not payload.startswith(ZSTD_MAGIC):
-        return vmlinuz
-    kernel = _unzstd(payload[:-SIZE_TRAILER])
-    (size,) = struct.unpack_from("<I", payload, len(payload) - SIZE_TRAILER)
-    if len(kernel) != size:
-        raise ImageError("the kernel is damaged", f"{len(kernel)} bytes instead of {size}", "hostvm image build")
-    return kernel if has_pvh_entry(kernel) else vmlinuz
+    start, end = _payload(vmlinuz)
+    if start < end and vmlinuz.read(start, len(ZSTD_MAGIC)) == ZSTD_MAGIC:
+        _unzstd(vmlinuz, start, end - SIZE_TRAILER, target)
+        found = target.stat().st_size
+        size = int.from_bytes(vmlinuz.read(end - SIZE_TRAILER, SIZE_TRAILER), "little")
+        if found != size:
+            raise ImageError("the kernel is damaged", f"{found} bytes instead of {size}", "hostvm image build")
+        if has_pvh_entry(target):
+            return
+    target.write_bytes(vmlinuz.read())
 
 
-def has_pvh_entry(kernel: bytes) -> bool:
-    """Whether an ELF file has the note that QEMU's PVH loader looks for."""
-    return kernel.startswith(ELF64_MAGIC) and any(note == PVH_ENTRY for note in _notes(kernel))
+def has_pvh_entry(kernel: Path) -> bool:
+    """Whether it is an ELF file with the note that QEMU's PVH loader looks for."""
+    with kernel.open("rb") as file:
+        if file.read(len(ELF64_MAGIC)) != ELF64_MAGIC:
+            return False
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as elf:
+            return PVH_ENTRY in _notes(elf)
 
 
-def _payload(vmlinuz: bytes) -> bytes:
-    """The compressed kernel inside a bzImage, b"" when it is none."""
-    if vmlinuz[BOOT_MAGIC_AT : BOOT_MAGIC_AT + len(BOOT_MAGIC)] != BOOT_MAGIC:
-        return b""
-    offset, length = struct.unpack_from("<II", vmlinuz, PAYLOAD_AT)
-    start = (vmlinuz[SETUP_SECTORS_AT] + 1) * SECTOR + offset
-    return vmlinuz[start : start + length]
+def _payload(vmlinuz: Node) -> tuple[int, int]:
+    """Where the compressed kernel inside a bzImage begins and ends; nothing when it is none."""
+    head = vmlinuz.read(0, SECTOR * 2)
+    if head[BOOT_MAGIC_AT : BOOT_MAGIC_AT + len(BOOT_MAGIC)] != BOOT_MAGIC:
+        return 0, 0
+    offset, length = struct.unpack_from("<II", head, PAYLOAD_AT)
+    start = (head[SETUP_SECTORS_AT] + 1) * SECTOR + offset
+    return start, min(start + length, vmlinuz.size)
 
 
-def _notes(elf: bytes) -> Iterator[tuple[bytes, int]]:
+def _notes(elf: mmap.mmap) -> Iterator[tuple[bytes, int]]:
     """(name, type) of every note in an ELF64 little-endian file's note segments."""
     (headers,) = struct.unpack_from("<Q", elf, 0x20)
     size, count = struct.unpack_from("<HH", elf, 0x36)
@@ -72,9 +84,17 @@ def _notes(elf: bytes) -> Iterator[tuple[bytes, int]]:
             position += -(-name_size // 4) * 4 + -(-data_size // 4) * 4
 
 
-def _unzstd(data: bytes) -> bytes:
+def _unzstd(vmlinuz: Node, start: int, end: int, target: Path) -> None:
+    """In pieces: the whole takes 57 MB, and zstd as much beside it."""
     zstd = load_zstd("the kernel")
+    decoder = zstd.ZstdDecompressor()
     try:
-        return bytes(zstd.decompress(data))
+        with target.open("wb") as file:
+            for at in range(start, end, CHUNK):
+                file.write(decoder.decompress(vmlinuz.read(at, min(CHUNK, end - at)), CHUNK))
+                while not (decoder.needs_input or decoder.eof):
+                    file.write(decoder.decompress(b"", CHUNK))
     except (zstd.ZstdError, EOFError) as error:
         raise ImageError("the kernel is damaged", str(error), "hostvm image build") from error
+    if not decoder.eof:
+        raise ImageError("the kernel is damaged", "It ends early.", "hostvm image build")

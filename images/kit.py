@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from images.bakery import BUILDER_MODULES, TOOL_PACKAGES, Bakery, builder_initramfs
 from images.disk import replace_folder, sha256_file, temporary_folder, work_lock
 from images.initramfs import own_files
-from images.kernel import bootable_kernel
+from images.kernel import write_kernel
 from images.modules import ModuleSet
 from images.recipe import FILES
 from images.rootfs import Unpacked, package_tree, unpack_packages
@@ -94,11 +94,9 @@ def _make_kit(tools: Sequence[Unpacked], kernel: Sequence[Unpacked], kit: Path) 
     tree = package_tree(kernel)
     modules = ModuleSet.of(tree)
     kit.mkdir()
-    vmlinuz = bootable_kernel(tree.read(f"boot/vmlinuz-{modules.release}"))
+    write_kernel(tree.file(f"boot/vmlinuz-{modules.release}"), kit / KERNEL)
     initramfs = builder_initramfs(package_tree(tools), modules)
-    sums = {}
-    for name, data in ((KERNEL, vmlinuz), (INITRAMFS, initramfs)):
-        (kit / name).write_bytes(data)
-        sums[name] = hashlib.sha256(data).hexdigest()
+    (kit / INITRAMFS).write_bytes(initramfs)
+    sums = {KERNEL: sha256_file(kit / KERNEL), INITRAMFS: hashlib.sha256(initramfs).hexdigest()}
     (kit / MANIFEST).write_text(json.dumps(sums, indent=1, sort_keys=True), encoding="utf-8")
     return initramfs

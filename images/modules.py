@@ -9,9 +9,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from images.errors import ImageError
+from images.tree import Slice
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from images.tree import Tree
 
@@ -72,15 +74,19 @@ class ModuleSet:
     :param paths: module files by module name.
     :param builtin: paths below the kernel's folder of what is part of the kernel itself: one architecture's
         module is another's built-in, and a recipe is for both.
+    :param store: a file for modules that were decompressed, to read them again from; without one they are
+        decompressed each time, and held in memory by `decompress`.
     """
 
     tree: Tree
     release: str
     paths: dict[str, str]
     builtin: dict[str, str] = field(default_factory=dict)
+    store: Path | None = None
+    _stored: dict[str, Slice] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, tree: Tree) -> ModuleSet:
+    def of(cls, tree: Tree, store: Path | None = None) -> ModuleSet:
         """Find the one kernel of a tree.
 
         :raises ImageError: none, or several.
@@ -102,6 +108,7 @@ class ModuleSet:
             release,
             {module_name(path): path for path in files},
             {module_name(path): f"{prefix}{release}/{path}" for path in builtin},
+            store,
         )
 
     def read(self, name: str) -> bytes:
@@ -109,10 +116,22 @@ class ModuleSet:
 
         :raises ImageError: the kernel has no such module.
         """
-        path = self.paths.get(name)
-        if path is None:
+        if name not in self.paths:
             raise ImageError(f"kernel {self.release} has no module {name}", None, "Correct the recipe's `modules`")
-        return plain_module(path, self.tree.read(path))
+        content = self._plain(name)
+        return content if isinstance(content, bytes) else content.read()
+
+    def _plain(self, name: str) -> Slice | bytes:
+        if name in self._stored:
+            return self._stored[name]
+        path = self.paths[name]
+        data = plain_module(path, self.tree.read(path))
+        if self.store is None:
+            return data
+        with self.store.open("ab") as file:
+            self._stored[name] = Slice(self.store, file.tell(), len(data))
+            file.write(data)
+        return self._stored[name]
 
     def closure(self, names: Iterable[str]) -> list[str]:
         """The named modules with all they need, each after its needs: an order in which insmod works."""
@@ -171,6 +190,6 @@ class ModuleSet:
         for name, path in self.paths.items():
             plain = path[: path.index(".ko")] + ".ko"
             if plain != path:
-                node = self.tree.nodes.pop(path)
-                self.tree.nodes[plain] = replace(node, content=plain_module(path, node.read()))
+                content = self._plain(name)
+                self.tree.nodes[plain] = replace(self.tree.nodes.pop(path), content=content)
                 self.paths[name] = plain

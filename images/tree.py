@@ -38,11 +38,12 @@ class Slice:
     offset: int
     size: int
 
-    def read(self) -> bytes:
-        """All of it."""
+    def read(self, start: int = 0, size: int | None = None) -> bytes:
+        """All of it, or `size` bytes from `start`, as far as it has them."""
+        rest = max(self.size - start, 0)
         with self.path.open("rb") as file:
-            file.seek(self.offset)
-            return file.read(self.size)
+            file.seek(self.offset + start)
+            return file.read(rest if size is None else min(size, rest))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +61,11 @@ class Node:
     content: Slice | bytes = b""
     origin: str = ""
 
-    def read(self) -> bytes:
-        """The file's content."""
-        return self.content if isinstance(self.content, bytes) else self.content.read()
+    def read(self, start: int = 0, size: int | None = None) -> bytes:
+        """The file's content, or `size` bytes of it from `start`, as far as it has them."""
+        if isinstance(self.content, bytes):
+            return self.content[start : None if size is None else start + size]
+        return self.content.read(start, size)
 
     @property
     def size(self) -> int:
@@ -151,15 +154,19 @@ class Tree:
         """The node that `path` leads to, links followed."""
         return self.nodes.get(self.resolve(path.strip("/")))
 
-    def read(self, path: str) -> bytes:
-        """A file's content.
+    def file(self, path: str) -> Node:
+        """The file that `path` leads to, links followed.
 
         :raises ImageError: there is no such file.
         """
         node = self.get(path)
         if node is None or node.kind is not Kind.FILE:
             raise ImageError(f"the image lacks /{path.strip('/')}", None, "Add the package that ships it")
-        return node.read()
+        return node
+
+    def read(self, path: str) -> bytes:
+        """A file's content. Raises as `file`."""
+        return self.file(path).read()
 
     def chmod(self, path: str, mode: int) -> None:
         """Set a node's permission bits, and with it those of its other names, if it has some.

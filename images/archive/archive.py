@@ -28,6 +28,8 @@ _T = TypeVar("_T")
 
 DEFAULT_MIRROR = "http://deb.debian.org/debian"
 INRELEASE_LIMIT = 4 << 20
+PIECE = 64 << 10
+"""Bytes of an index that are packed together: the more, the longer it takes to look a package up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ def open_archive(
     """Fetch and check every suite's InRelease, then its package index by the hash the signature covers.
 
     :param keys: the pinned certificates; default: those shipped.
-    :param only: the names of packages to know; default: all, which takes some 400 MB of memory.
+    :param only: the names of packages to know; default: all.
     :param pins: packages that are to come from another suite, which `others` has; checked like the first one.
     :raises SignatureError: not signed by a pinned key, for another suite, or out of date.
     :raises HashError: an index differs from what InRelease promises.
@@ -119,7 +121,7 @@ def open_archive(
     paths = fetcher.fetch_all(wanted, progress, "package indexes")
     with progress.step("reading package indexes"):
         for (target, suite), path in zip(opened, paths, strict=True):
-            target.add(_read_index(path, only), suite.url)
+            _read_index(target, path, suite.url, only)
     return Archive(index, fetcher)
 
 
@@ -141,12 +143,14 @@ def _wanted_index(suite: Suite, release: Release, file: IndexFile) -> Wanted:
     return Wanted(f"{suite.name} {file.path}", urls, file.sha256, file.size)
 
 
-def _read_index(path: Path, only: Collection[str] | None) -> str:
+def _read_index(index: PackageIndex, path: Path, base: str, only: Collection[str] | None) -> None:
     try:
         if only is None:
-            return lzma.decompress(path.read_bytes()).decode()
-        with lzma.open(path, "rt", encoding="utf-8") as lines:
-            return "".join(_stanzas_of(lines, only))
+            with lzma.open(path) as file:
+                index.add(iter(lambda: file.read(PIECE), b""), base)
+        else:
+            with lzma.open(path, "rt", encoding="utf-8") as lines:
+                index.add(["".join(_stanzas_of(lines, only)).encode()], base)
     except (lzma.LZMAError, EOFError, UnicodeDecodeError) as error:
         raise HashError(
             "a package index cannot be read",

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 # name, optional :arch qualifier, optional (op version), optional [arch list] and <profile> (absent in binaries)
 _RELATION = re.compile(r"^\s*([a-z0-9][a-z0-9+.\-]*)(?::[a-z0-9\-]+)?\s*(?:\(\s*(<<|<=|=|>=|>>)\s*([^\s)]+)\s*\))?\s*$")
 
+_BLOCK_SHIFT = 32  # a place's high bits are a block's number
+_PROVIDES = b"\nProvides:"
+
 CLOSE_LENGTH = 5  # names that differ more in length are no misspelling
 _COMPARE = {"<<": operator.lt, "<=": operator.le, "=": operator.eq, ">=": operator.ge, ">>": operator.gt}
 
@@ -114,29 +117,60 @@ def parse_package(stanza: str, base: str) -> Package:
 
 @dataclass(slots=True)
 class PackageIndex:
-    """All packages of some suites. Stanzas are parsed when asked for: an index has 70,000, an image needs 120."""
+    """All packages of some suites. Stanzas are parsed when asked for: an index has 70,000, an image needs 120.
 
-    _stanzas: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
-    _providers: dict[str, set[str]] = field(default_factory=dict)
+    Their text, some 60 MB, is kept packed by lz4, in blocks of about 80 stanzas.
+
+    :param _packed: all blocks; one buffer, which the system gets back at once.
+    :param _blocks: of each, where it begins and ends there, and the URL that its file names are relative to.
+    :param _places: by name, where its last stanza begins: a block's number and a position in its text.
+    :param _earlier: by place, that of the stanza of the same name before it.
+    :param _providers: by what they provide, names of packages, a line each; one may stand several times.
+    """
+
+    _packed: bytearray = field(default_factory=bytearray)
+    _blocks: list[tuple[int, int, str]] = field(default_factory=list)
+    _places: dict[str, int] = field(default_factory=dict)
+    _earlier: dict[int, int] = field(default_factory=dict)
+    _providers: dict[str, str] = field(default_factory=dict)
     _parsed: dict[str, Package] = field(default_factory=dict)
 
-    def add(self, text: str, base: str) -> None:
-        """Add a Packages file whose file names are relative to URL `base`.
+    def add(self, pieces: Iterable[bytes], base: str) -> None:
+        """Add a Packages file, which comes in pieces, whose file names are relative to URL `base`.
 
         :raises MirrorError: it cannot be read.
+        :raises UnicodeDecodeError: it is not UTF-8.
         """
-        for stanza in text.split("\n\n"):
-            body = stanza.strip("\n")
-            if not body:
-                continue
-            name = body.split("\n", 1)[0].removeprefix("Package:").strip()
-            self._stanzas.setdefault(name, []).append((body, base))
-            start = body.find("\nProvides:")
-            if start >= 0:
-                line = body[start + len("\nProvides:") :].split("\n", 1)[0]
+        rest = b""
+        for piece in pieces:
+            rest += piece
+            block, end, behind = rest.rpartition(b"\n\n")
+            if end:
+                self._add_block(block, base)
+                rest = behind
+        if rest:
+            self._add_block(rest, base)
+
+    def _add_block(self, data: bytes, base: str) -> None:
+        import lz4.block
+
+        data.decode()  # for its fault, if it is none
+        first = len(self._blocks) << _BLOCK_SHIFT
+        begin = len(self._packed)
+        self._packed += lz4.block.compress(data)
+        self._blocks.append((begin, len(self._packed), base))
+        for start, body in _stanzas(data):
+            name, place = _name_of(body), first + start
+            if name in self._places:
+                self._earlier[place] = self._places[name]
+            self._places[name] = place
+            found = body.find(_PROVIDES)
+            if found >= 0:
+                line = body[found + len(_PROVIDES) :].split(b"\n", 1)[0].decode()
                 with _readable(name, base):
                     for group in parse_relations(line):
-                        self._providers.setdefault(group[0].name, set()).add(name)
+                        others = self._providers.get(group[0].name)
+                        self._providers[group[0].name] = name if others is None else f"{others}\n{name}"
 
     def newest(self, name: str) -> Package | None:
         """The newest version of a real package.
@@ -144,13 +178,30 @@ class PackageIndex:
         :raises MirrorError: what the index says of it cannot be read.
         """
         if name not in self._parsed:
-            stanzas = self._stanzas.get(name)
+            stanzas = self._stanzas(name)
             if not stanzas:
                 return None
             with _readable(name, stanzas[0][1]):
                 found = [parse_package(body, base) for body, base in stanzas]
                 self._parsed[name] = max(found, key=lambda package: Version(package.version))
         return self._parsed[name]
+
+    def _stanzas(self, name: str) -> list[tuple[str, str]]:
+        """All of a name, as they were added, each with the URL its file name is relative to."""
+        found = []
+        place = self._places.get(name)
+        while place is not None:
+            number, start = place >> _BLOCK_SHIFT, place & ((1 << _BLOCK_SHIFT) - 1)
+            body = self._block(number)[start:].split(b"\n\n", 1)[0]
+            found.append((body.strip(b"\n").decode(), self._blocks[number][2]))
+            place = self._earlier.get(place)
+        return found[::-1]
+
+    def _block(self, number: int) -> bytes:
+        import lz4.block
+
+        begin, end, _ = self._blocks[number]
+        return bytes(lz4.block.decompress(self._packed[begin:end]))
 
     def offers(self, name: str) -> list[Package]:
         """Versions of a real package that a dependency may be met by, the preferred one first."""
@@ -160,7 +211,8 @@ class PackageIndex:
     def providers(self, relation: Relation) -> list[Package]:
         """Packages that satisfy a relation by Provides, sorted by name. A versioned relation needs a version."""
         found = []
-        for name in sorted(self._providers.get(relation.name, ())):
+        names = self._providers.get(relation.name)
+        for name in sorted(set(names.split("\n"))) if names is not None else ():
             package = self.newest(name)
             if package is not None and _provides(package, relation):
                 found.append(package)
@@ -168,19 +220,36 @@ class PackageIndex:
 
     def required(self) -> list[str]:
         """Names that every Debian system has: Essential packages and those of priority required, sorted."""
-        names = [
-            name
-            for name, stanzas in self._stanzas.items()
-            if any("\nEssential: yes" in body or "\nPriority: required" in body for body, _ in stanzas)
-        ]
+        names: set[str] = set()
+        for number in range(len(self._blocks)):
+            block = self._block(number)
+            if _is_required(block):
+                names.update(_name_of(body) for _, body in _stanzas(block) if _is_required(body))
         return sorted(names)
 
     def close_names(self, name: str) -> list[str]:
         """Up to five existing names that look like `name`."""
         near = [
-            other for other in self._stanzas if other[:1] == name[:1] and abs(len(other) - len(name)) <= CLOSE_LENGTH
+            other for other in self._places if other[:1] == name[:1] and abs(len(other) - len(name)) <= CLOSE_LENGTH
         ]
         return difflib.get_close_matches(name, near, n=5, cutoff=0.7)
+
+
+def _stanzas(block: bytes) -> Iterator[tuple[int, bytes]]:
+    """Each stanza, and where it begins."""
+    start = 0
+    for part in block.split(b"\n\n"):
+        if body := part.strip(b"\n"):
+            yield start, body
+        start += len(part) + 2
+
+
+def _is_required(text: bytes) -> bool:
+    return b"\nEssential: yes" in text or b"\nPriority: required" in text
+
+
+def _name_of(stanza: bytes) -> str:
+    return stanza.split(b"\n", 1)[0].removeprefix(b"Package:").decode().strip()
 
 
 @contextmanager

@@ -181,7 +181,7 @@ def packages(data: bytes) -> None:
     text = data.decode(errors="replace")
     index = PackageIndex()
     with contextlib.suppress(ImageError):
-        index.add(text, "http://mirror/debian")
+        index.add([text.encode()], "http://mirror/debian")
         index.newest("bash")
         index.required()
         index.close_names("bahs")

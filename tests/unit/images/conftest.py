@@ -154,7 +154,7 @@ class FakeArchive:
         return self.root / "debian" / name
 
     def publish(self, *, key: Tsk | None = None, until: datetime | None = NOW + timedelta(days=7), **fields) -> None:
-        packages = xz("\n".join(self.stanzas).encode())
+        packages = xz("\n".join(self.stanzas).encode(errors="surrogateescape"))
         digest = hashlib.sha256(packages).hexdigest()
         folder = f"dists/{self.suite}"
         binary = f"main/binary-{self.arch}"

@@ -8,12 +8,16 @@ import json
 import os
 import stat
 import tarfile
+import weakref
+from dataclasses import fields
 from types import SimpleNamespace
 
 import pytest
 from building import FINISH, RECIPE, FinishingBuilder
 from erofs_reader import Erofs
 
+from images.archive import Archive, open_archive
+from images.archive.packages import PackageIndex
 from images.build import find_image, recipe_digest
 from images.compare import outdated
 from images.erofs import packed_by
@@ -29,6 +33,7 @@ from images.errors import (
 from images.progress import NullProgress
 from images.prune import remove_unneeded
 from images.recipe import load_recipe
+from images.rootfs import unpack_packages
 from images.store import list_images, verify_image
 
 
@@ -75,6 +80,29 @@ def test_a_root_without_modules(build):
     found = root_of(build(text=RECIPE.replace("keep: [overlay], ", "")))
     assert [path for path in found if path.endswith(".ko")] == []
     assert found["usr/lib/modules/6.12-amd64/modules.dep"].content == b""
+
+
+def test_the_index_is_held_no_longer_than_it_is_asked(build, monkeypatch):
+    class Seen(PackageIndex):  # with a __dict__, and so with weak references
+        pass
+
+    seen, held = [], []
+
+    def opened(*args, **kwargs):
+        archive = open_archive(*args, **kwargs)
+        index = Seen(**{field.name: getattr(archive.index, field.name) for field in fields(PackageIndex)})
+        seen.append(weakref.ref(index))
+        return Archive(index, archive.fetcher)
+
+    def unpacked(*args):
+        held.append(seen[-1]() is not None)
+        return unpack_packages(*args)
+
+    monkeypatch.setattr("images.build.open_archive", opened)
+    monkeypatch.setattr("images.build.unpack_packages", unpacked)
+    build()
+    build(FinishingBuilder(), FINISH)  # asks it for the guest's parts
+    assert held == [False, True]
 
 
 def test_finish_commands_run_in_a_guest(build):

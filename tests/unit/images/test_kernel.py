@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import importlib
+import random
 import struct
+import tracemalloc
+from typing import TYPE_CHECKING
 
 import pytest
 
+from images.disk import CHUNK
 from images.errors import ImageError
-from images.kernel import ZSTD_MAGIC, bootable_kernel, has_pvh_entry
+from images.kernel import ZSTD_MAGIC, has_pvh_entry, write_kernel
+from images.tree import Kind, Node, Slice
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 
 def zstd(data: bytes) -> bytes:
@@ -53,11 +62,22 @@ def sized(kernel: bytes) -> bytes:
     return zstd(kernel) + struct.pack("<I", len(kernel))
 
 
-def test_the_kernel_proper_comes_out_of_a_bzimage() -> None:
+@pytest.fixture
+def bootable_kernel(tmp_path: Path) -> Callable[[bytes], bytes]:
+    """What is written of a vmlinuz."""
+
+    def write(vmlinuz: bytes) -> bytes:
+        write_kernel(Node(Kind.FILE, 0o644, content=vmlinuz), tmp_path / "vmlinuz")
+        return (tmp_path / "vmlinuz").read_bytes()
+
+    return write
+
+
+def test_the_kernel_proper_comes_out_of_a_bzimage(bootable_kernel: Callable[[bytes], bytes]) -> None:
     assert bootable_kernel(bzimage(sized(PVH))) == PVH
 
 
-def test_a_kernel_without_pvh_entry_stays_a_bzimage() -> None:
+def test_a_kernel_without_pvh_entry_stays_a_bzimage(bootable_kernel: Callable[[bytes], bytes]) -> None:
     image = bzimage(sized(OTHER))
     assert bootable_kernel(image) == image
 
@@ -67,7 +87,7 @@ def test_a_kernel_without_pvh_entry_stays_a_bzimage() -> None:
     [b"MZ@\xfa" + b"\0" * 4096, bzimage(b"\xfd7zXZ\0" + b"\0" * 100), b"", b"short"],
     ids=["arm64 Image", "xz bzImage", "empty", "short"],
 )
-def test_other_kernels_are_left_alone(image: bytes) -> None:
+def test_other_kernels_are_left_alone(bootable_kernel: Callable[[bytes], bytes], image: bytes) -> None:
     assert bootable_kernel(image) == image
 
 
@@ -76,12 +96,28 @@ def test_other_kernels_are_left_alone(image: bytes) -> None:
     [ZSTD_MAGIC + b"\0" * 40, zstd(PVH) + struct.pack("<I", 1), zstd(PVH)[:-20] + b"\0" * 4],
     ids=["no frame", "wrong size", "cut"],
 )
-def test_a_damaged_kernel_is_told(payload: bytes) -> None:
+def test_a_damaged_kernel_is_told(bootable_kernel: Callable[[bytes], bytes], payload: bytes) -> None:
     with pytest.raises(ImageError, match="damaged"):
         bootable_kernel(bzimage(payload))
 
 
-def test_notes_are_told_apart() -> None:
-    assert has_pvh_entry(PVH)
-    assert not has_pvh_entry(OTHER)
-    assert not has_pvh_entry(b"not an ELF")
+def test_a_large_kernel_is_written_in_pieces(tmp_path: Path, bootable_kernel: Callable[[bytes], bytes]) -> None:
+    kernel = PVH + random.Random(1).randbytes(3 * CHUNK) + bytes(12 * CHUNK)
+    image = bzimage(sized(kernel))
+    assert bootable_kernel(image) == kernel
+    (tmp_path / "data.tar").write_bytes(b"before" + image + b"behind")
+    node = Node(Kind.FILE, 0o644, content=Slice(tmp_path / "data.tar", 6, len(image)))
+    tracemalloc.start()
+    try:
+        write_kernel(node, tmp_path / "again")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (tmp_path / "again").read_bytes() == kernel
+    assert peak < len(kernel) / 4
+
+
+@pytest.mark.parametrize(("content", "has"), [(PVH, True), (OTHER, False), (b"not an ELF", False), (b"", False)])
+def test_notes_are_told_apart(tmp_path: Path, content: bytes, *, has: bool) -> None:
+    (tmp_path / "kernel").write_bytes(content)
+    assert has_pvh_entry(tmp_path / "kernel") is has

@@ -7,7 +7,7 @@ import pytest
 
 from images.errors import ImageError
 from images.modules import SIGNATURE_MAGIC, ModuleSet, module_depends, module_name, plain_module
-from images.tree import Tree
+from images.tree import Slice, Tree
 
 KERNEL = "usr/lib/modules/6.12-x/kernel"
 
@@ -76,6 +76,24 @@ def test_keeping_and_unpacking(modules):
         f"{KERNEL}/lib/libcrc32c.ko",
     ]
     assert modules.read("libcrc32c") == module("crc32c-generic")
+
+
+def test_modules_with_a_store_are_decompressed_once_and_not_held(modules, tmp_path, monkeypatch):
+    seen = []
+
+    def counted(path, data):
+        seen.append(path.rpartition("/")[2])
+        return plain_module(path, data)
+
+    monkeypatch.setattr("images.modules.plain_module", counted)
+    stored = ModuleSet.of(modules.tree, tmp_path / "modules")
+    stored.keep_only(stored.closure(["netfs"]))
+    stored.decompress()
+    assert sorted(seen) == ["crc32c-generic.ko.gz", "libcrc32c.ko.xz", "netfs.ko"]
+    assert (stored.read("libcrc32c"), stored.read("crc32c_generic")) == (module("crc32c-generic"), module())
+    node = stored.tree.nodes[f"{KERNEL}/lib/libcrc32c.ko"]
+    assert isinstance(node.content, Slice)
+    assert node.read() == module("crc32c-generic")
 
 
 def test_an_unknown_module(modules):

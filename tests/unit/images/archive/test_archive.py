@@ -66,6 +66,14 @@ def test_an_edited_packages_index_is_refused(shop, opened, cache):
     assert not [path for path in cache.rglob("*") if path.is_file() and path.suffix != ".lock"]
 
 
+@pytest.mark.parametrize("only", [None, {"hello"}])
+def test_a_packages_index_that_is_not_utf_8_is_refused(shop, opened, only):
+    shop.stanzas[0] += "Description: \udcff\n"
+    shop.publish()
+    with pytest.raises(HashError, match="a package index cannot be read"):
+        opened(only=only)
+
+
 def test_an_edited_deb_is_refused(shop, opened, cache):
     found = opened()
     path = shop.path("pool/hello_1.0_amd64.deb")

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import random
+import tracemalloc
+
 import pytest
 
 from images.archive.packages import PackageIndex, Relation, parse_relations, satisfies
+from images.errors import MirrorError
 
 INDEX = """\
 Package: mawk
@@ -13,7 +17,8 @@ Filename: pool/mawk.deb
 Size: 5
 SHA256: aa
 Description: one
- long: text
+ long: text, Łódź
+
 
 Package: libx
 Version: 2:1.0~rc1-1
@@ -39,7 +44,7 @@ SHA256: cc
 @pytest.fixture
 def index() -> PackageIndex:
     found = PackageIndex()
-    found.add(INDEX, "http://mirror.test/debian")
+    found.add([INDEX.encode()], "http://mirror.test/debian")
     return found
 
 
@@ -87,3 +92,49 @@ def test_required_packages(index):
 def test_misspelt_names(index):
     assert index.close_names("mwak") == ["mawk"]
     assert index.close_names("zzz") == []
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 100, 300, 1000])
+def test_pieces_may_end_anywhere(index, size):
+    text = INDEX.encode()
+    other = PackageIndex()
+    other.add((text[at : at + size] for at in range(0, len(text), size)), "http://mirror.test/debian")
+    for name in ("mawk", "libx", "nothing"):
+        assert other.newest(name) == index.newest(name)
+    assert other.providers(Relation("awk")) == index.providers(Relation("awk"))
+    assert other.required() == ["libx"]
+
+
+def test_each_file_has_its_own_base(index):
+    index.add([b"Package: mawk\nVersion: 1.2\nArchitecture: all\nFilename: a\nSize: 1\nSHA256: a\n"], "http://older")
+    index.add([b"Package: gawk\nVersion: 1\nArchitecture: all\nFilename: b\nSize: 1\nSHA256: b\n"], "http://other")
+    assert index.newest("mawk").url == "http://mirror.test/debian/pool/mawk.deb"
+    assert index.newest("gawk").url == "http://other/b"
+
+
+@pytest.mark.parametrize("line", ["Provides: x (= 1", "Size: many"])
+def test_an_entry_that_cannot_be_read_is_told(line):
+    def read():
+        index = PackageIndex()
+        index.add([f"Package: a\nVersion: 1\nArchitecture: all\nFilename: a\nSHA256: a\n{line}\n".encode()], "http://m")
+        index.newest("a")
+
+    with pytest.raises(MirrorError, match="the package index of http://m cannot be read") as caught:
+        read()
+    assert "Its entry 'a'" in caught.value.details
+
+
+def test_an_index_takes_less_memory_than_its_text():
+    words = random.Random(1).choices(["library", "documentation", "for", "development", "server", "a"], k=100_000)
+    stanzas = "".join(
+        f"Package: lib{number}\nVersion: {number}\nDescription: {' '.join(words[number * 25 : (number + 4) * 25])}\n\n"
+        for number in range(4000)
+    ).encode()
+    tracemalloc.start()
+    try:
+        index = PackageIndex()
+        index.add((stanzas[at : at + 65536] for at in range(0, len(stanzas), 65536)), "http://mirror.test")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < len(stanzas)

@@ -16,11 +16,11 @@ def fill(index: PackageIndex, *packages: str) -> PackageIndex:
         head, _, rest = package.partition(" ")
         name, _, version = head.partition("=")
         fields = "".join(f"{field.strip()}\n" for field in rest.split(";") if field.strip())
-        index.add(
+        stanza = (
             f"Package: {name}\nVersion: {version}\nArchitecture: all\n{fields}"
-            f"Filename: {name}.deb\nSize: 1\nSHA256: {name}\n",
-            "http://mirror.test",
+            f"Filename: {name}.deb\nSize: 1\nSHA256: {name}\n"
         )
+        index.add([stanza.encode()], "http://mirror.test")
     return index
 
 

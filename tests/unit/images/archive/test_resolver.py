@@ -14,11 +14,11 @@ def index(*packages: str) -> PackageIndex:
         head, _, rest = package.partition(" ")
         name, _, version = head.partition("=")
         fields = "".join(f"{field.strip()}\n" for field in rest.split(";") if field.strip())
-        found.add(
+        stanza = (
             f"Package: {name}\nVersion: {version or '1'}\nArchitecture: all\n{fields}"
-            f"Filename: {name}.deb\nSize: 1\nSHA256: {name}\n",
-            "http://mirror.test",
+            f"Filename: {name}.deb\nSize: 1\nSHA256: {name}\n"
         )
+        found.add([stanza.encode()], "http://mirror.test")
     return found
 
 
