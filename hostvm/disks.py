@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shlex
@@ -21,6 +22,9 @@ from hostvm.sizes import format_size, human_size
 
 _LOCKED = (b'"write" lock', b"used by another process")
 """What qemu-img says of a disk that another process has open: on Linux, on Windows."""
+
+_FULL = os.strerror(errno.ENOSPC)
+"""What it says of a disk of this computer that is full, in the C locale, as Python does."""
 
 UNFINISHED = ".new-disk-"
 """How folders are called in which disks are made, beside the place that they are for."""
@@ -213,12 +217,18 @@ def _qemu_img(verb: str, *words: str, about: Path) -> bytes:
     try:
         return process.run(argv, timeout=120).stdout
     except HostvmError as error:
+        # What is being made is gone when this is read.
+        folder = shlex.quote(str(about.parent.parent if about.parent.name.startswith(".") else about.parent))
+        details, way = error.details, f"Look at the folder and at what is free there: ls -l {folder}; df -h {folder}"
+        if _FULL in (details or ""):
+            details = f"this computer's disk is full\n{details}"
+            way = f"free some space: df -h {folder}\nthen run the same command again"
         raise MachineError(
             f"cannot {verb} the disk {about}"
             if verb != "info"
             else f"the disk {about} is missing, damaged or not a qcow2 file",
-            error.details,
-            f"Look at the folder and at what is free there: ls -l {about.parent}; df -h {about.parent}",
+            details,
+            way,
         ) from error
 
 
