@@ -25,6 +25,7 @@ from hostvm.machines.drafts import draft_of, sweep_drafts
 from hostvm.machines.layers import collect_layers, delete_folder, freeze_disks, layers_lock, link
 from hostvm.machines.open import machine_driver, require_disks_unused
 from hostvm.machines.saved import Saved, drop_saved, load_saved, saved_faults, stamped, store_saved
+from hostvm.machines.stalled import unstalled
 from hostvm.machines.suspend import suspend_machine
 from hostvm.machines.wake import wake_machine, why_not_loaded
 from hostvm.spec import load_spec
@@ -80,7 +81,7 @@ def create_snapshot(
     One that runs is suspended for it and goes on at once, so it stands still for some seconds and its connections to
     elsewhere are cut; what cannot be suspended is refused as `suspend_machine` does. It is what it was, whatever fails.
 
-    :raises MachineError: there is a snapshot of this name, or the machine is paused.
+    :raises MachineError: there is a snapshot of this name, or the machine is paused or stands still for want of room.
     :raises HostvmError: it cannot be suspended, or the host's disk is full.
     """
     target = snapshot_folder(paths, name)
@@ -90,7 +91,7 @@ def create_snapshot(
             None,
             f"choose another name, or remove it: hostvm snapshot rm -m {paths.name} {name}",
         )
-    power = machine_driver(paths, load_state(paths), load_spec(paths.spec)).state()
+    power = unstalled(paths, machine_driver(paths, load_state(paths), load_spec(paths.spec)))
     if power not in (DomainState.OFF, DomainState.RUNNING):
         raise MachineError(f"machine {paths.name} is {power.value}", None, f"let it go on: hostvm start {paths.name}")
     try:

@@ -6,6 +6,7 @@ Its hypervisor halted it in the midst of the write, and repeats that when it run
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from hostvm.drivers.base import DomainState
@@ -31,6 +32,26 @@ def let_go_on(paths: MachinePaths, driver: Driver) -> None:
     if (error := no_room(paths)) is not None:
         raise error
     driver.unpause()
+
+
+def unstalled(paths: MachinePaths, driver: Driver) -> DomainState:
+    """The machine's state, after one that stood still was let go on.
+
+    :raises HostvmError: as `let_go_on`.
+    """
+    power = driver.state()
+    if power is not DomainState.STALLED:
+        return power
+    let_go_on(paths, driver)
+    return DomainState.RUNNING
+
+
+def why_still(paths: MachinePaths, driver: Driver) -> MachineError | None:
+    """Why a machine that did not do what it was told could not; nobody else has to be told that it waits."""
+    with suppress(HostvmError, OSError):
+        if driver.state() is DomainState.STALLED:
+            return no_room(paths)
+    return None
 
 
 def no_room(paths: MachinePaths) -> MachineError | None:

@@ -21,7 +21,7 @@ from hostvm.machines.asleep import hand_over
 from hostvm.machines.domain import domain_of
 from hostvm.machines.open import machine_driver
 from hostvm.machines.saved import Saved, digest, drop_saved, stamp, store_saved
-from hostvm.machines.stalled import no_room
+from hostvm.machines.stalled import unstalled, why_still
 from hostvm.machines.trial import keep_proven
 from hostvm.machines.wake import wait_awake
 from hostvm.shares.choose import load_server
@@ -56,13 +56,14 @@ def suspend_machine(
     :param container_name: the name of a container, by its id.
     :param after: only when it has been idle for so many seconds.
     :raises InUseError: it has not.
-    :raises MachineError: it does not run, or something that cannot be saved is in use; the details say what.
+    :raises MachineError: it does not run, or something that cannot be saved is in use; the details say what. Or it
+        stands still, since this computer's disk is full.
     :raises HostvmError: the hypervisor fails.
     """
     began = time.monotonic()
     state = load_state(paths)
     driver = machine_driver(paths, state, load_spec(paths.spec))
-    power = driver.state()
+    power = unstalled(paths, driver)
     if paths.suspended.exists() and power is DomainState.OFF:
         return None
     _require_running(paths, power)
@@ -79,7 +80,7 @@ def suspend_machine(
             _save(paths, driver, domain, progress, after)
         except BaseException as fault:
             _share_again(paths, driver)
-            if isinstance(fault, HostvmError) and (why := _stands_still(paths, driver)) is not None:
+            if isinstance(fault, HostvmError) and (why := why_still(paths, driver)) is not None:
                 raise why from fault
             raise
     return time.monotonic() - began
@@ -92,7 +93,7 @@ def pause_machine(paths: MachinePaths, *, after: float | None = None) -> bool:
     :raises HostvmError: it does not run.
     """
     driver = machine_driver(paths, load_state(paths), load_spec(paths.spec))
-    power = driver.state()
+    power = unstalled(paths, driver)
     if power is DomainState.PAUSED:
         return False
     _require_running(paths, power)
@@ -170,14 +171,6 @@ def _release(paths: MachinePaths, container_name: Callable[[str], str], progress
             lines.append(f"program {holder['program']} ({holder['pid']} in the guest) has it")
     stop = f"hostvm -m {paths.name} docker stop {' '.join(dict.fromkeys(containers))}\n" if containers else ""
     raise _cannot(paths, "a folder shared by 9p is in use: " + "; ".join(dict.fromkeys(lines)), stop)
-
-
-def _stands_still(paths: MachinePaths, driver: Driver) -> MachineError | None:
-    """Why a machine that did not do what it was told could not; nobody else has to be told that it waits."""
-    with suppress(HostvmError, OSError):
-        if driver.state() is DomainState.STALLED:
-            return no_room(paths)
-    return None
 
 
 def _share_again(paths: MachinePaths, driver: Driver) -> None:

@@ -248,3 +248,30 @@ def test_one_that_stands_still_since_this_computers_disk_is_full_says_so(world, 
         assert error.value.brief == "machine box stands still: this computer's disk is full"
     else:
         assert error.value is fault
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        lambda paths: suspend_machine(paths, NullProgress(), str),
+        pause_machine,
+        lambda paths: create_snapshot(paths, "now", NullProgress(), str),
+    ],
+    ids=["suspend", "pause", "snapshot"],
+)
+def test_one_that_stands_still_already_says_why_and_is_let_go_on_first_when_there_is_room(world, monkeypatch, command):
+    """And not merely that it is stalled, or to be started."""
+
+    def unpause():
+        world.driver.power = DomainState.RUNNING
+        raise DriverError("it runs")
+
+    world.driver.power, world.driver.unpause = DomainState.STALLED, unpause
+    monkeypatch.setattr(snapshots, "machine_driver", lambda *_: world.driver)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: argparse.Namespace(free=4096))
+    with pytest.raises(MachineError, match="box stands still: this computer's disk is full"):
+        command(world.paths)
+    assert world.driver.power is DomainState.STALLED
+    monkeypatch.setattr("shutil.disk_usage", lambda _: argparse.Namespace(free=1 << 40))
+    with pytest.raises(DriverError, match="it runs"):
+        command(world.paths)
