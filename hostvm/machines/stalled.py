@@ -46,16 +46,22 @@ def unstalled(paths: MachinePaths, driver: Driver) -> DomainState:
     return DomainState.RUNNING
 
 
-def why_still(paths: MachinePaths, driver: Driver) -> MachineError | None:
-    """Why a machine that did not do what it was told could not; nobody else has to be told that it waits."""
+def why_still(paths: MachinePaths, driver: Driver, *, starts: bool = False) -> MachineError | None:
+    """Why a machine that did not do what it was told could not; nobody else has to be told that it waits.
+
+    :param starts: as of `no_room`.
+    """
     with suppress(HostvmError, OSError):
         if driver.state() is DomainState.STALLED:
-            return no_room(paths)
+            return no_room(paths, starts=starts)
     return None
 
 
-def no_room(paths: MachinePaths) -> MachineError | None:
-    """What to tell of a machine that stands still; None when its disk has room."""
+def no_room(paths: MachinePaths, *, starts: bool = False) -> MachineError | None:
+    """What to tell of a machine that stands still; None when its disk has room.
+
+    :param starts: it was to start, and is powered off again.
+    """
     folder = paths.data_disk.resolve().parent
     try:
         free = shutil.disk_usage(folder).free
@@ -67,6 +73,12 @@ def no_room(paths: MachinePaths) -> MachineError | None:
         )
     if free >= ROOM:
         return None
+    if starts:
+        return MachineError(
+            f"machine {paths.name} did not start: this computer's disk is full",
+            f"{human_size(free)} are free in {folder}; it was powered off again, and its data are kept",
+            f"free at least {human_size(ROOM)} there: df -h {folder}\nthen: hostvm start {paths.name}",
+        )
     return MachineError(
         f"machine {paths.name} stands still: this computer's disk is full",
         f"{human_size(free)} are free in {folder}; nothing is lost, and it goes on by itself when there is room",
