@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shlex
@@ -17,14 +16,12 @@ from hostvm import paths as places
 from hostvm import process
 from hostvm.errors import HostvmError, MachineError
 from hostvm.files import move
+from hostvm.full_disk import explained
 from hostvm.qemu_binary import find_qemu_img
 from hostvm.sizes import format_size, human_size
 
 _LOCKED = (b'"write" lock', b"used by another process")
 """What qemu-img says of a disk that another process has open: on Linux, on Windows."""
-
-_FULL = os.strerror(errno.ENOSPC)
-"""What it says of a disk of this computer that is full, in the C locale, as Python does."""
 
 UNFINISHED = ".new-disk-"
 """How folders are called in which disks are made, beside the place that they are for."""
@@ -218,11 +215,10 @@ def _qemu_img(verb: str, *words: str, about: Path) -> bytes:
         return process.run(argv, timeout=120).stdout
     except HostvmError as error:
         # What is being made is gone when this is read.
-        folder = shlex.quote(str(about.parent.parent if about.parent.name.startswith(".") else about.parent))
-        details, way = error.details, f"Look at the folder and at what is free there: ls -l {folder}; df -h {folder}"
-        if _FULL in (details or ""):
-            details = f"this computer's disk is full\n{details}"
-            way = f"free some space: df -h {folder}\nthen run the same command again"
+        folder = about.parent.parent if about.parent.name.startswith(".") else about.parent
+        place = shlex.quote(str(folder))
+        look = f"Look at the folder and at what is free there: ls -l {place}; df -h {place}"
+        details, way = explained(error.details, folder) or (error.details, look)
         raise MachineError(
             f"cannot {verb} the disk {about}"
             if verb != "info"
