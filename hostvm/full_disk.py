@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-_FULL = os.strerror(errno.ENOSPC)
-"""What it says then, in the C locale, as Python does."""
+_FULL = (os.strerror(errno.ENOSPC), os.strerror(getattr(errno, "EDQUOT", errno.ENOSPC)))
+"""What it says then, or when a quota is used up, in the C locale, as Python does."""
 
 
 def explained(said: str | None, folder: Path) -> tuple[str, str] | None:
@@ -19,7 +19,7 @@ def explained(said: str | None, folder: Path) -> tuple[str, str] | None:
 
     :param folder: on the disk in question, and there when the error is read.
     """
-    if _FULL not in (said or ""):
+    if not any(words in (said or "") for words in _FULL):
         return None
     way = f"free some space: df -h {shlex.quote(str(folder))}\nthen run the same command again"
     return f"this computer's disk is full\n{said}", way

@@ -84,12 +84,13 @@ def test_a_failed_creation_leaves_nothing(calls, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("why", ["No space left on device", "Disk quota exceeded"])
 @pytest.mark.parametrize(("folder", "there"), [("box", "box"), (".box.new", ".")])
-def test_on_a_full_disk_what_to_do_names_a_folder_that_is_there(calls, tmp_path, monkeypatch, folder, there):
+def test_on_a_full_disk_what_to_do_names_a_folder_that_is_there(calls, tmp_path, monkeypatch, folder, there, why):
     """A machine that is being made is gone again when its error is read."""
 
     def full(*_, **__):
-        raise HostvmError("qemu-img failed", "qemu-img: Could not write qcow2 header: No space left on device")
+        raise HostvmError("qemu-img failed", f"qemu-img: Could not write qcow2 header: {why}")
 
     place = tmp_path / folder
     place.mkdir()
