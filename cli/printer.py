@@ -46,7 +46,7 @@ def _numbered(text: str) -> list[tuple[int, str]]:
 
 
 def _unforeseen(fault: Exception) -> HostvmError:
-    if isinstance(fault, OSError) and fault.errno == errno.ENOSPC:
+    if isinstance(fault, OSError) and _is_full(fault):
         full = _full_places()
         there = "".join(f"\n{place}: {left} free" for place, left in full)
         where = f": df -h {' '.join(shlex.quote(place) for place, _ in full)}" if full else ""
@@ -68,6 +68,12 @@ def _unforeseen(fault: Exception) -> HostvmError:
         str(fault) or None,
         "run the same command with -v and report what it prints",
     )
+
+
+def _is_full(fault: OSError) -> bool:
+    from images.disk import is_full
+
+    return is_full(fault)
 
 
 def _full_places() -> list[tuple[str, str]]:

@@ -16,6 +16,7 @@ from hostvm import paths as places
 from hostvm import process
 from hostvm.errors import HostvmError, MachineError
 from hostvm.files import move
+from hostvm.full_disk import explained
 from hostvm.qemu_binary import find_qemu_img
 from hostvm.sizes import format_size, human_size
 
@@ -213,12 +214,17 @@ def _qemu_img(verb: str, *words: str, about: Path) -> bytes:
     try:
         return process.run(argv, timeout=120).stdout
     except HostvmError as error:
+        # What is being made is gone when this is read.
+        folder = about.parent.parent if about.parent.name.startswith(".") else about.parent
+        place = shlex.quote(str(folder))
+        look = f"Look at the folder and at what is free there: ls -l {place}; df -h {place}"
+        details, way = explained(error.details, folder) or (error.details, look)
         raise MachineError(
             f"cannot {verb} the disk {about}"
             if verb != "info"
             else f"the disk {about} is missing, damaged or not a qcow2 file",
-            error.details,
-            f"Look at the folder and at what is free there: ls -l {about.parent}; df -h {about.parent}",
+            details,
+            way,
         ) from error
 
 

@@ -27,6 +27,13 @@ LOCK, OUTGOING = ".lock", ".outgoing.lock"
 FREE_SOME = "Free some: `hostvm image prune`; or put the cache elsewhere by setting HOSTVM_CACHE"
 
 
+def is_full(error: OSError) -> bool:
+    """Whether it is of a disk without room, or of a quota."""
+    full = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+    # 112 is ERROR_DISK_FULL, which Python maps to no errno of its own.
+    return error.errno in full or getattr(error, "winerror", None) == 112  # noqa: PLR2004
+
+
 @contextmanager
 def disk_full_explained(folder: Path, way: str = FREE_SOME) -> Iterator[None]:
     """Turn ENOSPC (and its Windows and quota forms) into an error that names the folder.
@@ -37,9 +44,7 @@ def disk_full_explained(folder: Path, way: str = FREE_SOME) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
-        # 112 is ERROR_DISK_FULL, which Python maps to no errno of its own.
-        if error.errno not in full and getattr(error, "winerror", None) != 112:  # noqa: PLR2004
+        if not is_full(error):
             raise
         raise DiskFullError(
             f"no space left in {folder}",

@@ -332,11 +332,11 @@ class Life:
         while connection.alive and (why := self._stalled()) is not None:
             if not stood:
                 self._become(FAILED, why)
-                self._host.tell(str(why).replace("\n", "; "))
+                self._host.tell(str(why).replace("\n", "; "), everybody=True)
             stood = True
             self._stop.wait(_LOOK_EVERY)
         if stood and connection.alive:
-            self._host.tell("the machine goes on")
+            self._host.tell("the machine goes on", everybody=True)
             self._become(READY, None)
         return stood
 

@@ -48,7 +48,7 @@ class _Host:
         self.machine = machine
         self._ports = ports
         self._log = log
-        self.clients: Callable[[str], None] = lambda _: None
+        self.clients: Callable[[str, bool], None] = lambda *_: None
         self.activity = Activity()
 
     def open_port(self, forward: PortForward) -> None:
@@ -66,9 +66,9 @@ class _Host:
     def log(self, text: str) -> None:
         self._log(text)
 
-    def tell(self, text: str) -> None:
+    def tell(self, text: str, *, everybody: bool = False) -> None:
         self._log(text)
-        self.clients(text)
+        self.clients(text, everybody)
 
 
 def run_agent(
@@ -143,7 +143,7 @@ def _serve(
 
         server = Server(config, life, ports, log, facts, parts, activity, listen)
         undo.callback(server.close)
-        host.clients = server.tell
+        host.clients = lambda text, everybody: server.tell(text, everybody=everybody)
         listen()
         undo.callback(ConsoleKeeper(Path(config.console), log).close)
         if config.docker_api:

@@ -59,7 +59,7 @@ class Server:
         self._log = log
         self._facts = facts
         self._sessions = 0
-        self._told: dict[Client, bool] = {}
+        self._told: dict[Client, tuple[bool, bool]] = {}
         self._lock = threading.Lock()
         self._listener = LocalListener(config.agent_sock)
         serve_each(self._listener, self._serve, "agent-socket")
@@ -68,12 +68,16 @@ class Server:
         """Take no more requests and remove the socket."""
         self._listener.close()
 
-    def tell(self, text: str) -> None:
-        """A line on standard error of each command that asked for notices. Never blocks, whatever a client does."""
+    def tell(self, text: str, *, everybody: bool = False) -> None:
+        """A line on standard error of each command that asked for notices. Never blocks, whatever a client does.
+
+        :param everybody: of each command of a user, whether it asked or not.
+        """
         with self._lock:
             told = list(self._told.items())
-        for client, has_pty in told:
-            client.notify(notice(text, has_pty=has_pty))
+        for client, (has_pty, asked) in told:
+            if asked or everybody:
+                client.notify(notice(text, has_pty=has_pty))
 
     def _serve(self, sock: socket.socket) -> None:
         with contextlib.closing(sock), protocol.reader(sock) as frames:
@@ -153,8 +157,8 @@ class Server:
         )
         with self._lock:
             self._sessions += 1
-            if hello.get("notices"):
-                self._told[client] = bool(size)
+            if not hello.get("own"):
+                self._told[client] = (bool(size), bool(hello.get("notices")))
         try:
             client.send(protocol.control(protocol.OK, {}))
             settle = self._life.settle if hello.get("notices") else _nothing

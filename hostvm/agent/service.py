@@ -88,8 +88,11 @@ class Host(Protocol):
     def log(self, text: str) -> None:
         """One line for agent.log."""
 
-    def tell(self, text: str) -> None:
-        """One line for agent.log and for whoever runs a command now that asked for such lines."""
+    def tell(self, text: str, *, everybody: bool = False) -> None:
+        """One line for agent.log and for whoever runs a command now that asked for such lines.
+
+        :param everybody: or did not ask: for what holds up every command.
+        """
 
 
 class Service(Protocol):

@@ -26,6 +26,7 @@ from hostvm.machines.identity import free_port, port_is_free
 from hostvm.machines.image_check import begin_check
 from hostvm.machines.open import machine_driver
 from hostvm.machines.saved import drop_saved
+from hostvm.machines.stalled import why_still
 from hostvm.machines.trial import is_broken_off, keep_proven, settle_trial
 from hostvm.machines.wake import wake_machine
 from hostvm.more_disks import check_disks, check_places, disk_table, prepare_disks
@@ -117,7 +118,7 @@ def _start(paths: MachinePaths, progress: Progress, engine: BootEngine, *, disca
             undo.callback(_power_off, paths, driver)
             try:
                 state = _power_on(paths, spec, state, driver, progress, engine)
-                _wait(paths, spec, state, progress, undo)
+                _wait(paths, spec, state, driver, progress, undo, starts=True)
             except HostvmError:
                 # QEMU 7.2 itself crashes now and then while it emulates several processors: docs/limitations.md.
                 if not driver.has_crashed():
@@ -125,13 +126,13 @@ def _start(paths: MachinePaths, progress: Progress, engine: BootEngine, *, disca
                 progress.note(f"QEMU crashed; machine {paths.name} is started anew")
                 _power_off(paths, driver)
                 state = _power_on(paths, spec, load_state(paths), driver, progress, engine)
-                _wait(paths, spec, state, progress, undo)
+                _wait(paths, spec, state, driver, progress, undo, starts=True)
         else:
             if (agent_status(paths.run_dir) or {}).get("leaving"):
                 end_agent(paths.run_dir)  # of a stop that was killed: it serves nobody any more
             env, scripts = guest_env(paths.run_dir), provisions(paths.run_dir)
             spawn_agent(agent_config(paths, spec, state, engine.socket, env, provision=scripts))
-            _wait(paths, spec, state, progress, undo)
+            _wait(paths, spec, state, driver, progress, undo, starts=False)
         save_state(paths, replace(state, wanted_off=False))
         undo.pop_all()
     keep_proven(paths, driver, progress)
@@ -144,13 +145,27 @@ def _start(paths: MachinePaths, progress: Progress, engine: BootEngine, *, disca
     return time.monotonic() - began
 
 
-def _wait(paths: MachinePaths, spec: MachineSpec, state: MachineState, progress: Progress, undo: ExitStack) -> None:
-    """Until the machine is ready; one that is not, but can be reached, is left on."""
+def _wait(
+    paths: MachinePaths,
+    spec: MachineSpec,
+    state: MachineState,
+    driver: Driver,
+    progress: Progress,
+    undo: ExitStack,
+    *,
+    starts: bool,
+) -> None:
+    """Until the machine is ready; one that is not, but can be reached, is left on.
+
+    :param starts: from its power-on.
+    """
     with progress.step(f"start {paths.name}"):
         try:
             seconds = START_SECONDS + len(spec.provision) * SECONDS_MOST
             wait_ready(paths.run_dir, time.monotonic() + seconds, progress)
         except HostvmError as fault:
+            if (why := why_still(paths, driver, starts=starts)) is not None:
+                raise why from fault
             if not is_reachable(paths.run_dir):
                 raise
             undo.pop_all()

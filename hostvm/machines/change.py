@@ -105,6 +105,7 @@ def apply_change(paths: MachinePaths, text: str, after: MachineSpec, before: Mac
 
     :param before: None when machine.yaml could not be read.
     :raises SpecError: as `check_change`.
+    :raises MachineError: the disk of a machine that is off cannot grow; nothing was changed.
     """
     state = load_state(paths)
     driver = machine_driver(paths, state, before or after)
@@ -112,10 +113,16 @@ def apply_change(paths: MachinePaths, text: str, after: MachineSpec, before: Mac
     disk = disk_size(paths.data_disk)
     known = before or replace(after, disk=disk)
     check_change(known, after, disk=disk, running=running, suspended=suspended, name=paths.name)
+    former = paths.spec.read_bytes()
     rewrite(paths.spec, text)
     notes: list[str] = []
     if after.disk > disk:
-        notes.append(_grow(paths, driver, after.disk, running=running))
+        try:
+            notes.append(_grow(paths, driver, after.disk, running=running))
+        except HostvmError:
+            with suppress(OSError):  # then it grows at the next start
+                rewrite(paths.spec, former.decode("utf-8", "surrogateescape"))
+            raise
     changed = differing(before, after) if before else tuple(setting.key for setting in SETTINGS)
     return Outcome(changed, pending(paths, after) if running or suspended else (), tuple(notes))
 

@@ -25,8 +25,10 @@ from hostvm.machines.drafts import draft_of, sweep_drafts
 from hostvm.machines.layers import collect_layers, delete_folder, freeze_disks, layers_lock, link
 from hostvm.machines.open import machine_driver, require_disks_unused
 from hostvm.machines.saved import Saved, drop_saved, load_saved, saved_faults, stamped, store_saved
+from hostvm.machines.stalled import unstalled
 from hostvm.machines.suspend import suspend_machine
 from hostvm.machines.wake import wake_machine, why_not_loaded
+from hostvm.sizes import MIB, human_size
 from hostvm.spec import load_spec
 from hostvm.state import load_state, save_state
 from images.store import images_folder
@@ -40,6 +42,9 @@ if TYPE_CHECKING:
     from images.progress import Progress
 
 VERSION = 2
+
+_ROOM = MIB
+"""Bytes that are to be free for each disk that is made on a layer, and for the records. An empty one takes 200 KiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +85,7 @@ def create_snapshot(
     One that runs is suspended for it and goes on at once, so it stands still for some seconds and its connections to
     elsewhere are cut; what cannot be suspended is refused as `suspend_machine` does. It is what it was, whatever fails.
 
-    :raises MachineError: there is a snapshot of this name, or the machine is paused.
+    :raises MachineError: there is a snapshot of this name, or the machine is paused or stands still for want of room.
     :raises HostvmError: it cannot be suspended, or the host's disk is full.
     """
     target = snapshot_folder(paths, name)
@@ -90,7 +95,7 @@ def create_snapshot(
             None,
             f"choose another name, or remove it: hostvm snapshot rm -m {paths.name} {name}",
         )
-    power = machine_driver(paths, load_state(paths), load_spec(paths.spec)).state()
+    power = unstalled(paths, machine_driver(paths, load_state(paths), load_spec(paths.spec)))
     if power not in (DomainState.OFF, DomainState.RUNNING):
         raise MachineError(f"machine {paths.name} is {power.value}", None, f"let it go on: hostvm start {paths.name}")
     try:
@@ -132,8 +137,8 @@ def restore_snapshot(paths: MachinePaths, name: str, progress: Progress, *, disk
     made since stays as it is.
 
     :param disk_only: without its memory, as after a power cut.
-    :raises MachineError: there is no such snapshot, it cannot be used, or another process has the machine's disk open;
-        nothing was changed.
+    :raises MachineError: there is no such snapshot, it cannot be used, another process has the machine's disk open, or
+        this computer's disk is full; nothing was changed.
     :raises HostvmError: it cannot be resumed; then it is suspended, as it was in the snapshot.
     """
     found = load_snapshot(paths, name)
@@ -146,6 +151,7 @@ def restore_snapshot(paths: MachinePaths, name: str, progress: Progress, *, disk
         require_disks_unused(paths)
     if found.saved is not None:
         _check_memory(paths, found.name, Saved(**found.saved), driver, progress)
+    _require_room(paths, found)
     with progress.step(f"restore {paths.name}"):
         end_agent(paths.run_dir)
         driver.kill()
@@ -158,6 +164,20 @@ def restore_snapshot(paths: MachinePaths, name: str, progress: Progress, *, disk
         return False
     resume(paths, progress)
     return True
+
+
+def _require_room(paths: MachinePaths, found: Snapshot) -> None:
+    """Before the machine is given up for it: what is made then takes little, but some.
+
+    :raises MachineError: this computer's disk is full.
+    """
+    free = shutil.disk_usage(paths.folder).free
+    if free < _ROOM * (1 + len(found.layers)):
+        raise MachineError(
+            f"machine {paths.name} cannot go back to snapshot {found.name}: this computer's disk is full",
+            f"{human_size(free)} are free in {paths.folder}; the machine is as it was",
+            f"free some space: df -h {paths.folder}\nthen run the same command again",
+        )
 
 
 def _check_memory(paths: MachinePaths, name: str, saved: Saved, driver: Driver, progress: Progress) -> None:

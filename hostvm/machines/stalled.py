@@ -6,6 +6,7 @@ Its hypervisor halted it in the midst of the write, and repeats that when it run
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from hostvm.drivers.base import DomainState
@@ -33,8 +34,34 @@ def let_go_on(paths: MachinePaths, driver: Driver) -> None:
     driver.unpause()
 
 
-def no_room(paths: MachinePaths) -> MachineError | None:
-    """What to tell of a machine that stands still; None when its disk has room."""
+def unstalled(paths: MachinePaths, driver: Driver) -> DomainState:
+    """The machine's state, after one that stood still was let go on.
+
+    :raises HostvmError: as `let_go_on`.
+    """
+    power = driver.state()
+    if power is not DomainState.STALLED:
+        return power
+    let_go_on(paths, driver)
+    return DomainState.RUNNING
+
+
+def why_still(paths: MachinePaths, driver: Driver, *, starts: bool = False) -> MachineError | None:
+    """Why a machine that did not do what it was told could not; nobody else has to be told that it waits.
+
+    :param starts: as of `no_room`.
+    """
+    with suppress(HostvmError, OSError):
+        if driver.state() is DomainState.STALLED:
+            return no_room(paths, starts=starts)
+    return None
+
+
+def no_room(paths: MachinePaths, *, starts: bool = False) -> MachineError | None:
+    """What to tell of a machine that stands still; None when its disk has room.
+
+    :param starts: it was to start, and is powered off again.
+    """
     folder = paths.data_disk.resolve().parent
     try:
         free = shutil.disk_usage(folder).free
@@ -46,6 +73,12 @@ def no_room(paths: MachinePaths) -> MachineError | None:
         )
     if free >= ROOM:
         return None
+    if starts:
+        return MachineError(
+            f"machine {paths.name} did not start: this computer's disk is full",
+            f"{human_size(free)} are free in {folder}; it was powered off again, and its data are kept",
+            f"free at least {human_size(ROOM)} there: df -h {folder}\nthen: hostvm start {paths.name}",
+        )
     return MachineError(
         f"machine {paths.name} stands still: this computer's disk is full",
         f"{human_size(free)} are free in {folder}; nothing is lost, and it goes on by itself when there is room",

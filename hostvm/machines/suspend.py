@@ -24,7 +24,7 @@ from hostvm.machines.asleep import hand_over
 from hostvm.machines.domain import domain_of
 from hostvm.machines.open import machine_driver
 from hostvm.machines.saved import Saved, digest, drop_saved, stamp, store_saved
-from hostvm.machines.stalled import ROOM, let_go_on, no_room
+from hostvm.machines.stalled import ROOM, unstalled, why_still
 from hostvm.machines.trial import keep_proven
 from hostvm.machines.wake import wait_awake
 from hostvm.shares.choose import load_server
@@ -61,14 +61,14 @@ def suspend_machine(
     :param container_name: the name of a container, by its id.
     :param after: only when it has been idle for so many seconds.
     :raises InUseError: it has not.
-    :raises MachineError: it does not run, or stands still for want of room, or something that cannot be saved is in
-        use; the details say what.
+    :raises MachineError: it does not run, or something that cannot be saved is in use; the details say what. Or it
+        stands still, since this computer's disk is full.
     :raises HostvmError: the hypervisor fails.
     """
     began = time.monotonic()
     state = load_state(paths)
     driver = machine_driver(paths, state, load_spec(paths.spec))
-    power = _power(paths, driver)
+    power = unstalled(paths, driver)
     if paths.suspended.exists() and power is DomainState.OFF:
         return None
     _require_running(paths, power)
@@ -86,7 +86,7 @@ def suspend_machine(
             _save(paths, driver, domain, progress, after)
         except BaseException as fault:
             _share_again(paths, driver)
-            if isinstance(fault, HostvmError) and (why := _stands_still(paths, driver)) is not None:
+            if isinstance(fault, HostvmError) and (why := why_still(paths, driver)) is not None:
                 raise why from fault
             raise
     return time.monotonic() - began
@@ -99,7 +99,7 @@ def pause_machine(paths: MachinePaths, *, after: float | None = None) -> bool:
     :raises HostvmError: it does not run.
     """
     driver = machine_driver(paths, load_state(paths), load_spec(paths.spec))
-    power = _power(paths, driver)
+    power = unstalled(paths, driver)
     if power is DomainState.PAUSED:
         return False
     _require_running(paths, power)
@@ -180,7 +180,7 @@ def _sync(paths: MachinePaths, driver: Driver) -> None:
     worker.start()
     while worker.is_alive():
         worker.join(_LOOK_EVERY)
-        if worker.is_alive() and (why := _stands_still(paths, driver)) is not None:
+        if worker.is_alive() and (why := why_still(paths, driver)) is not None:
             raise why
     if faults:
         raise faults[0]
@@ -208,18 +208,6 @@ def _release(paths: MachinePaths, driver: Driver, container_name: Callable[[str]
     raise _cannot(paths, "a folder shared by 9p is in use: " + "; ".join(dict.fromkeys(lines)), stop)
 
 
-def _power(paths: MachinePaths, driver: Driver) -> DomainState:
-    """Its state; one that stands still though there is room goes on.
-
-    :raises MachineError: it stands still, and there is none.
-    """
-    power = driver.state()
-    if power is DomainState.STALLED:
-        let_go_on(paths, driver)
-        return DomainState.RUNNING
-    return power
-
-
 def _require_room(paths: MachinePaths) -> None:
     """:raises MachineError: this computer's disk is full: the guest's last writes would halt it, nothing be saved."""
     for folder in (paths.data_disk.resolve().parent, paths.suspended_ram.parent):
@@ -230,14 +218,6 @@ def _require_room(paths: MachinePaths) -> None:
         if free < ROOM:
             why = f"this computer's disk is full: {human_size(free)} are free in {folder}"
             raise _cannot(paths, why, f"df -h {shlex.quote(str(folder))}   # free some\n")
-
-
-def _stands_still(paths: MachinePaths, driver: Driver) -> MachineError | None:
-    """Why a machine that did not do what it was told could not; nobody else has to be told that it waits."""
-    with suppress(HostvmError, OSError):
-        if driver.state() is DomainState.STALLED:
-            return no_room(paths)
-    return None
 
 
 def _share_again(paths: MachinePaths, driver: Driver) -> None:

@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 from hostvm.errors import DriverError
+from hostvm.full_disk import explained
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,7 +62,7 @@ def write_state(qmp: Qmp, target: Path, commit: Callable[[str], None]) -> None:
                 qmp.execute("getfd", {"fdname": _NAME}, descriptor=descriptor)
                 place = f"fd:{_NAME}"
             qmp.execute("migrate", {"uri": place}, timeout=_QUICK)
-            _finish(qmp, "saved")
+            _finish(qmp, "saved", target.parent)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -82,7 +83,7 @@ def read_state(qmp: Qmp, source: Path, descriptor: int) -> None:
     _prepare(qmp)
     place = f"file:{source}" if is_mapped(qmp.version) else f"fd:{descriptor}"
     qmp.execute("migrate-incoming", {"uri": place}, timeout=TRANSFER_SECONDS)
-    _finish(qmp, "loaded")
+    _finish(qmp, "loaded", source.parent)
 
 
 def run_on(qmp: Qmp) -> None:
@@ -110,7 +111,7 @@ def _prepare(qmp: Qmp) -> None:
         qmp.execute("migrate-set-capabilities", {"capabilities": [{"capability": "mapped-ram", "state": True}]})
 
 
-def _finish(qmp: Qmp, word: str) -> None:
+def _finish(qmp: Qmp, word: str, folder: Path) -> None:
     deadline = time.monotonic() + TRANSFER_SECONDS
     while True:
         told = qmp.execute("query-migrate", timeout=TRANSFER_SECONDS)
@@ -118,5 +119,5 @@ def _finish(qmp: Qmp, word: str) -> None:
             return
         if told.get("status") in ("failed", "cancelled") or time.monotonic() > deadline:
             why = told.get("error-desc") or f"the transfer is {told.get('status')}"
-            raise DriverError(f"the machine's memory could not be {word}", why, _LOOK)
+            raise DriverError(f"the machine's memory could not be {word}", *(explained(why, folder) or (why, _LOOK)))
         time.sleep(_POLL)

@@ -291,6 +291,14 @@ def test_what_the_system_refuses_elsewhere_is_not_the_cache_s(capsys, place):
     assert "the system refused" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(not hasattr(errno, "EDQUOT"), reason="Windows has no such number")
+def test_a_quota_that_is_used_up_is_a_full_disk(capsys):
+    print_failure(OSError(errno.EDQUOT, "Disk quota exceeded", "/home/me/x"), forwarded=False, verbose=0)
+    said = capsys.readouterr().err
+    assert said.startswith("hostvm: the disk is full\n")
+    assert "Disk quota exceeded: '/home/me/x'" in said
+
+
 @pytest.mark.parametrize(("free", "told"), [(4096, True), (1 << 40, False)])
 def test_of_a_full_disk_the_places_without_room_are_told(monkeypatch, capsys, free, told):
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hostvm.drivers.base import DomainState
-from hostvm.errors import DriverError
+from hostvm.errors import DriverError, MachineError, SshError
 from hostvm.machines import boot
 from hostvm.machines.change import booted_spec, note_booted
 from hostvm.paths import MachinePaths
@@ -116,3 +116,22 @@ def test_an_agent_that_a_killed_stop_left_taking_nothing_new_is_replaced(box, mo
         monkeypatch.setattr(boot, name, lambda *_: None)
     assert boot.start_machine(box.paths, NullProgress(), ENGINE) is not None
     assert said == done
+
+
+@pytest.mark.parametrize(("power", "told"), [(DomainState.OFF, "did not start"), (DomainState.RUNNING, "stands still")])
+def test_a_start_whose_machine_stands_still_since_this_computers_disk_is_full_says_so(box, monkeypatch, power, told):
+    """And not that its guest does not answer. What it powered on is powered off again."""
+    done = []
+
+    def silent(*_):
+        box.driver.state = lambda: DomainState.STALLED
+        raise SshError("the connection was lost while the engine started")
+
+    box.driver.state, box.driver.kill, box.driver.start = lambda: power, lambda: done.append("kill"), done.append
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=4096))
+    monkeypatch.setattr(boot, "wait_ready", silent)
+    for name in ("agent_status", "agent_is_ready", "spawn_agent"):
+        monkeypatch.setattr(boot, name, lambda _: None)
+    with pytest.raises(MachineError, match=f"box {told}: this computer's disk is full"):
+        boot.start_machine(box.paths, NullProgress(), ENGINE)
+    assert done[-1:] == (["kill"] if power is DomainState.OFF else [])

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from hostvm.drivers.base import DomainState
-from hostvm.errors import DriverError, SpecError
+from hostvm.errors import DriverError, MachineError, SpecError
 from hostvm.guest import Completed
 from hostvm.machines import change
 from hostvm.machines.change import apply_change, check_change, keys_in_words, note_booted, pending
@@ -140,6 +140,18 @@ def test_nothing_is_written_that_may_not_be(machine):
     with pytest.raises(SpecError):
         apply(machine, disk=5 * GIB)
     assert machine.paths.spec.read_text() == before
+
+
+def test_nothing_is_written_when_the_disk_cannot_grow(machine, monkeypatch):
+    def full(*_):
+        raise MachineError("cannot resize the disk", "this computer's disk is full", "df -h")
+
+    monkeypatch.setattr(change, "grow_disk", full)
+    machine.paths.spec.write_text("# mine\n" + render_spec(SPEC))
+    before = machine.paths.spec.read_bytes()
+    with pytest.raises(MachineError, match="cannot resize"):
+        apply(machine, cpus=2, disk=20 * GIB)
+    assert machine.paths.spec.read_bytes() == before
 
 
 def test_a_machine_whose_start_is_not_known_waits_for_nothing(machine):

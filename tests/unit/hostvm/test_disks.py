@@ -84,6 +84,23 @@ def test_a_failed_creation_leaves_nothing(calls, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("why", ["No space left on device", "Disk quota exceeded"])
+@pytest.mark.parametrize(("folder", "there"), [("box", "box"), (".box.new", ".")])
+def test_on_a_full_disk_what_to_do_names_a_folder_that_is_there(calls, tmp_path, monkeypatch, folder, there, why):
+    """A machine that is being made is gone again when its error is read."""
+
+    def full(*_, **__):
+        raise HostvmError("qemu-img failed", f"qemu-img: Could not write qcow2 header: {why}")
+
+    place = tmp_path / folder
+    place.mkdir()
+    monkeypatch.setattr(process, "run", full)
+    with pytest.raises(MachineError) as caught:
+        disks.create_disk(place / "data.qcow2", GIB)
+    assert caught.value.details.startswith("this computer's disk is full\nqemu-img: ")
+    assert caught.value.resolution == f"free some space: df -h {tmp_path / there}\nthen run the same command again"
+
+
 @pytest.fixture
 def disk(tmp_path):
     """The header of a qcow2 of 2 GiB."""

@@ -277,3 +277,16 @@ def test_laid_into_a_machine_it_is_a_suspended_one(box, kept, monkeypatch):
     put_disk_and_memory(box, load_snapshot(box, "kept"), kept)
     assert json.loads(box.suspended.read_text())["disk"][0] == 3
     assert box.suspended_ram.read_bytes() == b"ram"
+
+
+def test_a_machine_is_not_given_up_for_a_snapshot_that_a_full_disk_would_not_take(box, monkeypatch):
+    """It would be off, and its memory gone, when its new disk finds no room."""
+    driver = SimpleNamespace(state=lambda: DomainState.OFF, kill=lambda: pytest.fail("its power was cut"))
+    monkeypatch.setattr(snapshots, "machine_driver", lambda *_: driver)
+    create(box, "cold")
+    box.suspended.write_text("{}")
+    monkeypatch.setattr(snapshots.shutil, "disk_usage", lambda _: SimpleNamespace(free=2**21 - 1))
+    with pytest.raises(MachineError, match="to snapshot cold: this computer's disk is full") as caught:
+        restore_snapshot(box, "cold", NullProgress())
+    assert caught.value.resolution.startswith(f"free some space: df -h {box.folder}\n")
+    assert box.suspended.exists()

@@ -256,19 +256,6 @@ def test_one_that_stands_still_since_this_computers_disk_is_full_says_so(world, 
         assert error.value is fault
 
 
-@pytest.mark.parametrize("act", [pause_machine, lambda paths: suspend_machine(paths, NullProgress(), str)])
-def test_one_that_stood_still_before_says_so_and_goes_on_when_there_is_room(world, monkeypatch, act):
-    """It was told to be stalled, and to be started."""
-    world.driver.power = DomainState.STALLED
-    with monkeypatch.context() as full:
-        full.setattr("shutil.disk_usage", lambda _: argparse.Namespace(free=4096))
-        with pytest.raises(MachineError, match="machine box stands still: this computer's disk is full"):
-            act(world.paths)
-    assert (world.agent, world.sleeper, world.driver.unpaused) == (True, False, 0)
-    act(world.paths)
-    assert (world.sleeper, world.driver.unpaused) == (True, 1)
-
-
 def test_on_a_full_disk_nothing_is_begun(world, monkeypatch):
     """The guest's sync would have halted it, and the user heard of that after a minute."""
     monkeypatch.setattr(suspend, "_release", lambda *_: pytest.fail("asked the guest"))
@@ -325,3 +312,30 @@ def test_one_that_stands_still_when_its_agent_is_back_has_no_sleeper_beside_it(w
     with pytest.raises(type(fault)):
         suspend_machine(world.paths, NullProgress(), str)
     assert (world.agent, world.sleeper) == (True, False)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        lambda paths: suspend_machine(paths, NullProgress(), str),
+        pause_machine,
+        lambda paths: create_snapshot(paths, "now", NullProgress(), str),
+    ],
+    ids=["suspend", "pause", "snapshot"],
+)
+def test_one_that_stands_still_already_says_why_and_is_let_go_on_first_when_there_is_room(world, monkeypatch, command):
+    """And not merely that it is stalled, or to be started."""
+
+    def unpause():
+        world.driver.power = DomainState.RUNNING
+        raise DriverError("it runs")
+
+    world.driver.power, world.driver.unpause = DomainState.STALLED, unpause
+    monkeypatch.setattr(snapshots, "machine_driver", lambda *_: world.driver)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: argparse.Namespace(free=4096))
+    with pytest.raises(MachineError, match="box stands still: this computer's disk is full"):
+        command(world.paths)
+    assert world.driver.power is DomainState.STALLED
+    monkeypatch.setattr("shutil.disk_usage", lambda _: argparse.Namespace(free=1 << 40))
+    with pytest.raises(DriverError, match="it runs"):
+        command(world.paths)

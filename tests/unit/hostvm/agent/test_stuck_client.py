@@ -110,7 +110,7 @@ def server(folder, talker):
 
 def begin(folder, **options):
     client = Agent(folder, 10)
-    client.ask("exec", argv=["yes"], notices=True, **options)
+    client.ask("exec", argv=["yes"], **{"notices": True, **options})
     client.answer()
     return client
 
@@ -152,6 +152,17 @@ def test_a_notice_is_told_while_the_program_is_silent(folder, server, talker):
     with begin(folder) as client:
         server.tell("news of \x1b]0;a container\x07")
         assert client.next_frame() == (protocol.STDERR, b"hostvm: news of \\x1b]0;a container\\x07\n")
+
+
+def test_what_holds_up_every_command_is_told_to_those_too_who_asked_for_no_notices(folder, server, talker):
+    """`docker ps`, say, which starts no container. Not to hostvm's own, whose output is nobody's but its."""
+    talker.hushed.set()
+    with begin(folder, notices=False) as client, begin(folder, notices=False, own=True) as own:
+        server.tell("a port is taken")
+        server.tell("the machine stands still", everybody=True)
+        assert client.next_frame() == (protocol.STDERR, b"hostvm: the machine stands still\n")
+        talker.over.set()
+        assert own.next_frame()[0] == protocol.EXIT
 
 
 @pytest.mark.parametrize("wanted", [True, False])

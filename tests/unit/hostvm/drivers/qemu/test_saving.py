@@ -20,13 +20,14 @@ FAST = ("migrate-set-parameters", {"max-bandwidth": 1 << 40})
 class Monitor:
     """Remembers what it was told; answers `query-migrate` with the next of `statuses`."""
 
-    def __init__(self, version, *statuses, refuse=None, runs=True):
+    def __init__(self, version, *statuses, refuse=None, runs=True, why="disk full"):
         self.version = version
         self.told = []
         self.descriptors = []
         self._statuses = list(statuses)
         self._refuse = refuse
         self._runs = runs
+        self._why = why
 
     def execute(self, command, arguments=None, *, timeout=5.0, descriptor=None):
         if command == self._refuse:
@@ -37,7 +38,7 @@ class Monitor:
             status = self._statuses.pop(0)
             if status == "gone":
                 raise QmpGoneError("QEMU has ended", None, "x")
-            return {"status": status, "error-desc": "disk full"} if status == "failed" else {"status": status}
+            return {"status": status, "error-desc": self._why} if status == "failed" else {"status": status}
         self.told.append((command, arguments))
         if descriptor is not None:
             self.descriptors.append(os.fstat(descriptor).st_ino)
@@ -88,6 +89,14 @@ def test_a_save_that_fails_leaves_no_file_and_a_running_guest(tmp_path, statuses
         write_state(qmp, target, lambda _: pytest.fail("committed"))
     assert not target.exists()
     assert qmp.told[-2:] == [("migrate_cancel", None), ("cont", None)]
+
+
+def test_a_full_disk_of_this_computer_is_told_as_such(tmp_path):
+    qmp = Monitor(OLD, "failed", why="Unable to write to file: No space left on device")
+    with pytest.raises(DriverError, match="could not be saved") as caught:
+        write_state(qmp, tmp_path / "ram", lambda _: None)
+    assert caught.value.details.startswith("this computer's disk is full\nUnable to write")
+    assert caught.value.resolution == f"free some space: df -h {tmp_path}\nthen run the same command again"
 
 
 def test_what_blocks_a_save_is_told_in_qemus_words(tmp_path):
