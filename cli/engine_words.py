@@ -206,11 +206,12 @@ def _require_program(name: str, word: str) -> None:
     if run_in_guest(MachinePaths.of(name).run_dir, ["sh", "-c", 'command -v "$1"', "look", word]).status == 0:
         return
     from hostvm.errors import ForwardError
+    from hostvm.platform.words import in_turn
 
     raise ForwardError(
         f"the guest image of machine {name} has no {word}",
         f"Debian has none; docs/engines.md has the recipe of an image with it ({word}.yaml)",
-        f"hostvm image build --recipe {word}.yaml && hostvm upgrade {name} --image {word}",
+        in_turn(f"hostvm image build --recipe {word}.yaml", f"hostvm upgrade {name} --image {word}"),
     )
 
 

@@ -16,6 +16,7 @@ from hostvm import paths as places
 from hostvm import process
 from hostvm.errors import HostvmError, MachineError
 from hostvm.files import move
+from hostvm.platform.words import free_room, in_turn, show_folder
 from hostvm.qemu_binary import find_qemu_img
 from hostvm.sizes import format_size, human_size
 
@@ -192,7 +193,9 @@ def disk_size(path: Path) -> int:
         why = "it does not begin as one"
     if magic != b"QFI\xfb":
         raise MachineError(
-            f"the disk {path} is missing, damaged or not a qcow2 file", why, f"look at the folder: ls -l {path.parent}"
+            f"the disk {path} is missing, damaged or not a qcow2 file",
+            why,
+            f"look at the folder: {show_folder(str(path.parent))}",
         )
     return int(size)
 
@@ -218,7 +221,8 @@ def _qemu_img(verb: str, *words: str, about: Path) -> bytes:
             if verb != "info"
             else f"the disk {about} is missing, damaged or not a qcow2 file",
             error.details,
-            f"Look at the folder and at what is free there: ls -l {about.parent}; df -h {about.parent}",
+            "Look at the folder and at what is free there: "
+            + in_turn(show_folder(str(about.parent)), free_room(str(about.parent)), between="; "),
         ) from error
 
 

@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 from hostvm.errors import DriverError
+from hostvm.platform.words import free_room, in_turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +30,7 @@ _POLL = 0.01
 _NO_LIMIT = 1 << 40
 _QUICK = 10.0
 _NAME = "state"
-_LOOK = "Look at what the hypervisor says: hostvm logs --console; df -h"
+_LOOK = in_turn("Look at what the hypervisor says: hostvm logs --console", free_room(), between="; ")
 
 
 def hypervisor_text(version: tuple[int, int, int]) -> str:
