@@ -160,7 +160,7 @@ class Machine:
     def stop(self, *, force: bool = False) -> bool:
         """Power it off through its guest; with `force` cut its power. Idempotent; False when it was off already."""
         with self._held() as paths:
-            return stop_machine(paths, self._progress, force=force)
+            return stop_machine(paths, self._progress, force=force, for_good=True)
 
     def restart(self) -> float:
         """Stop and start it; gives the seconds of the start.

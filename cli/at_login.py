@@ -2,6 +2,7 @@
 
 A task has no environment of its own. And it has no window: one would stand there for as long as the machine runs, and
 take that with it when somebody closes it. So there is nowhere to write to, and the last words go to the agent's log.
+Where hostvm is not installed this is run as a file, and PYTHONPATH says where the other modules are.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Set the variables, then start the machine and stay while it runs; the command's exit status."""
     *variables, machine = sys.argv[1:] if argv is None else argv
     os.environ.update((word.partition("=")[0], word.partition("=")[2]) for word in variables)
+    sys.path[:0] = [word.partition("=")[2] for word in variables if word.startswith("PYTHONPATH=")]
     folder, program = os.path.split(sys.executable)
     if program.lower() == _WINDOWLESS and os.path.isfile(usual := os.path.join(folder, _USUAL)):  # noqa: PTH113, PTH118
         sys.executable = usual  # agents are as they are without a login

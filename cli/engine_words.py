@@ -34,7 +34,7 @@ def run_engine_word(found: Globals) -> int:
         return _run_ctr(found.chosen(), arguments)
     words = [*prefix[1:], *arguments]
     if word != "docker" or not _is_for_another(words):
-        words = _with_shares(found.chosen(), words)
+        words = _with_shares(found.chosen(), prefix[0], words)
         _require_emulators(found.chosen(), word, words)
     client = find_host_client(words) if word in DOCKERS else None
     if client is not None:
@@ -62,7 +62,7 @@ def _is_for_another(words: list[str]) -> bool:
     return names_engine(words)
 
 
-def _with_shares(name: str, words: list[str]) -> list[str]:
+def _with_shares(name: str, program: str, words: list[str]) -> list[str]:
     """Folders of this computer as the guest has them; costs nothing where none is named."""
     if not any(word in ("run", "create") for word in words):
         return words
@@ -78,7 +78,9 @@ def _with_shares(name: str, words: list[str]) -> list[str]:
         _start(name)
     mounts, here = shared_mounts(folder), os.getcwd()  # noqa: PTH109 - as in cli/forward.py
     sock = os.path.join(folder, DOCKER_SOCK)  # noqa: PTH118 - as above
-    return with_guest_paths(words, mounts, here, lambda: _disks(name), sock, machine_option(name))
+    needs = " ".join(f"{key}={value}" for key, value in BROUGHT.get(program, {}).items())
+    run = f"{f'env {needs} ' if needs else ''}{program} run"
+    return with_guest_paths(words, mounts, here, lambda: _disks(name), sock, machine_option(name), run)
 
 
 def _require_emulators(name: str, word: str, words: list[str]) -> None:
@@ -206,11 +208,12 @@ def _require_program(name: str, word: str) -> None:
     if run_in_guest(MachinePaths.of(name).run_dir, ["sh", "-c", 'command -v "$1"', "look", word]).status == 0:
         return
     from hostvm.errors import ForwardError
+    from hostvm.platform.words import in_turn
 
     raise ForwardError(
         f"the guest image of machine {name} has no {word}",
         f"Debian has none; docs/engines.md has the recipe of an image with it ({word}.yaml)",
-        f"hostvm image build --recipe {word}.yaml && hostvm upgrade {name} --image {word}",
+        in_turn(f"hostvm image build --recipe {word}.yaml", f"hostvm upgrade {name} --image {word}"),
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import shlex
 import sys
 from contextlib import suppress
 
@@ -47,9 +46,11 @@ def _numbered(text: str) -> list[tuple[int, str]]:
 
 def _unforeseen(fault: Exception) -> HostvmError:
     if isinstance(fault, OSError) and _is_full(fault):
+        from hostvm.platform.words import free_room
+
         full = _full_places()
         there = "".join(f"\n{place}: {left} free" for place, left in full)
-        where = f": df -h {' '.join(shlex.quote(place) for place, _ in full)}" if full else ""
+        where = f": {free_room(*(place for place, _ in full))}" if full else ""
         return HostvmError(
             "the disk is full", f"{fault}{there}", f"free some space{where}\nthen run the same command again"
         )

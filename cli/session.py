@@ -204,8 +204,10 @@ def _write(descriptor: int, data: bytes) -> None:
         except BrokenPipeError:
             raise
         except OSError as error:
+            from hostvm.platform.words import free_room
+
             raise ForwardError(
                 "the command's output cannot be written here",
                 error.strerror,
-                "df -h .   # is the disk full?",
+                f"{free_room('.')}   # is the disk full?",
             ) from error

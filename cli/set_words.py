@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hostvm.config.document import DocumentError, read_document
-from hostvm.config.kinds import VARIABLE, Choice, Fault, Keys, Text, Variables, spell
+from hostvm.config.kinds import VARIABLE, Choice, Keys, Text, Variables
 from hostvm.config.rewrite import remove_value, set_value
 from hostvm.spec import BY_KEY, read_settings, wrong_settings
+from images.document import DocumentError, read_document
+from images.faults import Fault, spell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

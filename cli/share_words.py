@@ -29,18 +29,19 @@ def with_guest_paths(
     disks: Callable[[], Sequence[str]] = tuple,
     sock: str = "",
     option: str = "",
+    run: str = "docker run",
 ) -> list[str]:
     """The same words with each folder as the guest knows it.
 
     :param words: docker's, without "docker" itself.
     :param folder: the working folder, to which relative ones belong.
     :param disks: where the machine's further disks are mounted; asked only for what is not shared.
-    :param sock: see `engine_path`; so is `option`.
+    :param sock: see `engine_path`; so are `option` and `run`.
     :raises ForwardError: a folder is not shared.
     """
 
     def find(source: str) -> str:
-        return engine_path(source, mounts, disks, folder=folder, sock=sock, option=option)
+        return engine_path(source, mounts, disks, folder=folder, sock=sock, option=option, run=run)
 
     found = list(words)
     verb, start = verb_words(found)

@@ -15,6 +15,7 @@ from hostvm.agent.client import run_in_guest
 from hostvm.agent.pipe import GuestPipe
 from hostvm.errors import MachineError
 from hostvm.guest import GUEST_HOME
+from hostvm.platform.words import show_folder
 from hostvm.unpacking import OccupiedError, OutsideError, unpack_member
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def copy_to_guest(run_dir: Path, source: Path, target: str, task: Task) -> None:
     :raises MachineError: there is no such file, no folder to put it in, or the guest refuses (a full disk).
     """
     if not os.path.lexists(source):
-        raise MachineError(f"there is no {source} here", None, f"look: ls -la {source.parent}")
+        raise MachineError(f"there is no {source} here", None, f"look: {show_folder(str(source.parent), '-la')}")
     place = _guest_place(target)
     folder, name = _landing(
         place, source.absolute().name or "root", _in_guest(run_dir, place), lambda path: _in_guest(run_dir, path)
@@ -78,7 +79,8 @@ def _unpack(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: str) -> None:
     try:
         unpack_member(tar, member, folder, mode=member.mode & 0o777)
     except (OutsideError, OccupiedError) as fault:
-        raise MachineError("the copy was broken off", str(fault), f"look what is there: ls -la {folder}") from None
+        way = f"look what is there: {show_folder(folder, '-la')}"
+        raise MachineError("the copy was broken off", str(fault), way) from None
 
 
 def _landing(target: str, base: str, kind: str, look: Callable[[str], str], *, here: bool = False) -> tuple[str, str]:

@@ -17,6 +17,7 @@ from hostvm import process
 from hostvm.errors import HostvmError, MachineError
 from hostvm.files import move
 from hostvm.full_disk import explained
+from hostvm.platform.words import free_room, in_turn, show_folder
 from hostvm.qemu_binary import find_qemu_img
 from hostvm.sizes import format_size, human_size
 
@@ -193,7 +194,9 @@ def disk_size(path: Path) -> int:
         why = "it does not begin as one"
     if magic != b"QFI\xfb":
         raise MachineError(
-            f"the disk {path} is missing, damaged or not a qcow2 file", why, f"look at the folder: ls -l {path.parent}"
+            f"the disk {path} is missing, damaged or not a qcow2 file",
+            why,
+            f"look at the folder: {show_folder(str(path.parent))}",
         )
     return int(size)
 
@@ -216,8 +219,9 @@ def _qemu_img(verb: str, *words: str, about: Path) -> bytes:
     except HostvmError as error:
         # What is being made is gone when this is read.
         folder = about.parent.parent if about.parent.name.startswith(".") else about.parent
-        place = shlex.quote(str(folder))
-        look = f"Look at the folder and at what is free there: ls -l {place}; df -h {place}"
+        look = "Look at the folder and at what is free there: " + in_turn(
+            show_folder(str(folder)), free_room(str(folder)), between="; "
+        )
         details, way = explained(error.details, folder) or (error.details, look)
         raise MachineError(
             f"cannot {verb} the disk {about}"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hostvm.config.kinds import Either, shown
+from hostvm.config.kinds import Either
 from hostvm.errors import MachineError
+from images.faults import shown
 from images.foreign import FOREIGN
 
 if TYPE_CHECKING:

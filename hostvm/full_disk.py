@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-import shlex
 from typing import TYPE_CHECKING
+
+from hostvm.platform.words import free_room
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,5 +22,5 @@ def explained(said: str | None, folder: Path) -> tuple[str, str] | None:
     """
     if not any(words in (said or "") for words in _FULL):
         return None
-    way = f"free some space: df -h {shlex.quote(str(folder))}\nthen run the same command again"
+    way = f"free some space: {free_room(str(folder))}\nthen run the same command again"
     return f"this computer's disk is full\n{said}", way

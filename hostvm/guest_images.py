@@ -11,7 +11,7 @@ from hostvm.engines import ENGINES, own_image
 from hostvm.errors import ImageError, UsageError
 from hostvm.paths import cache, image_keys
 from hostvm.qemu_binary import find_qemu
-from images.errors import MirrorError, OutOfDateError
+from images.errors import MirrorError, OutOfDateError, RegistryError
 from images.recipe import find_recipe, recipe_names
 from images.registry.reference import looks_like_reference, parse_reference
 from images.store import find_referenced, images_folder, inspect_image, list_images, note_use, open_image
@@ -148,7 +148,17 @@ def _ensure_pulled(text: str, progress: Progress, arch: str) -> Image:
     if known is not None and arch in {ANY_ARCH, known.arch}:
         return known
     progress.note(f"the guest image {reference} is not here yet and is pulled now, once")
-    return _pull(text, progress, arch)
+    try:
+        return _pull(text, progress, arch)
+    except RegistryError as fault:
+        if known is None:
+            raise
+        first = f"{fault.resolution}\n" if fault.resolution else ""
+        raise RegistryError(
+            f"{reference} is stored for {known.arch}, and could not be pulled for {arch}",
+            "\n".join(part for part in (fault.brief, fault.details) if part),
+            f"{first}or take the one that is stored: --arch {known.arch}",
+        ) from fault
 
 
 def _pull(text: str, progress: Progress, arch: str) -> Image:

@@ -7,11 +7,12 @@ import re
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from hostvm.config.kinds import Fault, Key, Keys, ListOf, Size, Text, WrongValueError
+from hostvm.config.kinds import Key, Keys, ListOf, Size, Text, WrongValueError
 from hostvm.disks import create_disk, disk_size, grow_disk
 from hostvm.errors import MachineError, SpecError
 from hostvm.shares.model import check_target
 from hostvm.sizes import MIB, format_size
+from images.faults import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

@@ -26,8 +26,13 @@ def own_env() -> dict[str, str]:
 
     Each may begin an agent, or one that does: a docker client wakes a machine by a sleeper, which a command of the
     agent's began. So they hand on what an agent has of its user: where credential helpers and the ssh agent are, and
-    docker's configuration. Where hostvm is not installed but run from a checkout, the module is found by PYTHONPATH.
+    docker's configuration.
     """
-    root = Path(__file__).resolve().parents[1]
     users = {name: os.environ[name] for name in _USERS if name in os.environ}
-    return {**helper_environment(), **users, **({} if root.name in _INSTALLED else {"PYTHONPATH": str(root)})}
+    return {**helper_environment(), **users, **search_path()}
+
+
+def search_path() -> dict[str, str]:
+    """The variable by which the module is found where hostvm is not installed but run from a checkout."""
+    root = Path(__file__).resolve().parents[1]
+    return {} if root.name in _INSTALLED else {"PYTHONPATH": str(root)}

@@ -47,6 +47,9 @@ _ENDINGS = ".COM;.EXE;.BAT;.CMD"
 _FAULTS = {-getattr(signal, name, 0) for name in ("SIGSEGV", "SIGBUS", "SIGILL", "SIGABRT")} - {0}
 _WINDOWS_FAULT = 0xC0000000
 """From here on an exit status is that of a fault (NTSTATUS: 0xC0000005 is an access violation)."""
+# Ctrl-C; a program that cannot begin (its format, or a DLL: missing, without what is looked for, refusing); and a kill
+# by PowerShell's Stop-Process.
+_WINDOWS_NO_FAULT = {0xC000013A, 0xC000007B, 0xC0000135, 0xC0000138, 0xC0000139, 0xC0000142, 0xFFFFFFFF}
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +285,9 @@ def has_crashed(program: ProcessId) -> bool:
 
 def is_fault(status: int | None) -> bool:
     """Whether an exit status, as `Popen.returncode` has it, is that of a program that did what no program may."""
-    return status is not None and (status in _FAULTS or status >= _WINDOWS_FAULT)
+    if status is None or status in _WINDOWS_NO_FAULT:
+        return False
+    return status in _FAULTS or status >= _WINDOWS_FAULT
 
 
 def _show(words: Sequence[str], env: Mapping[str, str] | None, cwd: Path | None = None) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hostvm.config.kinds import Choice, Key, Keys, ListOf, Text
 from hostvm.errors import SpecError
 from hostvm.files import user_path
+from hostvm.platform.words import show_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,7 +118,7 @@ def _text(number: int, one: Script) -> bytes:
         text = path.read_bytes()
     except OSError as fault:
         raise SpecError(
-            f"provision[{number}].file: {path} cannot be read", fault.strerror, f"ls -l {path.parent}"
+            f"provision[{number}].file: {path} cannot be read", fault.strerror, show_folder(str(path.parent))
         ) from fault
     if len(text) > _LARGEST:
         raise SpecError(

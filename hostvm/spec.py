@@ -14,11 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from hostvm.config.document import DocumentError, read_document
 from hostvm.config.kinds import (
     Bool,
     Choice,
-    Fault,
     Key,
     Keys,
     Size,
@@ -28,7 +26,6 @@ from hostvm.config.kinds import (
     Whole,
     WrongValueError,
     format_time,
-    spell,
 )
 from hostvm.emulate import AUTO as EMULATE_AUTO
 from hostvm.emulate import EMULATE, render_emulate
@@ -41,6 +38,8 @@ from hostvm.provision import Script, Scripts, render_scripts
 from hostvm.shares.model import Mount, default_mounts
 from hostvm.shares.settings import Mounts, render_mounts
 from hostvm.sizes import GIB, MIB, format_size
+from images.document import DocumentError, read_document
+from images.faults import Fault, spell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -20,7 +20,8 @@ from images.errors import RecipeError
 from images.initramfs import initramfs_entries, own_files
 from images.kernel import write_kernel
 from images.kit import open_bakery
-from images.modules import SUFFIXES, ModuleSet, module_name
+from images.module_search import choose_modules
+from images.modules import ModuleSet
 from images.recipe import FILES, Recipe
 from images.rootfs import Unpacked, apply_recipe, package_tree, unpack_packages
 from images.store import (
@@ -189,14 +190,9 @@ def _shape(
         modules.keep_only(modules.closure(modules.matching(recipe.keep_modules)))
         modules.decompress()
         apply_recipe(tree, recipe, added)
-        modules.paths = _module_paths(tree, modules.release)  # the recipe may have brought some, or left none
+        modules.paths = choose_modules(tree, modules.release)  # the recipe may have brought some, or left none
         index_modules(modules)
     return tree, modules
-
-
-def _module_paths(tree: Tree, release: str) -> dict[str, str]:
-    folder = f"usr/lib/modules/{release}/"
-    return {module_name(path): path for path in tree.nodes if path.startswith(folder) and path.endswith(SUFFIXES)}
 
 
 def _store(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from images.errors import ImageError
 from images.module_elf import ElfModule
 from images.module_index import write_index
-from images.modules import module_name
+from images.module_search import module_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from images.errors import ImageError
 
@@ -41,16 +41,28 @@ def write_index(entries: Iterable[tuple[str, str, int]]) -> bytes:
             )
         values.setdefault(key, []).insert(0, (priority, value))
     out = bytearray(struct.pack(">3I", MAGIC, VERSION, 0))
-    root = _write_node(out, values, sorted(values), 0, 0)
-    struct.pack_into(">I", out, 8, root)
+    todo = [_Node(8, sorted(values), 0, 0)]
+    while todo:
+        todo += reversed(_write_node(out, values, todo.pop()))
     return bytes(out)
 
 
-def _write_node(out: bytearray, values: Values, keys: list[str], start: int, end: int) -> int:
-    """Add a node and all below it; returns its offset with flags.
+class _Node(NamedTuple):
+    """A node that is to be written.
 
+    :param place: where its offset is to stand.
     :param keys: sorted; the same up to `end`, and up to `start` told by the nodes above.
     """
+
+    place: int
+    keys: list[str]
+    start: int
+    end: int
+
+
+def _write_node(out: bytearray, values: Values, node: _Node) -> list[_Node]:
+    """Add a node; returns those right below it, which follow, each with all below that."""
+    place, keys, start, end = node
     ends_here = keys[:1] if keys and len(keys[0]) == end else []
     groups = itertools.groupby(keys[len(ends_here) :], key=lambda key: key[end])
     children = {ord(letter): list(below) for letter, below in groups}
@@ -58,12 +70,14 @@ def _write_node(out: bytearray, values: Values, keys: list[str], start: int, end
     if start < end:
         offset |= PREFIX
         out += keys[0][start:end].encode("ascii") + b"\0"
-    places: dict[int, int] = {}
+    todo: list[_Node] = []
     if children:
         offset |= CHILDREN
         first, last = min(children), max(children)
         out += bytes((first, last))
-        places = {letter: len(out) + 4 * (letter - first) for letter in children}
+        for letter, below in children.items():
+            shared = _shared(below[0], below[-1])
+            todo.append(_Node(len(out) + 4 * (letter - first), below, end + 1, shared))
         out += bytes(4 * (last - first + 1))
     for key in ends_here:
         offset |= VALUES
@@ -71,10 +85,8 @@ def _write_node(out: bytearray, values: Values, keys: list[str], start: int, end
         out += struct.pack(">I", len(found))
         for priority, value in found:
             out += struct.pack(">I", priority) + value.encode(errors="surrogateescape") + b"\0"
-    for letter, below in children.items():
-        shared = _shared(below[0], below[-1])
-        struct.pack_into(">I", out, places[letter], _write_node(out, values, below, end + 1, shared))
-    return offset
+    struct.pack_into(">I", out, place, offset)
+    return todo
 
 
 def _shared(one: str, other: str) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from images.errors import ImageError
+from images.module_search import SUFFIXES, choose_modules, module_name
 from images.tree import Slice
 
 if TYPE_CHECKING:
@@ -17,17 +18,8 @@ if TYPE_CHECKING:
 
     from images.tree import Tree
 
-SUFFIXES = (".ko.xz", ".ko.gz", ".ko")
 SIGNATURE_MAGIC = b"~Module signature appended~\n"
 SIGNATURE_FACTS = 12
-
-
-def module_name(path: str) -> str:
-    """The kernel's name of a module file: `a/virtio-blk.ko.xz` is virtio_blk."""
-    name = path.rpartition("/")[2]
-    for suffix in SUFFIXES:
-        name = name.removesuffix(suffix)
-    return name.replace("-", "_")
 
 
 def module_depends(module: bytes) -> tuple[str, ...]:
@@ -106,7 +98,7 @@ class ModuleSet:
         return cls(
             tree,
             release,
-            {module_name(path): path for path in files},
+            choose_modules(tree, release),
             {module_name(path): f"{prefix}{release}/{path}" for path in builtin},
             store,
         )

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from images.document import DocumentError, read_document
 from images.errors import RecipeError
+from images.faults import spell
 from images.recipe import Recipe, load_recipe, merge, recipe_data, recipe_names
 from images.store import WORD
 
@@ -32,10 +34,7 @@ def load_own_recipe(path: Path) -> Recipe:
 
     :raises RecipeError: unreadable, or with every fault at once; or it takes the name of a shipped one.
     """
-    try:
-        own = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RecipeError(f"{path} cannot be read as a recipe", str(error), f"Correct {path}") from error
+    own = _read(path)
     if not isinstance(own, dict):
         raise RecipeError(f"{path} is not a recipe", "It must have KEY: VALUE lines.", "See docs/images.md")
     base, overlay = own.pop("base", None), own.pop("overlay", None)
@@ -53,6 +52,22 @@ def load_own_recipe(path: Path) -> Recipe:
         overlay=_overlay(path, overlay) if overlay is not None else "",
         downloads=tuple(_beside(path, one) for one in recipe.downloads),
     )
+
+
+def _read(path: Path) -> Any:
+    """The file's values.
+
+    :raises RecipeError: it is no YAML, or what is in it could be read in two ways: each fault with its line.
+    """
+    try:
+        document = read_document(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, DocumentError) as error:
+        raise RecipeError(f"{path} cannot be read as a recipe", str(error), f"Correct {path}") from error
+    if document.faults:
+        placed = sorted((document.line(fault.path) or 0, spell(fault.path), fault.why) for fault in document.faults)
+        told = "\n".join(f"line {line}: {f'{where}: ' if where else ''}{why}" for line, where, why in placed)
+        raise RecipeError(f"{path} cannot be read as a recipe", told, f"Correct {path}")
+    return document.values
 
 
 def with_packages(recipe: Recipe, packages: Sequence[str], name: str | None) -> Recipe:

@@ -48,7 +48,7 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One name's attributes; two names with the same Slice are hard links of each other.
+    """One name's attributes; two files with the same Slice are hard links of each other.
 
     :param origin: whose it is, for messages.
     """
@@ -274,8 +274,8 @@ def _node(tree: Tree, member: tarfile.TarInfo, data_tar: Path, origin: str, plac
         return Node(Kind.FILE, mode, member.uid, member.gid, content=content, origin=origin)
     if member.islnk():
         first = tree.nodes.get(places.get(check_path(member.linkname), ""))
-        if first is not None and first.kind is Kind.FILE:
-            return first
+        if first is not None and first.kind is not Kind.DIR:
+            return first  # of a link: another one that leads to the same
     return None
 
 

@@ -19,6 +19,7 @@ from hostvm.errors import HostvmError, UsageError
 from hostvm.guest_images import ensure_image, guest_arch, make_builder
 from hostvm.own import own_argv
 from hostvm.paths import cache
+from hostvm.platform.words import in_turn
 from hostvm.process import run
 from images.archive import DEFAULT_MIRROR
 from images.artefact.bundle import Bundle, describe_bundle, load_bundle, write_bundle
@@ -59,7 +60,8 @@ def create(options: argparse.Namespace) -> int:
     if key is None:
         say(options, "not signed, see `hostvm image key --help`")
     name = "FILE" if options.output == STDIO else Path(options.output).name
-    say(options, f"there: zstd -dc {name} | tar -x wheels && pip install --no-index --find-links wheels hostvm")
+    install = "pip install --no-index --find-links wheels hostvm"
+    say(options, f"there: {in_turn(f'zstd -dc {name} | tar -x wheels', install)}")
     say(options, f"then: hostvm bundle load {name}")
     return 0
 

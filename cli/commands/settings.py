@@ -21,6 +21,7 @@ from hostvm.files import write_atomic
 from hostvm.locks import home_lock
 from hostvm.machines.boot import check_startable
 from hostvm.machines.change import apply_change, keys_in_words
+from hostvm.platform.words import delete_file
 from hostvm.spec import load_spec, parse_text
 from runtime.engine import find_engine
 
@@ -156,7 +157,7 @@ def _run_editor(editor: list[str], paths: MachinePaths) -> None:
         raise HostvmError(
             f"the editor ended with status {status}; nothing was saved",
             process.join([*editor, str(paths.spec_draft)]),
-            f"go on with: hostvm edit {paths.name}\nor drop it: rm {paths.spec_draft}",
+            f"go on with: hostvm edit {paths.name}\nor drop it: {delete_file(str(paths.spec_draft))}",
         )
 
 
@@ -182,7 +183,8 @@ def _changed(paths: MachinePaths, base: str, now: str) -> _ChangedError:
 
 
 def _kept(fault: HostvmError, paths: MachinePaths) -> HostvmError:
-    where = f"what you wrote is kept; go on with: hostvm edit {paths.name}\nor drop it: rm {paths.spec_draft}"
+    drop = delete_file(str(paths.spec_draft))
+    where = f"what you wrote is kept; go on with: hostvm edit {paths.name}\nor drop it: {drop}"
     return type(fault)(fault.brief, fault.details, where)
 
 

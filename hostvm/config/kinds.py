@@ -7,30 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hostvm.sizes import format_size, parse_size
+from images.faults import SHOWN, Fault, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from typing import TypeAlias
 
-    Path: TypeAlias = tuple[str | int, ...]
-
-_SHOWN = 60
 _SIZE_PATTERN = r"^\s*[0-9]+(\.[0-9]+)?\s*[KMGTkmgt]([iI]?[bB])?\s*$"
 _TIME_PATTERN = r"^\s*[0-9]{1,6}\s*[smh]\s*$"
 _UNITS = {"s": 1, "m": 60, "h": 3600}
-_BARE = re.compile(r"\w[\w-]*")
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One thing that is wrong.
-
-    :param path: where, from the top: keys and numbers of entries.
-    :param why: a reason that reads after the path.
-    """
-
-    path: Path
-    why: str
 
 
 class WrongValueError(Exception):
@@ -48,25 +32,6 @@ class WrongValueError(Exception):
     def below(self, *path: str | int) -> list[Fault]:
         """The same faults, seen from further up."""
         return [Fault((*path, *fault.path), fault.why) for fault in self.faults]
-
-
-def shown(value: object) -> str:
-    """A value as it may stand in a message: short, on one line."""
-    text = "nothing" if value is None else str(value) if not isinstance(value, bool) else str(value).lower()
-    text = " ".join(text.split()) or '""'
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
-
-
-def spell(path: Path) -> str:
-    """A path as people write it: `mounts[1].target`."""
-    words = ""
-    for step in path:
-        if isinstance(step, int):
-            words += f"[{step}]"
-        else:
-            word = step if _BARE.fullmatch(step) else repr(step)
-            words += f".{word}" if words else word
-    return words
 
 
 class Kind(Protocol):
@@ -103,7 +68,7 @@ class Whole:
 
     def read(self, value: object) -> int:
         text = "" if isinstance(value, bool) else str(value)
-        if not (text.isascii() and text.isdecimal() and len(text) < _SHOWN):
+        if not (text.isascii() and text.isdecimal() and len(text) < SHOWN):
             raise WrongValueError.of(value, "is not a whole number")
         if not self.least <= int(text) <= self.most():
             raise WrongValueError.of(value, f"must be from {self.least} to {self.most()}, {self.limit}")

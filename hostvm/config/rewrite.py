@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from hostvm.config.document import DocumentError, read_document
 from hostvm.errors import SpecError
+from images.document import DocumentError, read_document
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

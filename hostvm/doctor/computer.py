@@ -15,6 +15,7 @@ from hostvm import paths as places
 from hostvm.accel import host_arch
 from hostvm.doctor.finding import FAIL, OK, WARN, Finding, looked_at
 from hostvm.guest_images import ARCHES
+from hostvm.platform.words import in_turn
 from hostvm.sizes import human_size
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ def _memory() -> Iterator[Finding]:
     if memory.available >= LITTLE_MEMORY:
         yield Finding(AREA, "memory", OK, text)
     else:
-        yield Finding(AREA, "memory", WARN, text, "stop a machine you do not need: hostvm ls; hostvm stop NAME")
+        fix = in_turn("stop a machine you do not need: hostvm ls", "hostvm stop NAME", between="; ")
+        yield Finding(AREA, "memory", WARN, text, fix)
 
 
 def _folder(name: str, folder: Path) -> Iterator[Finding]:

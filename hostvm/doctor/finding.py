@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from hostvm.errors import HostvmError
+from hostvm.platform.words import show_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,4 +43,4 @@ def looked_at(area: str, name: str, look: Callable[[], Iterator[Finding]], *, le
         found = error.brief + (f": {error.details}" if error.details else "")
         yield Finding(area, name, level, found, error.resolution or "run it again with -v")
     except OSError as error:
-        yield Finding(area, name, level, str(error), "look at it yourself: ls -la")
+        yield Finding(area, name, level, str(error), f"look at it yourself: {show_folder(option='-la')}")

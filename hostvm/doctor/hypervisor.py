@@ -9,6 +9,7 @@ from hostvm.accel import native_accel, select_accel
 from hostvm.doctor.finding import FAIL, OK, WARN, Finding, looked_at
 from hostvm.errors import DriverError
 from hostvm.guest_images import guest_arch
+from hostvm.platform.words import in_turn
 from hostvm.qemu_binary import find_qemu, find_qemu_img
 from images.progress import NullProgress
 from images.store import list_damaged, list_images
@@ -82,7 +83,8 @@ def _libvirt() -> Iterator[Finding]:
 def _images(images: list[Image]) -> Iterator[Finding]:
     for folder in list_damaged(places.cache()):
         name = folder.name[:12]
-        yield Finding("images", name, FAIL, "it is damaged", f"hostvm image rm {name}; hostvm image build")
+        fix = in_turn(f"hostvm image rm {name}", "hostvm image build", between="; ")
+        yield Finding("images", name, FAIL, "it is damaged", fix)
     if images:
         yield Finding("images", "guest images", OK, ", ".join(f"{each.name} {each.digest[:12]}" for each in images))
     else:

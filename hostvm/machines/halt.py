@@ -38,13 +38,16 @@ _LOOK_EVERY = 1.0
 POWEROFF = ("hostvm-poweroff",)
 
 
-def stop_machine(paths: MachinePaths, progress: Progress, *, force: bool = False, asleep: bool = False) -> bool:
+def stop_machine(
+    paths: MachinePaths, progress: Progress, *, force: bool = False, asleep: bool = False, for_good: bool = False
+) -> bool:
     """Stop the machine and its agent; True when it was running. The machine's lock must be held. Idempotent.
 
     With `force` the power is cut at once; the guest's file system is journalled and repairs itself at boot. One that
     is suspended or paused goes on first, so that its containers end in order; with `force` its memory is dropped.
 
     :param asleep: nobody wants it off: the next command starts it, as does a docker client where a sleeper listens.
+    :param for_good: its user wants it off, also when it goes down only later: this call failed, or was broken off.
     :raises DriverError: it cannot be stopped even by cutting the power.
     :raises MachineError: its saved state cannot be used, and `force` was not given; or it seems to be off and another
         process has its disk open: it was started with another HOSTVM_RUN; or it stands still on its way down, since
@@ -62,6 +65,8 @@ def stop_machine(paths: MachinePaths, progress: Progress, *, force: bool = False
         with progress.step(f"stop {paths.name}"):
             if not is_off:
                 _serve_shares(paths, progress)
+                if for_good:
+                    save_state(paths, replace(load_state(paths), wanted_off=True))
             _ask(paths, driver, progress)
     driver.kill()  # clears what a stopped domain leaves behind, too
     end_agent(paths.run_dir)

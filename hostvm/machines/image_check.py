@@ -16,6 +16,7 @@ from hostvm.accel.cache import host_boot
 from hostvm.engines import own_image
 from hostvm.errors import HostvmError, ImageError
 from hostvm.files import write_atomic
+from hostvm.platform.words import in_turn
 from images.recipe import recipe_names
 from images.registry.reference import looks_like_reference
 from images.store import verify_image
@@ -89,9 +90,9 @@ def _damaged(paths: MachinePaths, spec: MachineSpec, image: Image, fault: Hostvm
     if paths.folder.name != paths.name:
         way = f"{remove}   # and once more: what machines begin from is made anew, with its image"
     elif looks_like_reference(spec.image):
-        way = f"{remove} && hostvm upgrade {paths.name}   # pulls {spec.image} again"
+        way = in_turn(remove, f"hostvm upgrade {paths.name}   # pulls {spec.image} again")
     elif spec.image in recipe_names():
-        way = f"{remove} && hostvm upgrade {paths.name}   # builds the image {spec.image} again"
+        way = in_turn(remove, f"hostvm upgrade {paths.name}   # builds the image {spec.image} again")
     else:
         own = own_image(spec.engine, rootless=spec.rootless)
         way = (

@@ -28,6 +28,7 @@ from hostvm.machines.saved import Saved, drop_saved, load_saved, saved_faults, s
 from hostvm.machines.stalled import unstalled
 from hostvm.machines.suspend import suspend_machine
 from hostvm.machines.wake import wake_machine, why_not_loaded
+from hostvm.platform.words import free_room
 from hostvm.sizes import MIB, human_size
 from hostvm.spec import load_spec
 from hostvm.state import load_state, save_state
@@ -176,7 +177,7 @@ def _require_room(paths: MachinePaths, found: Snapshot) -> None:
         raise MachineError(
             f"machine {paths.name} cannot go back to snapshot {found.name}: this computer's disk is full",
             f"{human_size(free)} are free in {paths.folder}; the machine is as it was",
-            f"free some space: df -h {paths.folder}\nthen run the same command again",
+            f"free some space: {free_room(str(paths.folder))}\nthen run the same command again",
         )
 
 

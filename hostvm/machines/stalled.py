@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from hostvm.drivers.base import DomainState
 from hostvm.errors import HostvmError, MachineError
+from hostvm.platform.words import free_room, show_folder
 from hostvm.sizes import MIB, human_size
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def no_room(paths: MachinePaths, *, starts: bool = False) -> MachineError | None
         return MachineError(
             f"machine {paths.name} stands still: its disk is not there",
             str(fault),
-            f"bring it back: ls -l {folder}\nor give the machine up: hostvm stop --force {paths.name}",
+            f"bring it back: {show_folder(str(folder))}\nor give the machine up: hostvm stop --force {paths.name}",
         )
     if free >= ROOM:
         return None
@@ -77,12 +78,13 @@ def no_room(paths: MachinePaths, *, starts: bool = False) -> MachineError | None
         return MachineError(
             f"machine {paths.name} did not start: this computer's disk is full",
             f"{human_size(free)} are free in {folder}; it was powered off again, and its data are kept",
-            f"free at least {human_size(ROOM)} there: df -h {folder}\nthen: hostvm start {paths.name}",
+            f"free at least {human_size(ROOM)} there: {free_room(str(folder))}\nthen: hostvm start {paths.name}",
         )
     return MachineError(
         f"machine {paths.name} stands still: this computer's disk is full",
         f"{human_size(free)} are free in {folder}; nothing is lost, and it goes on by itself when there is room",
-        f"free at least {human_size(ROOM)} there: df -h {folder}\nor give it up: hostvm stop --force {paths.name}",
+        f"free at least {human_size(ROOM)} there: {free_room(str(folder))}\n"
+        f"or give it up: hostvm stop --force {paths.name}",
     )
 
 
@@ -103,7 +105,8 @@ def watcher(paths: MachinePaths, driver: Driver) -> Callable[[], MachineError | 
             return MachineError(
                 f"machine {paths.name} stands still: its disk cannot be written",
                 str(error),
-                f"look at the disk's folder: ls -l {paths.folder}\nor give it up: hostvm stop --force {paths.name}",
+                f"look at the disk's folder: {show_folder(str(paths.folder))}\n"
+                f"or give it up: hostvm stop --force {paths.name}",
             )
         return None
 

@@ -8,7 +8,6 @@ outlive the computer's next start.
 from __future__ import annotations
 
 import json
-import shlex
 import shutil
 import threading
 import time
@@ -27,6 +26,7 @@ from hostvm.machines.saved import Saved, digest, drop_saved, stamp, store_saved
 from hostvm.machines.stalled import ROOM, unstalled, why_still
 from hostvm.machines.trial import keep_proven
 from hostvm.machines.wake import wait_awake
+from hostvm.platform.words import free_room
 from hostvm.shares.choose import load_server
 from hostvm.shares.client import SERVICE as SHARES
 from hostvm.shares.client import missing_shares
@@ -217,7 +217,7 @@ def _require_room(paths: MachinePaths) -> None:
             continue  # of a drive that is gone its writes tell
         if free < ROOM:
             why = f"this computer's disk is full: {human_size(free)} are free in {folder}"
-            raise _cannot(paths, why, f"df -h {shlex.quote(str(folder))}   # free some\n")
+            raise _cannot(paths, why, f"{free_room(str(folder))}   # free some\n")
 
 
 def _share_again(paths: MachinePaths, driver: Driver) -> None:

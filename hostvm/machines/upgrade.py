@@ -19,6 +19,7 @@ from hostvm.machines.halt import stop_machine
 from hostvm.machines.open import machine_driver
 from hostvm.machines.trial import begin_trial, is_whole, settle_trial, short
 from hostvm.paths import CONSOLE_LOG_BEFORE
+from hostvm.platform.words import show_file
 from hostvm.spec import load_spec
 from hostvm.state import load_state, save_state
 from images.store import verify_image
@@ -172,14 +173,14 @@ def _roll_back(
     """Put the former image back; gives the error that tells of both."""
     tried = load_state(paths).image
     progress.note(f"image {short(tried)} failed; back to {short(state.image)}")
-    now, way, is_off = "is off, as before", f"see what it booted with: less {paths.console}", True
+    now, way, is_off = "is off, as before", f"see what it booted with: {show_file(str(paths.console))}", True
     try:
         stop_machine(paths, progress)
     except HostvmError as second:
         now, way, is_off = f"cannot be stopped: {second}", f"hostvm restart {paths.name}", False
     _put_back(paths, state)
     if was_on and is_off:
-        now, way = "runs again", f"see that boot's console: less {paths.folder / CONSOLE_LOG_BEFORE}"
+        now, way = "runs again", f"see that boot's console: {show_file(str(paths.folder / CONSOLE_LOG_BEFORE))}"
         try:
             start_machine(paths, progress, engine)
         except HostvmError as second:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from hostvm.errors import HostvmError, SpecError
 from hostvm.net.settings import HOST, NONE
+from hostvm.platform.words import quoted, show_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -56,11 +57,13 @@ def read_file(path: Path, key: str = "ca") -> list[bytes]:
     :param key: of machine.yaml, for messages.
     :raises SpecError: it cannot be read, or what is in it is no certificate in PEM form.
     """
-    resolution = f"show what is in it: openssl x509 -in {path} -noout -subject   # DER needs -inform der -out ca.pem"
+    shown = f"openssl x509 -in {quoted(str(path))} -noout -subject"
+    resolution = f"show what is in it: {shown}   # DER needs -inform der -out ca.pem"
     try:
         found = split_pem(path.read_bytes())
     except OSError as fault:
-        raise SpecError(f"{key}: {path} cannot be read", fault.strerror, f"look: ls -l {path}") from fault
+        way = f"look: {show_folder(str(path))}"
+        raise SpecError(f"{key}: {path} cannot be read", fault.strerror, way) from fault
     except ValueError as fault:
         raise SpecError(f"{key}: {path} is damaged", str(fault), resolution) from fault
     if not found:

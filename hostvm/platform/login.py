@@ -14,7 +14,7 @@ from hostvm import process
 from hostvm.autostart.units import Login, label, launchd_plist, systemd_unit, task_name, task_xml, unit_name
 from hostvm.errors import HostvmError
 from hostvm.files import write_atomic
-from hostvm.own import own_argv
+from hostvm.own import own_argv, search_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,6 +31,7 @@ def login_of(machine: str) -> Login:
     for name in _PLACES:
         if name in env and not env[name].startswith("~"):
             env[name] = str(Path(env[name]).absolute())
+    env |= search_path()
     if sys.platform == "win32":
         user = f"{os.environ.get('USERDOMAIN', '.')}\\{getpass.getuser()}"
         return Login(machine, task_argv(own_argv("cli.at_login"), env, machine), user=user)
@@ -41,6 +42,8 @@ def task_argv(own: list[str], env: Mapping[str, str], machine: str) -> tuple[str
     """What Windows' task runs: by the interpreter that opens no window, where there is one beside the usual one."""
     program = Path(own[0])
     windowless = program.with_name("pythonw.exe")
+    if "PYTHONPATH" in env:  # not installed: the module that sets this could not be found
+        own = [own[0], "-P", str(Path(env["PYTHONPATH"], "cli", "at_login.py"))]
     variables = [f"{name}={value}" for name, value in sorted(env.items())]
     return (str(windowless if windowless.is_file() else program), *own[1:], *variables, machine)
 

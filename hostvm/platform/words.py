@@ -27,3 +27,39 @@ def quoted(word: str, platform: str = sys.platform) -> str:
 def make_folder(folder: str, platform: str = sys.platform) -> str:
     """The command that makes a folder and those above it."""
     return f"mkdir {'' if platform == 'win32' else '-p '}{quoted(folder, platform)}"
+
+
+def delete_file(file: str, platform: str = sys.platform) -> str:
+    """The command that deletes a file."""
+    return f"{'del' if platform == 'win32' else 'rm'} {quoted(file, platform)}"
+
+
+def show_file(file: str, platform: str = sys.platform) -> str:
+    """The command that shows a text."""
+    return f"{'more' if platform == 'win32' else 'less'} {quoted(file, platform)}"
+
+
+def show_folder(folder: str = "", option: str = "-l", platform: str = sys.platform) -> str:
+    """The command that lists a folder, or a file; without one where it is typed.
+
+    :param option: of ls.
+    """
+    return " ".join(["dir" if platform == "win32" else f"ls {option}", *([quoted(folder, platform)] if folder else [])])
+
+
+def free_room(*folders: str, platform: str = sys.platform) -> str:
+    """The command that shows how much room the disks of folders have; on Windows a line for each disk."""
+    if platform != "win32":
+        return " ".join(["df -h", *(quoted(folder, platform) for folder in folders)])
+    import ntpath
+
+    drives = [ntpath.splitdrive(ntpath.abspath(folder))[0] or folder for folder in folders or ("C:",)]
+    return "\n".join(f"fsutil volume diskfree {quoted(drive, platform)}" for drive in dict.fromkeys(drives))
+
+
+def in_turn(*commands: str, between: str = " && ", platform: str = sys.platform) -> str:
+    """Commands that are to be run one after the other. On Windows they are lines: its two shells share no sign.
+
+    :param between: what stands between them elsewhere.
+    """
+    return ("\n" if platform == "win32" else between).join(commands)

@@ -35,6 +35,7 @@ def engine_path(
     folder: str = "/",
     sock: str = "",
     option: str = "",
+    run: str = "docker run",
     platform: str = sys.platform,
 ) -> str:
     """Where the guest has what a path of this computer names; the path itself, where the guest's own is meant.
@@ -43,6 +44,7 @@ def engine_path(
     :param disks: where the machine's further disks are mounted; asked only for what is not shared.
     :param sock: where docker clients of this computer find the machine's engine: in the guest it is the engine's own.
     :param option: of hostvm's commands in the error's last lines, to choose the machine.
+    :param run: what makes containers in the guest, for the same lines.
     :raises ForwardError: it is not shared.
     """
     path = _here(source, folder, platform)
@@ -62,7 +64,7 @@ def engine_path(
         "the container would see an empty folder of the guest instead; shared are: "
         + (", ".join(mount.source for mount in mounts) or "none"),
         f"hostvm mount add {quoted(_folder_of(path), platform)}{option}\n"
-        f"or, if a path of the guest is meant: hostvm shell{option} -- docker run ...",
+        f"or, if a path of the guest is meant: hostvm shell{option} -- {run} ...",
     )
 
 

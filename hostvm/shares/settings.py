@@ -6,7 +6,7 @@ import posixpath
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from hostvm.config.kinds import Bool, Choice, Either, Fault, Key, Keys, Text, WrongValueError
+from hostvm.config.kinds import Bool, Choice, Either, Key, Keys, Text, WrongValueError
 from hostvm.shares.model import (
     KINDS,
     Mount,
@@ -16,6 +16,7 @@ from hostvm.shares.model import (
     make_mount,
     parse_mount,
 )
+from images.faults import Fault
 
 if TYPE_CHECKING:
     from hostvm.config.kinds import Kind

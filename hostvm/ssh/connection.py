@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from hostvm.errors import GuestTimeout, SshError
 from hostvm.guest import Completed
+from hostvm.platform.words import in_turn
 from hostvm.ssh.banner import wait_banner
 from hostvm.ssh.command import command_text
 from hostvm.ssh.process import SshProcess, SshStream
@@ -107,7 +108,7 @@ def _check_host_key(transport: GuestTransport, pinned: str) -> None:
         raise SshRefused(
             "the guest's host key is not the one that was planted",
             f"expected {pinned.strip()}, was shown {key.get_name()} {key.get_base64()}",
-            "hostvm stop && hostvm start   # if it stays, something else listens on the machine's ssh port",
+            in_turn("hostvm stop", "hostvm start   # if it stays, something else listens on the machine's ssh port"),
         )
 
 

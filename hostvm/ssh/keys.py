@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from hostvm.errors import SshError
 from hostvm.paths import CLIENT_KEY, HOST_KEY
+from hostvm.platform.words import delete_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,7 +93,7 @@ def _public_of(path: Path) -> str:
         raise SshError(
             f"the ssh key {path} cannot be read",
             str(error),
-            f"rm {path}   # a new pair is made and planted at the next start",
+            f"{delete_file(str(path))}   # a new pair is made and planted at the next start",
         ) from error
     line = private.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
     return line.decode()

@@ -82,6 +82,7 @@ class PortService:
         self._applied = threading.Condition()
         self._known: set[str] = set()
         self._odd: dict[str, str] = {}
+        self._odd_services: set[tuple[str, str]] = set()
         self._feed = events.feed(self.name, _EVENTS)
         self._stopped = threading.Event()
         self._work = threading.Event()
@@ -215,12 +216,15 @@ class PortService:
                 raise
             services = []
         found: dict[PortForward, str] = {}
+        odd: set[tuple[str, str]] = set()
         for service in services or ():
             try:
                 found |= service_forwards([service], self._expose)
             except ODD as fault:
-                self._host.log(f"ports: nothing of a service, which the engine tells oddly: {_text(fault)}")
-        self._services = found
+                odd.add((str(service.get("ID", "?"))[:12] if isinstance(service, dict) else "?", _text(fault)))
+        for ident, why in sorted(odd - self._odd_services):
+            self._host.log(f"ports: nothing of service {ident}, which the engine tells oddly: {why}")
+        self._services, self._odd_services = found, odd
 
     # ---- what has no events: ports that become free, listeners on the guest's own network
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from hostvm.errors import MachineError
 from hostvm.files import write_atomic
 from hostvm.paths import REGISTRY_CA, REGISTRY_JSON
+from hostvm.platform.words import delete_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,7 +67,7 @@ def load_wanted(folder: Path) -> Wanted:
         raise MachineError(
             f"the settings of the registry of {folder.name} are damaged",
             f"{path}: {fault!r}",
-            f"its images stay when they are removed: rm {path}",
+            f"its images stay when they are removed: {delete_file(str(path))}",
         ) from fault
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from hostvm.errors import DriverError
 from hostvm.full_disk import explained
+from hostvm.platform.words import free_room, in_turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +31,7 @@ _POLL = 0.01
 _NO_LIMIT = 1 << 40
 _QUICK = 10.0
 _NAME = "state"
-_LOOK = "Look at what the hypervisor says: hostvm logs --console; df -h"
+_LOOK = in_turn("Look at what the hypervisor says: hostvm logs --console", free_room(), between="; ")
 
 
 def hypervisor_text(version: tuple[int, int, int]) -> str:

@@ -85,8 +85,8 @@ def has_context(paths):
 
 
 VERBS = [
-    ("stop", "stop", (), {}, ("stop_machine",), "machine box is stopped"),
-    ("stop --force", "stop", (), {"force": True}, ("stop_machine", "force"), "machine box is stopped"),
+    ("stop", "stop", (), {}, ("stop_machine", "for_good"), "machine box is stopped"),
+    ("stop --force", "stop", (), {"force": True}, ("stop_machine", "force", "for_good"), "machine box is stopped"),
     ("suspend", "suspend", (), {}, ("suspend_machine",), "is suspended after 2.5 s; go on with: hostvm resume box"),
     ("suspend --pause", "pause", (), {}, ("pause_machine",), "is paused; go on with: hostvm resume box"),
     ("snapshot create -m box s", "snapshot", ("s",), {}, ("create_snapshot", "s"), "snapshot s of machine box is made"),

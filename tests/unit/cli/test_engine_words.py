@@ -189,7 +189,7 @@ def test_the_agent_may_explain_a_failure(monkeypatch):
 
 
 def test_a_folder_that_is_not_shared_is_told_to_be_shared_with_the_same_machine(forwarded, monkeypatch):
-    """Pasted, it went to the default one, and the container still was refused."""
+    """Pasted, it went to the default one, and the container still was refused; or to docker, which is not there."""
     from hostvm.shares import client as shares
 
     monkeypatch.setattr(client, "agent_is_ready", lambda _: True)
@@ -199,5 +199,16 @@ def test_a_folder_that_is_not_shared_is_told_to_be_shared_with_the_same_machine(
         run("nerdctl run -v /nowhere/at/all:/w image")
     assert str(caught.value.resolution).splitlines() == [
         "hostvm mount add /nowhere/at/all -m bare",
-        "or, if a path of the guest is meant: hostvm shell -m bare -- docker run ...",
+        "or, if a path of the guest is meant: hostvm shell -m bare -- env CNI_PATH=/usr/lib/cni nerdctl run ...",
     ]
+
+
+@pytest.mark.parametrize("word", ["docker", "podman"])
+def test_with_the_client_that_was_meant(monkeypatch, word):
+    from hostvm.shares import client as shares
+
+    monkeypatch.setattr(client, "agent_is_ready", lambda _: True)
+    monkeypatch.setattr(shares, "shared_mounts", lambda _: [])
+    monkeypatch.setattr(engine_words, "_disks", lambda _: [])
+    with pytest.raises(ForwardError, match=f"hostvm shell -m bare -- {word} run \\.\\.\\."):
+        engine_words._with_shares("bare", word, ["run", "-v", "/nowhere:/w", "image"])

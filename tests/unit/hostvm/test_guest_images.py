@@ -13,7 +13,7 @@ from hostvm.errors import DriverError, ImageError, UsageError
 from hostvm.paths import cache
 from images.artefact.incoming import Received
 from images.artefact.trust import Verdict
-from images.errors import OutOfDateError, RecipeError, SignatureError
+from images.errors import OutOfDateError, RecipeError, RegistryError, SignatureError
 from images.progress import NullProgress
 from images.records import add_record
 from images.store import describe_parts, store_image
@@ -161,6 +161,20 @@ def test_of_a_reference_that_is_a_list_another_architecture_is_pulled(both, monk
     assert guest_images.ensure_image("r.test/a", NONE) == both["amd64"]
     assert guest_images.newest_image("r.test/a", NONE, "amd64") == both["amd64"]
     assert asked == [("arm64", "amd64"), ("amd64", "amd64")]
+
+
+def test_without_a_network_what_is_stored_is_told_to_be_of_another_architecture(image, pulls):
+    """The network's error alone looked as if the image that is there needed one."""
+    add_record(cache(), image.digest, references=("r.test/a:latest",))
+    pulls[0].answer = RegistryError("r.test does not answer", "no route to host", "check the network")
+    with pytest.raises(RegistryError) as error:
+        guest_images.ensure_image("r.test/a", NONE, "arm64")
+    assert error.value.brief == "r.test/a:latest is stored for amd64, and could not be pulled for arm64"
+    assert error.value.details == "r.test does not answer\nno route to host"
+    assert error.value.resolution == "check the network\nor take the one that is stored: --arch amd64"
+    with pytest.raises(RegistryError) as error:
+        guest_images.ensure_image("r.test/b", NONE, "arm64")
+    assert error.value == pulls[0].answer
 
 
 def test_another_reference_is_pulled(image, pulls):

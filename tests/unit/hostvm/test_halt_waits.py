@@ -146,6 +146,34 @@ def test_one_that_stands_still_on_its_way_down_is_not_cut_off(stop, monkeypatch,
     assert not load_state(MachinePaths.of("ci")).wanted_off
 
 
+def test_one_that_its_user_stopped_stays_off_when_it_finishes_that_later(stop, monkeypatch):
+    """As soon as there is room; the next docker command started it again."""
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=4096))
+    with pytest.raises(MachineError):
+        stop(1000, [(2, STOPPING)], stalls_at=3, for_good=True)
+    assert load_state(MachinePaths.of("ci")).wanted_off
+
+
+def test_so_does_one_whose_stop_was_broken_off(stop, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(halt, "run_in_guest", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        stop(1000, for_good=True)
+    assert load_state(MachinePaths.of("ci")).wanted_off
+
+
+def test_one_that_stands_still_before_it_is_asked_is_not_stopped(stop, monkeypatch):
+    def refused(*_):
+        raise MachineError("the disk is full")
+
+    monkeypatch.setattr(halt, "wake_machine", refused)
+    with pytest.raises(MachineError, match="the disk is full"):
+        stop(1000, for_good=True)
+    assert not load_state(MachinePaths.of("ci")).wanted_off
+
+
 def test_one_that_has_room_again_goes_on_down(stop, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1 << 30))
     guest, took = stop(20, [(2, STOPPING)], stalls_at=3)

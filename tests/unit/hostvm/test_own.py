@@ -8,12 +8,14 @@ from types import SimpleNamespace
 
 import pytest
 
+from cli import at_login
 from cli.commands.shim import hostvm_command
 from hostvm import own
 from hostvm.agent import sleeper, spawn
 from hostvm.agent.config import AgentConfig
 from hostvm.errors import AgentError
-from hostvm.platform.login import login_of
+from hostvm.own import search_path
+from hostvm.platform.login import login_of, task_argv
 from hostvm.process_id import ProcessId
 
 ROOT = Path(__file__).parents[3]
@@ -80,8 +82,27 @@ def test_nor_is_what_starts_at_login_or_by_a_launcher(monkeypatch):
     assert hostvm_command() == ["/nowhere/python", "-P", "-m", "cli.main"]
 
 
+def test_what_starts_at_login_is_found_in_a_checkout(tmp_path):
+    """A session's services begin elsewhere, and nothing there says where hostvm's modules are."""
+    login = login_of("box")
+    assert "PYTHONPATH=" + str(ROOT) in [f"{name}={value}" for name, value in login.env.items()] + list(login.argv)
+
+
+def test_so_is_what_windows_starts(monkeypatch):
+    """Its task has no variables: what sets them has to be found itself, and then the rest."""
+    argv = task_argv([sys.executable, "-P", "-m", "cli.at_login"], search_path(), "box")
+    assert argv[1:] == ("-P", str(ROOT / "cli" / "at_login.py"), f"PYTHONPATH={ROOT}", "box")
+    monkeypatch.setattr(sys, "path", [])
+    monkeypatch.setenv("PYTHONPATH", "")
+    found = []
+    monkeypatch.setattr("cli.main.main", lambda _: found.extend(sys.path) or 0)
+    assert at_login.main(argv[3:]) == 0
+    assert found == [str(ROOT)]
+
+
 @pytest.mark.parametrize("folder", ["site-packages", "dist-packages"])
 def test_what_is_installed_needs_no_path(monkeypatch, tmp_path, folder):
     """Before Python's own modules in the search path stands nothing but them."""
     monkeypatch.setattr(own, "__file__", str(tmp_path / folder / "hostvm" / "own.py"))
     assert "PYTHONPATH" not in own.own_env()
+    assert "PYTHONPATH" not in login_of("box").env

@@ -121,6 +121,26 @@ def test_a_command_of_the_users_may_be_a_cmd_on_windows_or_lie_here(windows, tmp
     assert windows == [(str(tmp_path / "bin" / "npm.cmd"), "test"), ("other",)]
 
 
+@pytest.mark.parametrize(
+    ("status", "is_fault"),
+    [
+        (0xC0000005, True),  # an access violation
+        (0xC0000409, True),  # abort()
+        (0xE06D7363, True),  # a C++ exception that nobody caught
+        (0xC000013A, False),  # Ctrl-C, and a console that was closed
+        (0xC0000135, False),  # a DLL is missing
+        (0xC0000139, False),  # or another version of it
+        (0xC000007B, False),  # or one for another processor
+        (0xFFFFFFFF, False),  # PowerShell's Stop-Process
+        (1, False),
+        (0, False),
+        (None, False),
+    ],
+)
+def test_which_ends_on_windows_are_crashes(status, is_fault):
+    assert process.is_fault(status) is is_fault
+
+
 def test_a_crash_is_known_as_soon_as_others_can_see_the_end(monkeypatch, tmp_path):
     """A start that fails for it asks in that moment, and is not begun anew otherwise."""
 

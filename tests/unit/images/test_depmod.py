@@ -210,6 +210,17 @@ def test_an_index_is_kmods_byte_for_byte():
     assert Index(data).find("once") == [(0, "")]
 
 
+def test_an_index_of_keys_that_each_begin_with_the_one_before():
+    """A module may have any number of them; each is a node below the other's."""
+    keys = ["a" * length for length in range(1, 3001)]
+    data = write_index((key, f"m{len(key)}", 0) for key in keys)
+    index = Index(data)
+    for key in keys[::500]:
+        assert index.find(key) == [(0, f"m{len(key)}")]
+    assert not index.find("a" * 3001)
+    assert not index.find("")
+
+
 def test_an_index_of_nothing():
     data = write_index([])
     assert data == bytes.fromhex("b007f457 00020001 0000000c")

@@ -6,7 +6,8 @@ import lzma
 import pytest
 
 from images.errors import ImageError
-from images.modules import SIGNATURE_MAGIC, ModuleSet, module_depends, module_name, plain_module
+from images.module_search import module_name
+from images.modules import SIGNATURE_MAGIC, ModuleSet, module_depends, plain_module
 from images.tree import Slice, Tree
 
 KERNEL = "usr/lib/modules/6.12-x/kernel"

@@ -112,6 +112,28 @@ def test_no_link_leads_out_of_an_overlay(write, tmp_path):
         load_own_recipe(write("name: mine\nbase: docker\noverlay: p"))
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("users:\n- {name: x, uid: 010, home: /}", "line 4: users[0].uid: 010 is 8 or 10, as one reads it"),
+        ("packages: [htop]\npackages: [bash]", "line 1: has packages twice, in line 3 and in line 4"),
+        ("links: &a {usr/bin/x: y}\ndirs: {<<: *a}", "line 4: dirs.'<<': merges are not read"),
+        ("links: {usr/bin/x: !!binary aGk=}", "line 3: links.'usr/bin/x': has the tag"),
+        ("finish: &a [*a]", "line 3: finish[0]: contains itself"),
+    ],
+)
+def test_what_can_be_read_in_two_ways_is_told_with_its_line(write, text, told):
+    """A user's number was another one without a word, and of two keys the first was lost."""
+    with pytest.raises(RecipeError, match="cannot be read as a recipe") as error:
+        load_own_recipe(write(f"name: mine\nbase: docker\n{text}\n"))
+    assert str(error.value.details).startswith(told)
+
+
+def test_keys_are_words_and_so_is_what_is_no_number_to_people(write):
+    recipe = load_own_recipe(write("name: mine\nbase: docker\nlinks: {on: 1:30, 2020-01-02: 2020-01-02}\n"))
+    assert recipe.links.items() >= {"on": "1:30", "2020-01-02": "2020-01-02"}.items()
+
+
 def test_merging():
     base = {"a": [1, 2], "b": {"x": 1, "y": 2}, "c": "old"}
     own = {"a": [2, 3], "b": {"y": 5}, "c": "new", "d": 1}

@@ -128,6 +128,29 @@ def test_devices_are_refused(add, make, kind):
         add(Tree(), "p", make.entry("dev/x", type=kind))
 
 
+def test_a_hard_link_to_a_link_is_another_such_link(add, make):
+    """busybox's tar writes those of a link with several names."""
+    tree = Tree()
+    add(
+        tree,
+        "p",
+        make.link("usr/a", "../x"),
+        make.entry("usr/b", type=tarfile.LNKTYPE, linkname="usr/a"),
+        make.link("far", "/usr/a"),
+        make.entry("near", type=tarfile.LNKTYPE, linkname="far"),
+    )
+    assert tree.nodes["usr/b"] == tree.nodes["usr/a"]
+    assert (tree.nodes["usr/b"].kind, tree.nodes["usr/b"].target) == (Kind.LINK, "../x")
+    assert tree.nodes["near"].target == "/usr/a"
+    with tarfile.open(fileobj=io.BytesIO(packed(tree))) as tar:
+        assert (tar.getmember("./usr/b").type, tar.getmember("./usr/b").linkname) == (tarfile.SYMTYPE, "../x")
+
+
+def test_a_hard_link_to_a_folder_is_refused(add, make):
+    with pytest.raises(ImageError, match="neither file"):
+        add(Tree(), "p", make.entry("y/"), make.entry("x", type=tarfile.LNKTYPE, linkname="./y"))
+
+
 def test_a_hard_link_to_nothing_is_refused(add, make):
     with pytest.raises(ImageError, match="neither file"):
         add(Tree(), "p", make.entry("x", type=tarfile.LNKTYPE, linkname="./y"))

@@ -376,6 +376,28 @@ def test_one_that_is_told_of_oddly_is_without_ports_and_the_others_have_theirs(s
     assert tcp("127.0.0.1", 82, outside=False) in host.open
 
 
+def test_an_odd_service_is_told_once_and_again_when_it_is_odd_in_another_way_or_anew(service, host):
+    """It stood in the log at each event of any service."""
+    engine = OddContainer({})
+    odd = [{"ID": "one", "Spec": "odd"}, {"ID": "two", "Spec": "odd"}, "odd", {"ID": ["odd"], "Spec": "odd"}]
+    service._guest, service._api = Mock(), lambda: engine
+
+    def look(*services):
+        engine.call = lambda *_: [*services, {"ID": "well", "Endpoint": {"Ports": [{"PublishedPort": 81}]}}]
+        host.lines.clear()
+        for _ in range(3):
+            service._obey({"Type": "service", "Actor": {"ID": "well"}, "Action": "update"})
+        assert tcp("127.0.0.1", 81) in host.open
+        return [line for line in host.lines if "oddly" in line]
+
+    assert len(look(*odd)) == 4
+    assert not look(*odd)
+    (line,) = look(*odd[:1], {"ID": "two", "Endpoint": {"Ports": [{"PublishedPort": 65536}]}})
+    assert "65536 is no port" in line
+    assert not look({"ID": "one", "Spec": {}})
+    assert len(look(*odd[:1])) == 1
+
+
 def test_looking_goes_on_after_an_odd_answer_which_is_told_once(service, host, monkeypatch):
     monkeypatch.setattr(ports, "_TICK", 0.001)
     answers = iter([7, 7, None, {"message": "odd"}])

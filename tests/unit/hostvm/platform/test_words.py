@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import re
+from pathlib import Path
+
 import pytest
 
-from hostvm.platform.words import make_folder, quoted
+from hostvm.platform.words import delete_file, free_room, in_turn, make_folder, quoted, show_file, show_folder
 
 
 @pytest.mark.parametrize(
@@ -31,6 +35,50 @@ def test_a_word_comes_out_as_it_was(word, posix, windows):
 def test_a_folder_is_made_with_those_above_it():
     assert make_folder("/a b", "linux") == "mkdir -p '/a b'"
     assert make_folder("C:\\a b", "win32") == 'mkdir "C:\\a b"'
+
+
+WORDS = [
+    (in_turn, ("hostvm stop", "hostvm start"), "hostvm stop && hostvm start", "hostvm stop\nhostvm start"),
+    (free_room, ("/a b", "/c"), "df -h '/a b' /c", 'fsutil volume diskfree "/a b"\nfsutil volume diskfree /c'),
+    (free_room, ("C:\\a b", "C:\\c", "D:\\"), None, "fsutil volume diskfree C:\nfsutil volume diskfree D:"),
+    (show_folder, ("/a b",), "ls -l '/a b'", 'dir "/a b"'),
+    (show_folder, ("/a", "-la"), "ls -la /a", "dir /a"),
+    (show_folder, ("", "-la"), "ls -la", "dir"),
+    (show_file, ("/a/log",), "less /a/log", "more /a/log"),
+    (delete_file, ("C:\\a b",), "rm 'C:\\a b'", 'del "C:\\a b"'),
+]
+
+
+@pytest.mark.parametrize(("make", "given", "posix", "windows"), WORDS)
+def test_each_system_has_its_own_commands(make, given, posix, windows):
+    if posix is not None:
+        assert make(*given, platform="linux") == make(*given, platform="darwin") == posix
+    assert make(*given, platform="win32") == windows
+
+
+def test_room_without_a_folder():
+    assert free_room(platform="linux") == "df -h"
+    assert free_room(platform="win32").startswith("fsutil volume diskfree ")
+
+
+def test_on_windows_both_shells_read_what_is_advised():
+    """PowerShell 5.1 has no `&&`, and neither knows df, ls -l, less and rm: what is advised is made by these words."""
+    root = Path(__file__).parents[4]
+    unix = re.compile(
+        r"&& hostvm|; hostvm (?!docker)|(?<!-- )\b(?:df -h|ls -la?\b)|(?:^|: )(?:less|rm) $", re.MULTILINE
+    )
+    elsewhere = {
+        "Look at what is wrong: ls -l /dev/kvm; then let another be chosen: --accel auto",  # of Linux
+        "\nor remove it, then try again: rm ",  # of a link that Windows does not have
+        "ls -l /proc/",  # in the guest
+    }
+    found = set()
+    for file in (path for folder in ("cli", "hostvm", "runtime") for path in (root / folder).rglob("*.py")):
+        if file.name in ("words.py", "copy_options.py"):  # the latter's is a help's example
+            continue
+        texts = (node.value for node in ast.walk(ast.parse(file.read_bytes())) if isinstance(node, ast.Constant))
+        found |= {(file.name, text) for text in texts if isinstance(text, str) and unix.search(text)}
+    assert not {(name, text) for name, text in found if not any(known in text for known in elsewhere)}
 
 
 def test_advice_of_a_folder_that_is_not_shared_suits_windows(monkeypatch, tmp_path):

@@ -1,4 +1,4 @@
-"""machine.yaml's text as plain values, with the line of each and every fault of its form."""
+"""The text of machine.yaml, or of a recipe, as plain values, with the line of each and every fault of its form."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from hostvm.config.kinds import Fault, shown
+from images.faults import Fault, shown
 
 if TYPE_CHECKING:
-    from hostvm.config.kinds import Path
+    from images.faults import Path
 
 _STANDARD = "tag:yaml.org,2002:"
 _MERGE = f"{_STANDARD}merge"

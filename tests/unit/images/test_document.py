@@ -9,8 +9,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostvm.config.document import DocumentError, read_document
-from hostvm.config.kinds import Fault, spell
+from images.document import DocumentError, read_document
+from images.faults import Fault, spell
 
 TEXT = """\
 # a comment
