@@ -61,17 +61,24 @@ def other_contexts(words: list[str]) -> list[tuple[BuildOption, str]]:
     return [(one, path) for one, path in named if "://" not in path and os.path.isdir(path)]  # noqa: PTH112 - as typed
 
 
-def secret_file(value: str, environ: Mapping[str, str]) -> tuple[str, str]:
-    """Of a `--secret`, what stands before its file's path once that is last, and the path; "" where it has none."""
+def secret_source(value: str, environ: Mapping[str, str]) -> tuple[str, str, bool]:
+    """Of a `--secret`, what stands before its file's path once that is last; the file or variable that it is, "" where
+    it has none; and whether that is a variable.
+    """
     fields = csv_fields.split(value) or []
     keys = {field.partition("=")[0].lower(): field.partition("=")[2] for field in fields}
-    source = keys.get("src", keys.get("source", ""))
-    if "env" in keys or keys.get("type") == "env":
-        return "", ""
-    if not source and keys.get("id", "") not in environ:
-        source = keys.get("id", "")
-    rest = [field for field in fields if field.partition("=")[0].lower() not in ("src", "source")]
-    return (csv_fields.join([*rest, "src="]), source) if source else ("", "")
+    source, variable = keys.get("src", keys.get("source", "")), keys.get("env", "")
+    if keys.get("type") == "env" and not variable:
+        source, variable = "", source
+    if not source and not variable:
+        own = keys.get("id", "")
+        source, variable = ("", own) if own in environ else (own, "")
+    rest = [
+        field
+        for field in fields
+        if field.partition("=")[0].lower() not in ("src", "source", "env") and field.lower() != "type=env"
+    ]
+    return csv_fields.join([*rest, "src="]), variable or source, bool(variable)
 
 
 def with_places(

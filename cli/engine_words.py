@@ -217,11 +217,12 @@ def _require_program(name: str, word: str) -> None:
 def _run_in_guest(name: str, prefix: tuple[str, ...], words: list[str]) -> int:
     if any(word.startswith(_NAMING_FILES) for word in words):
         from cli.build_context import named_paths
-        from cli.named_files import find_files, run_with_files
+        from cli.named_files import VARIABLE, find_files, run_with_files
 
         files = find_files(words)
         named = [*(os.path.abspath(file.path) for file in files), *named_paths(words)]  # noqa: PTH100 - as below
-        if files and not _in_guest_as_here(name, named):
+        # A variable that the guest's client does not get is nowhere in the guest.
+        if any(file.kind == VARIABLE for file in files) or (files and not _in_guest_as_here(name, named)):
             from hostvm.agent.client import agent_is_ready
             from hostvm.paths import MachinePaths
 

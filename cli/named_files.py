@@ -13,9 +13,10 @@ import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from cli.build_options import build_options, secret_file
+from cli.build_options import build_options, secret_source
 from cli.build_words import build_at, build_takes_next
 from cli.docker_words import command_at, takes_next, verb_words
+from cli.guest_env import engine_env
 from cli.printer import FORWARD_FAILED, tell
 from cli.project_files import bake_takes_next
 from hostvm.agent.client import run_in_guest
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+VARIABLE = "variable"
 _READ, _WRITTEN, _ID, _NEW = "read", "written", "id", "new"
 _OF_PROGRAMS = {"--env-file": _READ, "--label-file": _READ, "--cidfile": _NEW}
 _OF_BUILDS = {"--iidfile": _ID, "--metadata-file": _WRITTEN}
@@ -49,8 +51,9 @@ class NamedFile(NamedTuple):
 
     :param at: index of the word that holds its path.
     :param front: what stands before the path in that word.
-    :param kind: read; written when the command ends; id: written so, and none of before is left by one that fails; or
-        new: made at once, and written while the command runs.
+    :param kind: read; written when the command ends; id: written so, and none of before is left by one that fails;
+        new: made at once, and written while the command runs; or variable: no file here, but `path` is the name of one
+        that the guest's client does not get, whose value it reads from a file.
     """
 
     at: int
@@ -76,9 +79,13 @@ def find_files(words: list[str]) -> list[NamedFile]:
 def _secrets(words: list[str]) -> list[NamedFile]:
     found = []
     for one in build_options(words):
-        front, path = secret_file(one.value, os.environ) if one.name == "--secret" else ("", "")
-        if path:
-            found.append(NamedFile(one.at, one.front + front, path, _READ))
+        if one.name != "--secret":
+            continue
+        front, source, is_variable = secret_source(one.value, os.environ)
+        if is_variable and (source not in os.environ or source in engine_env(os.environ)):
+            continue  # it is there as it is here
+        if source:
+            found.append(NamedFile(one.at, one.front + front, source, VARIABLE if is_variable else _READ))
     return found
 
 
@@ -111,7 +118,7 @@ def run_with_files(files: list[NamedFile], words: list[str], run_dir: Path, run:
     verb = "build" if build_at(words) is not None else verb_words(words)[0]
     failed = FORWARD_FAILED if verb in ("run", "create") else 1
     try:
-        read = {file.at: _content(file.path) for file in files if file.kind == _READ}
+        read = {file.at: _content(file) for file in files if file.kind in (_READ, VARIABLE)}
         failed = FORWARD_FAILED if verb == "run" else 1
         with _made([file for file in files if file.kind == _NEW]) as made:
             for file in files:
@@ -137,7 +144,7 @@ def _run(
         for number, file in enumerate(files):
             there = posixpath.join(folder, str(number))
             changed[file.at] = file.front + there
-            if file.kind == _READ:
+            if file.at in read:
                 with GuestPipe(run_dir, ["sh", "-c", _PUT, "sh", there]) as pipe:
                     pipe.write(read[file.at])
                     pipe.finish()
@@ -147,7 +154,7 @@ def _run(
                 ).start()
         status = run(changed)
         for number, file in enumerate(files):
-            if file.kind == _READ or (file.kind == _NEW and made[file.at].filled):
+            if file.at in read or (file.kind == _NEW and made[file.at].filled):
                 continue
             done = run_in_guest(run_dir, ["cat", posixpath.join(folder, str(number))], timeout=_SECONDS)
             if file.kind == _NEW:
@@ -227,12 +234,14 @@ def _is_there(run_dir: Path, folder: str) -> bool:
     return run_in_guest(run_dir, ["test", "-d", folder], timeout=_SECONDS).status == 0
 
 
-def _content(path: str) -> bytes:
+def _content(named: NamedFile) -> bytes:
+    if named.kind == VARIABLE:
+        return os.fsencode(os.environ[named.path])
     try:
-        with open(path, "rb") as file:  # noqa: PTH123 - as it was typed
+        with open(named.path, "rb") as file:  # noqa: PTH123 - as it was typed
             return file.read()
     except OSError as fault:
-        raise _RefusedError(f"open {path}: {(fault.strerror or str(fault)).lower()}") from fault
+        raise _RefusedError(f"open {named.path}: {(fault.strerror or str(fault)).lower()}") from fault
 
 
 def _write(path: str, data: bytes) -> None:

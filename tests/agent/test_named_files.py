@@ -34,7 +34,9 @@ from hostvm.agent import client
         ("build --secret id=a,src=b .", [(2, "id=a,src=", "b", "read")]),
         ("buildx build --secret=source=b,id=a .", [(2, "--secret=id=a,src=", "b", "read")]),
         ("build --secret id=a .", [(2, "id=a,src=", "a", "read")]),
-        ("build --secret id=PATH --secret id=a,env=A --secret id=a,type=env,src=A .", []),
+        ("build --secret id=TZ --secret id=a,env=TZ --secret id=a,type=env,src=TZ --secret id=a,env=NONE .", []),
+        ("build --secret id=a,env=PATH .", [(2, "id=a,src=", "PATH", "variable")]),
+        ("build --secret id=PATH .", [(2, "id=PATH,src=", "PATH", "variable")]),
         ("build -t --secret id=a,src=b", []),
         ("run --secret id=a,src=b image", []),
         ("buildx bake -f - --metadata-file a", [(5, "", "a", "written")]),
@@ -42,7 +44,8 @@ from hostvm.agent import client
         ("rm --cidfile a", []),
     ],
 )
-def test_options_are_found_where_they_are_options(line, found):
+def test_options_are_found_where_they_are_options(line, found, monkeypatch):
+    monkeypatch.setenv("TZ", "UTC")
     assert find_files(line.split()) == found
 
 
@@ -193,3 +196,26 @@ def test_a_builds_secret_is_in_the_guest_for_its_user_while_the_build_runs(guest
     guest.status = 1
     assert run(f"build --secret id=a,src=key {context}") == 1
     assert seen == [("hunter2", 0o600)]
+
+
+@pytest.mark.parametrize(
+    "secret", ["id=a,env=SSH_PRIVATE_KEY", "id=a,type=env,src=SSH_PRIVATE_KEY", "type=env,id=a,env=SSH_PRIVATE_KEY"]
+)
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_secret_of_a_variable_that_stays_here_is_carried(guest, monkeypatch, secret, shared):
+    """It was empty in the build, in silence: the guest's client has no variable of that name."""
+    monkeypatch.setenv("SSH_PRIVATE_KEY", "hunter2")
+    monkeypatch.setattr(engine_words, "_in_guest_as_here", lambda *_: shared)
+    seen = []
+    guest.does = lambda path: seen.append(Path(path).read_text())
+    assert run(f"build --secret {secret} https://example.com/a.git") == 0
+    assert seen == ["hunter2"]
+    assert guest.words[0][3].startswith(f"id=a,src={guest.there}")
+
+
+def test_a_secret_named_like_a_variable_that_stays_here_is_its_value(guest, monkeypatch):
+    monkeypatch.setenv("GPG_PHRASE", "hunter2")
+    seen = []
+    guest.does = lambda path: seen.append(Path(path).read_text())
+    assert run("build --secret id=GPG_PHRASE -") == 0
+    assert seen == ["hunter2"]
