@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import posixpath
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from cli.build_options import build_options, secret_source
@@ -34,6 +34,12 @@ _OF_BUILDS = {"--iidfile": _ID, "--metadata-file": _WRITTEN}
 
 _PLACE = "/run/hostvm-files.XXXXXX"
 _PUT = 'umask 077; cat > "$1"'
+# Until the connection of whoever made the folder ends, of itself or not.
+_GUARD = """
+trap '' HUP TERM
+cat > /dev/null
+rm -rf -- "$1"
+"""
 _SECONDS = 30.0
 # Half a minute at most: nobody ends it when this process is killed.
 _WAIT = """
@@ -138,8 +144,7 @@ def _run(
     made: dict[int, _NewFile],
     read: dict[int, bytes],
 ) -> int:
-    folder = _in_guest(run_dir, ["mktemp", "-d", _PLACE]).decode().strip()
-    try:
+    with _folder(run_dir, guarded=bool(read)) as folder:
         changed = list(words)
         for number, file in enumerate(files):
             there = posixpath.join(folder, str(number))
@@ -162,6 +167,15 @@ def _run(
             elif done.status == 0:
                 _write(file.path, done.stdout)
         return status
+
+
+@contextmanager
+def _folder(run_dir: Path, *, guarded: bool) -> Iterator[str]:
+    """One in the guest. `guarded`: it is gone at once also when this process is killed, or its agent."""
+    folder = _in_guest(run_dir, ["mktemp", "-d", _PLACE]).decode().strip()
+    try:
+        with GuestPipe(run_dir, ["sh", "-c", _GUARD, "sh", folder]) if guarded else nullcontext():
+            yield folder
     finally:
         with suppress(HostvmError):  # the machine is gone, and the folder with it
             run_in_guest(run_dir, ["rm", "-rf", "--", folder], timeout=_SECONDS)

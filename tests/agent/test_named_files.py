@@ -12,6 +12,7 @@ import pytest
 from cli import engine_words, named_files
 from cli.named_files import find_files
 from hostvm.agent import client
+from hostvm.errors import ForwardError
 
 
 @pytest.mark.parametrize(
@@ -64,19 +65,20 @@ def guest(tmp_path, monkeypatch):
 
     class Pipe:
         def __init__(self, _, argv):
-            self.argv = argv
+            self.program = subprocess.Popen(argv, stdin=subprocess.PIPE)
 
         def __enter__(self):
             return self
 
         def __exit__(self, *_):
-            pass
+            self.program.communicate(timeout=60)
 
         def write(self, data):
-            self.data = data
+            self.program.stdin.write(data)
 
         def finish(self):
-            subprocess.run(self.argv, input=self.data, check=True)
+            self.program.communicate(timeout=60)
+            assert self.program.returncode == 0
 
     def forward(_, argv, **options):
         made.words.append(argv)
@@ -219,3 +221,19 @@ def test_a_secret_named_like_a_variable_that_stays_here_is_its_value(guest, monk
     guest.does = lambda path: seen.append(Path(path).read_text())
     assert run("build --secret id=GPG_PHRASE -") == 0
     assert seen == ["hunter2"]
+
+
+@pytest.mark.parametrize("line", ["build --secret id=a,src=key -", "run --env-file key image"])
+def test_of_a_command_that_ends_by_force_nothing_secret_stays_in_the_guest(guest, monkeypatch, line):
+    """It lay there until the machine's next start. Killed, it deletes nothing: the guest sees its connection end."""
+    (guest.here / "key").write_text("hunter2")
+    usual = named_files.run_in_guest
+
+    def run_in_guest(place, argv, timeout=0.0):
+        if argv[0] == "rm":
+            raise ForwardError("the agent went away")
+        return usual(place, argv, timeout)
+
+    monkeypatch.setattr(named_files, "run_in_guest", run_in_guest)
+    assert run(line) == 0
+    assert guest.words, "it ran"
