@@ -17,6 +17,9 @@ from hostvm.platform.words import make_folder, quoted
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+_OUT = "/dev/stdout"
+"""A guest's client cannot open its own, which is a socket."""
+_GUESTS_TOO = ("-", "/dev/null")
 _NAMES = ("--output", "--secret", "--ssh", "--build-context")
 _CLIENT = "or install a client here: brew install docker docker-buildx, or apt install docker-cli docker-buildx"
 
@@ -95,8 +98,10 @@ def with_places(
     changed = list(words)
     contexts = {one.at: path for one, path in other_contexts(words)}
     for one in build_options(words):
+        fields: list[str] = []
         if one.name == "--output":
-            front, path = _output(one.value)
+            front = "dest="
+            fields, path = _output(one.value)
         elif one.name == "--ssh":
             front, path = _key(one.value)
         elif one.at in contexts and not carried:
@@ -106,21 +111,33 @@ def with_places(
         if one.name == "--ssh" and path == os.environ.get("SSH_AUTH_SOCK"):
             changed[one.at] = one.front + front.removesuffix("=")  # the guest has this agent's socket elsewhere
         elif path:
-            whole = os.path.abspath(path)  # noqa: PTH100 - links stay as they are
-            if not in_guest([whole]):
-                raise _not_shared(one, whole, option)
-            changed[one.at] = one.front + front + there(whole)
+            place = "-" if path == _OUT else _shared(one, path, in_guest, there, option)
+            changed[one.at] = one.front + (csv_fields.join([*fields, front + place]) if fields else front + place)
     return changed
 
 
-def _output(value: str) -> tuple[str, str]:
-    """What stands before the path of a file or folder that a build writes once that is last, and the path."""
+def _shared(
+    one: BuildOption, path: str, in_guest: Callable[[list[str]], bool], there: Callable[[str], str], option: str
+) -> str:
+    whole = os.path.abspath(path)  # noqa: PTH100 - links stay as they are
+    if not in_guest([whole]):
+        raise _not_shared(one, whole, option)
+    return there(whole)
+
+
+def _output(value: str) -> tuple[list[str], str]:
+    """The other fields, and the path of a file or folder that a build writes; "" where it writes none here."""
     fields = csv_fields.split(value) or []
-    if len(fields) == 1 and not fields[0].startswith("type="):
-        return "type=local,dest=", "" if value == "-" else fields[0]
-    path = next((field.partition("=")[2] for field in fields if field.lower().startswith("dest=")), "")
-    rest = [field for field in fields if not field.lower().startswith("dest=")]
-    return csv_fields.join([*rest, "dest="]), "" if path == "-" else path
+    if len(fields) == 1 and not value.startswith("type="):
+        fields = ["type=local", f"dest={value}"] if value != "-" else []
+    path, rest = "", []
+    for field in fields:
+        name, _, text = field.partition("=")
+        if name.strip().lower() == "dest":
+            path = text
+        else:
+            rest.append(field)
+    return rest, "" if path in _GUESTS_TOO else path
 
 
 def _key(value: str) -> tuple[str, str]:
@@ -133,7 +150,7 @@ def _not_shared(one: BuildOption, path: str, option: str) -> ForwardError:
     if one.name == "--ssh":
         way = f"ssh-add {quoted(path)}   # then: --ssh {one.value.partition('=')[0]}"
     else:
-        of_file = one.name == "--output" and one.value.startswith("type=") and "type=local" not in one.value
+        of_file = one.name == "--output" and "type=local" not in _output(one.value)[0]
         folder = os.path.dirname(path) if of_file else path  # noqa: PTH120 - a plain word
         made = "" if os.path.isdir(folder) else f"{make_folder(folder)}\n"  # noqa: PTH112 - as above
         way = f"{made}hostvm mount add {quoted(folder)}{option}"
