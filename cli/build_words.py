@@ -7,6 +7,10 @@ from cli.docker_words import command_at
 BUILD_SWITCHES = {
     *("--check", "--load", "--no-cache", "--pull", "--push", "-q", "--quiet", "--rm", "--force-rm", "--squash"),
     *("--compress", "-D", "--debug", "--disable-content-trust", "--help", "-h"),
+    # Podman's
+    *("--all-platforms", "--compat-volumes", "--disable-compression", "--http-proxy", "--identity-label", "--layers"),
+    *("--no-hostname", "--no-hosts", "--omit-history", "--pull-always", "--pull-never", "--rewrite-timestamp"),
+    *("--skip-unused-stages", "--squash-all", "--stdin", "--tls-verify"),
 }
 FLAG_LETTERS = "qDh"
 
@@ -14,7 +18,12 @@ FLAG_LETTERS = "qDh"
 def build_at(words: list[str]) -> int | None:
     """Where the words behind `build` begin."""
     at = command_at(words)
-    for front in (["buildx", "build"], ["buildx", "b"], ["image", "build"], ["builder", "build"], ["build"]):
+    if words[at : at + 1] == ["buildx"]:
+        at += 1
+        while at < len(words) and words[at].startswith("-"):  # of buildx itself
+            at += 2 if words[at] == "--builder" else 1
+        return at + 1 if words[at : at + 1] in (["build"], ["b"]) else None
+    for front in (["image", "build"], ["builder", "build"], ["build"]):
         if words[at : at + len(front)] == front:
             return at + len(front)
     return None

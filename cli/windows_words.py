@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cli import csv_fields
+from cli.build_words import BUILD_SWITCHES
 from cli.docker_words import GLOBAL_WITH_VALUE, GROUPS, LONG_SWITCHES, SHORT_WITH_VALUE
 from cli.git_bash import bash_root, undo_word
 from hostvm.errors import ForwardError
@@ -49,10 +50,10 @@ _VERBS: dict[str, dict[str, str]] = {
 }
 _TWO_WORDS = frozenset({*GROUPS, "buildx", "builder", "stack", "secret", "config", "service"})
 _ENGINE_READS = frozenset({"volume", "mount", "place"})
-_NO_VALUE = LONG_SWITCHES | {
-    *("--no-cache", "--pull", "--push", "--load", "--check", "--force-rm", "--compress", "--squash", "--help"),
-    *("--archive", "--follow-link", "--dry-run", "--all-resources", "--compatibility", "--print", "--verbose"),
-}
+_NO_VALUE = LONG_SWITCHES.union(
+    BUILD_SWITCHES,
+    ("--archive", "--follow-link", "--dry-run", "--all-resources", "--compatibility", "--print", "--verbose"),
+)
 _BUILD_LETTERS = frozenset("tfo")
 _PATH_FIELDS = frozenset({"src", "source", "dest", "dst"})
 
