@@ -30,11 +30,13 @@ _IGNORING = (".dockerignore", ".containerignore")
 # Last, beside the context: a stream that ends early between two members is a sound archive to every tar.
 _LAST = "complete"
 
-# Runs in the guest; "$@" is the docker command. busybox' tar does.
+# Runs in the guest; "$@" is the docker command. busybox' tar does. Signals come to all that runs here: a shell that one
+# of them ends deletes nothing.
 _SCRIPT = f"""
 set -e
 work=$(mktemp -d /var/tmp/hostvm-build.XXXXXX)
-trap 'rm -rf "$work"' EXIT
+trap "trap '' HUP INT TERM; rm -rf '$work'" EXIT
+trap : HUP INT TERM
 tar -x -f - -C "$work"
 [ -e "$work/{_LAST}" ] || exit 125
 cd "$work/context"
