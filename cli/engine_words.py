@@ -124,7 +124,11 @@ def _require_project(name: str, words: list[str]) -> None:
 
 def _in_guest_as_here(name: str, named: list[str]) -> bool:
     """Whether all of these, and the working folder, are in the guest under the same names."""
-    return bool(named) and _are_in_guest(name, [os.getcwd(), *named])  # noqa: PTH109 - as above
+    try:
+        here = os.getcwd()  # noqa: PTH109 - as above
+    except FileNotFoundError:
+        return False  # it was deleted meanwhile
+    return bool(named) and _are_in_guest(name, [here, *named])
 
 
 def _are_in_guest(name: str, paths: list[str]) -> bool:
