@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 _OUT = "/dev/stdout"
 """A guest's client cannot open its own, which is a socket."""
 _GUESTS_TOO = ("-", "/dev/null")
-_NAMES = ("--output", "--secret", "--ssh", "--build-context")
+_NAMES = ("--file", "--output", "--secret", "--ssh", "--build-context")
+_LETTERS = {"f": "--file", "o": "--output"}
 _CLIENT = "or install a client here: brew install docker docker-buildx, or apt install docker-cli docker-buildx"
 
 
@@ -37,30 +38,58 @@ class BuildOption(NamedTuple):
     value: str
 
 
-def build_options(words: list[str]) -> list[BuildOption]:
-    """Those of `docker WORDS`; none where it is no build."""
+class BuildWords(NamedTuple):
+    """What a build names.
+
+    :param context_at: index of its folder, URL or `-`; None without one.
+    """
+
+    options: list[BuildOption]
+    context_at: int | None
+
+    @property
+    def dockerfile(self) -> BuildOption | None:
+        """Where `--file` names one: the last counts."""
+        return next((one for one in reversed(self.options) if one.name == "--file"), None)
+
+
+def read_build(words: list[str]) -> BuildWords:
+    """What `docker WORDS` names; nothing where it is no build."""
     at = build_at(words)
-    found: list[BuildOption] = []
-    while at is not None and at < len(words) and words[at] != "--":
+    options: list[BuildOption] = []
+    context = None
+    while at is not None and at < len(words):
         word = words[at]
-        name, equals, value = word.partition("=")
-        front = name + equals
-        if (short := short_option(word, "o")) is not None:
-            name, front, value = "--output", short, word[len(short) :]
-            equals = value
+        if word == "--":
+            context = at + 1 if at + 1 < len(words) else context
+            break
+        name, front, value = _parted(word)
         if name in _NAMES:
-            place = at if equals else at + 1
-            if place < len(words):
-                found.append(BuildOption(place, front if equals else "", name, value if equals else words[place]))
-            at = place + 1
+            if value is None:
+                at, front, value = at + 1, "", "".join(words[at + 1 : at + 2])
+            if value:
+                options.append(BuildOption(at, front, name, value))
+            at += 1
+        elif word.startswith("-") and word != "-":
+            at += 2 if build_takes_next(word) else 1
         else:
-            at += 2 if word.startswith("-") and word != "-" and build_takes_next(word) else 1
-    return found
+            context = at
+            at += 1
+    return BuildWords(options, context)
+
+
+def _parted(word: str) -> tuple[str, str, str | None]:
+    """An option's name, what stands before its value, and that; None where it is in the next word."""
+    for letter, name in _LETTERS.items():
+        if (front := short_option(word, letter)) is not None:
+            return name, front, word[len(front) :] or None
+    name, equals, value = word.partition("=")
+    return name, name + equals, value if equals else None
 
 
 def other_contexts(words: list[str]) -> list[tuple[BuildOption, str]]:
     """The folders of this computer that `--build-context NAME=FOLDER` names."""
-    named = [(one, one.value.partition("=")[2]) for one in build_options(words) if one.name == "--build-context"]
+    named = [(one, one.value.partition("=")[2]) for one in read_build(words).options if one.name == "--build-context"]
     return [(one, path) for one, path in named if "://" not in path and os.path.isdir(path)]  # noqa: PTH112 - as typed
 
 
@@ -97,7 +126,7 @@ def with_places(
     """
     changed = list(words)
     contexts = {one.at: path for one, path in other_contexts(words)}
-    for one in build_options(words):
+    for one in read_build(words).options:
         fields: list[str] = []
         if one.name == "--output":
             front = "dest="

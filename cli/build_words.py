@@ -12,7 +12,7 @@ BUILD_SWITCHES = {
     *("--no-hostname", "--no-hosts", "--omit-history", "--pull-always", "--pull-never", "--rewrite-timestamp"),
     *("--skip-unused-stages", "--squash-all", "--stdin", "--tls-verify"),
 }
-FLAG_LETTERS = "qDh"
+_FLAG_LETTERS = "qDh"
 
 
 def build_at(words: list[str]) -> int | None:
@@ -33,14 +33,14 @@ def build_takes_next(word: str) -> bool:
     """Whether an option has its value in the next word: "-t" and "-qt" have, not "-tNAME"."""
     if word.startswith("--"):
         return word not in BUILD_SWITCHES and "=" not in word
-    return len(word[1:].lstrip(FLAG_LETTERS)) == 1
+    return len(word[1:].lstrip(_FLAG_LETTERS)) == 1
 
 
 def short_option(word: str, letter: str) -> str | None:
     """`-o`, `-qo` or `-o=` of a word that is the option of that letter; None for any other."""
     if word.startswith("--") or not word.startswith("-"):
         return None
-    front = word[: len(word) - len(word[1:].lstrip(FLAG_LETTERS))] + letter
+    front = word[: len(word) - len(word[1:].lstrip(_FLAG_LETTERS))] + letter
     if not word.startswith(front):
         return None
     return front + "=" if word.startswith(f"{front}=") else front

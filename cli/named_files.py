@@ -13,7 +13,7 @@ import threading
 from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from cli.build_options import build_options, secret_source
+from cli.build_options import read_build, secret_source
 from cli.build_words import build_at, build_takes_next
 from cli.docker_words import command_at, takes_next, verb_words
 from cli.guest_env import engine_env
@@ -84,7 +84,7 @@ def find_files(words: list[str]) -> list[NamedFile]:
 
 def _secrets(words: list[str]) -> list[NamedFile]:
     found = []
-    for one in build_options(words):
+    for one in read_build(words).options:
         if one.name != "--secret":
             continue
         front, source, is_variable = secret_source(one.value, os.environ)

@@ -46,6 +46,7 @@ def folder(tmp_path, monkeypatch):
         (["buildx", "--builder=b", "-D", "b", "app"], ["buildx", "--builder=b", "-D", "b", "."]),
         (["build", "--layers", "app"],) * 2,
         (["image", "build", "--squash-all", "app", "--tls-verify"],) * 2,
+        (["build", "--file=", "app", "-f"], ["build", "--file=", ".", "-f"]),
         (["build", "-f", "-", "app"], ["build", "-f", "../Dockerfile", "."]),
         (["build", "-f-", "app"], ["build", "-f../Dockerfile", "."]),
         (["build", "--file=/dev/stdin", "app"], ["build", "--file=../Dockerfile", "."]),

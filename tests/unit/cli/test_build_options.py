@@ -66,6 +66,7 @@ def test_what_is_shared_is_named_by_its_whole_path(places, line, changed):
         "build --build-context base=https://example.com/a.git app",
         "build --build-context more=app app",
         "build -t -o app",
+        "build --output= --ssh= --file= app --ssh",
         "run image build -o out",
         "save -o out image",
     ],
