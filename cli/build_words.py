@@ -1,4 +1,4 @@
-"""The words of `docker build` and `docker buildx build`: where they begin, and which have a value."""
+"""The words of `docker build`, and of buildx' build and bake: where they begin, and which have a value."""
 
 from __future__ import annotations
 
@@ -18,15 +18,25 @@ _FLAG_LETTERS = "qDh"
 def build_at(words: list[str]) -> int | None:
     """Where the words behind `build` begin."""
     at = command_at(words)
-    if words[at : at + 1] == ["buildx"]:
-        at += 1
-        while at < len(words) and words[at].startswith("-"):  # of buildx itself
-            at += 2 if words[at] == "--builder" else 1
-        return at + 1 if words[at : at + 1] in (["build"], ["b"]) else None
     for front in (["image", "build"], ["builder", "build"], ["build"]):
         if words[at : at + len(front)] == front:
             return at + len(front)
-    return None
+    return _buildx_at(words, ("build", "b"))
+
+
+def bake_at(words: list[str]) -> int | None:
+    """Where the words behind `buildx bake` begin."""
+    return _buildx_at(words, ("bake",))
+
+
+def _buildx_at(words: list[str], verbs: tuple[str, ...]) -> int | None:
+    at = command_at(words)
+    if words[at : at + 1] != ["buildx"]:
+        return None
+    at += 1
+    while at < len(words) and words[at].startswith("-"):
+        at += 2 if words[at] == "--builder" else 1
+    return at + 1 if at < len(words) and words[at] in verbs else None
 
 
 def build_takes_next(word: str) -> bool:

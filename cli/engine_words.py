@@ -243,7 +243,7 @@ def _run_words(name: str, prefix: tuple[str, ...], words: list[str]) -> int:
 
     env = {**engine_env(os.environ), **BROUGHT.get(prefix[0], {})}
     command = words[command_at(words) :]
-    if command[:1] == ["compose"] or command[:2] == ["buildx", "bake"] or command[:1] == ["stack"]:
+    if command[:1] in (["compose"], ["stack"]) or (command[:1] == ["buildx"] and "bake" in command):
         _require_project(name, words)
     if "cp" in command[:2] and (copied := _copy(name, words)) is not None:
         return copied

@@ -14,8 +14,8 @@ from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from cli.build_options import read_build, secret_source
-from cli.build_words import build_at, build_takes_next
-from cli.docker_words import command_at, takes_next, verb_words
+from cli.build_words import bake_at, build_at, build_takes_next
+from cli.docker_words import takes_next, verb_words
 from cli.guest_env import engine_env
 from cli.printer import FORWARD_FAILED, tell
 from cli.project_files import bake_takes_next
@@ -73,9 +73,8 @@ def find_files(words: list[str]) -> list[NamedFile]:
     start = build_at(words)
     if start is not None:
         return [*_options(words, start, _OF_BUILDS, build_takes_next, mixed=True), *_secrets(words)]
-    at = command_at(words)
-    if words[at : at + 2] == ["buildx", "bake"]:
-        return _options(words, at + 2, _OF_BUILDS, bake_takes_next, mixed=True)
+    if (start := bake_at(words)) is not None:
+        return _options(words, start, _OF_BUILDS, bake_takes_next, mixed=True)
     verb, at = verb_words(words)
     if verb not in ("run", "create", "exec") or "compose" in words[: at - 1]:
         return []

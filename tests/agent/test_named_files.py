@@ -41,6 +41,7 @@ from hostvm.errors import ForwardError
         ("build -t --secret id=a,src=b", []),
         ("run --secret id=a,src=b image", []),
         ("buildx bake -f - --metadata-file a", [(5, "", "a", "written")]),
+        ("buildx --builder b bake --metadata-file=a", [(4, "--metadata-file=", "a", "written")]),
         ("compose --env-file a run web", []),
         ("rm --cidfile a", []),
     ],
