@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import subprocess
+import sys
+import tempfile
 import threading
+import uuid
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from agent_rig import ENVIRONMENT, until
 
 from cli import engine_words, named_files
 from cli.named_files import find_files
@@ -238,3 +242,38 @@ def test_of_a_command_that_ends_by_force_nothing_secret_stays_in_the_guest(guest
     monkeypatch.setattr(named_files, "run_in_guest", run_in_guest)
     assert run(line) == 0
     assert guest.words, "it ran"
+
+
+_KILLED = """
+import sys
+from pathlib import Path
+from cli import named_files
+from cli.forward import forward
+
+run_dir, named_files._PLACE, *words = sys.argv[1:]
+run_dir, show = Path(run_dir), ["sh", "-c", 'cat "$1"; exec sleep 600', "show"]
+named_files.run_with_files(
+    named_files.find_files(words), words, run_dir, lambda changed: forward(run_dir, [*show, changed[2]], stdin=None)
+)
+"""
+
+
+@pytest.mark.parametrize("harmed", ["the command", "the agent"])
+def test_nothing_secret_stays_of_what_is_killed(own_agent, tmp_path, harmed):
+    (tmp_path / "key").write_text("hunter2\n")
+    place = f"{tempfile.gettempdir()}/hostvm-{uuid.uuid4().hex}."  # the guest's user may not write in `tmp_path`
+
+    def there():
+        return list(Path(place).parent.glob(f"{Path(place).name}*"))
+
+    own_agent.start()
+    words = ["run", "--env-file", str(tmp_path / "key"), "image"]
+    argv = [sys.executable, "-c", _KILLED, str(own_agent.run_dir), f"{place}XXXXXX", *words]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=ENVIRONMENT) as command:
+        try:
+            assert command.stdout.readline() == b"hunter2\n"
+            assert len(there()) == 1
+            (command if harmed == "the command" else own_agent.process).kill()
+            until(lambda: there() == [])
+        finally:
+            command.kill()
