@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from cli.build_options import other_contexts
-from cli.build_words import FLAG_LETTERS, build_at, build_takes_next
+from cli.build_options import BuildOption, other_contexts, read_build
 from hostvm.errors import ForwardError
 
 _INPUT = ("-", "/dev/stdin")
@@ -30,11 +29,13 @@ _IGNORING = (".dockerignore", ".containerignore")
 # Last, beside the context: a stream that ends early between two members is a sound archive to every tar.
 _LAST = "complete"
 
-# Runs in the guest; "$@" is the docker command. busybox' tar does.
+# Runs in the guest; "$@" is the docker command. busybox' tar does. Signals come to all that runs here: a shell that one
+# of them ends deletes nothing.
 _SCRIPT = f"""
 set -e
 work=$(mktemp -d /var/tmp/hostvm-build.XXXXXX)
-trap 'rm -rf "$work"' EXIT
+trap "trap '' HUP INT TERM; rm -rf '$work'" EXIT
+trap : HUP INT TERM
 tar -x -f - -C "$work"
 [ -e "$work/{_LAST}" ] || exit 125
 cd "$work/context"
@@ -62,10 +63,8 @@ class Build:
 
 def find_build(words: list[str]) -> Build | None:
     """The build in `docker WORDS`; None when it is none, or its context is a URL or standard input."""
-    start = build_at(words)
-    if start is None:
-        return None
-    place, file_place = _positions(words, start)
+    build = read_build(words)
+    place = build.context_at
     if place is None or words[place] == "-" or "://" in words[place] or words[place].startswith("git@"):
         return None
     context = Path(words[place])
@@ -77,74 +76,34 @@ def find_build(words: list[str]) -> Build | None:
     for number, (one, path) in enumerate(other_contexts(words), 1):
         changed[one.at] = f"{one.front}{one.value.partition('=')[0]}=../context-{number}"
         others.append(Path(path))
-    dockerfile = _rewrite_dockerfile(changed, file_place, context)
+    dockerfile = _rewrite_dockerfile(changed, build.dockerfile, context)
     return Build(tuple(changed), context, dockerfile, tuple(others))
 
 
 def named_paths(words: list[str]) -> list[str]:
     """The folders and the Dockerfile that a build names, absolute; empty when its context is no folder here."""
-    start = build_at(words)
-    place, file_place = (None, None) if start is None else _positions(words, start)
-    if place is None or not Path(words[place]).is_dir():
+    build = read_build(words)
+    if build.context_at is None or not Path(words[build.context_at]).is_dir():
         return []
-    named = [words[place], *(path for _, path in other_contexts(words))]
-    if file_place is not None and file_place < len(words):
-        file = words[file_place].removeprefix(_before_path(words[file_place]))
-        named += [file] if file not in _INPUT else []
+    named = [words[build.context_at], *(path for _, path in other_contexts(words))]
+    if build.dockerfile is not None and build.dockerfile.value not in _INPUT:
+        named.append(build.dockerfile.value)
     return [os.path.abspath(path) for path in named]  # noqa: PTH100 - links stay as they are
 
 
-def _positions(words: list[str], start: int) -> tuple[int | None, int | None]:
-    """Indexes of the context and of the word that holds the Dockerfile's path."""
-    context = file = None
-    at = start
-    while at < len(words):
-        word = words[at]
-        if word == "--":
-            return (at + 1 if at + 1 < len(words) else context), file
-        if _before_path(word):
-            file = at
-        elif _names_file(word):
-            at += 1
-            file = at
-        elif word.startswith("-") and word != "-":
-            at += 1 if build_takes_next(word) else 0
-        else:
-            context = at
-        at += 1
-    return context, file
-
-
-def _names_file(word: str) -> bool:
-    """Whether it is the option of a Dockerfile, perhaps behind others of one letter (`-qf`)."""
-    if word.startswith("--"):
-        return word.partition("=")[0] == "--file"
-    return word.startswith("-") and word[1:].lstrip(FLAG_LETTERS).startswith("f")
-
-
-def _before_path(word: str) -> str:
-    """`--file=`, `-f=` or `-f` of a word that holds a Dockerfile's path as well; else ""."""
-    if not _names_file(word):
-        return ""
-    front = "--file" if word.startswith("--") else word[: word.index("f") + 1]
-    front += "=" if word.startswith(f"{front}=") else ""
-    return "" if word == front else front
-
-
-def _rewrite_dockerfile(words: list[str], place: int | None, context: Path) -> Path | None:
-    if place is None or place >= len(words):
+def _rewrite_dockerfile(words: list[str], file: BuildOption | None, context: Path) -> Path | None:
+    if file is None:
         return None
-    prefix = _before_path(words[place])
-    if words[place].removeprefix(prefix) in _INPUT:
-        words[place] = f"{prefix}../Dockerfile"
+    if file.value in _INPUT:
+        words[file.at] = f"{file.front}../Dockerfile"
         return _FROM_INPUT
-    path = Path(words[place].removeprefix(prefix))
+    path = Path(file.value)
     try:
         inside = path.resolve().relative_to(context.resolve())
     except ValueError:
-        words[place] = f"{prefix}../Dockerfile"
+        words[file.at] = f"{file.front}../Dockerfile"
         return path
-    words[place] = f"{prefix}{inside.as_posix()}"
+    words[file.at] = f"{file.front}{inside.as_posix()}"
     return None
 
 

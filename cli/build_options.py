@@ -17,7 +17,11 @@ from hostvm.platform.words import make_folder, quoted
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-_NAMES = ("--output", "--secret", "--ssh", "--build-context")
+_OUT = "/dev/stdout"
+"""A guest's client cannot open its own, which is a socket."""
+_GUESTS_TOO = ("-", "/dev/null")
+_NAMES = ("--file", "--output", "--secret", "--ssh", "--build-context")
+_LETTERS = {"f": "--file", "o": "--output"}
 _CLIENT = "or install a client here: brew install docker docker-buildx, or apt install docker-cli docker-buildx"
 
 
@@ -34,44 +38,79 @@ class BuildOption(NamedTuple):
     value: str
 
 
-def build_options(words: list[str]) -> list[BuildOption]:
-    """Those of `docker WORDS`; none where it is no build."""
+class BuildWords(NamedTuple):
+    """What a build names.
+
+    :param context_at: index of its folder, URL or `-`; None without one.
+    """
+
+    options: list[BuildOption]
+    context_at: int | None
+
+    @property
+    def dockerfile(self) -> BuildOption | None:
+        """Where `--file` names one: the last counts."""
+        return next((one for one in reversed(self.options) if one.name == "--file"), None)
+
+
+def read_build(words: list[str]) -> BuildWords:
+    """What `docker WORDS` names; nothing where it is no build."""
     at = build_at(words)
-    found: list[BuildOption] = []
-    while at is not None and at < len(words) and words[at] != "--":
+    options: list[BuildOption] = []
+    context = None
+    while at is not None and at < len(words):
         word = words[at]
-        name, equals, value = word.partition("=")
-        front = name + equals
-        if (short := short_option(word, "o")) is not None:
-            name, front, value = "--output", short, word[len(short) :]
-            equals = value
+        if word == "--":
+            context = at + 1 if at + 1 < len(words) else context
+            break
+        name, front, value = _parted(word)
         if name in _NAMES:
-            place = at if equals else at + 1
-            if place < len(words):
-                found.append(BuildOption(place, front if equals else "", name, value if equals else words[place]))
-            at = place + 1
+            if value is None:
+                at, front, value = at + 1, "", "".join(words[at + 1 : at + 2])
+            if value:
+                options.append(BuildOption(at, front, name, value))
+            at += 1
+        elif word.startswith("-") and word != "-":
+            at += 2 if build_takes_next(word) else 1
         else:
-            at += 2 if word.startswith("-") and word != "-" and build_takes_next(word) else 1
-    return found
+            context = at
+            at += 1
+    return BuildWords(options, context)
+
+
+def _parted(word: str) -> tuple[str, str, str | None]:
+    """An option's name, what stands before its value, and that; None where it is in the next word."""
+    for letter, name in _LETTERS.items():
+        if (front := short_option(word, letter)) is not None:
+            return name, front, word[len(front) :] or None
+    name, equals, value = word.partition("=")
+    return name, name + equals, value if equals else None
 
 
 def other_contexts(words: list[str]) -> list[tuple[BuildOption, str]]:
     """The folders of this computer that `--build-context NAME=FOLDER` names."""
-    named = [(one, one.value.partition("=")[2]) for one in build_options(words) if one.name == "--build-context"]
+    named = [(one, one.value.partition("=")[2]) for one in read_build(words).options if one.name == "--build-context"]
     return [(one, path) for one, path in named if "://" not in path and os.path.isdir(path)]  # noqa: PTH112 - as typed
 
 
-def secret_file(value: str, environ: Mapping[str, str]) -> tuple[str, str]:
-    """Of a `--secret`, what stands before its file's path once that is last, and the path; "" where it has none."""
+def secret_source(value: str, environ: Mapping[str, str]) -> tuple[str, str, bool]:
+    """Of a `--secret`, what stands before its file's path once that is last; the file or variable that it is, "" where
+    it has none; and whether that is a variable.
+    """
     fields = csv_fields.split(value) or []
     keys = {field.partition("=")[0].lower(): field.partition("=")[2] for field in fields}
-    source = keys.get("src", keys.get("source", ""))
-    if "env" in keys or keys.get("type") == "env":
-        return "", ""
-    if not source and keys.get("id", "") not in environ:
-        source = keys.get("id", "")
-    rest = [field for field in fields if field.partition("=")[0].lower() not in ("src", "source")]
-    return (csv_fields.join([*rest, "src="]), source) if source else ("", "")
+    source, variable = keys.get("src", keys.get("source", "")), keys.get("env", "")
+    if keys.get("type") == "env" and not variable:
+        source, variable = "", source
+    if not source and not variable:
+        own = keys.get("id", "")
+        source, variable = ("", own) if own in environ else (own, "")
+    rest = [
+        field
+        for field in fields
+        if field.partition("=")[0].lower() not in ("src", "source", "env") and field.lower() != "type=env"
+    ]
+    return csv_fields.join([*rest, "src="]), variable or source, bool(variable)
 
 
 def with_places(
@@ -87,9 +126,11 @@ def with_places(
     """
     changed = list(words)
     contexts = {one.at: path for one, path in other_contexts(words)}
-    for one in build_options(words):
+    for one in read_build(words).options:
+        fields: list[str] = []
         if one.name == "--output":
-            front, path = _output(one.value)
+            front = "dest="
+            fields, path = _output(one.value)
         elif one.name == "--ssh":
             front, path = _key(one.value)
         elif one.at in contexts and not carried:
@@ -99,21 +140,33 @@ def with_places(
         if one.name == "--ssh" and path == os.environ.get("SSH_AUTH_SOCK"):
             changed[one.at] = one.front + front.removesuffix("=")  # the guest has this agent's socket elsewhere
         elif path:
-            whole = os.path.abspath(path)  # noqa: PTH100 - links stay as they are
-            if not in_guest([whole]):
-                raise _not_shared(one, whole, option)
-            changed[one.at] = one.front + front + there(whole)
+            place = "-" if path == _OUT else _shared(one, path, in_guest, there, option)
+            changed[one.at] = one.front + (csv_fields.join([*fields, front + place]) if fields else front + place)
     return changed
 
 
-def _output(value: str) -> tuple[str, str]:
-    """What stands before the path of a file or folder that a build writes once that is last, and the path."""
+def _shared(
+    one: BuildOption, path: str, in_guest: Callable[[list[str]], bool], there: Callable[[str], str], option: str
+) -> str:
+    whole = os.path.abspath(path)  # noqa: PTH100 - links stay as they are
+    if not in_guest([whole]):
+        raise _not_shared(one, whole, option)
+    return there(whole)
+
+
+def _output(value: str) -> tuple[list[str], str]:
+    """The other fields, and the path of a file or folder that a build writes; "" where it writes none here."""
     fields = csv_fields.split(value) or []
-    if len(fields) == 1 and not fields[0].startswith("type="):
-        return "type=local,dest=", "" if value == "-" else fields[0]
-    path = next((field.partition("=")[2] for field in fields if field.lower().startswith("dest=")), "")
-    rest = [field for field in fields if not field.lower().startswith("dest=")]
-    return csv_fields.join([*rest, "dest="]), "" if path == "-" else path
+    if len(fields) == 1 and not value.startswith("type="):
+        fields = ["type=local", f"dest={value}"] if value != "-" else []
+    path, rest = "", []
+    for field in fields:
+        name, _, text = field.partition("=")
+        if name.strip().lower() == "dest":
+            path = text
+        else:
+            rest.append(field)
+    return rest, "" if path in _GUESTS_TOO else path
 
 
 def _key(value: str) -> tuple[str, str]:
@@ -126,7 +179,7 @@ def _not_shared(one: BuildOption, path: str, option: str) -> ForwardError:
     if one.name == "--ssh":
         way = f"ssh-add {quoted(path)}   # then: --ssh {one.value.partition('=')[0]}"
     else:
-        of_file = one.name == "--output" and one.value.startswith("type=") and "type=local" not in one.value
+        of_file = one.name == "--output" and "type=local" not in _output(one.value)[0]
         folder = os.path.dirname(path) if of_file else path  # noqa: PTH120 - a plain word
         made = "" if os.path.isdir(folder) else f"{make_folder(folder)}\n"  # noqa: PTH112 - as above
         way = f"{made}hostvm mount add {quoted(folder)}{option}"

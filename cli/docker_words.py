@@ -69,7 +69,7 @@ GLOBAL_WITH_VALUE = frozenset(
     {
         *("--config", "-c", "--context", "-H", "--host", "-l", "--log-level", "--tlscacert", "--tlscert", "--tlskey"),
         *("-f", "--file", "-p", "--project-name", "--profile", "--env-file", "--project-directory", "--ansi"),
-        *("--parallel", "--progress"),
+        *("--parallel", "--progress", "--builder"),
         # nerdctl's
         *("-a", "--address", "-n", "--namespace", "--snapshotter", "--storage-driver", "--data-root", "--hosts-dir"),
         *("--cgroup-manager", "--cni-path", "--cni-netconfpath"),

@@ -126,7 +126,11 @@ def _require_project(name: str, words: list[str]) -> None:
 
 def _in_guest_as_here(name: str, named: list[str]) -> bool:
     """Whether all of these, and the working folder, are in the guest under the same names."""
-    return bool(named) and _are_in_guest(name, [os.getcwd(), *named])  # noqa: PTH109 - as above
+    try:
+        here = os.getcwd()  # noqa: PTH109 - as above
+    except FileNotFoundError:
+        return False  # it was deleted meanwhile
+    return bool(named) and _are_in_guest(name, [here, *named])
 
 
 def _are_in_guest(name: str, paths: list[str]) -> bool:
@@ -220,11 +224,12 @@ def _require_program(name: str, word: str) -> None:
 def _run_in_guest(name: str, prefix: tuple[str, ...], words: list[str]) -> int:
     if any(word.startswith(_NAMING_FILES) for word in words):
         from cli.build_context import named_paths
-        from cli.named_files import find_files, run_with_files
+        from cli.named_files import VARIABLE, find_files, run_with_files
 
         files = find_files(words)
         named = [*(os.path.abspath(file.path) for file in files), *named_paths(words)]  # noqa: PTH100 - as below
-        if files and not _in_guest_as_here(name, named):
+        # A variable that the guest's client does not get is nowhere in the guest.
+        if any(file.kind == VARIABLE for file in files) or (files and not _in_guest_as_here(name, named)):
             from hostvm.agent.client import agent_is_ready
             from hostvm.paths import MachinePaths
 
@@ -241,7 +246,7 @@ def _run_words(name: str, prefix: tuple[str, ...], words: list[str]) -> int:
 
     env = {**engine_env(os.environ), **BROUGHT.get(prefix[0], {})}
     command = words[command_at(words) :]
-    if command[:1] == ["compose"] or command[:2] == ["buildx", "bake"] or command[:1] == ["stack"]:
+    if command[:1] in (["compose"], ["stack"]) or (command[:1] == ["buildx"] and "bake" in command):
         _require_project(name, words)
     if "cp" in command[:2] and (copied := _copy(name, words)) is not None:
         return copied

@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 import posixpath
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from cli.build_options import build_options, secret_file
-from cli.build_words import build_at, build_takes_next
-from cli.docker_words import command_at, takes_next, verb_words
+from cli.build_options import read_build, secret_source
+from cli.build_words import bake_at, build_at, build_takes_next
+from cli.docker_words import takes_next, verb_words
+from cli.guest_env import engine_env
 from cli.printer import FORWARD_FAILED, tell
 from cli.project_files import bake_takes_next
 from hostvm.agent.client import run_in_guest
@@ -26,12 +27,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+VARIABLE = "variable"
 _READ, _WRITTEN, _ID, _NEW = "read", "written", "id", "new"
 _OF_PROGRAMS = {"--env-file": _READ, "--label-file": _READ, "--cidfile": _NEW}
 _OF_BUILDS = {"--iidfile": _ID, "--metadata-file": _WRITTEN}
 
 _PLACE = "/run/hostvm-files.XXXXXX"
 _PUT = 'umask 077; cat > "$1"'
+# Until the connection of whoever made the folder ends, of itself or not.
+_GUARD = """
+trap '' HUP TERM
+cat > /dev/null
+rm -rf -- "$1"
+"""
 _SECONDS = 30.0
 # Half a minute at most: nobody ends it when this process is killed.
 _WAIT = """
@@ -49,8 +57,9 @@ class NamedFile(NamedTuple):
 
     :param at: index of the word that holds its path.
     :param front: what stands before the path in that word.
-    :param kind: read; written when the command ends; id: written so, and none of before is left by one that fails; or
-        new: made at once, and written while the command runs.
+    :param kind: read; written when the command ends; id: written so, and none of before is left by one that fails;
+        new: made at once, and written while the command runs; or variable: no file here, but `path` is the name of one
+        that the guest's client does not get, whose value it reads from a file.
     """
 
     at: int
@@ -64,9 +73,8 @@ def find_files(words: list[str]) -> list[NamedFile]:
     start = build_at(words)
     if start is not None:
         return [*_options(words, start, _OF_BUILDS, build_takes_next, mixed=True), *_secrets(words)]
-    at = command_at(words)
-    if words[at : at + 2] == ["buildx", "bake"]:
-        return _options(words, at + 2, _OF_BUILDS, bake_takes_next, mixed=True)
+    if (start := bake_at(words)) is not None:
+        return _options(words, start, _OF_BUILDS, bake_takes_next, mixed=True)
     verb, at = verb_words(words)
     if verb not in ("run", "create", "exec") or "compose" in words[: at - 1]:
         return []
@@ -75,10 +83,14 @@ def find_files(words: list[str]) -> list[NamedFile]:
 
 def _secrets(words: list[str]) -> list[NamedFile]:
     found = []
-    for one in build_options(words):
-        front, path = secret_file(one.value, os.environ) if one.name == "--secret" else ("", "")
-        if path:
-            found.append(NamedFile(one.at, one.front + front, path, _READ))
+    for one in read_build(words).options:
+        if one.name != "--secret":
+            continue
+        front, source, is_variable = secret_source(one.value, os.environ)
+        if is_variable and (source not in os.environ or source in engine_env(os.environ)):
+            continue  # it is there as it is here
+        if source:
+            found.append(NamedFile(one.at, one.front + front, source, VARIABLE if is_variable else _READ))
     return found
 
 
@@ -111,7 +123,7 @@ def run_with_files(files: list[NamedFile], words: list[str], run_dir: Path, run:
     verb = "build" if build_at(words) is not None else verb_words(words)[0]
     failed = FORWARD_FAILED if verb in ("run", "create") else 1
     try:
-        read = {file.at: _content(file.path) for file in files if file.kind == _READ}
+        read = {file.at: _content(file) for file in files if file.kind in (_READ, VARIABLE)}
         failed = FORWARD_FAILED if verb == "run" else 1
         with _made([file for file in files if file.kind == _NEW]) as made:
             for file in files:
@@ -131,13 +143,12 @@ def _run(
     made: dict[int, _NewFile],
     read: dict[int, bytes],
 ) -> int:
-    folder = _in_guest(run_dir, ["mktemp", "-d", _PLACE]).decode().strip()
-    try:
+    with _folder(run_dir, guarded=bool(read)) as folder:
         changed = list(words)
         for number, file in enumerate(files):
             there = posixpath.join(folder, str(number))
             changed[file.at] = file.front + there
-            if file.kind == _READ:
+            if file.at in read:
                 with GuestPipe(run_dir, ["sh", "-c", _PUT, "sh", there]) as pipe:
                     pipe.write(read[file.at])
                     pipe.finish()
@@ -147,7 +158,7 @@ def _run(
                 ).start()
         status = run(changed)
         for number, file in enumerate(files):
-            if file.kind == _READ or (file.kind == _NEW and made[file.at].filled):
+            if file.at in read or (file.kind == _NEW and made[file.at].filled):
                 continue
             done = run_in_guest(run_dir, ["cat", posixpath.join(folder, str(number))], timeout=_SECONDS)
             if file.kind == _NEW:
@@ -155,6 +166,15 @@ def _run(
             elif done.status == 0:
                 _write(file.path, done.stdout)
         return status
+
+
+@contextmanager
+def _folder(run_dir: Path, *, guarded: bool) -> Iterator[str]:
+    """One in the guest. `guarded`: it is gone at once also when this process is killed, or its agent."""
+    folder = _in_guest(run_dir, ["mktemp", "-d", _PLACE]).decode().strip()
+    try:
+        with GuestPipe(run_dir, ["sh", "-c", _GUARD, "sh", folder]) if guarded else nullcontext():
+            yield folder
     finally:
         with suppress(HostvmError):  # the machine is gone, and the folder with it
             run_in_guest(run_dir, ["rm", "-rf", "--", folder], timeout=_SECONDS)
@@ -227,12 +247,14 @@ def _is_there(run_dir: Path, folder: str) -> bool:
     return run_in_guest(run_dir, ["test", "-d", folder], timeout=_SECONDS).status == 0
 
 
-def _content(path: str) -> bytes:
+def _content(named: NamedFile) -> bytes:
+    if named.kind == VARIABLE:
+        return os.fsencode(os.environ[named.path])
     try:
-        with open(path, "rb") as file:  # noqa: PTH123 - as it was typed
+        with open(named.path, "rb") as file:  # noqa: PTH123 - as it was typed
             return file.read()
     except OSError as fault:
-        raise _RefusedError(f"open {path}: {(fault.strerror or str(fault)).lower()}") from fault
+        raise _RefusedError(f"open {named.path}: {(fault.strerror or str(fault)).lower()}") from fault
 
 
 def _write(path: str, data: bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from cli.build_words import bake_at
 from cli.docker_words import GLOBAL_WITH_VALUE, command_at, names_input
 
 if TYPE_CHECKING:
@@ -42,8 +43,8 @@ def find_project(words: list[str], environ: Mapping[str, str]) -> list[str]:
             usual = variable.split(environ.get("COMPOSE_PATH_SEPARATOR") or os.pathsep)
         else:
             usual = _compose_found(words[1:])
-    elif words[:2] == ["buildx", "bake"]:
-        named, targets = _values(words[2:], ("-f", "--file"), _BAKE_WITH_VALUE, mixed=True)
+    elif (start := bake_at(words)) is not None:
+        named, targets = _values(words[start:], ("-f", "--file"), _BAKE_WITH_VALUE, mixed=True)
         if any(_is_remote(target) for target in targets[:1]):
             return []  # files that are named are in there
         usual = _BAKE

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cli import csv_fields
+from cli.build_words import BUILD_SWITCHES
 from cli.docker_words import GLOBAL_WITH_VALUE, GROUPS, LONG_SWITCHES, SHORT_WITH_VALUE
 from cli.git_bash import bash_root, undo_word
 from hostvm.errors import ForwardError
@@ -33,8 +34,9 @@ _BUILD = {
     "": "file",
 }
 _IN, _OUT = dict.fromkeys(("-i", "--input"), "file"), dict.fromkeys(("-o", "--output"), "file")
+_PROGRAMS = ("run", "create", "exec")
 _VERBS: dict[str, dict[str, str]] = {
-    **dict.fromkeys(("run", "create", "exec"), _RUN),
+    **dict.fromkeys(_PROGRAMS, _RUN),
     **dict.fromkeys(("build", "b"), _BUILD),
     "bake": dict.fromkeys(("-f", "--file"), "file"),
     "cp": {"": "copy"},
@@ -49,10 +51,10 @@ _VERBS: dict[str, dict[str, str]] = {
 }
 _TWO_WORDS = frozenset({*GROUPS, "buildx", "builder", "stack", "secret", "config", "service"})
 _ENGINE_READS = frozenset({"volume", "mount", "place"})
-_NO_VALUE = LONG_SWITCHES | {
-    *("--no-cache", "--pull", "--push", "--load", "--check", "--force-rm", "--compress", "--squash", "--help"),
-    *("--archive", "--follow-link", "--dry-run", "--all-resources", "--compatibility", "--print", "--verbose"),
-}
+_NO_VALUE = LONG_SWITCHES.union(
+    BUILD_SWITCHES,
+    ("--archive", "--follow-link", "--dry-run", "--all-resources", "--compatibility", "--print", "--verbose"),
+)
 _BUILD_LETTERS = frozenset("tfo")
 _PATH_FIELDS = frozenset({"src", "source", "dest", "dst"})
 
@@ -103,7 +105,7 @@ def _places(words: list[str]) -> Iterator[tuple[str, int, str]]:
         elif verb in _TWO_WORDS or not verb:
             verb = f"{verb} {word}".strip()
             kinds = _COMPOSE if verb == "compose" else _kinds(verb)
-            program = verb.rpartition(" ")[2] in ("run", "create", "exec") and kinds != {"": "file"}
+            program = verb.rpartition(" ")[2] in _PROGRAMS and kinds != {"": "file"}
         elif program:
             return  # the image or container: what follows is the program's
         elif "" in kinds:
@@ -122,7 +124,9 @@ def _option(words: list[str], at: int, verb: str) -> tuple[str, int, str]:
         name, equals, _ = word.partition("=")
         if equals:
             return name, at, f"{name}="
-        return name, at if name in _NO_VALUE else at + 1, ""
+        # `--pull` of a build has no value, that of `run` has.
+        switches = LONG_SWITCHES if verb.rpartition(" ")[2] in _PROGRAMS else _NO_VALUE
+        return name, at if name in switches else at + 1, ""
     build = verb.endswith(("build", " b")) or verb == "b"
     letters = _BUILD_LETTERS if build else _letters(verb)
     for place, letter in enumerate(word[1:], 1):
@@ -134,7 +138,7 @@ def _option(words: list[str], at: int, verb: str) -> tuple[str, int, str]:
 
 
 def _letters(verb: str) -> frozenset[str]:
-    if verb.rpartition(" ")[2] in ("run", "create", "exec") and verb != "volume create":
+    if verb.rpartition(" ")[2] in _PROGRAMS and verb != "volume create":
         return SHORT_WITH_VALUE
     if verb in ("", "compose"):
         return frozenset(name[1] for name in GLOBAL_WITH_VALUE if len(name) == 2)  # noqa: PLR2004 - "-f"

@@ -117,4 +117,4 @@ def _add_info(tree: Tree, instance: str, control: dict[str, bytes], paths: Seque
             mode = 0o755 if name in SCRIPTS else 0o644
             tree.add_file(f"{DATABASE}/info/{instance}.{name}", data, mode)
     listing = "".join(f"/{path}\n" if path else "/.\n" for path in paths)
-    tree.add_file(f"{DATABASE}/info/{instance}.list", listing.encode())
+    tree.add_file(f"{DATABASE}/info/{instance}.list", listing.encode("utf-8", "surrogateescape"))

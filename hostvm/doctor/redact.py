@@ -44,11 +44,12 @@ _PROXY = re.compile(
     r"(?P<rest>[^\s\"']{0,4096}+)",
     re.IGNORECASE,
 )
-# So may any other address. No image by its digest, place on another host, path or mail address is one;
-# a password may hold `@`.
+# So may any other address. No image by its digest, place on another host, path, mail address, time, or unit of systemd
+# for a user or terminal is one; a password may hold `@`.
 _USER = re.compile(
-    r"(?<![\w.@:/+%~\\-])(?!(?:mailto|acct|sips?|xmpp|npm|pkg):)[\w.+%~\\-]{1,64}(?P<domain>@[\w.-]{1,64})?:"
-    r"(?![/\\])(?(domain)[^\s\"'/]|[^\s\"']){1,256}@(?!sha\d+:)(?=[\w\[])",
+    r"(?<![\w.@:/+%~\\-])(?!(?:mailto|acct|sips?|xmpp|npm|pkg):|\d{4}-\d\d-\d\dT\d\d:)"
+    r"[\w.+%~\\-]{1,64}(?P<domain>@[\w.-]{1,64})?:"
+    r"(?![/\\])(?(domain)[^\s\"'/]|[^\s\"']){1,256}@(?!sha\d+:|(?:\d+|tty\w+)\.service(?![\w.:-]))(?=[\w\[])",
     re.IGNORECASE,
 )
 # What lets whoever has an address read what is there: stores send engines to such ones.

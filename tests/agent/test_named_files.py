@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import subprocess
+import sys
+import tempfile
 import threading
+import uuid
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from agent_rig import ENVIRONMENT, until
 
 from cli import engine_words, named_files
 from cli.named_files import find_files
 from hostvm.agent import client
+from hostvm.errors import ForwardError
 
 
 @pytest.mark.parametrize(
@@ -34,15 +39,19 @@ from hostvm.agent import client
         ("build --secret id=a,src=b .", [(2, "id=a,src=", "b", "read")]),
         ("buildx build --secret=source=b,id=a .", [(2, "--secret=id=a,src=", "b", "read")]),
         ("build --secret id=a .", [(2, "id=a,src=", "a", "read")]),
-        ("build --secret id=PATH --secret id=a,env=A --secret id=a,type=env,src=A .", []),
+        ("build --secret id=TZ --secret id=a,env=TZ --secret id=a,type=env,src=TZ --secret id=a,env=NONE .", []),
+        ("build --secret id=a,env=PATH .", [(2, "id=a,src=", "PATH", "variable")]),
+        ("build --secret id=PATH .", [(2, "id=PATH,src=", "PATH", "variable")]),
         ("build -t --secret id=a,src=b", []),
         ("run --secret id=a,src=b image", []),
         ("buildx bake -f - --metadata-file a", [(5, "", "a", "written")]),
+        ("buildx --builder b bake --metadata-file=a", [(4, "--metadata-file=", "a", "written")]),
         ("compose --env-file a run web", []),
         ("rm --cidfile a", []),
     ],
 )
-def test_options_are_found_where_they_are_options(line, found):
+def test_options_are_found_where_they_are_options(line, found, monkeypatch):
+    monkeypatch.setenv("TZ", "UTC")
     assert find_files(line.split()) == found
 
 
@@ -61,19 +70,20 @@ def guest(tmp_path, monkeypatch):
 
     class Pipe:
         def __init__(self, _, argv):
-            self.argv = argv
+            self.program = subprocess.Popen(argv, stdin=subprocess.PIPE)
 
         def __enter__(self):
             return self
 
         def __exit__(self, *_):
-            pass
+            self.program.communicate(timeout=60)
 
         def write(self, data):
-            self.data = data
+            self.program.stdin.write(data)
 
         def finish(self):
-            subprocess.run(self.argv, input=self.data, check=True)
+            self.program.communicate(timeout=60)
+            assert self.program.returncode == 0
 
     def forward(_, argv, **options):
         made.words.append(argv)
@@ -193,3 +203,77 @@ def test_a_builds_secret_is_in_the_guest_for_its_user_while_the_build_runs(guest
     guest.status = 1
     assert run(f"build --secret id=a,src=key {context}") == 1
     assert seen == [("hunter2", 0o600)]
+
+
+@pytest.mark.parametrize(
+    "secret", ["id=a,env=SSH_PRIVATE_KEY", "id=a,type=env,src=SSH_PRIVATE_KEY", "type=env,id=a,env=SSH_PRIVATE_KEY"]
+)
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_secret_of_a_variable_that_stays_here_is_carried(guest, monkeypatch, secret, shared):
+    """It was empty in the build, in silence: the guest's client has no variable of that name."""
+    monkeypatch.setenv("SSH_PRIVATE_KEY", "hunter2")
+    monkeypatch.setattr(engine_words, "_in_guest_as_here", lambda *_: shared)
+    seen = []
+    guest.does = lambda path: seen.append(Path(path).read_text())
+    assert run(f"build --secret {secret} https://example.com/a.git") == 0
+    assert seen == ["hunter2"]
+    assert guest.words[0][3].startswith(f"id=a,src={guest.there}")
+
+
+def test_a_secret_named_like_a_variable_that_stays_here_is_its_value(guest, monkeypatch):
+    monkeypatch.setenv("GPG_PHRASE", "hunter2")
+    seen = []
+    guest.does = lambda path: seen.append(Path(path).read_text())
+    assert run("build --secret id=GPG_PHRASE -") == 0
+    assert seen == ["hunter2"]
+
+
+@pytest.mark.parametrize("line", ["build --secret id=a,src=key -", "run --env-file key image"])
+def test_of_a_command_that_ends_by_force_nothing_secret_stays_in_the_guest(guest, monkeypatch, line):
+    """It lay there until the machine's next start. Killed, it deletes nothing: the guest sees its connection end."""
+    (guest.here / "key").write_text("hunter2")
+    usual = named_files.run_in_guest
+
+    def run_in_guest(place, argv, timeout=0.0):
+        if argv[0] == "rm":
+            raise ForwardError("the agent went away")
+        return usual(place, argv, timeout)
+
+    monkeypatch.setattr(named_files, "run_in_guest", run_in_guest)
+    assert run(line) == 0
+    assert guest.words, "it ran"
+
+
+_KILLED = """
+import sys
+from pathlib import Path
+from cli import named_files
+from cli.forward import forward
+
+run_dir, named_files._PLACE, *words = sys.argv[1:]
+run_dir, show = Path(run_dir), ["sh", "-c", 'cat "$1"; exec sleep 600', "show"]
+named_files.run_with_files(
+    named_files.find_files(words), words, run_dir, lambda changed: forward(run_dir, [*show, changed[2]], stdin=None)
+)
+"""
+
+
+@pytest.mark.parametrize("harmed", ["the command", "the agent"])
+def test_nothing_secret_stays_of_what_is_killed(own_agent, tmp_path, harmed):
+    (tmp_path / "key").write_text("hunter2\n")
+    place = f"{tempfile.gettempdir()}/hostvm-{uuid.uuid4().hex}."  # the guest's user may not write in `tmp_path`
+
+    def there():
+        return list(Path(place).parent.glob(f"{Path(place).name}*"))
+
+    own_agent.start()
+    words = ["run", "--env-file", str(tmp_path / "key"), "image"]
+    argv = [sys.executable, "-c", _KILLED, str(own_agent.run_dir), f"{place}XXXXXX", *words]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=ENVIRONMENT) as command:
+        try:
+            assert command.stdout.readline() == b"hunter2\n"
+            assert len(there()) == 1
+            (command if harmed == "the command" else own_agent.process).kill()
+            until(lambda: there() == [])
+        finally:
+            command.kill()

@@ -39,6 +39,9 @@ def places(tmp_path, monkeypatch):
         ("build -qo shared/out app", "build -qo type=local,dest=HERE/shared/out app"),
         ("build app --output=type=tar,dest=shared/a.tar", "build app --output=type=tar,dest=HERE/shared/a.tar"),
         ("build -o dest=shared/a,type=local app", "build -o type=local,dest=HERE/shared/a app"),
+        ('build -o "dest=shared/a,b.tar",type=tar app', 'build -o type=tar,"dest=HERE/shared/a,b.tar" app'),
+        ("build -o TYPE=tar,Dest=shared/a.tar app", "build -o TYPE=tar,dest=HERE/shared/a.tar app"),
+        ("build -o type=tar,dest=/dev/stdout app", "build -o type=tar,dest=- app"),
         ("build --ssh k=shared/key app", "build --ssh k=HERE/shared/key app"),
         ("build --ssh default=/tmp/agent.sock app", "build --ssh default app"),
     ],
@@ -55,6 +58,7 @@ def test_what_is_shared_is_named_by_its_whole_path(places, line, changed):
         "build -o type=docker app",
         "build --output type=image,push=true app",
         "build -o type=tar,dest=- app",
+        "build -o type=tar,dest=/dev/null app",
         "build --ssh default app",
         "build --ssh=default app",
         "build --secret id=a,env=A app",
@@ -62,6 +66,7 @@ def test_what_is_shared_is_named_by_its_whole_path(places, line, changed):
         "build --build-context base=https://example.com/a.git app",
         "build --build-context more=app app",
         "build -t -o app",
+        "build --output= --ssh= --file= app --ssh",
         "run image build -o out",
         "save -o out image",
     ],
@@ -77,6 +82,7 @@ def test_what_names_no_place_of_this_computer_stays(places, line):
         ("build -oapp app", "hostvm mount add HERE/app -m box"),
         ("build -o type=local,dest=out -", "mkdir -p HERE/out|hostvm mount add HERE/out -m box"),
         ("build -o type=oci,dest=app/a.tar https://example.com/a.git", "hostvm mount add HERE/app -m box"),
+        ("build -o dest=app/a.tar,type=tar app", "hostvm mount add HERE/app -m box"),
         ("build --ssh k=key app", "ssh-add HERE/key   # then: --ssh k"),
     ],
 )
@@ -86,6 +92,16 @@ def test_what_is_not_shared_is_refused_with_what_mends_it(places, tmp_path, line
     *told, last = error.value.resolution.replace(str(tmp_path), "HERE").splitlines()
     assert told == way.split("|")
     assert "install a client here" in last
+
+
+@pytest.mark.parametrize("value", ["out", "type=local, dest=out"])
+def test_a_folder_whose_name_has_a_comma_is_one_field_for_docker(tmp_path, monkeypatch, value):
+    """`--output` is a line of CSV; docker told of an invalid value, which nobody had typed."""
+    folder = tmp_path / "a,b"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    changed = with_places(["build", "-o", value, "."], lambda _: True, str, "", carried=True)
+    assert changed == ["build", "-o", f'type=local,"dest={folder}/out"', "."]
 
 
 def test_another_context_must_be_shared_where_nothing_is_carried(places):

@@ -162,6 +162,8 @@ def test_input_read(line):
         "config rm c",
         "manifest inspect m",
         "buildx imagetools inspect m",
+        "buildx --builder mine build .",
+        "buildx --builder mine ls",
         "buildx ls",
         "builder du",
         "build .",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -212,3 +213,19 @@ def test_with_the_client_that_was_meant(monkeypatch, word):
     monkeypatch.setattr(engine_words, "_disks", lambda _: [])
     with pytest.raises(ForwardError, match=f"hostvm shell -m bare -- {word} run \\.\\.\\."):
         engine_words._with_shares("bare", word, ["run", "-v", "/nowhere:/w", "image"])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a working folder cannot be deleted there")
+def test_a_folder_with_its_whole_path_is_built_from_a_working_folder_that_is_gone(tmp_path, monkeypatch):
+    """As docker does on Linux; it was told that the system refused, for no such file."""
+    app, gone = tmp_path / "app", tmp_path / "gone"
+    app.mkdir()
+    gone.mkdir()
+    monkeypatch.setattr("hostvm.agent.client.agent_is_ready", lambda _: True)
+    monkeypatch.setattr("hostvm.shares.client.shared_mounts", lambda _: [Mount(str(app), str(app))])
+    ran = []
+    monkeypatch.setattr(engine_words, "_forward", lambda _, argv, **__: ran.append(argv) or 0)
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert engine_words._run_in_guest("box", ("docker",), ["build", str(app)]) == 0
+    assert ran[0][-3:] == ["docker", "build", "."], "it is carried: the guest has no such working folder"

@@ -43,6 +43,7 @@ def here(tmp_path, monkeypatch):
         ("compose --ansi never version", ""),
         ("compose --help", ""),
         ("buildx bake", "here here here"),
+        ("buildx --builder=b bake", "here here here"),
         ("-D buildx bake --set *.platform=x web", "here here here"),
         ("buildx bake -f THERE/one.yaml web", "here there"),
         ("buildx bake --file docker-bake.hcl", "here here"),
@@ -123,7 +124,11 @@ def forwarded(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "line", ["compose up", "buildx bake", "buildx bake -f docker-bake.hcl web", "stack deploy -c stack.yml web"]
+    "line",
+    [
+        *("compose up", "buildx bake", "buildx bake -f docker-bake.hcl web", "buildx --builder b bake"),
+        "stack deploy -c stack.yml web",
+    ],
 )
 def test_a_folder_that_is_not_shared_is_told_of(here, forwarded, line):
     made, shared = forwarded

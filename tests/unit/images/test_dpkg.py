@@ -56,6 +56,12 @@ def test_a_conffile_that_is_not_shipped(package):
         install_unpacked(Tree(), [broken])
 
 
+def test_a_name_that_is_not_utf_8_is_listed_as_it_is(package, make):
+    tree, name = Tree(), b"usr/\xe4".decode("utf-8", "surrogateescape")
+    install_unpacked(tree, [package("b", {"control": b"Package: b\nArchitecture: all\n"}, make.entry(name))])
+    assert tree.read("var/lib/dpkg/info/b.list") == b"/usr/\xe4\n"
+
+
 def test_interests():
     found = parse_interests("interest-await a\ninterest b # why\ninterest-noawait /c\nactivate d\n", "p")
     assert trigger_files(found) == {"File": "/c p/noawait\n", "Unincorp": "", "a": "p\n", "b": "p\n"}
