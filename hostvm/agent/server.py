@@ -149,12 +149,17 @@ class Server:
             self._parts.hear(str(auth_sock))
         connection = self._life.connection(float(hello.get("wait", _WAIT)), ready=bool(hello.get("ready", True)))
         size = hello.get("pty")
-        process = connection.stream(
-            [os.fsencode(word) for word in hello["argv"]],
-            env={**self._env, **(hello.get("env") or {})},
-            cwd=self._folder(hello.get("cwd")),
-            pty=Pty(str(size["term"]), int(size["rows"]), int(size["columns"])) if size else None,
-        )
+        try:
+            process = connection.stream(
+                [os.fsencode(word) for word in hello["argv"]],
+                env={**self._env, **(hello.get("env") or {})},
+                cwd=self._folder(hello.get("cwd")),
+                pty=Pty(str(size["term"]), int(size["rows"]), int(size["columns"])) if size else None,
+            )
+        except SshError:
+            if hello.get("ready", True):
+                self._life.connection(0.0)  # why the machine stands still, if it does, has the better words
+            raise
         with self._lock:
             self._sessions += 1
             if not hello.get("own"):

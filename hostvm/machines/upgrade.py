@@ -17,6 +17,7 @@ from hostvm.guest_images import require_engine
 from hostvm.machines.boot import check_startable, start_machine
 from hostvm.machines.halt import stop_machine
 from hostvm.machines.open import machine_driver
+from hostvm.machines.stalled import unstalled, why_still
 from hostvm.machines.trial import begin_trial, is_whole, settle_trial, short
 from hostvm.paths import CONSOLE_LOG_BEFORE
 from hostvm.platform.words import show_file
@@ -25,6 +26,7 @@ from hostvm.state import load_state, save_state
 from images.store import verify_image
 
 if TYPE_CHECKING:
+    from hostvm.drivers.base import Driver
     from hostvm.machines.boot import BootEngine
     from hostvm.paths import MachinePaths
     from hostvm.residents import Residents
@@ -59,8 +61,8 @@ def upgrade_machine(
 
     :param word: what machine.yaml is to say as `image:`; "" leaves it.
     :raises MachineError: the new image did not prove itself; the details say whether the former one runs again.
-    :raises HostvmError: the image is damaged, or a start would be refused; nothing was stopped or changed, but that a
-        trial which was broken off before was given up.
+    :raises HostvmError: the image is damaged, a start would be refused, or the machine stands still for want of room;
+        nothing was stopped or changed, but that a trial which was broken off before was given up.
     """
     spec, state = load_spec(paths.spec), load_state(paths)
     driver = machine_driver(paths, state, spec)
@@ -77,11 +79,11 @@ def upgrade_machine(
     way_back = is_whole(state.image)
     if not way_back:
         progress.note(f"image {short(state.image)} is gone or damaged, so there is no way back to it")
-    is_on = driver.state() is not DomainState.OFF or paths.suspended.exists()
+    is_on = unstalled(paths, driver) is not DomainState.OFF or paths.suspended.exists()
     was_on = is_on or (given_up and not state.wanted_off)
     if is_on:
         if agent_is_ready(paths.run_dir):
-            residents.note()
+            _note(paths, driver, residents)
         stop_machine(paths, progress)
     # Both are written down before anything boots: whoever prunes images meanwhile leaves them alone.
     tries = begin_trial(state, digest) if way_back else replace(state, image=digest, former_image="")
@@ -98,6 +100,15 @@ def upgrade_machine(
         stop_machine(paths, progress)
         save_state(paths, replace(load_state(paths), wanted_off=state.wanted_off))
     return Upgrade(state.image, digest, seconds)
+
+
+def _note(paths: MachinePaths, driver: Driver, residents: Residents) -> None:
+    try:
+        residents.note()
+    except HostvmError as fault:
+        if (why := why_still(paths, driver)) is not None:
+            raise why from fault
+        raise
 
 
 def _check_fits(paths: MachinePaths, state: MachineState, image: Image) -> None:

@@ -280,3 +280,20 @@ def test_one_that_was_broken_off_and_is_ready_needs_no_other(world, monkeypatch)
     assert world.run() is None
     assert world.done == []
     assert load_state(world.paths).trial is None
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_one_that_stands_still_since_this_computers_disk_is_full_says_so(world, monkeypatch, before):
+    """Before its engine is asked, which does not answer then, or while it is."""
+
+    def note():
+        assert not before, "its engine was asked"
+        world.power = DomainState.STALLED
+        raise MachineError("GET /containers/json of machine ci was cut off")
+
+    world.residents.note = note
+    world.power = DomainState.STALLED if before else DomainState.RUNNING
+    monkeypatch.setattr("shutil.disk_usage", lambda _: argparse.Namespace(free=4096))
+    with pytest.raises(MachineError, match="ci stands still: this computer's disk is full"):
+        world.run()
+    assert (world.done, load_state(world.paths).image) == ([], OLD)

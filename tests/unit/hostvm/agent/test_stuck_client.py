@@ -21,6 +21,7 @@ from hostvm.agent.life import Life
 from hostvm.agent.parts import Parts
 from hostvm.agent.server import Server
 from hostvm.agent.session import Client
+from hostvm.errors import HostvmError, MachineError, SshError
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="loopback, which unit tests may not use")
 
@@ -163,6 +164,24 @@ def test_what_holds_up_every_command_is_told_to_those_too_who_asked_for_no_notic
         assert client.next_frame() == (protocol.STDERR, b"hostvm: the machine stands still\n")
         talker.over.set()
         assert own.next_frame()[0] == protocol.EXIT
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_a_program_that_does_not_start_since_the_machine_stands_still_is_told_of_as_such(folder, talker, ready):
+    """Not to hostvm's own and to who wants to look into a machine that is not ready."""
+    guest = OneConnection(talker)
+
+    def stands_still(*_, **__):
+        raise MachineError("machine m stands still")
+
+    def silent(*_, **__):
+        guest.connection = stands_still
+        raise SshError("the guest did not start a program")
+
+    guest.stream = silent
+    made = Server(config_of(folder), guest, NoPorts(), print, {"name": "m"}, Parts(), Activity(), lambda: None)
+    with contextlib.closing(made), pytest.raises(HostvmError, match="stands still" if ready else "did not start"):
+        begin(folder, ready=ready)
 
 
 @pytest.mark.parametrize("wanted", [True, False])
