@@ -190,7 +190,7 @@ def refused(done: Done, status: int = 1) -> None:
     errors = re.findall("^hostvm: .*$", done.err, re.MULTILINE)
     assert len(errors) == 1, str(done)
     told = done.err[done.err.index(errors[0]) :]
-    assert re.search("disk is full|no space left", told), str(done)
+    assert re.search("disk is full|no space left|not enough space", told), str(done)
     assert re.search(r"^  (->|  ) [Ff]ree ", told, re.MULTILINE), f"no next step:\n{done}"
 
 
