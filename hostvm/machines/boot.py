@@ -97,9 +97,7 @@ def _start(paths: MachinePaths, progress: Progress, engine: BootEngine, *, disca
     spec, state = load_spec(paths.spec), load_state(paths)
     driver = machine_driver(paths, state, spec)
     if agent_is_ready(paths.run_dir) and driver.state() is DomainState.RUNNING:
-        keep_proven(paths, driver, progress)
-        take_back(paths.run_dir)
-        _see_shares(paths, progress)
+        _keep_on(paths, state, driver, progress)
         return None
     if discard_state:
         discard_saved(paths, driver)
@@ -143,6 +141,15 @@ def _start(paths: MachinePaths, progress: Progress, engine: BootEngine, *, disca
     take_back(paths.run_dir)
     _see_shares(paths, progress)
     return time.monotonic() - began
+
+
+def _keep_on(paths: MachinePaths, state: MachineState, driver: Driver, progress: Progress) -> None:
+    """What a start does with a machine that is ready already."""
+    if state.wanted_off:  # of a stop that was killed; the guest may still go down, and is to be started again then
+        save_state(paths, replace(state, wanted_off=False))
+    keep_proven(paths, driver, progress)
+    take_back(paths.run_dir)
+    _see_shares(paths, progress)
 
 
 def _wait(

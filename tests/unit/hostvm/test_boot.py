@@ -16,7 +16,7 @@ from hostvm.paths import MachinePaths
 from hostvm.shares.model import Mount
 from hostvm.sizes import GIB
 from hostvm.spec import MachineSpec, render_spec
-from hostvm.state import MachineState, save_state
+from hostvm.state import MachineState, load_state, save_state
 from images.progress import NullProgress
 
 if TYPE_CHECKING:
@@ -101,6 +101,17 @@ def test_a_start_begins_anew_once_when_the_hypervisor_crashed(box, monkeypatch, 
         with pytest.raises(DriverError, match="it went away"):
             boot.start_machine(box.paths, NullProgress(), ENGINE)
         assert done == [*once, "kill", *once, "kill"]
+
+
+def test_one_that_runs_still_after_a_stop_that_was_killed_is_wanted_on_again(box, monkeypatch):
+    """Its guest had been asked: it goes down behind the start, and the next docker command is to start it."""
+    box.driver.state = lambda: DomainState.RUNNING
+    assert load_state(box.paths).wanted_off
+    monkeypatch.setattr(boot, "agent_is_ready", lambda _: True)
+    for name in ("take_back", "_see_shares", "keep_proven"):
+        monkeypatch.setattr(boot, name, lambda *_: None)
+    assert boot.start_machine(box.paths, NullProgress(), ENGINE) is None
+    assert not load_state(box.paths).wanted_off
 
 
 @pytest.mark.parametrize(("facts", "done"), [({"leaving": True}, ["end", "spawn"]), ({}, ["spawn"]), (None, ["spawn"])])
