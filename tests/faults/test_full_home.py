@@ -63,6 +63,12 @@ class Step:
     frees: bool = False
 
 
+RESTORE = Step(
+    f"snapshot restore --force -m {NAME} s",
+    64 * KIB,
+    before=f"snapshot create -m {NAME} s",
+    undo=f"snapshot rm -m {NAME} s",
+)
 OFF = {
     "create": Step(f"create {OTHER} {SMALL}", 64 * KIB, undo=f"rm --force {OTHER}"),
     "first-start": Step(f"start {OTHER} {SMALL}", 7 * MIB, undo=f"rm --force {OTHER}", makes=OTHER),
@@ -71,12 +77,7 @@ OFF = {
     "set-disk": Step(f"set {OTHER} disk=5TiB", 16 * KIB, before=f"create {OTHER} {SMALL}", undo=f"rm --force {OTHER}"),
     "clone": Step(f"clone {NAME} {OTHER}", 64 * KIB, undo=f"rm --force {OTHER}"),
     "snapshot-create": Step(f"snapshot create -m {NAME} s", 64 * KIB, undo=f"snapshot rm -m {NAME} s"),
-    "snapshot-restore": Step(
-        f"snapshot restore --force -m {NAME} s",
-        64 * KIB,
-        before=f"snapshot create -m {NAME} s",
-        undo=f"snapshot rm -m {NAME} s",
-    ),
+    "snapshot-restore": RESTORE,
     "image-build": Step("image build", 60 * MIB, apart=True),
     "image-import": Step("image import --allow-unsigned {file}", 60 * MIB, apart=True),
     "image-export": Step("image export docker -o {folder}/image.tar", 60 * MIB),
@@ -86,12 +87,7 @@ ON = {
     "set": Step(f"set {NAME} env.N={{n}}", 4 * KIB),
     "set-disk": Step(f"set {NAME} disk={{n}}GiB", 16 * KIB),
     "snapshot-create": Step(f"snapshot create -m {NAME} s", 80 * MIB, undo=f"snapshot rm -m {NAME} s"),
-    "snapshot-restore": Step(
-        f"snapshot restore --force -m {NAME} s",
-        64 * KIB,
-        before=f"snapshot create -m {NAME} s",
-        undo=f"snapshot rm -m {NAME} s",
-    ),
+    "snapshot-restore": RESTORE,
     "suspend": Step(f"suspend {NAME}", 80 * MIB),
     "resume": Step(f"resume {NAME}", 64 * KIB, before=f"suspend {NAME}", frees=True),
     "stop": Step(f"stop {NAME}", 1 * MIB, stops=True),
