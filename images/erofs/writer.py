@@ -29,9 +29,9 @@ _HOLES = 16  # blocks of metadata whose ends are kept for what fits there
 
 def packed_by() -> str:
     """What decides the bytes besides the tree: lz4's name and version."""
-    import lz4
+    from lz4 import library_version_string
 
-    return f"lz4 {lz4.library_version_string()}"
+    return f"lz4 {library_version_string()}"
 
 
 def write_erofs(

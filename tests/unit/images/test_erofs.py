@@ -6,9 +6,9 @@ import stat
 from pathlib import Path
 from uuid import UUID
 
-import lz4
 import pytest
 from erofs_reader import FLAT, FULL_INDEX, INLINE, Erofs
+from lz4 import library_version_string
 
 from images.erofs import packed_by, write_erofs
 from images.errors import ImageError
@@ -200,4 +200,4 @@ def test_a_package_that_becomes_shorter_meanwhile(tmp_path):
 
 
 def test_what_packed_it_is_told():
-    assert packed_by() == f"lz4 {lz4.library_version_string()}"
+    assert packed_by() == f"lz4 {library_version_string()}"
