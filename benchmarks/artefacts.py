@@ -3,14 +3,16 @@
     .venv/bin/python benchmarks/artefacts.py [ROUNDS]
 
 The first build begins with an empty cache (every package comes from the mirror), the second has the packages of the
-first and makes the image anew, the third finds it. The rest is done with that image. Needs Debian's docker-registry in
-.tools/bin, and skopeo for its row. Every command is a process of its own; its peak memory is what the kernel says.
+first and makes the image anew, the third finds it. The rest is done with that image, and once with one that holds a
+file of `LARGE` MiB more, which no compression makes smaller. Needs Debian's docker-registry in .tools/bin, and skopeo
+for its row. Every command is a process of its own; its peak memory is what the kernel says.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import random
 import shutil
 import statistics
 import subprocess
@@ -33,19 +35,27 @@ from registries import Registry
 
 HOSTVM = ROOT / ".venv" / "bin" / "hostvm"
 MIB = 1 << 20
+LARGE = 900
+RECIPE = """
+name: large
+base: docker
+downloads: [{file: large.bin, sha256: %s, to: opt/large.bin}]
+"""
 
 
 def run(*words: str | Path, home: Path) -> tuple[float, float]:
     """Run a command; seconds and its own peak memory in MiB."""
     env = {**os.environ, "HOSTVM_HOME": str(home / "home"), "HOSTVM_CACHE": str(home / "cache")}
     env.pop("RUST_BACKTRACE", None)  # with it pysequoia reads 50 MB of debug information
+    told = home / "peak"
+    home.mkdir(exist_ok=True)
+    peak = (sys.executable, "-I", "-S", ROOT / "benchmarks" / "peak.py", told)
     began = time.monotonic()
-    process = subprocess.Popen([str(word) for word in words], env=env, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{words}: exit status {process.returncode}")
-    return time.monotonic() - began, usage.ru_maxrss / 1024
+    done = subprocess.run([str(word) for word in (*peak, *words)], env=env, stdout=subprocess.DEVNULL, check=False)
+    seconds = time.monotonic() - began
+    if done.returncode:
+        raise SystemExit(f"{words}: exit status {done.returncode}")
+    return seconds, int(told.read_text()) / 1024
 
 
 def build(home: Path) -> dict[str, tuple[float, float | None]]:
@@ -57,6 +67,18 @@ def build(home: Path) -> dict[str, tuple[float, float | None]]:
     rows["build, packages there"] = run(*words, home=home)
     rows["build, nothing newer"] = run(*words, home=home)
     return rows
+
+
+def build_large(home: Path) -> dict[str, tuple[float, float | None]]:
+    """Its packages are there."""
+    generator, digest = random.Random(1), hashlib.sha256()
+    with (home / "large.bin").open("wb") as file:
+        for _ in range(LARGE):
+            chunk = generator.randbytes(MIB)
+            digest.update(chunk)
+            file.write(chunk)
+    (home / "large.yaml").write_text(RECIPE % digest.hexdigest())
+    return {"build": run(HOSTVM, "-q", "image", "build", "--recipe", home / "large.yaml", home=home)}
 
 
 def standard_library(packed: Path, folder: Path) -> float:
@@ -118,20 +140,40 @@ def main() -> None:
     machine = machine_facts(find_qemu(guest_arch()).version_text, "auto")
     with tempfile.TemporaryDirectory(prefix="hv-bench-") as name:
         work = Path(name)
-        built = build(work / "built")
-        image = list_images(work / "built" / "cache")[0].path
-        size = sum(path.stat().st_size for path in image.iterdir())
-        rounds = []
-        for number in range(count):
-            with Registry(work / f"registry{number}") as registry:
-                rounds.append(one_round(image, work, registry, number))
-            shutil.rmtree(work / f"registry{number}")
+        home = work / "built"
+        built = build(home)
+        image = list_images(home / "cache")[0].path
+        rounds = all_rounds(image, work, count)
+        shutil.rmtree(work / "first")
+        built_large = build_large(home)
+        large = next(one.path for one in list_images(home / "cache") if one.path != image)
+        once = {**built_large, **all_rounds(large, work, 1)[0]}
+        size, large_size = bytes_of(image), bytes_of(large)
     facts: dict[str, Any] = {"machine": machine, "bytes": size, "build": built, "rounds": rounds}
+    facts |= {"large": {"bytes": large_size, "rows": once}}
     save("images", facts)
     rates = f"One build of each kind; then {size / MIB:.0f} MiB, {count} rounds, medians."
-    text = f"{describe(machine)} {rates}\n\n{table([built], size)}\n{table(rounds, size, head=False)}"
+    text = (
+        f"{describe(machine)} {rates}\n\n{table([built], size)}\n{table(rounds, size, head=False)}\n\n"
+        f"Once with an image of {large_size / MIB:.0f} MiB:\n\n{table([once], large_size)}"
+    )
     put_table("images", text)
     print(text)
+
+
+def all_rounds(image: Path, work: Path, count: int) -> list[dict[str, tuple[float, float | None]]]:
+    """Each with a registry of its own."""
+    rounds = []
+    for number in range(count):
+        with Registry(work / f"registry{number}") as registry:
+            rounds.append(one_round(image, work, registry, number))
+        shutil.rmtree(work / f"registry{number}")
+    return rounds
+
+
+def bytes_of(image: Path) -> int:
+    """Of an image's files together."""
+    return sum(path.stat().st_size for path in image.iterdir())
 
 
 if __name__ == "__main__":
