@@ -178,7 +178,7 @@ def _check_suites(recipe: Recipe, packages: Sequence[Package]) -> None:
 def _shape(
     plan: _Plan, unpacked: Sequence[Unpacked], added: Sequence[tuple[Download, Path]], result: Path
 ) -> tuple[Tree, ModuleSet]:
-    """The root's tree and its modules; the kernel and the initramfs are left in `result`, plain modules beside it."""
+    """The root's tree and its modules; kernel and initramfs are left in `result`, what it refers to beside it."""
     recipe = plan.recipe
     result.mkdir()
     with plan.progress.step("root tree"):
@@ -189,7 +189,7 @@ def _shape(
         (result / INITRAMFS).write_bytes(write_cpio(entries))
         modules.keep_only(modules.closure(modules.matching(recipe.keep_modules)))
         modules.decompress()
-        apply_recipe(tree, recipe, added)
+        apply_recipe(tree, recipe, added, result.with_name("downloads"))
         modules.paths = choose_modules(tree, modules.release)  # the recipe may have brought some, or left none
         index_modules(modules)
     return tree, modules

@@ -73,10 +73,11 @@ def package_tree(unpacked: Sequence[Unpacked]) -> Tree:
     return tree
 
 
-def apply_recipe(tree: Tree, recipe: Recipe, added: Sequence[tuple[Download, Path]] = ()) -> None:
+def apply_recipe(tree: Tree, recipe: Recipe, added: Sequence[tuple[Download, Path]], store: Path) -> None:
     """Bring a tree of packages into the recipe's shape (its modules are chosen elsewhere).
 
     :param added: of `images.downloads.have_downloads`.
+    :param store: a file for what is taken of these; the tree refers to it.
     :raises ImageError: the recipe names something that is not there.
     """
     tree.drop(recipe.drop)
@@ -88,8 +89,8 @@ def apply_recipe(tree: Tree, recipe: Recipe, added: Sequence[tuple[Download, Pat
         for path, data, mode in own_files(folder):
             tree.add_file(path, data, mode)
     for one, source in added:
-        for path, data, mode in files_of(one, source):
-            tree.add_file(path, data, mode)
+        for path, content, mode in files_of(one, source, store):
+            tree.add_file(path, content, mode)
     for path, target in recipe.links.items():
         tree.add_link(path.strip("/"), target)
     apply_modes(tree, recipe.modes)

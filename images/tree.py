@@ -84,7 +84,7 @@ class Tree:
     nodes: dict[str, Node] = field(default_factory=lambda: {"": Node(Kind.DIR, 0o755)})
     newest: int = 0
 
-    def add_file(self, path: str, data: bytes, mode: int = 0o644, uid: int = 0, gid: int = 0) -> None:
+    def add_file(self, path: str, data: bytes | Slice, mode: int = 0o644, uid: int = 0, gid: int = 0) -> None:
         """Add or replace a file; missing folders are made (0755, root)."""
         self.put(path, Node(Kind.FILE, mode, uid, gid, content=data, origin="recipe"))
 

@@ -8,6 +8,7 @@ import json
 import os
 import stat
 import tarfile
+import tracemalloc
 import weakref
 from dataclasses import fields
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ from images.archive import Archive, open_archive
 from images.archive.packages import PackageIndex
 from images.build import find_image, recipe_digest
 from images.compare import outdated
+from images.disk import sha256_file
 from images.erofs import packed_by
 from images.errors import (
     DiskFullError,
@@ -154,6 +156,23 @@ def test_the_root_has_what_others_made(build, shop, cache):
     with pytest.raises(HashError, match="tool is not what the recipe promises"):
         build(text=text.replace(sha, "f" * 64))
     assert list_images(cache) == [image]
+
+
+def test_what_others_made_is_not_held_in_memory(build, tmp_path):
+    size = 96 << 20
+    with (tmp_path / "tool").open("wb") as file:
+        file.truncate(size)
+    text = (
+        f"{RECIPE}downloads: [{{file: {tmp_path}/tool, sha256: {sha256_file(tmp_path / 'tool')}, to: usr/bin/tool}}]\n"
+    )
+    tracemalloc.start()
+    try:
+        image = build(text=text)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert image.manifest["downloads"][0]["paths"] == ["usr/bin/tool"]
+    assert peak < size / 2
 
 
 def test_the_initramfs_has_its_modules_in_order(build):
