@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from images.accounts import add_accounts
 from images.deb import unpack_data
-from images.disk import disk_full_explained
+from images.disk import disk_full_explained, require_space
 from images.downloads import files_of
 from images.errors import RecipeError
 from images.initramfs import own_files
@@ -45,8 +45,9 @@ def unpack_packages(
     """Decompress every data.tar into `work`, some at a time (lzma runs without the interpreter's lock).
 
     :raises ImageError: a .deb that is none.
-    :raises DiskFullError: no space in `work`.
+    :raises DiskFullError: no space in `work`; told before any is taken where packages say how much they need.
     """
+    require_space(work, sum(package.unpacked for package in packages))
 
     def one(number: int) -> Unpacked:
         target = work / f"{number}.tar"
