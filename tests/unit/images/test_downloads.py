@@ -8,9 +8,11 @@ import hashlib
 import io
 import json
 import random
+import re
 import tarfile
 import tempfile
 import tracemalloc
+from pathlib import Path
 
 import pytest
 from backports import zstd
@@ -280,6 +282,34 @@ def test_a_file_beside_the_recipe(tmp_path, release, have, taken):
     (tmp_path / "tool-1.tar.gz").write_bytes(release + b"x")
     with pytest.raises(HashError, match="is not what the recipe promises"):
         have(*recipe.downloads)
+
+
+ENGINES = (Path(__file__).parents[3] / "docs" / "engines.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_nerdctl_comes_as_its_documentation_says(tmp_path, have, taken, beside):
+    """Its makers' archives have it and two scripts side by side."""
+    (recipe,) = re.findall(r"```yaml\n(name: nerdctl\n.*?)```", ENGINES, re.DOTALL)
+    release = tmp_path / "served" / "nerdctl-1.0-linux-amd64.tar.gz"
+    release.parent.mkdir()
+    script = b"#!/bin/sh\necho nerdctl version 1.0\n"
+    packed(release, ("nerdctl", script), ("containerd-rootless-setuptool.sh", b"#!/bin/sh\n"))
+    sha = hashlib.sha256(release.read_bytes()).hexdigest()
+    recipe = recipe.replace("VERSION", "1.0").replace("THE SUM IN THE RELEASE'S SHA256SUMS", sha)
+    makers = "https://github.com/containerd/nerdctl/releases/download/v1.0/"
+    if beside:
+        recipe = re.sub(r"- url: \S+\n +# or (file: \S+)\n", r"- \1\n", recipe)
+        (tmp_path / release.name).write_bytes(release.read_bytes())
+    (tmp_path / "nerdctl.yaml").write_text(recipe.replace(makers, "http://makers.test/"))
+    own = load_own_recipe(tmp_path / "nerdctl.yaml")
+    assert (own.engine, own.name) == ("containerd", "nerdctl")
+    assert {"containerd", "containernetworking-plugins"} <= set(own.packages)
+    ((one, file),) = have(*own.downloads)
+    assert (one.file, one.url) == (
+        (str(tmp_path / release.name), "") if beside else ("", f"http://makers.test/{release.name}")
+    )
+    assert taken(one, file) == [("usr/local/bin/nerdctl", script, 0o755)]
 
 
 def test_where_it_comes_from_makes_no_other_image(tool):
