@@ -15,26 +15,26 @@ from __future__ import annotations
 
 import lzma
 import posixpath
-import shutil
 import tarfile
 import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from images.addresses import without_login
 from images.archive.fetch import Fetcher, Source, Wanted
-from images.disk import CHUNK, is_full, sha256_file
+from images.disk import is_full, sha256_file
 from images.errors import HashError, ImageError, MirrorError, RecipeError
-from images.tree import Slice
+from images.tree import keep_content
 from images.zstd import MAGIC, load_zstd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from images.progress import Progress
+    from images.tree import Slice
 
 MOST = 1 << 30
 """Bytes of one download, and of all that is taken from one."""
@@ -118,8 +118,8 @@ def files_of(one: Download, source: Path, store: Path) -> Iterator[tuple[str, Sl
     """
     if one.to:
         with source.open("rb") as file:
-            content, is_program = _keep(file, store)
-        yield one.to, content, 0o755 if is_program else 0o644
+            content, head = keep_content(file, store)
+        yield one.to, content, 0o755 if head.startswith(_PROGRAM) else 0o644
         return
     try:
         with _open_archive(one, source) as archive:
@@ -135,8 +135,8 @@ def files_of(one: Download, source: Path, store: Path) -> Iterator[tuple[str, Sl
                 room -= member.size
                 if room < 0:
                     raise _odd(one, f"more than {MOST >> 20} MiB would be taken")
-                content, is_program = _keep(stream, store)
-                yield target, content, 0o755 if is_program or member.mode & 0o100 else 0o644
+                content, head = keep_content(stream, store)
+                yield target, content, 0o755 if head.startswith(_PROGRAM) or member.mode & 0o100 else 0o644
     except (tarfile.TarError, EOFError, OSError, lzma.LZMAError, zlib.error) as error:
         if isinstance(error, OSError) and is_full(error):
             raise
@@ -161,18 +161,6 @@ def _open_archive(one: Download, source: Path) -> Iterator[tarfile.TarFile]:
                 yield archive
         except zstd.ZstdError as error:
             raise tarfile.ReadError(str(error)) from error
-
-
-def _keep(stream: IO[bytes], store: Path) -> tuple[Slice | bytes, bool]:
-    """Add a file's content to `store`; where it is there, and whether it is a program."""
-    head = stream.read(len(max(_PROGRAM, key=len)))
-    with store.open("ab") as file:
-        start = file.tell()
-        file.write(head)
-        shutil.copyfileobj(stream, file, CHUNK)
-        size = file.tell() - start
-    # Two that are empty would be one place, which makes them hard links of each other.
-    return Slice(store, start, size) if size else b"", head.startswith(_PROGRAM)
 
 
 def _odd(one: Download, why: str) -> ImageError:

@@ -14,9 +14,9 @@ from images.deb import unpack_data
 from images.disk import disk_full_explained, require_space
 from images.downloads import files_of
 from images.errors import RecipeError
-from images.initramfs import own_files
+from images.initramfs import own_files, own_mode, own_paths
 from images.recipe import FILES
-from images.tree import Kind, Tree, add_package
+from images.tree import Kind, Tree, add_package, keep_content
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,7 +78,7 @@ def apply_recipe(tree: Tree, recipe: Recipe, added: Sequence[tuple[Download, Pat
     """Bring a tree of packages into the recipe's shape (its modules are chosen elsewhere).
 
     :param added: of `images.downloads.have_downloads`.
-    :param store: a file for what is taken of these; the tree refers to it.
+    :param store: a file for what is taken of these and of the overlay; the tree refers to it.
     :raises ImageError: the recipe names something that is not there.
     """
     tree.drop(recipe.drop)
@@ -86,9 +86,13 @@ def apply_recipe(tree: Tree, recipe: Recipe, added: Sequence[tuple[Download, Pat
     add_ca_bundle(tree)
     for path, mode in recipe.dirs.items():
         tree.add_dir(path.strip("/"), mode)
-    for folder in [*(FILES / name for name in recipe.files), *[Path(recipe.overlay)] * bool(recipe.overlay)]:
-        for path, data, mode in own_files(folder):
+    for name in recipe.files:
+        for path, data, mode in own_files(FILES / name):
             tree.add_file(path, data, mode)
+    for path, source in own_paths(Path(recipe.overlay)) if recipe.overlay else ():
+        with source.open("rb") as file:
+            content, head = keep_content(file, store)
+        tree.add_file(path, content, own_mode(head))
     for one, source in added:
         for path, content, mode in files_of(one, source, store):
             tree.add_file(path, content, mode)

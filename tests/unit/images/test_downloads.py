@@ -257,7 +257,7 @@ def test_a_full_disk_is_no_fault_of_the_archive(tool, tmp_path, taken, monkeypat
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("images.downloads.shutil.copyfileobj", full)
+    monkeypatch.setattr("images.tree.shutil.copyfileobj", full)
     with pytest.raises(DiskFullError, match="no space left"), disk_full_explained(tmp_path):
         taken(tool(**how), path)
 
