@@ -13,11 +13,11 @@ from images.archive import DEFAULT_MIRROR, Fetcher, Package, open_archive, suite
 from images.bakery import finish_tree
 from images.cpio import write_cpio
 from images.depmod import index_modules
-from images.disk import disk_full_explained, require_space, temporary_folder, work_lock
+from images.disk import disk_full_explained, require_space, sha256_file, temporary_folder, work_lock
 from images.downloads import SOURCE, have_downloads
 from images.erofs import packed_by, write_erofs
 from images.errors import RecipeError
-from images.initramfs import initramfs_entries, own_files
+from images.initramfs import initramfs_entries, own_files, own_mode, own_paths
 from images.kernel import write_kernel
 from images.kit import open_bakery
 from images.module_search import choose_modules
@@ -85,10 +85,13 @@ def recipe_digest(recipe: Recipe) -> str:
     if recipe.downloads:
         content["downloads"] = [one.content() for one in recipe.downloads]
     if overlay:
-        content["overlay"] = [
-            [path, hashlib.sha256(data).hexdigest(), mode] for path, data, mode in own_files(Path(overlay))
-        ]
+        content["overlay"] = [[path, sha256_file(file), _mode_of(file)] for path, file in own_paths(Path(overlay))]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _mode_of(file: Path) -> int:
+    with file.open("rb") as stream:
+        return own_mode(stream.read(4))
 
 
 def find_image(recipe: Recipe, arch: str, suite: str | None, cache: Path) -> Image | None:
@@ -178,7 +181,7 @@ def _check_suites(recipe: Recipe, packages: Sequence[Package]) -> None:
 def _shape(
     plan: _Plan, unpacked: Sequence[Unpacked], added: Sequence[tuple[Download, Path]], result: Path
 ) -> tuple[Tree, ModuleSet]:
-    """The root's tree and its modules; the kernel and the initramfs are left in `result`, plain modules beside it."""
+    """The root's tree and its modules; kernel and initramfs are left in `result`, what it refers to beside it."""
     recipe = plan.recipe
     result.mkdir()
     with plan.progress.step("root tree"):
@@ -189,7 +192,7 @@ def _shape(
         (result / INITRAMFS).write_bytes(write_cpio(entries))
         modules.keep_only(modules.closure(modules.matching(recipe.keep_modules)))
         modules.decompress()
-        apply_recipe(tree, recipe, added)
+        apply_recipe(tree, recipe, added, result.with_name("added"))
         modules.paths = choose_modules(tree, modules.release)  # the recipe may have brought some, or left none
         index_modules(modules)
     return tree, modules

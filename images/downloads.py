@@ -25,14 +25,16 @@ from urllib.parse import urlsplit
 
 from images.addresses import without_login
 from images.archive.fetch import Fetcher, Source, Wanted
-from images.disk import sha256_file
+from images.disk import is_full, sha256_file
 from images.errors import HashError, ImageError, MirrorError, RecipeError
+from images.tree import keep_content
 from images.zstd import MAGIC, load_zstd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from images.progress import Progress
+    from images.tree import Slice
 
 MOST = 1 << 30
 """Bytes of one download, and of all that is taken from one."""
@@ -106,13 +108,18 @@ def _check_file(one: Download) -> None:
         )
 
 
-def files_of(one: Download, source: Path) -> Iterator[tuple[str, bytes, int]]:
+def files_of(one: Download, source: Path, store: Path) -> Iterator[tuple[str, Slice | bytes, int]]:
     """What goes into the image: path, content, mode (programs 0755, all else 0644).
 
+    :param store: a file that content is added to and is read from later: in memory it would take what `MOST` allows,
+        and a file beside the recipe may change until the image is packed.
     :raises ImageError: it is no archive, lacks a member, or is too large.
+    :raises OSError: as ENOSPC: `store` has no room.
     """
     if one.to:
-        yield one.to, *_with_mode(source.read_bytes())
+        with source.open("rb") as file:
+            content, head = keep_content(file, store)
+        yield one.to, content, 0o755 if head.startswith(_PROGRAM) else 0o644
         return
     try:
         with _open_archive(one, source) as archive:
@@ -122,15 +129,17 @@ def files_of(one: Download, source: Path) -> Iterator[tuple[str, bytes, int]]:
                 target = left.pop(posixpath.normpath(member.name), None)
                 if target is None:
                     continue
-                content = archive.extractfile(member) if member.isreg() else None
-                if content is None:
+                stream = archive.extractfile(member) if member.isreg() else None
+                if stream is None:
                     raise _odd(one, f"{member.name} is no plain file in it")
                 room -= member.size
                 if room < 0:
                     raise _odd(one, f"more than {MOST >> 20} MiB would be taken")
-                data = content.read()
-                yield target, data, 0o755 if member.mode & 0o100 else _with_mode(data)[1]
+                content, head = keep_content(stream, store)
+                yield target, content, 0o755 if head.startswith(_PROGRAM) or member.mode & 0o100 else 0o644
     except (tarfile.TarError, EOFError, OSError, lzma.LZMAError, zlib.error) as error:
+        if isinstance(error, OSError) and is_full(error):
+            raise
         raise _odd(one, f"{type(error).__name__}: {error}") from error
     if left:
         raise _odd(one, f"it has no {', '.join(sorted(left))}")
@@ -152,10 +161,6 @@ def _open_archive(one: Download, source: Path) -> Iterator[tarfile.TarFile]:
                 yield archive
         except zstd.ZstdError as error:
             raise tarfile.ReadError(str(error)) from error
-
-
-def _with_mode(data: bytes) -> tuple[bytes, int]:
-    return data, 0o755 if data.startswith(_PROGRAM) else 0o644
 
 
 def _odd(one: Download, why: str) -> ImageError:

@@ -23,12 +23,18 @@ def own_files(folder: Path) -> list[tuple[str, bytes, int]]:
 
     Modes come from the content, not from the host: Windows has none and a checkout may have any.
     """
-    found = []
-    for path in sorted(folder.rglob("*"), key=lambda item: item.relative_to(folder).as_posix()):
-        if path.is_file():
-            data = path.read_bytes()
-            found.append((path.relative_to(folder).as_posix(), data, 0o755 if data.startswith(b"#!") else 0o644))
-    return found
+    return [(name, data := path.read_bytes(), own_mode(data)) for name, path in own_paths(folder)]
+
+
+def own_paths(folder: Path) -> list[tuple[str, Path]]:
+    """(path, file) of every file below `folder`, sorted: for those that are too large for memory."""
+    found = ((path.relative_to(folder).as_posix(), path) for path in folder.rglob("*") if path.is_file())
+    return sorted(found)
+
+
+def own_mode(head: bytes) -> int:
+    """Of a file of ours that begins with these bytes."""
+    return 0o755 if head.startswith(b"#!") else 0o644
 
 
 def load_order(modules: ModuleSet, names: Sequence[str]) -> list[str]:

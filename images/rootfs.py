@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from images.accounts import add_accounts
 from images.deb import unpack_data
-from images.disk import disk_full_explained
+from images.disk import disk_full_explained, require_space
 from images.downloads import files_of
 from images.errors import RecipeError
-from images.initramfs import own_files
+from images.initramfs import own_files, own_mode, own_paths
 from images.recipe import FILES
-from images.tree import Kind, Tree, add_package
+from images.tree import Kind, Tree, add_package, keep_content
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,8 +45,9 @@ def unpack_packages(
     """Decompress every data.tar into `work`, some at a time (lzma runs without the interpreter's lock).
 
     :raises ImageError: a .deb that is none.
-    :raises DiskFullError: no space in `work`.
+    :raises DiskFullError: no space in `work`; told before any is taken where packages say how much they need.
     """
+    require_space(work, sum(package.unpacked for package in packages))
 
     def one(number: int) -> Unpacked:
         target = work / f"{number}.tar"
@@ -73,10 +74,11 @@ def package_tree(unpacked: Sequence[Unpacked]) -> Tree:
     return tree
 
 
-def apply_recipe(tree: Tree, recipe: Recipe, added: Sequence[tuple[Download, Path]] = ()) -> None:
+def apply_recipe(tree: Tree, recipe: Recipe, added: Sequence[tuple[Download, Path]], store: Path) -> None:
     """Bring a tree of packages into the recipe's shape (its modules are chosen elsewhere).
 
     :param added: of `images.downloads.have_downloads`.
+    :param store: a file for what is taken of these and of the overlay; the tree refers to it.
     :raises ImageError: the recipe names something that is not there.
     """
     tree.drop(recipe.drop)
@@ -84,12 +86,16 @@ def apply_recipe(tree: Tree, recipe: Recipe, added: Sequence[tuple[Download, Pat
     add_ca_bundle(tree)
     for path, mode in recipe.dirs.items():
         tree.add_dir(path.strip("/"), mode)
-    for folder in [*(FILES / name for name in recipe.files), *[Path(recipe.overlay)] * bool(recipe.overlay)]:
-        for path, data, mode in own_files(folder):
+    for name in recipe.files:
+        for path, data, mode in own_files(FILES / name):
             tree.add_file(path, data, mode)
+    for path, source in own_paths(Path(recipe.overlay)) if recipe.overlay else ():
+        with source.open("rb") as file:
+            content, head = keep_content(file, store)
+        tree.add_file(path, content, own_mode(head))
     for one, source in added:
-        for path, data, mode in files_of(one, source):
-            tree.add_file(path, data, mode)
+        for path, content, mode in files_of(one, source, store):
+            tree.add_file(path, content, mode)
     for path, target in recipe.links.items():
         tree.add_link(path.strip("/"), target)
     apply_modes(tree, recipe.modes)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import fnmatch
+import shutil
 import stat
 import tarfile
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import IO, TYPE_CHECKING
 
+from images.disk import CHUNK
 from images.errors import ImageError
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LINK_LIMIT = 40  # as the kernel's
+_HEAD = 4  # bytes: the longest of those that begin a program
 NAMES = "utf-8"
 """How names are written in packages; left alone, tarfile takes this computer's locale for it."""
 # Debian's merged /usr: base-files ships these links, a few packages still ship files by the old names.
@@ -44,6 +47,18 @@ class Slice:
         with self.path.open("rb") as file:
             file.seek(self.offset + start)
             return file.read(rest if size is None else min(size, rest))
+
+
+def keep_content(stream: IO[bytes], store: Path) -> tuple[Slice | bytes, bytes]:
+    """Add what a stream has to the file `store`; where it is there, and its first bytes, which tell programs."""
+    head = stream.read(_HEAD)
+    with store.open("ab") as file:
+        start = file.tell()
+        file.write(head)
+        shutil.copyfileobj(stream, file, CHUNK)
+        size = file.tell() - start
+    # Two that are empty would be one place, which makes them hard links of each other.
+    return Slice(store, start, size) if size else b"", head
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +99,7 @@ class Tree:
     nodes: dict[str, Node] = field(default_factory=lambda: {"": Node(Kind.DIR, 0o755)})
     newest: int = 0
 
-    def add_file(self, path: str, data: bytes, mode: int = 0o644, uid: int = 0, gid: int = 0) -> None:
+    def add_file(self, path: str, data: bytes | Slice, mode: int = 0o644, uid: int = 0, gid: int = 0) -> None:
         """Add or replace a file; missing folders are made (0755, root)."""
         self.put(path, Node(Kind.FILE, mode, uid, gid, content=data, origin="recipe"))
 

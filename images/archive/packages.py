@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 # name, optional :arch qualifier, optional (op version), optional [arch list] and <profile> (absent in binaries)
 _RELATION = re.compile(r"^\s*([a-z0-9][a-z0-9+.\-]*)(?::[a-z0-9\-]+)?\s*(?:\(\s*(<<|<=|=|>=|>>)\s*([^\s)]+)\s*\))?\s*$")
+_SIZE = re.compile(r"[0-9]{1,15}")
 
 _BLOCK_SHIFT = 32  # a place's high bits are a block's number
 _PROVIDES = b"\nProvides:"
@@ -44,6 +45,7 @@ class Package:
     :param depends: Pre-Depends then Depends; each a tuple of alternatives.
     :param size: bytes of the .deb.
     :param base: URL that `filename` is relative to.
+    :param unpacked: bytes that its makers expect it to take; 0 where they say nothing.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Package:
     priority: str = "optional"
     depends: tuple[tuple[Relation, ...], ...] = ()
     provides: tuple[Relation, ...] = ()
+    unpacked: int = 0
 
     @property
     def url(self) -> str:
@@ -100,6 +103,7 @@ def parse_package(stanza: str, base: str) -> Package:
         if not line.startswith((" ", "\t")):
             key, _, value = line.partition(":")
             fields[key] = value.strip()
+    kib = fields.get("Installed-Size", "")
     return Package(
         name=fields["Package"],
         version=fields["Version"],
@@ -112,6 +116,7 @@ def parse_package(stanza: str, base: str) -> Package:
         priority=fields.get("Priority", "optional"),
         depends=parse_relations(fields.get("Pre-Depends", "")) + parse_relations(fields.get("Depends", "")),
         provides=tuple(group[0] for group in parse_relations(fields.get("Provides", ""))),
+        unpacked=int(kib) << 10 if _SIZE.fullmatch(kib) else 0,
     )
 
 

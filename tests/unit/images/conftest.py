@@ -388,10 +388,9 @@ def shop(archive, make):
 
 @pytest.fixture
 def build(shop, fetcher, cache):
-    def build(builder=None, text=RECIPE, progress=None, cache=cache):
-        recipe = load_recipe(text, "tiny.yaml")
+    def build(builder=None, text=RECIPE, progress=None, cache=cache, recipe=None):
         return build_image(
-            recipe,
+            recipe or load_recipe(text, "tiny.yaml"),
             "amd64",
             None,
             shop.mirror,

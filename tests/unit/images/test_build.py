@@ -8,6 +8,7 @@ import json
 import os
 import stat
 import tarfile
+import tracemalloc
 import weakref
 from dataclasses import fields
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ from images.archive import Archive, open_archive
 from images.archive.packages import PackageIndex
 from images.build import find_image, recipe_digest
 from images.compare import outdated
+from images.disk import sha256_file
 from images.erofs import packed_by
 from images.errors import (
     DiskFullError,
@@ -30,6 +32,7 @@ from images.errors import (
     RecipeError,
     SignatureError,
 )
+from images.own_recipe import load_own_recipe
 from images.progress import NullProgress
 from images.prune import remove_unneeded
 from images.recipe import load_recipe
@@ -154,6 +157,47 @@ def test_the_root_has_what_others_made(build, shop, cache):
     with pytest.raises(HashError, match="tool is not what the recipe promises"):
         build(text=text.replace(sha, "f" * 64))
     assert list_images(cache) == [image]
+
+
+@pytest.fixture
+def build_own(build, tmp_path):
+    """`build_own(text)`: of a recipe of one's own in the test's folder."""
+
+    def build_own(text):
+        (tmp_path / "own.yaml").write_text(text)
+        return build(recipe=load_own_recipe(tmp_path / "own.yaml"))
+
+    return build_own
+
+
+@pytest.mark.parametrize("key", ["downloads", "overlay"])
+def test_what_a_recipe_brings_is_not_held_in_memory(build_own, tmp_path, key):
+    size = 96 << 20
+    (tmp_path / "own").mkdir()
+    with (tmp_path / "own" / "tool").open("wb") as file:
+        file.truncate(size)
+    how = {
+        "downloads": f"[{{file: own/tool, sha256: {sha256_file(tmp_path / 'own' / 'tool')}, to: usr/bin/tool}}]",
+        "overlay": "own",
+    }
+    tracemalloc.start()
+    try:
+        image = build_own(f"{RECIPE}{key}: {how[key]}\n")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert image.root.stat().st_size > size / 300, "it is in it, packed"
+    assert peak < size / 2
+
+
+def test_an_overlay_is_copied_over_the_tree(build_own, tmp_path):
+    (tmp_path / "own" / "usr" / "bin").mkdir(parents=True)
+    contents = {"usr/bin/hello": (b"#!/bin/sh\n", 0o755), "usr/bin/other": (b"\x7fELF", 0o644), "empty": (b"", 0o644)}
+    for path, (content, _) in {**contents, "none": (b"", 0)}.items():
+        (tmp_path / "own" / path).write_bytes(content)
+    found = root_of(build_own(f"{RECIPE}overlay: own\n"))
+    assert {path: (found[path].content, stat.S_IMODE(found[path].mode)) for path in contents} == contents
+    assert found["empty"].number != found["none"].number
 
 
 def test_the_initramfs_has_its_modules_in_order(build):

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
-from images.errors import ImageError, RecipeError
+from images.errors import DiskFullError, ImageError, RecipeError
+from images.progress import NullProgress
 from images.rootfs import add_ca_bundle, apply_modes, unpack_packages
 from images.tree import Tree
 
@@ -35,11 +38,22 @@ def test_modes_by_pattern():
 
 
 def test_unpacking_stops_at_what_is_no_package(tmp_path):
-    from types import SimpleNamespace
-
-    from images.progress import NullProgress
-
     deb = tmp_path / "x.deb"
     deb.write_bytes(b"no")
     with pytest.raises(ImageError, match="not a Debian package"):
-        unpack_packages([SimpleNamespace(name="x", size=2)], [deb], tmp_path, NullProgress())
+        unpack_packages([SimpleNamespace(name="x", size=2, unpacked=0)], [deb], tmp_path, NullProgress())
+
+
+def test_packages_that_will_not_fit_are_not_unpacked(tmp_path, make, monkeypatch):
+    """Whatever else works on this disk would have none meanwhile."""
+    deb, work = tmp_path / "x.deb", tmp_path / "cache" / "work"
+    deb.write_bytes(make.deb({}, [make.entry("usr/x", b"content")]))
+    work.mkdir(parents=True)
+    monkeypatch.setattr("shutil.disk_usage", lambda _path: SimpleNamespace(free=5 << 20))
+    package = SimpleNamespace(name="x", size=2, unpacked=3 << 20)
+    with pytest.raises(DiskFullError) as error:
+        unpack_packages([package, package], [deb, deb], work, NullProgress())
+    assert error.value.brief == f"not enough space in {tmp_path / 'cache'}"
+    assert error.value.details == "6 MiB are needed, 5 MiB are free."
+    assert list(work.iterdir()) == []
+    assert len(unpack_packages([package], [deb], work, NullProgress())) == 1

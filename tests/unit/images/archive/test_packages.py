@@ -89,6 +89,18 @@ def test_required_packages(index):
     assert index.required() == ["libx"]
 
 
+@pytest.mark.parametrize(
+    ("line", "size"), [("Installed-Size: 12", 12 << 10), ("Installed-Size: many", 0), ("Essential: no", 0)]
+)
+def test_what_a_package_takes_unpacked(line, size):
+    """It is the makers' guess, which some archives leave out: no fault of theirs."""
+    index = PackageIndex()
+    index.add(
+        [f"Package: a\nVersion: 1\nArchitecture: all\nFilename: a\nSize: 1\nSHA256: a\n{line}\n".encode()], "http://m"
+    )
+    assert index.newest("a").unpacked == size
+
+
 def test_misspelt_names(index):
     assert index.close_names("mwak") == ["mawk"]
     assert index.close_names("zzz") == []
