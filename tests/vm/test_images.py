@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -17,11 +18,12 @@ from looking import look_into  # a helper beside this file
 from hostvm.builder import QemuBuilder
 from hostvm.errors import DriverError
 from hostvm.guest_images import ensure_image, guest_arch
-from images.archive import Fetcher
+from images.archive import DEFAULT_MIRROR, Fetcher, open_archive, suites_of
 from images.base import build_base
 from images.build import build_image
+from images.errors import ImageError
 from images.progress import NullProgress
-from images.recipe import load_recipe
+from images.recipe import find_recipe, load_recipe, recipe_names
 from images.store import Image, inspect_image, verify_image
 
 pytestmark = pytest.mark.vm
@@ -126,6 +128,24 @@ def test_a_finish_command_that_fails_fails_the_build(build, tmp_path):
         build(tmp_path / "cache", text)
     assert "oh no" in error.value.details
     assert [path.name for path in (tmp_path / "cache" / "images").iterdir()] == [".lock"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", ["amd64", "arm64"])
+def test_what_recipes_ask_for_fits_together_in_the_real_archive(fetcher, arch):
+    archive = open_archive(suites_of("trixie", DEFAULT_MIRROR, ["security"]), arch, fetcher, NullProgress())
+    for name in recipe_names():
+        recipe = find_recipe(name)
+        chosen = archive.resolve([*recipe.packages, recipe.arch(arch).kernel], recipe.exclude_packages)
+        assert any(package.against() for package in chosen)  # the fields were read at all
+    assert archive.resolve(["libc6"])  # a circle with libgcc-s1
+    with pytest.raises(ImageError) as caught:
+        archive.resolve(["exim4-daemon-light", "postfix"])
+    assert re.search(
+        r"exim4-daemon-light \S+ conflicts with mail-transport-agent, which postfix \S+ provides "
+        r"\(exim4-daemon-light: asked for; postfix: asked for\)",
+        caught.value.details,
+    )
 
 
 @pytest.fixture
