@@ -7,13 +7,12 @@ import io
 import json
 import os
 import re
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
 import pytest
-from looking import look_into  # a helper beside this file
+from elsewhere import hostvm_elsewhere  # helpers beside this file
+from looking import look_into
 
 from hostvm.builder import QemuBuilder
 from hostvm.errors import DriverError
@@ -105,11 +104,7 @@ def test_the_same_packages_give_the_same_bytes_and_the_tree_is_as_told(build, ac
 
 def build_elsewhere(cache: Path) -> Image:
     """The whole image by a user who has all otherwise, from packages that are here."""
-    cache.mkdir()
-    (cache / "archive").symlink_to(Path(os.environ["HOSTVM_CACHE"]) / "archive")
-    other = {"TZ": "Pacific/Auckland", "LC_ALL": "C", "PYTHONHASHSEED": "7", "HOME": str(cache), "USER": "somebody"}
-    words = ["sh", "-c", 'umask 077; exec "$@"', "build", Path(sys.executable).with_name("hostvm"), "image", "build"]
-    subprocess.run(words, env={**os.environ, **other, "HOSTVM_CACHE": str(cache)}, cwd=cache, check=True, timeout=280)
+    hostvm_elsewhere(cache, "image", "build")
     return inspect_image(cache, "docker")
 
 
