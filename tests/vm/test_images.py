@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -26,6 +27,8 @@ from images.recipe import find_recipe, load_recipe, recipe_names
 from images.store import Image, inspect_image, verify_image
 
 pytestmark = pytest.mark.vm
+
+CHECKOUT = Path(__file__).parent.parent.parent
 
 TINY = """
 name: tiny
@@ -115,6 +118,20 @@ def test_the_docker_image_is_the_same_wherever_it_is_built(tmp_path):
         ours = build_elsewhere(tmp_path / "ours")
     assert theirs.manifest == ours.manifest
     assert theirs.digest == ours.digest
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (CHECKOUT / "build" / "trixie" / "root").is_dir(), reason="no tree of trixie: make test-trixie")
+def test_the_docker_image_is_the_same_of_another_release_and_its_python(tmp_path):
+    """Debian trixie's Python 3.13, zlib and liblzma, in the tree of `make test-trixie`."""
+    ours, cache = ensure_image("docker", NullProgress()), tmp_path / "theirs"
+    words = [CHECKOUT / "scripts" / "trixie.sh", "--", ".venv/bin/hostvm", "image", "build"]
+    subprocess.run(words, env={**os.environ, "HOSTVM_CACHE": str(cache)}, check=True, timeout=280)
+    theirs = inspect_image(cache, "docker")
+    assert theirs.manifest["date"] == ours.manifest["date"], "the archive was published anew meanwhile"
+    assert theirs.manifest == ours.manifest
+    assert theirs.digest == ours.digest
+    verify_image(theirs)
 
 
 def test_a_finish_command_that_fails_fails_the_build(build, tmp_path):
