@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 SUCCESS = "builder: job done"
 TOOL_PACKAGES = ("busybox-static",)
-BUILDER_MODULES = ("virtio_blk", "binfmt_misc")
+BUILDER_MODULES = ("virtio_pci", "virtio_blk", "binfmt_misc")  # the first is part of newer kernels themselves
 CONSOLES = {"amd64": "ttyS0", "arm64": "ttyAMA0"}
 
 

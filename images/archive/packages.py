@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 # name, optional :arch qualifier, optional (op version), optional [arch list] and <profile> (absent in binaries)
-_RELATION = re.compile(r"^\s*([a-z0-9][a-z0-9+.\-]*)(?::[a-z0-9\-]+)?\s*(?:\(\s*(<<|<=|=|>=|>>)\s*([^\s)]+)\s*\))?\s*$")
 _SIZE = re.compile(r"[0-9]{1,15}")
+_RELATION = re.compile(
+    r"^\s*([a-z0-9][a-z0-9+.\-]*)(?::(?P<arch>[a-z0-9\-]+))?\s*"
+    r"(?:\(\s*(?P<op><<|<=|=|>=|>>)\s*(?P<version>[^\s)]+)\s*\))?\s*$"
+)
 
 _BLOCK_SHIFT = 32  # a place's high bits are a block's number
 _PROVIDES = b"\nProvides:"
@@ -39,10 +42,27 @@ class Relation:
 
 
 @dataclass(frozen=True, slots=True)
+class Against:
+    """One thing that a package must not be together with.
+
+    :param verb: what the package does to it, for messages: "conflicts with" or "breaks".
+    :param arch: of the other one; empty: of any.
+    """
+
+    verb: str
+    relation: Relation
+    arch: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.relation}"
+
+
+@dataclass(frozen=True, slots=True)
 class Package:
     """One binary package of an index.
 
     :param depends: Pre-Depends then Depends; each a tuple of alternatives.
+    :param conflicts: the field as it is, since it is asked only of packages that were chosen; so is `breaks`.
     :param size: bytes of the .deb.
     :param base: URL that `filename` is relative to.
     :param unpacked: bytes that its makers expect it to take; 0 where they say nothing.
@@ -60,11 +80,29 @@ class Package:
     depends: tuple[tuple[Relation, ...], ...] = ()
     provides: tuple[Relation, ...] = ()
     unpacked: int = 0
+    conflicts: str = ""
+    breaks: str = ""
 
     @property
     def url(self) -> str:
         """Where the .deb lies."""
         return f"{self.base}/{self.filename}"
+
+    def against(self) -> list[Against]:
+        """What must not be there together with it: its Conflicts, then its Breaks.
+
+        :raises MirrorError: the index has something else there.
+        """
+        with _readable(self.name, self.base):
+            return parse_against("conflicts with", self.conflicts) + parse_against("breaks", self.breaks)
+
+    def stands_for(self, relation: Relation) -> bool:
+        """Whether it satisfies a relation by what it provides. A versioned relation needs a version."""
+        return any(
+            provided.name == relation.name
+            and (not relation.op or (bool(provided.op) and satisfies(provided.version, relation.op, relation.version)))
+            for provided in self.provides
+        )
 
 
 def parse_relations(text: str) -> tuple[tuple[Relation, ...], ...]:
@@ -79,9 +117,28 @@ def parse_relations(text: str) -> tuple[tuple[Relation, ...], ...]:
             match = _RELATION.match(alternative)
             if match is None:
                 raise ValueError(f"not a dependency: {alternative!r}")
-            alternatives.append(Relation(match[1], match[2] or "", match[3] or ""))
+            alternatives.append(_relation(match))
         groups.append(tuple(alternatives))
     return tuple(groups)
+
+
+def parse_against(verb: str, text: str) -> list[Against]:
+    """Parse a field like Conflicts, which has no alternatives.
+
+    :raises ValueError: not one.
+    """
+    found = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        match = _RELATION.match(part)
+        if match is None:
+            raise ValueError(f"not a conflict: {part!r}")
+        arch = match["arch"] or ""
+        found.append(Against(verb, _relation(match), "" if arch == "any" else arch))
+    return found
+
+
+def _relation(match: re.Match[str]) -> Relation:
+    return Relation(match[1], match["op"] or "", match["version"] or "")
 
 
 def satisfies(version: str, op: str, wanted: str) -> bool:
@@ -117,6 +174,8 @@ def parse_package(stanza: str, base: str) -> Package:
         depends=parse_relations(fields.get("Pre-Depends", "")) + parse_relations(fields.get("Depends", "")),
         provides=tuple(group[0] for group in parse_relations(fields.get("Provides", ""))),
         unpacked=int(kib) << 10 if _SIZE.fullmatch(kib) else 0,
+        conflicts=fields.get("Conflicts", ""),
+        breaks=fields.get("Breaks", ""),
     )
 
 
@@ -219,7 +278,7 @@ class PackageIndex:
         names = self._providers.get(relation.name)
         for name in sorted(set(names.split("\n"))) if names is not None else ():
             package = self.newest(name)
-            if package is not None and _provides(package, relation):
+            if package is not None and package.stands_for(relation):
                 found.append(package)
         return found
 
@@ -267,15 +326,6 @@ def _readable(name: str, base: str) -> Iterator[None]:
             f"Its entry {name[:100]!r}: {error!r}"[:300],
             "Try another mirror, e.g. `hostvm image build --mirror http://deb.debian.org/debian`",
         ) from error
-
-
-def _provides(package: Package, relation: Relation) -> bool:
-    for provided in package.provides:
-        if provided.name != relation.name:
-            continue
-        if not relation.op or (provided.op and satisfies(provided.version, relation.op, relation.version)):
-            return True
-    return False
 
 
 def total_size(packages: Iterable[Package]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -228,6 +229,24 @@ def test_run_apt_get_install_in_a_dockerfile(box, residents, guestbook, unique):
     before, after = (box.holds(container, status) for container in (residents["debian"], name))
     assert wanted not in before
     assert wanted in after
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # the image is made first, by its packages' own scripts
+def test_apt_get_in_a_container_of_the_release_before(box):
+    """Whatever cannot be fetched or is not signed as it should be fails the update, which else ends with a warning."""
+    box.hostvm("image", "base", "debian:bookworm")
+    program = (
+        "apt-get update -o APT::Update::Error-Mode=any && apt-get install -y --no-install-recommends hello && hello"
+    )
+    told = box.docker(
+        "run", "--rm", "debian:bookworm", "sh", "-ec", f". /etc/os-release; echo $VERSION_CODENAME; {program}"
+    )
+    lines = told.splitlines()
+    assert (lines[0], lines[-1]) == ("bookworm", "Hello, world!")
+    fetched = [line for line in lines if re.match(r"Get:\d+ http", line)]
+    for suite in ("bookworm", "bookworm-updates", "bookworm-security"):
+        assert any(f" {suite} InRelease" in line for line in fetched), told
 
 
 def test_web_service_answers_on_this_computer_and_keeps_its_data(box, guestbook, free_port, unique):

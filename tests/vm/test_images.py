@@ -6,25 +6,29 @@ import contextlib
 import io
 import json
 import os
+import re
 import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
 import pytest
-from looking import look_into  # a helper beside this file
+from elsewhere import hostvm_elsewhere  # helpers beside this file
+from looking import look_into
 
 from hostvm.builder import QemuBuilder
 from hostvm.errors import DriverError
 from hostvm.guest_images import ensure_image, guest_arch
-from images.archive import Fetcher
+from images.archive import DEFAULT_MIRROR, Fetcher, open_archive, suites_of
 from images.base import build_base
 from images.build import build_image
+from images.errors import ImageError
 from images.progress import NullProgress
-from images.recipe import load_recipe
+from images.recipe import find_recipe, load_recipe, recipe_names
 from images.store import Image, inspect_image, verify_image
 
 pytestmark = pytest.mark.vm
+
+CHECKOUT = Path(__file__).parent.parent.parent
 
 TINY = """
 name: tiny
@@ -103,11 +107,7 @@ def test_the_same_packages_give_the_same_bytes_and_the_tree_is_as_told(build, ac
 
 def build_elsewhere(cache: Path) -> Image:
     """The whole image by a user who has all otherwise, from packages that are here."""
-    cache.mkdir()
-    (cache / "archive").symlink_to(Path(os.environ["HOSTVM_CACHE"]) / "archive")
-    other = {"TZ": "Pacific/Auckland", "LC_ALL": "C", "PYTHONHASHSEED": "7", "HOME": str(cache), "USER": "somebody"}
-    words = ["sh", "-c", 'umask 077; exec "$@"', "build", Path(sys.executable).with_name("hostvm"), "image", "build"]
-    subprocess.run(words, env={**os.environ, **other, "HOSTVM_CACHE": str(cache)}, cwd=cache, check=True, timeout=280)
+    hostvm_elsewhere(cache, "image", "build")
     return inspect_image(cache, "docker")
 
 
@@ -120,12 +120,44 @@ def test_the_docker_image_is_the_same_wherever_it_is_built(tmp_path):
     assert theirs.digest == ours.digest
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not (CHECKOUT / "build" / "trixie" / "root").is_dir(), reason="no tree of trixie: make test-trixie")
+def test_the_docker_image_is_the_same_of_another_release_and_its_python(tmp_path):
+    """Debian trixie's Python 3.13, zlib and liblzma, in the tree of `make test-trixie`."""
+    ours, cache = ensure_image("docker", NullProgress()), tmp_path / "theirs"
+    words = [CHECKOUT / "scripts" / "trixie.sh", "--", ".venv/bin/hostvm", "image", "build"]
+    subprocess.run(words, env={**os.environ, "HOSTVM_CACHE": str(cache)}, check=True, timeout=280)
+    theirs = inspect_image(cache, "docker")
+    assert theirs.manifest["date"] == ours.manifest["date"], "the archive was published anew meanwhile"
+    assert theirs.manifest == ours.manifest
+    assert theirs.digest == ours.digest
+    verify_image(theirs)
+
+
 def test_a_finish_command_that_fails_fails_the_build(build, tmp_path):
     text = TINY.replace("finish:\n", "finish:\n  - [/usr/bin/busybox, sh, -c, 'echo oh no; exit 3']\n")
     with pytest.raises(DriverError) as error:
         build(tmp_path / "cache", text)
     assert "oh no" in error.value.details
     assert [path.name for path in (tmp_path / "cache" / "images").iterdir()] == [".lock"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", ["amd64", "arm64"])
+def test_what_recipes_ask_for_fits_together_in_the_real_archive(fetcher, arch):
+    archive = open_archive(suites_of("trixie", DEFAULT_MIRROR, ["security"]), arch, fetcher, NullProgress())
+    for name in recipe_names():
+        recipe = find_recipe(name)
+        chosen = archive.resolve([*recipe.packages, recipe.arch(arch).kernel], recipe.exclude_packages)
+        assert any(package.against() for package in chosen)  # the fields were read at all
+    assert archive.resolve(["libc6"])  # a circle with libgcc-s1
+    with pytest.raises(ImageError) as caught:
+        archive.resolve(["exim4-daemon-light", "postfix"])
+    assert re.search(
+        r"exim4-daemon-light \S+ conflicts with mail-transport-agent, which postfix \S+ provides "
+        r"\(exim4-daemon-light: asked for; postfix: asked for\)",
+        caught.value.details,
+    )
 
 
 @pytest.fixture

@@ -359,6 +359,7 @@ def shop(archive, make):
         "linux-image-6.12-amd64",
         files=[
             make.entry("boot/vmlinuz-6.12-amd64", b"KERNEL"),
+            make.entry("usr/lib/modules/6.12-amd64/modules.builtin", b"kernel/drivers/virtio/virtio_pci.ko\n"),
             ko(f"{kernel}/fs/overlay.ko.xz"),
             ko(f"{kernel}/fs/erofs.ko.xz", "libcrc32c"),
             ko(f"{kernel}/lib/libcrc32c.ko.xz"),

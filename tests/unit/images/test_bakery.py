@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import pytest
+
 from images.bake import BakeDisk
-from images.bakery import Bakery, make_disk
+from images.bakery import Bakery, builder_initramfs, make_disk
 from images.cpio import CpioEntry
+from images.modules import ModuleSet
 from images.progress import NullProgress
+from images.tree import Tree
 
 
 class RecordingBuilder:
@@ -41,3 +45,26 @@ def test_a_job_is_appended_to_the_initramfs(tmp_path):
 def test_a_disk_is_whole_sectors(tmp_path):
     make_disk(tmp_path / "disk", 1000)
     assert (tmp_path / "disk").stat().st_size == 1024
+
+
+@pytest.mark.parametrize(
+    ("builtin", "order"),
+    [
+        (True, b"virtio_blk\nbinfmt_misc\n"),  # trixie's kernel
+        (False, b"virtio_pci_modern_dev\nvirtio_pci\nvirtio_blk\nbinfmt_misc\n"),  # bookworm's: no disk without it
+    ],
+)
+def test_the_bus_of_the_disks_is_loaded_where_the_kernel_has_it_as_a_module(builtin, order):
+    folder = "usr/lib/modules/6"
+    tree = Tree()
+    tree.add_file("usr/bin/busybox", b"BUSYBOX", 0o755)
+    needs = {"virtio_blk": b"", "binfmt_misc": b""}
+    if builtin:
+        tree.add_file(f"{folder}/modules.builtin", b"kernel/drivers/virtio/virtio_pci.ko\n")
+    else:
+        needs |= {"virtio_pci": b"virtio_pci_modern_dev", "virtio_pci_modern_dev": b""}
+    for name, other in needs.items():
+        tree.add_file(f"{folder}/kernel/{name}.ko", b"\0depends=" + other + b"\0")
+    made = builder_initramfs(tree, ModuleSet.of(tree))
+    assert made.split(b"modules/order\0", 1)[1].lstrip(b"\0").startswith(order)
+    assert (b"modules/virtio_pci.ko" in made) is not builtin

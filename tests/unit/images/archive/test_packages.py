@@ -5,7 +5,7 @@ import tracemalloc
 
 import pytest
 
-from images.archive.packages import PackageIndex, Relation, parse_relations, satisfies
+from images.archive.packages import Against, PackageIndex, Relation, parse_relations, satisfies
 from images.errors import MirrorError
 
 INDEX = """\
@@ -57,6 +57,18 @@ def test_relations():
     assert parse_relations("") == ()
     with pytest.raises(ValueError, match="not a dependency"):
         parse_relations("libc6 >= 2")
+
+
+def test_what_a_package_is_against():
+    text = INDEX.replace("Provides: awk\n", "Breaks: x:any (<< 2), y:i386\nProvides: awk\nConflicts: z (= 1:2-3)\n")
+    index = PackageIndex()
+    index.add([text.encode()], "http://mirror.test/debian")
+    assert index.newest("mawk").against() == [
+        Against("conflicts with", Relation("z", "=", "1:2-3")),
+        Against("breaks", Relation("x", "<<", "2")),
+        Against("breaks", Relation("y"), "i386"),
+    ]
+    assert index.newest("libx").against() == []
 
 
 @pytest.mark.parametrize(

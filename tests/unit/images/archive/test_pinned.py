@@ -62,3 +62,15 @@ def test_what_the_other_suite_lacks_is_told():
     with pytest.raises(ImageError) as caught:
         resolve(mixed(["engine=1"], ["other=1"], engine="forky"), ["engine"])
     assert "engine: no such package" in caught.value.details
+
+
+def test_what_breaks_the_own_suites_is_told():
+    own = ["engine=1", "tools=1 Breaks: engine (>> 1)"]
+    later = ["engine=2 Depends: lib", "lib=2 Breaks: tools (<< 2)"]
+    with pytest.raises(ImageError) as caught:
+        resolve(mixed(own, later, engine="forky"), ["tools", "engine"])
+    assert caught.value.details.splitlines() == [
+        "lib 2 breaks tools (<< 2), and tools 1 is chosen (lib: needed by engine; tools: asked for)",
+        "tools 1 breaks engine (>> 1), and engine 2 is chosen (tools: asked for; engine: asked for)",
+    ]
+    assert versions(mixed(own, later), "tools", "engine") == {"tools": "1", "engine": "1"}
