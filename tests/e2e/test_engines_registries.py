@@ -11,6 +11,7 @@ import docker
 import pytest
 from engine_rig import BUSYBOX  # helpers beside this file
 from machines import hostvm
+from servers import HOST, OneImage, image_parts, make_authority, serve
 
 
 @pytest.mark.slow
@@ -45,7 +46,7 @@ def test_a_login_outlives_a_restart(rig, free_port):
 @pytest.mark.slow
 def test_registries_of_machine_yaml_count_for_ctr(rig, free_port):
     if rig.engine != "containerd":
-        pytest.skip("the others' are in test_docker_overview_registry.py and tests/unit")
+        pytest.skip("the others pull from this computer in the test below, docker in test_names_settings.py")
     here = f"localhost:{free_port}"
     try:
         rig.ok("registry", "start", rig.name, "--port", str(free_port))
@@ -62,3 +63,57 @@ def test_registries_of_machine_yaml_count_for_ctr(rig, free_port):
         rig.words("set", "registries={}")
         hostvm("registry", "rm", rig.name, "--force")
         rig.words("ctr", "images", "rm", f"{here}/library/bb:1", "docker.io/library/bb:1")
+
+
+@pytest.fixture(scope="module")
+def registries(tmp_path_factory):
+    """Registries of this computer by what machine.yaml is to say of them, and the file of the one's authority."""
+    authority, context = make_authority(tmp_path_factory.mktemp("authority"), "own")
+    parts = image_parts()
+    wishes = {"mirrors": None, "default": None, "insecure": None, "ca": context, "nothing": context}
+    made = {wish: serve(context, OneImage, parts=parts) for wish, context in wishes.items()}
+    yield made, authority
+    for server in made.values():
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.slow
+def test_registries_of_machine_yaml_count_for_every_engine(rig, registries):
+    made, authority = registries
+    places = {wish: f"{HOST}:{server.server_address[1]}" for wish, server in made.items()}
+
+    def pull(image: str):
+        """As it was pulled for the first time."""
+        words = ("ctr", "images") if rig.engine == "containerd" else (rig.engine,)
+        rig.words(*words, "rm" if rig.engine == "containerd" else "rmi", image)
+        return rig.words(*words, "pull", image)
+
+    def asked(image: str, wish: str) -> None:
+        """Each layer is that registry's: what is known of another pull is removed with its image."""
+        seen = made[wish].RequestHandlerClass.seen
+        seen.clear()
+        done = pull(image)
+        assert done.status == 0, f"{wish}: {done}"
+        layers = [path for path in seen if "/blobs/" in path]
+        assert len(set(layers)) == 3, f"{wish}: {seen}"
+        rig.ok(*(("ctr", "images", "rm") if rig.engine == "containerd" else (rig.engine, "rmi")), image)
+
+    hub = "docker.io/library/hubs-own:1"  # Docker Hub has no such image
+    try:
+        wanted = {
+            "mirrors": [f"http://{places['mirrors']}"],
+            "insecure": [places["insecure"]],
+            "ca": {places["ca"]: str(authority)},
+        }
+        rig.ok("set", f"registries={json.dumps(wanted)}", "--restart")
+        asked(hub, "mirrors")
+        asked(f"{places['insecure']}/team/app:1", "insecure")
+        asked(f"{places['ca']}/team/app:1", "ca")
+        refused = pull(f"{places['nothing']}/team/app:1")
+        assert refused.status != 0, str(refused)
+        assert "certificate signed by unknown authority" in refused.both
+        rig.ok("set", f"registries={json.dumps({'default': 'http://' + places['default']})}", "--restart")
+        asked(hub, "default")
+    finally:
+        rig.ok("set", "registries={}")
