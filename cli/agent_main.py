@@ -122,7 +122,7 @@ def compose(config: AgentConfig) -> Parts:
     if not config.engine_socket:
         return parts
     engine = find_engine(spec.engine)
-    registry = RegistryService(Path(config.home))
+    registry = RegistryService(Path(config.home), spec.engine)
     services += [*engine.services(spec), *engine.watchers(shares.watch), registry]
     parts = replace(parts, operations={**parts.operations, registry.name: registry.ask})
     if spec.names and not spec.rootless:  # its containers' addresses are of a network of its own

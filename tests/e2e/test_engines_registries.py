@@ -9,7 +9,7 @@ import json
 
 import docker
 import pytest
-from engine_rig import BUSYBOX  # helpers beside this file
+from engine_rig import BUSYBOX, TABLE  # helpers beside this file
 from machines import hostvm
 from servers import HOST, OneImage, image_parts, make_authority, serve
 
@@ -117,3 +117,44 @@ def test_registries_of_machine_yaml_count_for_every_engine(rig, registries):
         asked(hub, "default")
     finally:
         rig.ok("set", "registries={}")
+
+
+def test_a_mirror_of_its_own_is_asked_first_until_it_stops(rig, registries, free_port):
+    """Mirrored is a registry of this computer, which the guest reaches by its gateway."""
+    server = registries[0]["mirrors"]
+    seen, image = server.RequestHandlerClass.seen, "docker.io/library/hubs-own:1"  # Docker Hub has no such image
+    upstream = f"http://{HOST}:{server.server_address[1]}"
+    start = ("registry", "start", rig.name, "--port", str(free_port))
+    pull, remove = (
+        (("ctr", "images", "pull"), ("ctr", "images", "rm"))
+        if rig.engine == "containerd"
+        else ((rig.engine, "pull"), (rig.engine, "rmi"))
+    )
+    try:
+        if TABLE["registry of its own, `hostvm registry`"][rig.kind].startswith("no"):
+            refused = hostvm(*start, "--mirror", upstream)
+            assert refused.status != 0, str(refused)
+            assert "being rootless, does not reach the guest's own ports" in refused.err
+            assert "this one's engine, being rootless, does not reach it" in rig.ok(*start)
+            return
+        service = ("shell", "--", "s6-svstat", "-o", "pid", f"/run/service/{rig.engine}")
+        before = rig.ok(*service)
+        seen.clear()
+        assert f"the engine asks it before {upstream}" in rig.ok(*start, "--mirror", upstream)
+        rig.ok(*pull, image)
+        assert len({path for path in seen if "/blobs/" in path}) == 3, "its configuration and two layers"
+        if rig.engine == "podman":
+            client = docker.DockerClient(base_url=rig.facts()["docker_host"], timeout=60)
+            rig.ok(*remove, image)
+            client.images.pull("docker.io/library/hubs-own", "1")  # by the service, which keeps what it has read
+            client.close()
+        rig.ok(*remove, image)
+        rig.ok("registry", "stop", rig.name)
+        seen.clear()
+        gone = rig.words(*pull, image)
+        assert gone.status != 0, str(gone)
+        assert str(free_port) not in gone.both, "the mirror is not asked any more"
+        assert seen == []
+        assert rig.ok(*service) == before, "the engine was not started anew"
+    finally:
+        hostvm("registry", "rm", rig.name, "--force")
