@@ -10,7 +10,8 @@ import json
 import docker
 import pytest
 from engine_rig import BUSYBOX, TABLE  # helpers beside this file
-from machines import hostvm
+from key_ring import make_ring
+from machines import folders_of, hostvm
 from servers import HOST, OneImage, image_parts, make_authority, serve
 
 
@@ -157,4 +158,56 @@ def test_a_mirror_of_its_own_is_asked_first_until_it_stops(rig, registries, free
         assert seen == []
         assert rig.ok(*service) == before, "the engine was not started anew"
     finally:
+        hostvm("registry", "rm", rig.name, "--force")
+
+
+@pytest.mark.slow
+def test_podmans_logins_are_kept_by_this_computers_helper(rig, free_port, tmp_path, monkeypatch):
+    if rig.engine != "podman":
+        pytest.skip("docker's are in test_engine_settings.py, and ctr has none")
+    kept, variables = make_ring(tmp_path)
+    here, other, password = f"localhost:{free_port}", f"127.0.0.1:{free_port}", "correct horse"
+    image, login = f"{here}/own:1", ("login", "-u", "alice", "--password-stdin")
+    words = ("registry", "start", rig.name, "--port", str(free_port), "--auth", "alice", "--password-stdin")
+
+    def logins() -> dict:
+        """What the guest's own file holds."""
+        return json.loads(rig.words("shell", "--", "cat", "/var/lib/hostvm/logins/auth.json").out or "{}")
+
+    for variable, value in variables.items():
+        monkeypatch.setenv(variable, value)
+    try:
+        rig.ok(*words, stdin=f"{password}\n")
+        rig.ok("restart")
+        said = rig.words("podman", *login, here, stdin=password)
+        assert said.status == 0, str(said)
+        assert json.loads(kept.read_text()) == {"ServerURL": here, "Username": "alice", "Secret": password}
+        rig.ok("podman", "tag", "busybox", image)
+        rig.ok("podman", "push", image)
+        rig.ok("podman", "rmi", image)
+        rig.ok("podman", "pull", image)
+        assert not logins().get("auths"), "nowhere in the guest"
+        rig.ok("podman", "rmi", image)
+        rig.ok("podman", "logout", here)
+        assert not kept.exists()
+        refused = rig.words("podman", "pull", image)
+        assert refused.status != 0, str(refused)
+        assert password not in said.both + (folders_of(rig.name)[0] / "agent.log").read_text()
+
+        # One that is named for this registry alone; docker's words.
+        (tmp_path / "config.json").write_text(json.dumps({"credHelpers": {here: "testring"}}))
+        rig.ok("restart")
+        rig.ok("docker", *login, here, stdin=password)
+        assert json.loads(kept.read_text())["Secret"] == password
+        rig.ok("docker", "pull", image)
+        rig.ok("docker", *login, other, stdin=password)
+        found = logins()
+        assert found["credHelpers"] == {here: "hostvm"}
+        assert set(found["auths"]) == {other}, "of the other registry, in the guest as ever"
+        rig.ok("docker", "rmi", image)
+        for one in (here, other):
+            rig.ok("docker", "logout", one)
+        assert not kept.exists()
+    finally:
+        monkeypatch.undo()
         hostvm("registry", "rm", rig.name, "--force")
