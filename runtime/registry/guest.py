@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from hostvm.errors import HostvmError, MachineError
+from hostvm.sizes import MIB
 from runtime.registry.files import DATA, ENDED, FOLDER, LOG, SERVICE, data_folder, guest_files, pack
 from runtime.registry.mirror import set_mirror
 
@@ -18,6 +19,9 @@ _SECONDS = 60.0
 _ANSWER_SECONDS = 30.0
 _CLEANING_SECONDS = 3600.0
 _AGAIN = 0.05
+_LOOK_SECONDS = 2.0
+"""That the user of a failed command waits for its explanation at most."""
+
 _SILENT_SECONDS = 5.0
 
 # $1: folder of settings, $2: service, $3: folder of images, $4: port, $5: mark of its end. The supervisor's folder may
@@ -155,6 +159,16 @@ def look(guest: Guest, wanted: Wanted) -> dict[str, Any]:
     done = guest.run(["sh", "-c", _LOOK, "look", SERVICE, data_folder(wanted)], timeout=_SECONDS)
     runs, size, free, *names = done.stdout.decode(errors="replace").split()
     return {"running": runs == "true", "bytes": int(size), "free": int(free), "repositories": sorted(names)}
+
+
+def is_full(guest: Guest, wanted: Wanted) -> bool:
+    """Whether pushes fail for want of room. Its folder may lie on a disk of its own.
+
+    :raises HostvmError: the guest cannot be asked.
+    """
+    done = guest.run(["df", "-B1", "--output=avail", data_folder(wanted)], timeout=_LOOK_SECONDS)
+    free = done.stdout.split()[-1:]
+    return done.status == 0 and bool(free) and free[0].isdigit() and int(free[0]) < MIB
 
 
 def _wait_answer(guest: Guest, wanted: Wanted, machine: str) -> None:

@@ -77,6 +77,19 @@ class RegistryService:
         """See `Uses`: somebody may want to push, at any time; a mirror is used by the engine alone."""
         return self._busy
 
+    def why_failed(self, guest: Guest) -> str:
+        """What a command's user should know who was told of a push only that it failed; "" when there is room.
+
+        :raises HostvmError: the guest cannot be asked, or the registry's settings are damaged.
+        """
+        wanted = load_wanted(self._folder)
+        if not wanted.on or not inside.is_full(guest, wanted):
+            return ""
+        return (
+            f"the registry of machine {self._folder.name} is full: delete images of it, then "
+            f"`hostvm registry gc {self._folder.name}`: docs/registries.md"
+        )
+
     def describe(self) -> dict[str, Any]:
         """Rows for `hostvm port ls`."""
         return {
