@@ -15,7 +15,7 @@ from runtime.docker.ports import PortService
 from runtime.docker.residents import ContainerResidents
 from runtime.docker.tidy import TidyService
 from runtime.podman.health import HealthService
-from runtime.podman.logins import logins_conf, set_login_helpers
+from runtime.podman.logins import logins_files, set_login_helpers
 from runtime.podman.ports import look_at
 from runtime.podman.settings import check_tables, containers_conf, registries_conf
 from runtime.version import VersionService, api_version
@@ -59,7 +59,7 @@ class PodmanEngine:
         return {
             "engine/containers.conf": containers_conf(spec, plan).encode(),
             "engine/registries.conf": registries_conf(spec).encode(),
-            "engine/logins.conf": logins_conf(offered()).encode(),
+            **logins_files(offered()),
             **registry_certificates(spec.registries.get("ca", {})),
         }
 

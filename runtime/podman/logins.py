@@ -18,11 +18,13 @@ _PROGRAM = f"/usr/bin/docker-credential-{HELPER}"
 _FILE = "/var/lib/hostvm/logins/auth.json"
 
 
-def logins_conf(offer: Offer) -> str:
-    """A file beside registries.conf. Where this computer keeps every login, nothing else may: a helper that fails must
-    not mean that the password lies in the guest. An older image has no such program, and does not take this file.
+def logins_files(offer: Offer) -> dict[str, bytes]:
+    """The seed's file beside registries.conf, if any.
+
+    Where this computer keeps every login, nothing else may: a helper that fails must not mean that the password lies in
+    the guest. An older image has no such program, and does not take this file.
     """
-    return f'credential-helpers = ["{HELPER}"]\n' if offer.store else ""
+    return {"engine/logins.conf": f'credential-helpers = ["{HELPER}"]\n'.encode()} if offer.store else {}
 
 
 def set_login_helpers(guest: Guest, offer: Offer) -> None:

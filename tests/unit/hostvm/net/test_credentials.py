@@ -11,7 +11,7 @@ from hostvm.net import credentials
 from hostvm.net.credentials import CredentialService, Offer, answer, offered
 from hostvm.process import Result
 from runtime.docker.client_config import merge_helpers
-from runtime.podman.logins import logins_conf
+from runtime.podman.logins import logins_files
 
 LOGIN = json.dumps({"ServerURL": "r.test:5000", "Username": "anna", "Secret": "hunter2"}).encode()
 
@@ -130,5 +130,5 @@ def test_single_registries_come_and_go_and_what_was_chosen_in_the_guest_stays():
 
 
 def test_podman_keeps_no_login_beside_a_store_for_all():
-    assert logins_conf(Offer(store=True)) == 'credential-helpers = ["hostvm"]\n'
-    assert logins_conf(Offer(servers=("b.test",))) == ""
+    assert logins_files(Offer(store=True)) == {"engine/logins.conf": b'credential-helpers = ["hostvm"]\n'}
+    assert logins_files(Offer(servers=("b.test",))) == {}
