@@ -190,7 +190,7 @@ def test_a_push_that_was_killed_in_a_layer_is_repeated(own, url, port):
     assert own.shell("sh", "-c", PUSH_AND_KILL, "push", f"{image}:1") == "137"
     assert requests.head(f"{there}/1", headers={"Accept": MANIFEST}, timeout=10).status_code == 404
     blobs = "/var/lib/hostvm/registry/data/docker/registry/v2/blobs"
-    assert own.shell("find", blobs, "-name", "data", "-size", "+20M") == "", "it was in the midst of the layer"
+    assert own.shell("find", blobs, "-name", "data", "-size", "+20480k") == "", "it was in the midst of the layer"
 
     own.docker("push", "-q", f"{image}:1")
     digest = digest_of(url, "killed", "1")
