@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from hostvm.agent.config import AgentConfig
     from hostvm.agent.service import Service
     from hostvm.drivers.base import Driver
+    from hostvm.guest import Guest
     from hostvm.shares.service import ShareService
     from hostvm.spec import MachineSpec
     from runtime.docker.foreign import ForeignService
@@ -122,9 +123,13 @@ def compose(config: AgentConfig) -> Parts:
     if not config.engine_socket:
         return parts
     engine = find_engine(spec.engine)
-    registry = RegistryService(Path(config.home))
+    registry = RegistryService(Path(config.home), spec.engine)
     services += [*engine.services(spec), *engine.watchers(shares.watch), registry]
-    parts = replace(parts, operations={**parts.operations, registry.name: registry.ask})
+    parts = replace(
+        parts,
+        operations={**parts.operations, registry.name: registry.ask},
+        explain=_first_of(parts.explain, registry.why_failed),
+    )
     if spec.names and not spec.rootless:  # its containers' addresses are of a network of its own
         services.append(NamesService(engine.router(config.name), spec.names, config.name, Path(config.run_dir)))
     parts = with_docker_clients(parts, config, booted, engine.socket, shares)
@@ -132,6 +137,11 @@ def compose(config: AgentConfig) -> Parts:
         return parts  # it had passed the checks of its boot, and was prepared
     prepared = (*engine.preparations(config.env), registry.prepare)
     return replace(parts, checks=engine.checks(), preparations=prepared)
+
+
+def _first_of(*explain: Callable[[Guest], str]) -> Callable[[Guest], str]:
+    """The first that knows."""
+    return lambda guest: next((text for one in explain if (text := one(guest))), "")
 
 
 def with_docker_clients(

@@ -61,6 +61,17 @@ def default_helper(config: dict[str, Any]) -> str:
     return name
 
 
+def helped_servers(config: dict[str, Any]) -> tuple[str, ...]:
+    """The registries for which docker's config.json names a helper of their own that is installed."""
+    single = config.get("credHelpers")
+    found = single.items() if isinstance(single, dict) else ()
+    return tuple(
+        server
+        for server, name in found
+        if isinstance(name, str) and is_helper(name) and find_program(f"docker-credential-{name}") is not None
+    )
+
+
 def helper_of(config: dict[str, Any], server: str) -> str:
     """The helper for one registry."""
     single = config.get("credHelpers")

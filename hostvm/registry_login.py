@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _INLINE = "DOCKER_AUTH_CONFIG"
 _TOKEN_USER = "<token>"  # noqa: S105 - how helpers mark an identity token
 _HUB = ("docker.io", "index.docker.io", "registry-1.docker.io")
-_HUB_KEY = "https://index.docker.io/v1/"
+HUB_KEY = "https://index.docker.io/v1/"
 
 
 def find_credentials(host: str) -> Credentials | None:
@@ -32,7 +32,7 @@ def find_credentials(host: str) -> Credentials | None:
     :raises ImageError: the configuration cannot be read, or a helper fails.
     """
     config = read_config(host)
-    names = [_HUB_KEY, *_HUB] if host in _HUB else [host, f"https://{host}", f"http://{host}"]
+    names = [HUB_KEY, *_HUB] if host in _HUB else [host, f"https://{host}", f"http://{host}"]
     helper = _first(_mapping(config.get("credHelpers")), names) or config.get("credsStore")
     if isinstance(helper, str) and helper:
         for name in names:

@@ -88,10 +88,8 @@ def _apart(spec: MachineSpec) -> bool:
 def _next_step(wanted: Wanted, spec: MachineSpec) -> str:
     if _apart(spec):
         return "it is for this computer and other machines; this one's engine, being rootless, does not reach it"
-    if wanted.mirror and spec.engine == "docker":
-        return f"the engine asks it before {wanted.mirror}; pull as ever"
     if wanted.mirror:
-        return f"{spec.engine} does not ask it by itself; pull from it by name: {wanted.address}/NAME"
+        return f"the engine asks it before {wanted.mirror}; pull as ever"
     return f"Try: hostvm docker push {wanted.address}/IMAGE"
 
 

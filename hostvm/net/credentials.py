@@ -1,15 +1,16 @@
-"""Logins of the guest's docker client, kept by this computer's credential helper instead of in the guest's files."""
+"""Logins of the guest's clients, kept by this computer's credential helper instead of in the guest's files."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import threading
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hostvm.credential_helpers import ask_helper, default_helper, helper_of
+from hostvm.credential_helpers import ask_helper, default_helper, helped_servers, helper_of
 from hostvm.errors import HostvmError
-from hostvm.registry_login import read_config
+from hostvm.registry_login import HUB_KEY, read_config
 
 if TYPE_CHECKING:
     from hostvm.agent.service import Host
@@ -17,18 +18,37 @@ if TYPE_CHECKING:
 
 GUEST_SOCKET = "/run/hostvm/credentials.sock"
 HELPER = "hostvm"
-"""What the guest's docker client is told to use: its program is in the guest image."""
+"""What the guest's clients are told to use: its program is in the guest image."""
+
+PODMANS_HUB = "docker.io"
+"""What Podman calls Docker Hub where docker says `HUB_KEY`."""
 
 _ACTIONS = ("get", "store", "erase")
 _MOST = 64 * 1024
 
 
-def available() -> bool:
-    """Whether this computer's docker configuration names a helper for all registries that is installed."""
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """Whose logins this computer's helpers keep.
+
+    :param store: every registry's.
+    :param servers: those of these registries alone.
+    """
+
+    store: bool = False
+    servers: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return self.store or bool(self.servers)
+
+
+def offered() -> Offer:
+    """What this computer's docker configuration names, as far as it is installed."""
     try:
-        return bool(default_helper(read_config()))
+        config = read_config()
     except HostvmError:
-        return False
+        return Offer()
+    return Offer(store=True) if default_helper(config) else Offer(servers=helped_servers(config))
 
 
 class CredentialService:
@@ -80,7 +100,11 @@ def answer(action: str, words: bytes) -> bytes:
     if action not in _ACTIONS:
         return b"1\nthis computer answers get, store and erase\n"
     try:
-        server = json.loads(words)["ServerURL"] if action == "store" else words.decode()
+        login = json.loads(words) if action == "store" else {"ServerURL": words.decode()}
+        server = login["ServerURL"]
+        if server == PODMANS_HUB:
+            server = HUB_KEY
+            words = json.dumps({**login, "ServerURL": server}).encode() if action == "store" else server.encode()
         helper = helper_of(read_config(), str(server))
         done = ask_helper(helper, action, words) if helper else None
     except (ValueError, KeyError, TypeError):

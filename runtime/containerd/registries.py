@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from hostvm.errors import SpecError
+from runtime.registry.files import OWN_CA
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _DOCKER_HUB = "docker.io"
 _ASKED = {"capabilities": ["pull", "resolve"]}
+NO_HOSTS = "[host]\n"
+"""A file that says nothing."""
 
 
 def hosts_files(registries: Mapping[str, Any]) -> dict[str, str]:
@@ -51,6 +54,14 @@ def hosts_files(registries: Mapping[str, Any]) -> dict[str, str]:
     elif mirrors := registries.get("mirrors", ()):
         found[_DOCKER_HUB] = _text(trust(_DOCKER_HUB), dict(map(place, mirrors)))
     return found
+
+
+def mirrored_hosts(text: str, url: str) -> str:
+    """Docker Hub's file with the machine's own mirror before all others, which are asked in the file's order."""
+    there = urlsplit(url)
+    known = {**_ASKED, **({"ca": f"/etc/docker/certs.d/{there.netloc}/{OWN_CA}"} if there.scheme == "https" else {})}
+    own, table, others = text.partition(NO_HOSTS)
+    return f"{own}{table}[host.{json.dumps(url)}]\n" + "".join(f"{line}\n" for line in _lines(known)) + others
 
 
 def _text(own: Mapping[str, Any], hosts: Mapping[str, Mapping[str, Any]]) -> str:

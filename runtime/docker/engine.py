@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from hostvm.net.certificates import registry_certificates
-from hostvm.net.credentials import CredentialService, available
+from hostvm.net.credentials import CredentialService, offered
 from runtime.data_disk import DATA_DISK
 from runtime.docker.binds import BindService
 from runtime.docker.client_config import set_client_config
@@ -63,7 +63,7 @@ class DockerEngine:
 
     def preparations(self, env: Mapping[str, str]) -> tuple[Preparation, ...]:
         """The guest's docker client learns the proxies, and of this computer's credential helper."""
-        return (partial(set_client_config, proxies=env, store=available()),)
+        return (partial(set_client_config, proxies=env, offer=offered()),)
 
     def router(self, machine: str) -> Router:
         """Asks the API."""
@@ -71,7 +71,7 @@ class DockerEngine:
 
     def services(self, spec: MachineSpec) -> tuple[Service, ...]:
         """Published ports; giving back room and memory; its version; logins by this computer's credential helper."""
-        logins = (CredentialService(),) if available() else ()
+        logins = (CredentialService(),) if offered() else ()
         return (
             PortService(self._events, spec.ports.expose, reached=not spec.rootless),
             TidyService(self._events, "docker"),

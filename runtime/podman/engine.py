@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from hostvm.net.certificates import registry_certificates
+from hostvm.net.credentials import CredentialService, offered
 from runtime.data_disk import DATA_DISK
 from runtime.docker.binds import BindService
 from runtime.docker.events import EngineEvents
@@ -13,6 +15,7 @@ from runtime.docker.ports import PortService
 from runtime.docker.residents import ContainerResidents
 from runtime.docker.tidy import TidyService
 from runtime.podman.health import HealthService
+from runtime.podman.logins import logins_files, set_login_helpers
 from runtime.podman.ports import look_at
 from runtime.podman.settings import check_tables, containers_conf, registries_conf
 from runtime.version import VersionService, api_version
@@ -56,25 +59,28 @@ class PodmanEngine:
         return {
             "engine/containers.conf": containers_conf(spec, plan).encode(),
             "engine/registries.conf": registries_conf(spec).encode(),
+            **logins_files(offered()),
             **registry_certificates(spec.registries.get("ca", {})),
         }
 
     def preparations(self, env: Mapping[str, str]) -> tuple[Preparation, ...]:
-        """None: Podman hands its own proxies to containers."""
+        """It learns of this computer's credential helpers; its own proxies it hands to containers by itself."""
         del env
-        return ()
+        return (partial(set_login_helpers, offer=offered()),)
 
     def router(self, machine: str) -> Router:
         """Asks the API."""
         return EngineRouter(self.socket, machine)
 
     def services(self, spec: MachineSpec) -> tuple[Service, ...]:
-        """Published ports; giving back room and memory; health checks; its version."""
+        """Published ports; giving back room and memory; health checks; its version; logins by credential helpers."""
+        logins = (CredentialService(),) if offered() else ()
         return (
             PortService(self._events, spec.ports.expose, look_at, reached=not spec.rootless),
             TidyService(self._events, _GROUP),
             HealthService(self._events),
             VersionService(api_version(self.socket)),
+            *logins,
         )
 
     def residents(self, api: EngineApi) -> Residents:

@@ -6,6 +6,7 @@ Formats: containers.conf(5) and containers-registries.conf(5) of containers/comm
 from __future__ import annotations
 
 import json
+import tomllib
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
@@ -96,6 +97,26 @@ def registries_conf(spec: MachineSpec) -> str:
     for host in dict.fromkeys((*_LOOPBACK, *spec.registries.get("insecure", ()))):
         lines += ["", "[[registry]]", f"location = {_toml(host)}", "insecure = true"]
     return "\n".join(lines) + "\n"
+
+
+def mirrored_conf(text: str, url: str) -> str:
+    """registries.conf with the machine's own mirror of Docker Hub before all others.
+
+    :param text: as `registries_conf` makes it.
+    """
+    conf = tomllib.loads(text)
+    rows = conf.pop("registry", [])
+    there = urlsplit(url)
+    own = {"location": _place(there), **({"insecure": True} if there.scheme == "http" else {})}
+    hub = [row for row in rows if _DOCKER_HUB in (row.get("prefix"), row["location"])] or [{"location": _DOCKER_HUB}]
+    hub = [{**row, "mirror": [own, *row.get("mirror", ())]} for row in hub]
+    others = [row for row in rows if _DOCKER_HUB not in (row.get("prefix"), row["location"])]
+    tables = [["", "[[registry]]", *_pairs(row)] for row in (*hub, *others)]
+    return "\n".join([*_pairs(conf), *(line for table in tables for line in table)]) + "\n"
+
+
+def _pairs(table: Mapping[str, Any]) -> list[str]:
+    return [f"{key} = {_toml(value)}" for key, value in table.items()]
 
 
 def _place(url: SplitResult) -> str:

@@ -22,6 +22,9 @@ SERVICE = "/run/service/registry"
 ENDED = "/run/hostvm/registry.ended"
 """There after it ended by itself."""
 
+OWN_CA = "hostvm-registry.crt"
+"""In the folders of certs.d, where its authority lies beside others' that machine.yaml names."""
+
 _RUN = f"""\
 #!/usr/bin/busybox sh
 . /usr/lib/hostvm/lib.sh

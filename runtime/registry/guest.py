@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 from hostvm.errors import HostvmError, MachineError
-from runtime.registry.files import (
-    DATA,
-    ENDED,
-    FOLDER,
-    LOG,
-    SERVICE,
-    data_folder,
-    guest_files,
-    mirrored,
-    pack,
-    unmirrored,
-)
+from hostvm.sizes import MIB
+from runtime.registry.files import DATA, ENDED, FOLDER, LOG, SERVICE, data_folder, guest_files, pack
+from runtime.registry.mirror import set_mirror
 
 if TYPE_CHECKING:
     from hostvm.guest import Guest
@@ -29,6 +19,9 @@ _SECONDS = 60.0
 _ANSWER_SECONDS = 30.0
 _CLEANING_SECONDS = 3600.0
 _AGAIN = 0.05
+_LOOK_SECONDS = 2.0
+"""That the user of a failed command waits for its explanation at most."""
+
 _SILENT_SECONDS = 5.0
 
 # $1: folder of settings, $2: service, $3: folder of images, $4: port, $5: mark of its end. The supervisor's folder may
@@ -107,28 +100,11 @@ _LAST_WORDS = """\
 grep -E 'panic: |level=(fatal|error)' "$2" | tail -n 1 | cut -d ' ' -f 4-
 """
 
-_SETTINGS = "/run/hostvm/seed/engine/daemon.json"
-_BEFORE = f"{_SETTINGS}.before-mirror"
-# An engine that is not up yet may have read its settings already, and takes no reload before it is: that waits for it,
-# however long, and nobody waits for that.
-_RELOAD = """\
-umask 077
-[ -f "$2" ] || cp "$1" "$2"
-cat > "$1.new" && mv "$1.new" "$1" || exit
-if [ -f /run/hostvm/marks/engine ]; then
-	s6-svc -h /run/service/dockerd
-else
-	{
-		until [ -f /run/hostvm/marks/engine ]; do busybox usleep 100000; done
-		s6-svc -h /run/service/dockerd
-	} < /dev/null > /dev/null 2>&1 &
-fi
-"""
 
-
-def up(guest: Guest, wanted: Wanted, machine: str, *, wait: bool = True) -> None:
+def up(guest: Guest, wanted: Wanted, machine: str, engine: str, *, wait: bool = True) -> None:
     """Start it with these settings; one that runs with them is left alone.
 
+    :param engine: the machine's, which is told of a mirror.
     :param wait: return when it answers, which a mirror does not before it has reached its registry.
     :raises MachineError: the image has no registry, its port is taken in the guest, or it ends at once.
     """
@@ -148,13 +124,13 @@ def up(guest: Guest, wanted: Wanted, machine: str, *, wait: bool = True) -> None
         raise _failed(machine, done.stderr.decode(errors="replace"))
     if wait:
         _wait_answer(guest, wanted, machine)
-    _set_mirror(guest, wanted.url if wanted.mirror else "")
+    set_mirror(guest, wanted.url if wanted.mirror else "", engine)
 
 
-def down(guest: Guest) -> None:
+def down(guest: Guest, engine: str) -> None:
     """Stop it; images stay. Idempotent."""
     guest.run(["sh", "-c", _DOWN, "down", SERVICE], timeout=_SECONDS)
-    _set_mirror(guest, "")
+    set_mirror(guest, "", engine)
 
 
 def clean(guest: Guest, wanted: Wanted, machine: str) -> dict[str, int]:
@@ -185,6 +161,16 @@ def look(guest: Guest, wanted: Wanted) -> dict[str, Any]:
     return {"running": runs == "true", "bytes": int(size), "free": int(free), "repositories": sorted(names)}
 
 
+def is_full(guest: Guest, wanted: Wanted) -> bool:
+    """Whether pushes fail for want of room. Its folder may lie on a disk of its own.
+
+    :raises HostvmError: the guest cannot be asked.
+    """
+    done = guest.run(["df", "-B1", "--output=avail", data_folder(wanted)], timeout=_LOOK_SECONDS)
+    free = done.stdout.split()[-1:]
+    return done.status == 0 and bool(free) and free[0].isdigit() and int(free[0]) < MIB
+
+
 def _wait_answer(guest: Guest, wanted: Wanted, machine: str) -> None:
     deadline = time.monotonic() + _ANSWER_SECONDS
     while not _answers(guest, wanted.port):
@@ -210,19 +196,6 @@ def _answers(guest: Guest, port: int) -> bool:
     finally:
         silent.cancel()
         stream.close()
-
-
-def _set_mirror(guest: Guest, url: str) -> None:
-    """Let the engine ask this mirror first; "": no longer. It takes that without a restart."""
-    done = guest.run(["sh", "-c", 'cat "$2" 2> /dev/null || cat "$1"', "cat", _SETTINGS, _BEFORE])
-    now = guest.run(["cat", _SETTINGS])
-    if done.status != 0 or now.status != 0:
-        return  # an engine without settings has no mirrors
-    before, there = json.loads(done.stdout), json.loads(now.stdout)
-    settings = mirrored(before, url) if url else unmirrored(before, there)
-    if settings != there:
-        text = json.dumps(settings, indent=1).encode()
-        guest.run(["sh", "-c", _RELOAD, "reload", _SETTINGS, _BEFORE], stdin=text, timeout=_SECONDS)
 
 
 def _failed(machine: str, why: str) -> MachineError:

@@ -31,13 +31,15 @@ class RegistryService:
     """Keeps guest and computer as registry.json wants them.
 
     :param folder: the machine's, with registry.json.
+    :param engine: the machine's.
     """
 
     name = SERVICE
     early = False
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, engine: str = "docker") -> None:
         self._folder = folder
+        self._engine = engine
         self._lock = threading.Lock()
         self._guest: Guest | None = None
         self._host: Host | None = None
@@ -50,7 +52,7 @@ class RegistryService:
         """See `Preparation`: started in the guest while the engine starts."""
         wanted = load_wanted(self._folder)
         if wanted.on:
-            inside.up(guest, wanted, self._folder.name, wait=not wanted.mirror)
+            inside.up(guest, wanted, self._folder.name, self._engine, wait=not wanted.mirror)
 
     def start(self, guest: Guest, host: Host) -> None:
         """See `Service.start`: its port on this computer; one that is taken is tried again until it is free."""
@@ -74,6 +76,19 @@ class RegistryService:
     def in_use(self) -> bool:
         """See `Uses`: somebody may want to push, at any time; a mirror is used by the engine alone."""
         return self._busy
+
+    def why_failed(self, guest: Guest) -> str:
+        """What a command's user should know who was told of a push only that it failed; "" when there is room.
+
+        :raises HostvmError: the guest cannot be asked, or the registry's settings are damaged.
+        """
+        wanted = load_wanted(self._folder)
+        if not wanted.on or not inside.is_full(guest, wanted):
+            return ""
+        return (
+            f"the registry of machine {self._folder.name} is full: delete images of it, then "
+            f"`hostvm registry gc {self._folder.name}`: docs/registries.md"
+        )
 
     def describe(self) -> dict[str, Any]:
         """Rows for `hostvm port ls`."""
@@ -107,10 +122,10 @@ class RegistryService:
                 f"hostvm registry start {name} --port {wanted.port + 1}",
             )
         try:
-            inside.up(guest, wanted, self._folder.name)
+            inside.up(guest, wanted, self._folder.name, self._engine)
         except BaseException:
             self._unlisten(host)
-            inside.down(guest)
+            inside.down(guest, self._engine)
             raise
         self._busy = not wanted.mirror
         return self._look(guest, host, wanted)
@@ -118,7 +133,7 @@ class RegistryService:
     def _down(self, guest: Guest, host: Host, wanted: Wanted) -> dict[str, Any]:
         self._busy = False
         self._unlisten(host)
-        inside.down(guest)
+        inside.down(guest, self._engine)
         return self._look(guest, host, wanted)
 
     def _clean(self, guest: Guest, host: Host, wanted: Wanted) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import os
 import pytest
 import requests
 import yaml
+from key_ring import make_ring
 from machines import folders_of, hostvm, running_machine, succeed, unused_port
 
 from hostvm.accel import host_arch
@@ -37,27 +38,10 @@ def port():
     return unused_port()
 
 
-RING = """\
-#!/bin/sh
-# Keeps one login, in a file.
-case "$1" in
-store) cat > "$RING" ;;
-get) grep -q "\"$(cat)\"" "$RING" 2> /dev/null && cat "$RING" ||
-	{ echo "credentials not found in native keychain"; exit 1; } ;;
-erase) rm -f "$RING" ;;
-esac
-"""
-
-
 @pytest.fixture(scope="module")
 def ring(tmp_path_factory):
-    """A credential helper of this computer: the file of its key ring, and variables with which it is found."""
-    folder = tmp_path_factory.mktemp("ring")
-    program = folder / "docker-credential-testring"
-    program.write_text(RING.replace("$RING", str(folder / "ring.json")))
-    program.chmod(0o755)
-    (folder / "config.json").write_text('{"credsStore": "testring"}')
-    return folder / "ring.json", {"DOCKER_CONFIG": str(folder), "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+    """See `key_ring.make_ring`."""
+    return make_ring(tmp_path_factory.mktemp("ring"))
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +144,34 @@ def test_a_login_is_kept_by_this_computers_helper_and_nowhere_in_the_guest(own, 
     assert not ring[0].exists()
     log = folders_of(own.name)[0] / "agent.log"
     assert PASSWORD not in said.both + log.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("pushed")
+def test_a_helper_for_one_registry_is_enough_and_keeps_no_other_login(own, port, ring):
+    there, other = f"localhost:{port}", f"127.0.0.1:{port}"
+    config = ring[0].with_name("config.json")
+    words = ("registry", "start", own.name, "--auth", "alice", "--password-stdin")
+    own.hostvm("registry", "stop", own.name)
+    succeed(hostvm(*words, stdin=f"{PASSWORD}\n"))
+    before = config.read_text()
+    config.write_text(json.dumps({"credHelpers": {there: "testring"}}))
+    try:
+        own.hostvm("restart", own.name)
+        own.docker("login", "-u", "alice", "--password-stdin", there, stdin=PASSWORD)
+        assert json.loads(ring[0].read_text())["Secret"] == PASSWORD
+        own.docker("pull", "-q", f"{there}/library/built:1")
+        own.docker("login", "-u", "alice", "--password-stdin", other, stdin=PASSWORD)
+        kept = json.loads(own.shell("cat", "/var/lib/hostvm/root/.docker/config.json"))
+        assert kept["credHelpers"] == {there: "hostvm"}
+        assert set(kept["auths"][other]) == {"auth"}, "of the other registry, in the guest as ever"
+        assert not kept["auths"].get(there)
+        for one in (there, other):
+            own.docker("logout", one)
+        assert not ring[0].exists()
+    finally:
+        config.write_text(before)
+        own.hostvm("restart", own.name)
 
 
 ENGINE_ANEW = """\

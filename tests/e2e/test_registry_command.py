@@ -13,7 +13,7 @@ import docker
 import pytest
 import requests
 from layers import archive
-from machines import eventually, hostvm, small_machine, succeed, unused_port
+from machines import HOSTVM, eventually, hostvm, run, small_machine, succeed, unused_port
 
 pytestmark = pytest.mark.vm
 
@@ -140,6 +140,65 @@ def test_a_full_registry_says_so_and_takes_more_when_there_is_room(own, url):
     digest = "sha256:" + hashlib.sha256(data).hexdigest()
     assert requests.put(begun.headers["Location"], params={"digest": digest}, data=data, timeout=60).status_code == 201
     assert requests.delete(f"{url}/v2/large/blobs/{digest}", timeout=10).status_code == 202
+    own.hostvm("registry", "gc", own.name)
+
+
+@pytest.mark.slow
+def test_dockers_push_to_a_full_registry_ends_and_its_user_is_told_why(own, url, port):
+    """docker tries five times, some 50 s in all, then tells a status that says nothing."""
+    image = f"localhost:{port}/large:1"
+    load(own, archive([image], common=256 << 10, own=4 << 20))
+    own.hostvm("registry", "stop", own.name)
+    own.shell("mount", "-t", "tmpfs", "-o", "size=2m", "small", "/var/lib/hostvm/registry/data")
+    try:
+        own.hostvm("registry", "start", own.name)
+        words = (str(HOSTVM), "-m", own.name, "docker", "push", image)
+        failed = run(*words, env={"HOSTVM_CLIENT": "guest"}, limit=240)
+        assert failed.status == 1, str(failed)
+        assert "500 Internal Server Error" in failed.err
+        assert f"the registry of machine {own.name} is full" in failed.err
+        assert f"hostvm registry gc {own.name}" in failed.err
+    finally:
+        own.hostvm("registry", "stop", own.name)
+        own.shell("umount", "/var/lib/hostvm/registry/data")
+        own.hostvm("registry", "start", own.name)
+    own.docker("push", "-q", image)
+    digest = digest_of(url, "large", "1")
+    assert requests.delete(f"{url}/v2/large/manifests/{digest}", timeout=10).status_code == 202
+    own.hostvm("registry", "gc", own.name)
+    own.docker("rmi", image)
+
+
+PUSH_AND_KILL = """\
+cd /var/lib/hostvm/registry/data/docker/registry/v2
+docker push "$1" > /dev/null 2>&1 &
+client=$!
+until [ -n "$(find repositories/killed/_uploads -name data -size +1024k 2> /dev/null)" ]; do
+    kill -0 $client || exit 9
+    busybox usleep 20000
+done
+kill -9 $client
+wait $client
+echo $?
+"""
+
+
+def test_a_push_that_was_killed_in_a_layer_is_repeated(own, url, port):
+    image, there = f"localhost:{port}/killed", f"{url}/v2/killed/manifests"
+    load(own, archive([f"{image}:1"], common=64 << 10, own=48 << 20))
+    made = own.image(f"{image}:1")["Id"]
+    assert own.shell("sh", "-c", PUSH_AND_KILL, "push", f"{image}:1") == "137"
+    assert requests.head(f"{there}/1", headers={"Accept": MANIFEST}, timeout=10).status_code == 404
+    blobs = "/var/lib/hostvm/registry/data/docker/registry/v2/blobs"
+    assert own.shell("find", blobs, "-name", "data", "-size", "+20480k") == "", "it was in the midst of the layer"
+
+    own.docker("push", "-q", f"{image}:1")
+    digest = digest_of(url, "killed", "1")
+    own.docker("rmi", f"{image}:1")
+    own.docker("pull", "-q", f"{image}@{digest}")
+    assert own.image(f"{image}@{digest}")["Id"] == made
+    own.docker("rmi", f"{image}@{digest}")
+    assert requests.delete(f"{there}/{digest}", timeout=10).status_code == 202
     own.hostvm("registry", "gc", own.name)
 
 

@@ -37,8 +37,9 @@ def test_machine_yamls_settings_count_over_the_images(begin, tmp_path):
     image.write_text("image's")
     begin()
     assert image.read_text() == "image's"
-    for name in ("registries.conf", "containers.conf"):
+    for name in ("registries.conf", "containers.conf", "logins.conf"):
         (tmp_path / "seed/engine" / name).write_text(f"own {name}")
     begin()
     assert image.read_text() == "own registries.conf"
     assert (tmp_path / "etc/containers/containers.conf.d/90-machine.conf").read_text() == "own containers.conf"
+    assert (tmp_path / "etc/containers/registries.conf.d/90-logins.conf").read_text() == "own logins.conf"

@@ -56,12 +56,11 @@ def test_tls_comes_stays_and_goes():
     assert wanted("--no-tls", before=first)[0].certificate == ""
 
 
-def test_only_docker_asks_a_mirror_by_itself():
+def test_every_engine_asks_a_mirror_by_itself_and_a_rootless_docker_no_registry_of_its_own():
     mirror = Wanted(port=5003, mirror=HUB)
     usual = default_spec()
-    assert registry._next_step(mirror, usual) == f"the engine asks it before {HUB}; pull as ever"
-    for engine in ("podman", "containerd"):
-        told = f"{engine} does not ask it by itself; pull from it by name: localhost:5003/NAME"
+    for engine in ("docker", "podman", "containerd"):
+        told = f"the engine asks it before {HUB}; pull as ever"
         assert registry._next_step(mirror, replace(usual, engine=engine)) == told
     apart = registry._next_step(Wanted(port=5003), replace(usual, rootless=True))
     assert "this one's engine, being rootless, does not reach it" in apart

@@ -49,6 +49,7 @@ SEED_NAMES = {
     "engine/daemon.json",
     "engine/containers.conf",
     "engine/registries.conf",
+    "engine/logins.conf",
     "registries/",
     "ssh_host_ed25519_key",
     "authorized_keys",

@@ -12,7 +12,7 @@ from hostvm.errors import SpecError
 from hostvm.net.addresses import GuestNetwork
 from hostvm.net.plan import NetworkPlan
 from hostvm.spec import default_spec
-from runtime.containerd.registries import hosts_files
+from runtime.containerd.registries import NO_HOSTS, hosts_files, mirrored_hosts
 from runtime.engine import find_engine
 
 PLAN = NetworkPlan(GuestNetwork.of("10.0.2.0/24"), (), {}, b"")
@@ -76,6 +76,20 @@ def test_containerd_takes_no_networks_of_registries(wrong):
     with pytest.raises(SpecError) as raised:
         find_engine("containerd").check(spec)
     assert raised.value.brief == f"registries.insecure: {wrong}: containerd takes hosts, not networks"
+
+
+def test_the_machines_own_mirror_is_asked_before_all_others():
+    own = "http://localhost:5000"
+    assert tomllib.loads(mirrored_hosts(NO_HOSTS, own)) == {"host": {own: ASKED}}
+    before = hosts_files({"mirrors": ["http://b.example", "http://a.example"]})["docker.io"]
+    found = tomllib.loads(mirrored_hosts(before, own))["host"]
+    assert list(found) == [own, "http://b.example", "http://a.example"]
+    before = hosts_files({"default": "http://d.example"})["docker.io"]
+    found = tomllib.loads(mirrored_hosts(before, own))
+    assert (found["server"], found["host"]) == ("http://d.example", {own: ASKED})
+    tls = tomllib.loads(mirrored_hosts(NO_HOSTS, "https://localhost:5000"))["host"]
+    authority = "/etc/docker/certs.d/localhost:5000/hostvm-registry.crt"
+    assert tls == {"https://localhost:5000": {**ASKED, "ca": authority}}
 
 
 def test_the_guest_gets_them_by_name():

@@ -15,7 +15,7 @@ from hostvm.net.plan import NetworkPlan
 from hostvm.spec import default_spec
 from runtime.docker.published import container_forwards
 from runtime.podman.ports import asked_bindings
-from runtime.podman.settings import containers_conf, registries_conf
+from runtime.podman.settings import containers_conf, mirrored_conf, registries_conf
 
 OWN = {"containers": {"host_containers_internal_ip": "10.0.2.2"}}
 
@@ -89,6 +89,28 @@ def test_mirrors_and_insecure_registries():
 def test_another_place_is_asked_instead_of_docker_hub():
     found = registries(default="http://hub.example:5000/all", mirrors=["http://m.example"])
     assert found["registry"][0] == {"prefix": "docker.io", "location": "hub.example:5000/all", "insecure": True}
+
+
+@pytest.mark.parametrize(
+    "wanted", [{}, {"mirrors": ["http://m.example"], "insecure": ["r.example:5000"]}, {"default": "http://d.example"}]
+)
+def test_the_machines_own_mirror_is_asked_before_all_others(wanted):
+    before = registries(**wanted)
+    found = tomllib.loads(
+        mirrored_conf(registries_conf(replace(default_spec(), registries=wanted)), "http://localhost:5")
+    )
+    hub = found["registry"][0]
+    mirrors = [{"location": "localhost:5", "insecure": True}]
+    mirrors += [{"location": "m.example", "insecure": True}] * ("mirrors" in wanted)
+    place = {"prefix": "docker.io", "location": "d.example", "insecure": True}
+    assert hub == {**(place if "default" in wanted else {"location": "docker.io"}), "mirror": mirrors}
+    assert found["registry"][1:] == before["registry"][1 if wanted else 0 :], "all others stay"
+    assert {**found, "registry": []} == {**before, "registry": []}
+
+
+def test_a_mirror_with_tls_is_asked_by_tls():
+    found = tomllib.loads(mirrored_conf(registries_conf(default_spec()), "https://localhost:5000"))
+    assert found["registry"][0] == {"location": "docker.io", "mirror": [{"location": "localhost:5000"}]}
 
 
 def test_podman_takes_no_networks_of_registries():

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import serialization
 
 from hostvm.agent.service import PortForward, Traffic
 from hostvm.errors import AgentError, MachineError
+from hostvm.guest import Completed
 from hostvm.paths import REGISTRY_CA, REGISTRY_JSON
 from runtime.registry import guest as registry_guest
 from runtime.registry.certificate import certify, expires_soon
@@ -203,6 +204,30 @@ def test_a_registry_keeps_the_machine_awake_and_a_mirror_does_not(tmp_path, want
     service.start(object(), FakeHost())
     service.stop()
     assert service.in_use() is used
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said", "full"),
+    [
+        (PLAIN, "    Avail\n4096\n", True),
+        (PLAIN, "    Avail\n1048576\n", False),
+        (PLAIN, "", False),
+        (replace(PLAIN, on=False), "    Avail\n0\n", False),
+    ],
+)
+def test_a_full_registry_is_named_to_whose_command_failed(tmp_path, wanted, said, full):
+    asked = []
+
+    class Guest:
+        def run(self, argv, *, timeout):
+            asked.append(argv[-1])
+            return Completed(0, said.encode(), b"")
+
+    save_wanted(tmp_path, wanted)
+    told = RegistryService(tmp_path).why_failed(Guest())
+    assert (f"hostvm registry gc {tmp_path.name}" in told) is full
+    assert bool(told) is full
+    assert asked == ["/var/lib/hostvm/registry/data"] * wanted.on
 
 
 def test_a_registry_that_says_nothing_is_no_answer(monkeypatch):

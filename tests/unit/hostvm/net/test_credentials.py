@@ -8,9 +8,10 @@ import pytest
 
 from hostvm import credential_helpers
 from hostvm.net import credentials
-from hostvm.net.credentials import CredentialService, answer, available
+from hostvm.net.credentials import CredentialService, Offer, answer, offered
 from hostvm.process import Result
-from runtime.docker.client_config import merge_store
+from runtime.docker.client_config import merge_helpers
+from runtime.podman.logins import logins_files
 
 LOGIN = json.dumps({"ServerURL": "r.test:5000", "Username": "anna", "Secret": "hunter2"}).encode()
 
@@ -56,13 +57,32 @@ def test_other_questions_are_not_passed_on(config, asked, action, words):
 
 
 def test_without_a_helper_there_is_none_to_offer(config, monkeypatch):
-    assert available()
+    assert offered() == Offer(store=True)
     config["credsStore"] = "../evil"
-    assert not available()
+    assert offered() == Offer(servers=("other.test",))
+    del config["credHelpers"]
+    assert not offered()
     assert answer("get", b"r.test") == b"1\ncredentials not found in native keychain\n"
-    config["credsStore"] = "ring"
+    config |= {"credsStore": "ring", "credHelpers": {"other.test": "cloud"}}
     monkeypatch.setattr(credential_helpers, "find_program", lambda _: None)
-    assert not available()
+    assert not offered()
+
+
+def test_helpers_of_single_registries_are_enough_where_they_can_be(config):
+    del config["credsStore"]
+    config["credHelpers"] |= {"third.test": "../evil", "fourth.test": None}
+    assert offered() == Offer(servers=("other.test",))
+    config["credHelpers"] = ["other.test"]
+    assert not offered()
+
+
+def test_podmans_name_of_docker_hub_is_dockers_here(config, asked):
+    login = {"ServerURL": "docker.io", "Username": "anna", "Secret": "hunter2"}
+    assert answer("get", b"docker.io") == b"0\n" + LOGIN
+    assert answer("store", json.dumps(login).encode()) == b"0\n"
+    hub = "https://index.docker.io/v1/"
+    assert asked[0] == (("docker-credential-ring", "get"), hub.encode())
+    assert json.loads(asked[1][1]) == {**login, "ServerURL": hub}
 
 
 class Stream:
@@ -89,9 +109,26 @@ def test_a_question_may_come_in_pieces(config, asked):
 
 
 def test_the_guests_client_is_told_and_a_store_of_its_own_stays():
-    told = merge_store('{"auths": {}}', wanted=True)
+    all_of_them, none = Offer(store=True), Offer()
+    told = merge_helpers('{"auths": {}}', all_of_them)
     assert json.loads(told) == {"auths": {}, "credsStore": "hostvm"}
-    assert merge_store(told, wanted=True) is None
-    assert json.loads(merge_store(told, wanted=False)) == {"auths": {}}
-    assert merge_store('{"credsStore": "pass"}', wanted=True) is None
-    assert merge_store("", wanted=False) is None
+    assert merge_helpers(told, all_of_them) is None
+    assert json.loads(merge_helpers(told, none)) == {"auths": {}}
+    assert merge_helpers('{"credsStore": "pass"}', all_of_them) is None
+    assert merge_helpers("", none) is None
+
+
+def test_single_registries_come_and_go_and_what_was_chosen_in_the_guest_stays():
+    own = '{"credHelpers": {"a.test": "pass"}}'
+    told = merge_helpers(own, Offer(servers=("a.test", "b.test")))
+    assert json.loads(told) == {"credHelpers": {"a.test": "pass", "b.test": "hostvm"}}
+    assert merge_helpers(told, Offer(servers=("b.test",))) is None
+    assert json.loads(merge_helpers(told, Offer())) == json.loads(own)
+    changed = json.loads(merge_helpers(told, Offer(store=True)))
+    assert changed == {"credHelpers": {"a.test": "pass"}, "credsStore": "hostvm"}
+    assert merge_helpers('{"credsStore": "pass"}', Offer(servers=("b.test",))) is None
+
+
+def test_podman_keeps_no_login_beside_a_store_for_all():
+    assert logins_files(Offer(store=True)) == {"engine/logins.conf": b'credential-helpers = ["hostvm"]\n'}
+    assert logins_files(Offer(servers=("b.test",))) == {}
