@@ -97,6 +97,11 @@ class WayDown:
         stopping, *others = self._places.look()
         return stopping > max(others)
 
+    def begun(self) -> bool:
+        """Look again: whether this boot is on its way down."""
+        stopping, _, *begins = self._places.look()
+        return stopping > max(begins)
+
     def faults(self) -> list[str]:
         """What went wrong since this began, as `engine: what`; each is told once."""
         found = self._faults()

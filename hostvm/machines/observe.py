@@ -129,6 +129,8 @@ class Observation:
 
                 left = f"{human_size(self.room.free)} free of {human_size(self.room.size)} on the data disk"
                 rows.append(("room", f"{left}: {way_out(self.name, self.spec)}"))
+        if self.silent:
+            rows.append(("guest", f"{self.silent}: hostvm restart {self.name}"))
         if self.sleeper:
             rows.append(("listening", f"{self.sleeper['listens']}: the first client wakes the machine"))
         if self.panics:
@@ -153,6 +155,16 @@ class Observation:
                 for row in service.get("failed", [])
             ]
         return rows + [("fault", fault) for fault in self.faults]
+
+    @property
+    def silent(self) -> str:
+        """That the guest runs while its ssh server does not answer, and since when; "" when it does."""
+        since = self.agent.get("silent_since") if self.status == "starting" else None
+        if not since:
+            return ""
+        from hostvm.agent.silence import silent_words
+
+        return silent_words(str(since))
 
     @property
     def names_taken(self) -> str:

@@ -36,7 +36,17 @@ def test_an_sshd_that_is_down_is_told_and_a_restart_heals(machine, ledger, recor
     hostvm("-m", machine.name, "shell", "--", "sh", "-c", ending)
     status = ("status", machine.name, "--json")
     eventually(lambda: json.loads(hostvm(*status).out)["status"] == "starting", "it is noticed", 60)
-    rounds.told.append("status: starting")
+    eventually(lambda: "its ssh server has not answered since" in hostvm("status", machine.name).out, "it is told", 60)
+    shown = dict(line.split(None, 1) for line in hostvm("status", machine.name).out.splitlines())
+    assert shown["guest"].startswith("it runs, but its ssh server has not answered since 20"), shown
+    assert shown["guest"].endswith(f": hostvm restart {machine.name}"), shown
+    found = {row["name"]: row for row in json.loads(hostvm("doctor", machine.name, "--json").out)}
+    assert (found["ssh server"]["level"], found["ssh server"]["fix"]) == ("fail", f"hostvm restart {machine.name}")
+    waited = machine.try_docker("ps")
+    assert waited.status != 0
+    assert f"machine {machine.name} runs, but its ssh server does not answer" in waited.err, waited
+    assert f"hostvm restart {machine.name}" in waited.err, waited
+    rounds.say(waited.err)
     with rounds.healing():
         succeed(hostvm("restart", machine.name))
     assert machine.try_docker("ps").status == 0

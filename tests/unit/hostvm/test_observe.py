@@ -19,3 +19,12 @@ def test_a_machine_that_goes_while_all_are_looked_at_is_no_broken_one(monkeypatc
     MachinePaths.of("box").folder.mkdir(parents=True)
     monkeypatch.setattr(observe, "machine_names", lambda: ["box", "tmp-0123456789ab"])
     assert [(seen.name, seen.status) for seen in observe.observe_all()] == [("box", "broken")]
+
+
+@pytest.mark.parametrize(("status", "told"), [("starting", True), ("running", False), ("paused", False)])
+def test_a_guest_whose_ssh_server_is_silent_is_told_with_what_helps(status, told):
+    """One that is paused has none that could answer."""
+    seen = Observation(MachinePaths.of("box"), status, agent={"silent_since": "2026-12-01 12:00:00"})
+    words = "it runs, but its ssh server has not answered since 2026-12-01 12:00:00"
+    assert seen.silent == (words if told else "")
+    assert dict(seen.lines()).get("guest") == (f"{words}: hostvm restart box" if told else None)
