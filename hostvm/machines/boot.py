@@ -221,6 +221,7 @@ def _power_on(
         files["disks"] = disk_table(spec.disks)
     end_agent(paths.run_dir)
     clear_drafts(paths)
+    paths.paused_why.unlink(missing_ok=True)
     paths.check_socket_length()
     paths.make_run_dir()
     if state.subnet != str(plan.network.subnet):
