@@ -127,6 +127,12 @@ def panics(console: Path) -> list[str]:
     return [words.strip(": ") for words in said]
 
 
+def ended_in_panic(console: Path) -> str:
+    """What the guest's kernel said when it panicked and did not boot again; "" when it did, or did not panic."""
+    panic, boot = LastPlaces(console, PANIC_MARK.encode(), BOOT_MARK).look()
+    return next(reversed(panics(console)), "") if panic > boot else ""
+
+
 def with_last_lines(error: _Error, console: Path) -> _Error:
     """The error with the console's last lines behind its details; as it is when it has them, or there are none."""
     begin = f"the guest's console ({console}) ends with:\n"

@@ -36,7 +36,8 @@ class Observation:
     :param agent: the agent's own facts; empty when none answers.
     :param sleeper: facts of what listens for docker clients while the machine sleeps; empty when nothing does.
     :param hardware: what a running machine really has; known after `look_closely`, as is
-    :param panics: what its kernel said when it panicked, of the boots since its last start.
+    :param panics: what its kernel said when it panicked, of the boots since its last start; of one that is off, only
+        when that is why.
     :param waiting: keys of machine.yaml whose values count from the next start.
     :param paused_why: of a paused machine that was to be suspended; "" of others.
     :param room: of a running machine's data disk, as its guest sees it.
@@ -162,7 +163,9 @@ class Observation:
             rows.append(("guest", f"{self.silent}: hostvm restart {self.name}"))
         if self.sleeper:
             rows.append(("listening", f"{self.sleeper['listens']}: the first client wakes the machine"))
-        if self.panics:
+        if self.panics and self.status == "stopped":
+            rows.append(("kernel", f"panicked: {self.panics[-1]}; it is off. See: hostvm logs --console {self.name}"))
+        elif self.panics:
             told = f"panicked {len(self.panics)} times, last: " if len(self.panics) > 1 else "panicked: "
             rows.append(("kernel", f"{told}{self.panics[-1]}; it booted anew. See: hostvm logs --console {self.name}"))
         return rows
@@ -268,9 +271,13 @@ def paused_why(paths: MachinePaths) -> str:
 
 def look_closely(seen: Observation) -> Observation:
     """Add what only `status` and `inspect` tell; never fails, as `observe`. Gives `seen` back."""
-    if seen.spec is None or seen.state is None or seen.status in ("stopped", "broken"):
+    if seen.spec is None or seen.state is None or seen.status == "broken":
         return seen
-    from hostvm.console import panics
+    from hostvm.console import ended_in_panic, panics
+
+    if seen.status == "stopped":
+        seen.panics = tuple(filter(None, [ended_in_panic(seen.paths.console)]))
+        return seen
     from hostvm.machines.change import pending
     from hostvm.machines.room import guest_room
 

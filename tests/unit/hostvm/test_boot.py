@@ -183,3 +183,20 @@ def test_a_port_that_is_taken_between_choice_and_use_is_chosen_anew(box, monkeyp
         assert done[: len(tries) + 1] == [("end", 0), *tries]
     assert told[0] == "port 1 is taken by another program; machine box now has 40001"
     assert len(told) == min(times, 4)
+
+
+@pytest.mark.parametrize(("on_panic", "refused"), [("stop", True), ("restart", False)])
+def test_a_machine_that_its_kernel_s_panic_was_to_stop_is_not_started_by_a_command(box, on_panic, refused):
+    """One that boots anew by itself may be looked at in the midst of that."""
+    box.paths.spec.write_text(render_spec(replace(SPEC, mounts=(), on_panic=on_panic)))
+    save_state(box.paths, replace(load_state(box.paths), wanted_off=False))
+    boot.require_startable(box.paths)
+    box.paths.console.write_text("it began\n[ 9.1] Kernel panic - not syncing: one\n")
+    if not refused:
+        boot.require_startable(box.paths)
+        return
+    with pytest.raises(MachineError, match="box is stopped") as error:
+        boot.require_startable(box.paths)
+    assert error.value.details.startswith("its kernel panicked: one\n")
+    assert "it began" in error.value.details
+    assert error.value.resolution == "start it with: hostvm start box"

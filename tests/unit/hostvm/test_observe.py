@@ -11,6 +11,7 @@ from hostvm.drivers.base import DomainState
 from hostvm.machines import observe
 from hostvm.machines.observe import Observation
 from hostvm.paths import MachinePaths
+from hostvm.spec import default_spec
 from hostvm.state import MachineState, save_state
 
 
@@ -52,3 +53,14 @@ def test_why_a_machine_is_paused_and_not_suspended_is_told_while_it_is(monkeypat
     assert seen.facts()["paused_why"] == ("shared by virtiofs: /s" if told else None)
     assert dict(seen.lines()).get("paused", "").endswith("shared by virtiofs: /s") == told
     assert look._row(seen)[1] == ("paused,unsaved" if told else seen.status)
+
+
+@pytest.mark.parametrize(("booted", "told"), [("", "panicked: one; it is off"), ("hostvm-guest: mark root 1\n", None)])
+def test_a_machine_that_is_off_since_its_kernel_panicked_says_so(booted, told):
+    paths = MachinePaths.of("box")
+    paths.folder.mkdir(parents=True)
+    paths.console.write_text(f"[ 9.1] Kernel panic - not syncing: one\n{booted}")
+    state = MachineState("u", "m", "amd64", 1, "qemu", "sha256:0", "now")
+    seen = observe.look_closely(Observation(paths, "stopped", default_spec(), state))
+    assert seen.panics == (("one",) if told else ())
+    assert dict(seen.lines()).get("kernel") == (f"{told}. See: hostvm logs --console box" if told else None)
