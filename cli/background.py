@@ -17,6 +17,8 @@ from hostvm.paths import MachinePaths
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from hostvm.errors import HostvmError
+
 _BUSY_SECONDS = 0.5
 
 
@@ -85,20 +87,35 @@ def _act(paths: MachinePaths, action: str, after: float) -> None:
     from hostvm.machines.asleep import hand_over
     from hostvm.machines.halt import stop_machine
     from hostvm.machines.open import machine_driver
-    from hostvm.machines.suspend import pause_machine
+    from hostvm.machines.suspend import UnsavableError, pause_machine
     from hostvm.machines.trial import keep_proven
     from hostvm.spec import load_spec
     from hostvm.state import load_state
     from images.progress import NullProgress
 
     if action == "suspend":
-        held.suspend(paths, NullProgress(), after=after)
+        try:
+            held.suspend(paths, NullProgress(), after=after)
+        except UnsavableError as fault:
+            _pause_instead(paths, fault, after)
     elif action == "pause":
         pause_machine(paths, after=after)
     elif action == "stop":
         keep_proven(paths, machine_driver(paths, load_state(paths), load_spec(paths.spec)), NullProgress())
         hand_over(paths, after, stays=True)  # it asks the guest to power off
         stop_machine(paths, NullProgress(), asleep=True)
+
+
+def _pause_instead(paths: MachinePaths, fault: HostvmError, after: float) -> None:
+    """The log is told of a reason once, not each time that the machine falls asleep; `status` always tells it."""
+    from hostvm.machines.observe import paused_why
+    from hostvm.machines.suspend import pause_machine
+
+    why = (fault.details or fault.brief).replace("\n", "; ")
+    told = paused_why(paths)
+    pause_machine(paths, after=after, why=why)
+    if told != why:
+        _tell(f"idle: machine {paths.name} is paused, as it cannot be suspended: {why}")
 
 
 def _tell(text: str) -> None:

@@ -97,6 +97,11 @@ class WayDown:
         stopping, *others = self._places.look()
         return stopping > max(others)
 
+    def begun(self) -> bool:
+        """Look again: whether this boot is on its way down."""
+        stopping, _, *begins = self._places.look()
+        return stopping > max(begins)
+
     def faults(self) -> list[str]:
         """What went wrong since this began, as `engine: what`; each is told once."""
         found = self._faults()
@@ -120,6 +125,12 @@ def panics(console: Path) -> list[str]:
         return []
     said = [line.partition(PANIC_MARK)[2].rstrip() for line in lines if "---[ end" not in line]
     return [words.strip(": ") for words in said]
+
+
+def ended_in_panic(console: Path) -> str:
+    """What the guest's kernel said when it panicked and did not boot again; "" when it did, or did not panic."""
+    panic, boot = LastPlaces(console, PANIC_MARK.encode(), BOOT_MARK).look()
+    return next(reversed(panics(console)), "") if panic > boot else ""
 
 
 def with_last_lines(error: _Error, console: Path) -> _Error:

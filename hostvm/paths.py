@@ -62,6 +62,7 @@ SLEEPER_SOCK = "sleep.sock"
 QMP_SOCK = "qmp.sock"
 BOOTED_YAML = "booted.yaml"
 DOMAIN_JSON = "domain.json"
+PAUSED_TXT = "paused.txt"
 SHARES_JSON = "shares.json"
 SHARE_SERVER_JSON = "share-server.json"
 SHARES_BEFORE = "shares-before.json"
@@ -288,6 +289,11 @@ class MachinePaths:
     def domain(self) -> Path:
         """What the machine was powered on with."""
         return self.run_dir / DOMAIN_JSON
+
+    @property
+    def paused_why(self) -> Path:
+        """Why it was paused where it was to be suspended."""
+        return self.run_dir / PAUSED_TXT
 
     @property
     def agent_sock(self) -> Path:

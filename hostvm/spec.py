@@ -93,6 +93,7 @@ class MachineSpec:
     image: str = "docker"
     autostart: bool = True
     idle: IdleSettings = IdleSettings()
+    on_panic: str = "restart"
     ports: PortSettings = PortSettings()
     mounts: tuple[Mount, ...] = field(default_factory=default_mounts)
     proxy: str = net.HOST
@@ -226,6 +227,13 @@ SETTINGS = (
         _IDLE,
         IdleSettings.render,
         effect=Effect.NOW,
+        option=False,
+    ),
+    Setting(
+        "on_panic",
+        "NAME",
+        "restart or stop: what becomes of a machine whose kernel panics",
+        Choice(("restart", "stop")),
         option=False,
     ),
     Setting("ports", "MAP", "published ports of containers", _PORTS, asdict, option=False),

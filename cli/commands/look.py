@@ -47,7 +47,7 @@ def _row(seen: Observation) -> tuple[str, ...]:
     spec, state = seen.spec, seen.state
     return (
         seen.name,
-        seen.status + (",listening" if seen.sleeper else ""),
+        seen.status + (",unsaved" if seen.paused_why else "") + (",listening" if seen.sleeper else ""),
         str(spec.cpus) if spec else "-",
         format_size(spec.memory) if spec else "-",
         format_size(spec.disk) if spec else "-",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hostvm.agent.client import AgentNotReady
 from hostvm.agent.engine import wait_engine
 from hostvm.agent.service import Begins, Notices, Settles
+from hostvm.agent.silence import TOLD_AFTER, TOLD_AFTER_BOOT, Silence
 from hostvm.agent.watch import Watch
 from hostvm.checks import run_checks
 from hostvm.console import DATA_MARK, ENGINE_MARK, SSH_MARK, ConsoleMark, EngineTrouble, with_last_lines
@@ -82,6 +83,7 @@ class Life:
         self._seen_running = False
         self._looked = 0.0
         self._looked_closely = time.monotonic()
+        self._silence = Silence(config.name, Path(config.console))
 
     # ---- for the agent's main thread
 
@@ -191,6 +193,7 @@ class Life:
                 "doing": self._doing,
                 "warnings": list(self._warnings),
                 "error": None if self._error is None else str(self._error),
+                "silent_since": self._silence.since or None,
                 "services": services,
             }
 
@@ -201,8 +204,9 @@ class Life:
         self._check_running()
         sock, self._another = self._another, None
         if sock is None:
-            self._say("waiting for the guest's ssh server")
+            self._say(self._silence.words() or "waiting for the guest's ssh server")
             sock = self._wait_banner(deadline)
+        self._silence.over()
         self._mark("banner")
         connection = handshake(
             sock,
@@ -296,7 +300,13 @@ class Life:
 
     def _wait_banner(self, deadline: float) -> socket.socket:
         announced = ConsoleMark(Path(self._config.console), SSH_MARK)
-        return wait_banner(self._config.ssh_port, deadline, announced=announced.seen, check=self._check_running)
+        port = self._config.ssh_port
+        try:
+            return wait_banner(port, deadline, announced=announced.seen, check=self._check_running)
+        except SshError:
+            if self._silence.since:
+                raise self._silence.error(port) from None
+            raise
 
     def _check_running(self) -> None:
         """Called often while there is no connection; looks at the machine once a second."""
@@ -312,8 +322,17 @@ class Life:
                 self._looked_closely = now
                 if (why := self._stalled()) is not None:
                     raise why
+            self._look_at_silence()
         elif self._seen_running or time.monotonic() - self._begun > _APPEARS_WITHIN:
             raise MachineOffError
+
+    def _look_at_silence(self) -> None:
+        silent = self._silence.look(TOLD_AFTER_BOOT if self._state == BOOTING else TOLD_AFTER)
+        if words := self._silence.words():
+            self._say(words)
+            # Who waits for one that was ready need not wait as long as for a boot.
+            if self._state == LOST and silent > _AGAIN_SECONDS:
+                raise self._silence.error(self._config.ssh_port)
 
     def _hold(self, connection: Connection) -> None:
         """Until the connection ends."""

@@ -122,6 +122,9 @@ def _running(paths: MachinePaths, seen: Observation) -> Iterator[Finding]:
         fix = f"hostvm start {paths.name}   # gives it a new one"
         yield Finding(paths.name, "agent", FAIL, f"machine is {seen.status}, but no agent answers", fix)
         return
+    if seen.silent:
+        yield Finding(paths.name, "ssh server", FAIL, seen.silent, f"hostvm restart {paths.name}")
+        return  # all else is asked through it
     if not seen.agent.get("ready"):
         found = f"{seen.agent.get('state')}: {seen.agent.get('error') or seen.agent.get('doing')}"
         yield Finding(paths.name, "agent", WARN, found, f"hostvm logs --console {paths.name}")

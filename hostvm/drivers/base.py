@@ -57,6 +57,7 @@ class DomainSpec:
     :param disks: behind the data disk, in this order.
     :param generation: it has the device that tells its kernel when it goes on from a saved state: of several that go
         on from one, each then draws random numbers of its own. amd64 only; states saved by a former hostvm lack it.
+    :param reboots: it boots anew when the guest resets itself, as its kernel does when it panics; else it is off then.
     """
 
     name: str
@@ -80,6 +81,7 @@ class DomainSpec:
     subnet: str = DEFAULT_SUBNET
     disks: tuple[DiskDevice, ...] = ()
     generation: bool = False
+    reboots: bool = True
 
 
 @dataclass(frozen=True, slots=True)

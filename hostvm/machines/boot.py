@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from hostvm.agent.client import agent_is_ready, agent_status, end_agent, run_in_guest, wait_ready
 from hostvm.agent.config import guest_env, provisions
 from hostvm.agent.spawn import spawn_agent, take_back
+from hostvm.console import ended_in_panic, with_last_lines
 from hostvm.disks import check_disk, grow_disk, growth
 from hostvm.drivers.base import DomainState
 from hostvm.drivers.consoles import rotate_console
@@ -221,6 +222,7 @@ def _power_on(
         files["disks"] = disk_table(spec.disks)
     end_agent(paths.run_dir)
     clear_drafts(paths)
+    paths.paused_why.unlink(missing_ok=True)
     paths.check_socket_length()
     paths.make_run_dir()
     if state.subnet != str(plan.network.subnet):
@@ -298,7 +300,8 @@ def check_startable(paths: MachinePaths, spec: MachineSpec, engine: BootEngine) 
 def require_startable(paths: MachinePaths) -> None:
     """Whether a forwarded command may start this machine by itself.
 
-    :raises MachineError: the user stopped it, never started it, or switched `autostart` off.
+    :raises MachineError: the user stopped it, never started it, or switched `autostart` off; or its kernel panicked,
+        with `on_panic: stop`.
     """
     state, spec = load_state(paths), load_spec(paths.spec)
     if state.wanted_off or not spec.autostart:
@@ -307,3 +310,7 @@ def require_startable(paths: MachinePaths) -> None:
             None if state.wanted_off else "its autostart is off",
             f"start it with: hostvm start {paths.name}",
         )
+    if spec.on_panic == "stop" and (said := ended_in_panic(paths.console)):
+        way = f"start it with: hostvm start {paths.name}"
+        error = MachineError(f"machine {paths.name} is stopped", f"its kernel panicked: {said}", way)
+        raise with_last_lines(error, paths.console)

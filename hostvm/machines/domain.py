@@ -78,6 +78,7 @@ def make_domain(
         disks=tuple(DiskDevice(one.name, disk_file(paths.folder, one.name)) for one in spec.disks),
         # arm64's kernel, booted directly, has a device tree and no ACPI, by which it would be told.
         generation=saves_state and state.arch == "amd64",
+        reboots=spec.on_panic == "restart",
     )
     store_domain(domain, paths.domain)
     return domain

@@ -36,8 +36,10 @@ class Observation:
     :param agent: the agent's own facts; empty when none answers.
     :param sleeper: facts of what listens for docker clients while the machine sleeps; empty when nothing does.
     :param hardware: what a running machine really has; known after `look_closely`, as is
-    :param panics: what its kernel said when it panicked, of the boots since its last start.
+    :param panics: what its kernel said when it panicked, of the boots since its last start; of one that is off, only
+        when that is why.
     :param waiting: keys of machine.yaml whose values count from the next start.
+    :param paused_why: of a paused machine that was to be suspended; "" of others.
     :param room: of a running machine's data disk, as its guest sees it.
     """
 
@@ -52,6 +54,7 @@ class Observation:
     waiting: tuple[str, ...] = ()
     panics: tuple[str, ...] = ()
     room: Room | None = None
+    paused_why: str = ""
 
     @property
     def name(self) -> str:
@@ -85,6 +88,7 @@ class Observation:
             "docker_host": self.docker_host,
             "agent": self.agent or None,
             "sleeper": self.sleeper or None,
+            "paused_why": self.paused_why or None,
             "faults": self.faults,
         }
 
@@ -129,11 +133,7 @@ class Observation:
 
                 left = f"{human_size(self.room.free)} free of {human_size(self.room.size)} on the data disk"
                 rows.append(("room", f"{left}: {way_out(self.name, self.spec)}"))
-        if self.sleeper:
-            rows.append(("listening", f"{self.sleeper['listens']}: the first client wakes the machine"))
-        if self.panics:
-            told = f"panicked {len(self.panics)} times, last: " if len(self.panics) > 1 else "panicked: "
-            rows.append(("kernel", f"{told}{self.panics[-1]}; it booted anew. See: hostvm logs --console {self.name}"))
+        rows += self._why_so()
         if self.state and self.state.trial:
             rows.append(("upgrade", self._trial(self.state, self.state.trial)))
         if self.waiting:
@@ -153,6 +153,32 @@ class Observation:
                 for row in service.get("failed", [])
             ]
         return rows + [("fault", fault) for fault in self.faults]
+
+    def _why_so(self) -> list[tuple[str, str]]:
+        """What became of the guest, and why."""
+        rows = []
+        if self.paused_why:
+            rows.append(("paused", f"it was to be suspended, which cannot be: {self.paused_why}"))
+        if self.silent:
+            rows.append(("guest", f"{self.silent}: hostvm restart {self.name}"))
+        if self.sleeper:
+            rows.append(("listening", f"{self.sleeper['listens']}: the first client wakes the machine"))
+        if self.panics and self.status == "stopped":
+            rows.append(("kernel", f"panicked: {self.panics[-1]}; it is off. See: hostvm logs --console {self.name}"))
+        elif self.panics:
+            told = f"panicked {len(self.panics)} times, last: " if len(self.panics) > 1 else "panicked: "
+            rows.append(("kernel", f"{told}{self.panics[-1]}; it booted anew. See: hostvm logs --console {self.name}"))
+        return rows
+
+    @property
+    def silent(self) -> str:
+        """That the guest runs while its ssh server does not answer, and since when; "" when it does."""
+        since = self.agent.get("silent_since") if self.status == "starting" else None
+        if not since:
+            return ""
+        from hostvm.agent.silence import silent_words
+
+        return silent_words(str(since))
 
     @property
     def names_taken(self) -> str:
@@ -228,16 +254,30 @@ def observe(paths: MachinePaths) -> Observation:
         seen.status = "suspended"
     if not seen.agent:
         seen.sleeper = sleeper_status(paths.run_dir) or {}
+        if power is DomainState.PAUSED:
+            seen.paused_why = paused_why(paths)
     if seen.spec is None:
         seen.status = "broken" if power is DomainState.OFF else seen.status
     return seen
 
 
+def paused_why(paths: MachinePaths) -> str:
+    """Why the machine was last paused in place of being suspended; "" when it was not."""
+    try:
+        return paths.paused_why.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return ""
+
+
 def look_closely(seen: Observation) -> Observation:
     """Add what only `status` and `inspect` tell; never fails, as `observe`. Gives `seen` back."""
-    if seen.spec is None or seen.state is None or seen.status in ("stopped", "broken"):
+    if seen.spec is None or seen.state is None or seen.status == "broken":
         return seen
-    from hostvm.console import panics
+    from hostvm.console import ended_in_panic, panics
+
+    if seen.status == "stopped":
+        seen.panics = tuple(filter(None, [ended_in_panic(seen.paths.console)]))
+        return seen
     from hostvm.machines.change import pending
     from hostvm.machines.room import guest_room
 

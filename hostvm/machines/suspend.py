@@ -2,7 +2,8 @@
 
 The rule for what cannot be saved is in docs/adr/0070-suspend-to-a-file.md: it is refused, with what is in the way
 and the commands that help; nothing falls back by itself, since a paused machine still takes its memory and does not
-outlive the computer's next start.
+outlive the computer's next start. An idle machine, about which nobody can be asked, is paused:
+docs/adr/0095-what-cannot-be-suspended-is-paused.md.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from hostvm.agent.config import load as load_config
 from hostvm.agent.spawn import end_sleeper, spawn_agent, take_back
 from hostvm.drivers.base import DomainState
 from hostvm.errors import HostvmError, MachineError
+from hostvm.files import write_atomic
 from hostvm.machines.asleep import hand_over
 from hostvm.machines.domain import domain_of
 from hostvm.machines.open import machine_driver
@@ -43,6 +45,11 @@ if TYPE_CHECKING:
     from hostvm.paths import MachinePaths
     from images.progress import Progress
 
+
+class UnsavableError(MachineError):
+    """Something that cannot be saved is in use, or saving cannot be done at all; a while later that is no other."""
+
+
 _SYNC_SECONDS = 60.0
 _LOOK_EVERY = 1.0
 
@@ -61,8 +68,8 @@ def suspend_machine(
     :param container_name: the name of a container, by its id.
     :param after: only when it has been idle for so many seconds.
     :raises InUseError: it has not.
-    :raises MachineError: it does not run, or something that cannot be saved is in use; the details say what. Or it
-        stands still, since this computer's disk is full.
+    :raises UnsavableError: something that cannot be saved is in use; the details say what.
+    :raises MachineError: it does not run, or this computer's disk has no room, or it stands still for that.
     :raises HostvmError: the hypervisor fails.
     """
     began = time.monotonic()
@@ -92,10 +99,11 @@ def suspend_machine(
     return time.monotonic() - began
 
 
-def pause_machine(paths: MachinePaths, *, after: float | None = None) -> bool:
+def pause_machine(paths: MachinePaths, *, after: float | None = None, why: str = "") -> bool:
     """Halt the machine in place: it uses no processor, and keeps its memory. False when it is halted already.
 
     :param after: as of `suspend_machine`.
+    :param why: in place of being suspended; `status` tells it while the machine is paused.
     :raises HostvmError: it does not run.
     """
     driver = machine_driver(paths, load_state(paths), load_spec(paths.spec))
@@ -107,6 +115,10 @@ def pause_machine(paths: MachinePaths, *, after: float | None = None) -> bool:
     config = load_config(paths.run_dir)
     try:
         hand_over(paths, after)  # with an agent, commands would wait for a guest that does not answer
+        if why:
+            write_atomic(paths.paused_why, why.encode())
+        else:
+            paths.paused_why.unlink(missing_ok=True)
         driver.pause()
     except BaseException:
         if driver.state() is DomainState.RUNNING:
@@ -217,7 +229,7 @@ def _require_room(paths: MachinePaths) -> None:
             continue  # of a drive that is gone its writes tell
         if free < ROOM:
             why = f"this computer's disk is full: {human_size(free)} are free in {folder}"
-            raise _cannot(paths, why, f"{free_room(str(folder))}   # free some\n")
+            raise _cannot(paths, why, f"{free_room(str(folder))}   # free some\n", MachineError)
 
 
 def _share_again(paths: MachinePaths, driver: Driver) -> None:
@@ -232,7 +244,7 @@ def _domain(paths: MachinePaths) -> DomainSpec:
         facts: dict[str, Any] = json.loads(paths.domain.read_text(encoding="utf-8"))
         return domain_of(facts)
     except (OSError, ValueError, KeyError, TypeError) as fault:
-        raise MachineError(
+        raise UnsavableError(
             f"machine {paths.name} cannot be suspended yet",
             f"it was started by another version of hostvm ({fault!r})",
             f"start it anew: hostvm restart {paths.name}",
@@ -246,7 +258,7 @@ def _require_running(paths: MachinePaths, power: DomainState) -> None:
     raise MachineError(f"machine {paths.name} is {word}", None, f"start it: hostvm start {paths.name}")
 
 
-def _cannot(paths: MachinePaths, why: str, first: str = "") -> MachineError:
+def _cannot(paths: MachinePaths, why: str, first: str = "", kind: type[MachineError] = UnsavableError) -> MachineError:
     others = f"hostvm suspend --pause {paths.name}   # keeps its memory\nhostvm stop {paths.name}"
     again = f"{first}hostvm suspend {paths.name}\nor, instead:\n" if first else ""
-    return MachineError(f"machine {paths.name} cannot be suspended as it is", why, again + others)
+    return kind(f"machine {paths.name} cannot be suspended as it is", why, again + others)

@@ -114,8 +114,9 @@ def _resume(paths: MachinePaths, driver: Driver, saved: Saved, progress: Progres
     store_domain(domain, paths.domain)
     for _ in range(_PORT_TRIES):
         if not port_is_free(state.ssh_port):
-            state = replace(state, ssh_port=free_port())
+            taken, state = state.ssh_port, replace(state, ssh_port=free_port())
             save_state(paths, state)
+            progress.note(f"port {taken} is taken by another program; machine {paths.name} now has {state.ssh_port}")
         config = agent_config(paths, load_spec(paths.spec), state, saved.engine_socket, saved.env, woken=True)
         with ExitStack() as undo:
             end_agent(paths.run_dir)

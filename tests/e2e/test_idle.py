@@ -16,7 +16,7 @@ import threading
 import docker
 import psutil
 import pytest
-from machines import HOSTVM, eventually, folders_of, hostvm, small_machine, succeed
+from machines import HOSTVM, eventually, folders_of, hostvm, running_machine, small_machine, succeed
 
 from hostvm import process_id
 from hostvm.agent.client import request
@@ -138,6 +138,31 @@ def test_a_paused_one_goes_on_at_once(drowsy, sleepy):
     drowsy.hostvm("set", "idle=")
     assert images(drowsy) == before
     assert drowsy.boot_id() == boot
+
+
+@pytest.mark.slow
+def test_one_that_cannot_be_suspended_is_paused_and_says_why(tmp_path):
+    """Its 9p folder is open in a program that was left in the guest; that is no use."""
+    options = ("--cpus", "1", "--memory", "512MiB", "--mount", "none", "--driver", "qemu")
+    with running_machine(f"e2e-{os.getpid()}-held", *options, shares={"9p": tmp_path}) as made:
+        made.sdk.close()
+        boot, log = made.boot_id(), folders_of(made.name)[0] / "agent.log"
+        # Its standard streams are no command's any more, or that would go on.
+        made.shell("sh", "-c", f"cd {tmp_path}; setsid sleep 3603 < /dev/null > /dev/null 2>&1 &")
+        made.hostvm("set", "idle={after: 1s, action: suspend}")
+        for _ in range(2):
+            asleep(made, "paused")
+            assert f"a folder shared by 9p is in use: program {tmp_path} (" in facts(made)["paused_why"]
+            assert f"{made.name}  paused,unsaved,listening" in succeed(hostvm("ls"))
+            assert "it was to be suspended, which cannot be: a folder" in hostvm("status", made.name).out
+            assert images(made) == 0, "a docker client wakes it"
+            assert facts(made)["paused_why"] is None
+        assert log.read_text().count("is paused, as it cannot be suspended: a folder shared by 9p is in use") == 1
+        made.shell("pkill", "-f", "sleep 3603")
+        asleep(made, "suspended")
+        assert images(made) == 0
+        made.hostvm("set", "idle=")
+        assert made.boot_id() == boot
 
 
 # What the guest has deleted is the computer's again.

@@ -29,6 +29,34 @@ def test_a_panic_of_the_guests_kernel_is_noticed_and_shown(machine, ledger, reco
     assert found["kernel"]["level"] == "warn"
 
 
+def test_a_panic_is_the_end_of_a_machine_that_is_to_stop_then(machine, ledger, record):
+    rounds = record("panic of the guest's kernel, with `on_panic: stop`")
+    machine.hostvm("set", "--restart", "on_panic=stop")
+    try:
+        eventually(ledger.run, "what wrote writes again", 90)
+        acknowledged, crash = ledger.acknowledged(), "echo 1 > /proc/sys/kernel/sysrq; echo c > /proc/sysrq-trigger"
+        hostvm("-m", machine.name, "shell", "--", "sh", "-c", crash)
+        look = ("status", machine.name, "--json")
+        eventually(lambda: json.loads(hostvm(*look).out)["status"] == "stopped", "it is off", 60)
+        assert json.loads(hostvm(*look).out)["panics"] == ["sysrq triggered crash"]
+        told = f"panicked: sysrq triggered crash; it is off. See: hostvm logs --console {machine.name}"
+        assert told in hostvm("status", machine.name).out
+        assert "Kernel panic - not syncing: sysrq triggered crash" in hostvm("logs", "--console", machine.name).out
+        refused = machine.try_docker("ps")
+        assert refused.status == 125
+        assert "its kernel panicked: sysrq triggered crash" in refused.err, refused
+        assert f"start it with: hostvm start {machine.name}" in refused.err, refused
+        rounds.told.append("status: kernel panicked: sysrq triggered crash; it is off")
+        with rounds.healing():
+            succeed(hostvm("start", machine.name))
+            eventually(ledger.run, "what wrote writes again", 90)
+        assert ledger.lost(acknowledged) == 0
+        rounds.acknowledged += sum(acknowledged)
+        assert machine.try_docker("ps").status == 0, "it was started by its user"
+    finally:
+        machine.hostvm("set", "--restart", "on_panic=")
+
+
 def test_an_sshd_that_is_down_is_told_and_a_restart_heals(machine, ledger, record):
     rounds = record("sshd of the guest dead and not restarted")
     acknowledged = ledger.acknowledged()
@@ -36,7 +64,17 @@ def test_an_sshd_that_is_down_is_told_and_a_restart_heals(machine, ledger, recor
     hostvm("-m", machine.name, "shell", "--", "sh", "-c", ending)
     status = ("status", machine.name, "--json")
     eventually(lambda: json.loads(hostvm(*status).out)["status"] == "starting", "it is noticed", 60)
-    rounds.told.append("status: starting")
+    eventually(lambda: "its ssh server has not answered since" in hostvm("status", machine.name).out, "it is told", 60)
+    (shown,) = (row for row in hostvm("status", machine.name).out.splitlines() if row.startswith("guest"))
+    assert "it runs, but its ssh server has not answered since 20" in shown
+    assert shown.endswith(f": hostvm restart {machine.name}")
+    found = {row["name"]: row for row in json.loads(hostvm("doctor", machine.name, "--json").out)}
+    assert (found["ssh server"]["level"], found["ssh server"]["fix"]) == ("fail", f"hostvm restart {machine.name}")
+    waited = machine.try_docker("ps")
+    assert waited.status != 0
+    assert f"machine {machine.name} runs, but its ssh server does not answer" in waited.err, waited
+    assert f"hostvm restart {machine.name}" in waited.err, waited
+    rounds.say(waited.err)
     with rounds.healing():
         succeed(hostvm("restart", machine.name))
     assert machine.try_docker("ps").status == 0

@@ -51,7 +51,8 @@ def build_domain(domain: DomainSpec) -> str:
     _boot(root, domain)
     _cpu(root, domain)
     ET.SubElement(root, "clock", offset="utc")
-    for event, action in (("poweroff", "destroy"), ("reboot", "restart"), ("crash", "destroy")):
+    reset = "restart" if domain.reboots else "destroy"
+    for event, action in (("poweroff", "destroy"), ("reboot", reset), ("crash", "destroy")):
         _text(root, f"on_{event}", action)
     _devices(ET.SubElement(root, "devices"), domain)
     ET.indent(root)

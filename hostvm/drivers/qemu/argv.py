@@ -104,6 +104,7 @@ def _identity(domain: DomainSpec) -> list[str]:
         "-no-user-config",
         "-display", "none",
         "-pidfile", str(domain.run_dir / PID_FILE),
+        *([] if domain.reboots else ["-no-reboot"]),
     ]
 
 

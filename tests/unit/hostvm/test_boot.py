@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hostvm.drivers.base import DomainState
-from hostvm.errors import DriverError, MachineError, SshError
+from hostvm.errors import DriverError, MachineError, PortTaken, SshError
 from hostvm.machines import boot
 from hostvm.machines.change import booted_spec, note_booted
 from hostvm.paths import MachinePaths
@@ -146,3 +146,57 @@ def test_a_start_whose_machine_stands_still_since_this_computers_disk_is_full_sa
     with pytest.raises(MachineError, match=f"box {told}: this computer's disk is full"):
         boot.start_machine(box.paths, NullProgress(), ENGINE)
     assert done[-1:] == (["kill"] if power is DomainState.OFF else [])
+
+
+@pytest.mark.parametrize("times", [1, 4, 5])
+def test_a_port_that_is_taken_between_choice_and_use_is_chosen_anew(box, monkeypatch, times):
+    """Each agent is told of the port that its machine has; one of a try that failed is ended."""
+    taken, done, told = [], [], []
+
+    def start(domain):
+        done.append(("start", domain.ssh_port))
+        if len(taken) < times:
+            taken.append(domain.ssh_port)
+            raise PortTaken(f"port {domain.ssh_port} of this computer is taken")
+
+    box.driver.start = start
+    numbers = iter(range(40001, 40010))
+    monkeypatch.setattr(boot, "port_is_free", lambda port: port not in taken)
+    monkeypatch.setattr(boot, "free_port", lambda: next(numbers))
+    monkeypatch.setattr(boot, "spawn_agent", lambda config: done.append(("agent", config.ssh_port)))
+    monkeypatch.setattr(boot, "wait_ready", lambda *_: None)
+    for name in ("take_back", "_see_shares", "keep_proven"):
+        monkeypatch.setattr(boot, name, lambda *_: None)
+    monkeypatch.setattr(boot, "end_agent", lambda _: done.append(("end", 0)))
+    progress = NullProgress()
+    progress.note = told.append
+    ports = [1, *range(40001, 40005)]
+    tries = [step for port in ports[: min(times + 1, 5)] for step in (("agent", port), ("start", port), ("end", 0))]
+    if times < 5:
+        assert boot.start_machine(box.paths, progress, ENGINE) is not None
+        assert done == [("end", 0), *tries[:-1]]
+        assert load_state(box.paths).ssh_port == ports[times]
+    else:
+        with pytest.raises(DriverError, match="box finds no free port for ssh") as error:
+            boot.start_machine(box.paths, progress, ENGINE)
+        assert error.value.resolution == "try again: hostvm start box"
+        assert done[: len(tries) + 1] == [("end", 0), *tries]
+    assert told[0] == "port 1 is taken by another program; machine box now has 40001"
+    assert len(told) == min(times, 4)
+
+
+@pytest.mark.parametrize(("on_panic", "refused"), [("stop", True), ("restart", False)])
+def test_a_machine_that_its_kernel_s_panic_was_to_stop_is_not_started_by_a_command(box, on_panic, refused):
+    """One that boots anew by itself may be looked at in the midst of that."""
+    box.paths.spec.write_text(render_spec(replace(SPEC, mounts=(), on_panic=on_panic)))
+    save_state(box.paths, replace(load_state(box.paths), wanted_off=False))
+    boot.require_startable(box.paths)
+    box.paths.console.write_text("it began\n[ 9.1] Kernel panic - not syncing: one\n")
+    if not refused:
+        boot.require_startable(box.paths)
+        return
+    with pytest.raises(MachineError, match="box is stopped") as error:
+        boot.require_startable(box.paths)
+    assert error.value.details.startswith("its kernel panicked: one\n")
+    assert "it began" in error.value.details
+    assert error.value.resolution == "start it with: hostvm start box"

@@ -12,8 +12,9 @@ from hostvm.drivers.base import DomainState
 from hostvm.errors import AgentError, DriverError, MachineError
 from hostvm.machines import snapshots, suspend
 from hostvm.machines.asleep import InUseError
+from hostvm.machines.observe import paused_why
 from hostvm.machines.snapshots import create_snapshot
-from hostvm.machines.suspend import pause_machine, suspend_machine
+from hostvm.machines.suspend import UnsavableError, pause_machine, suspend_machine
 from hostvm.paths import MachinePaths
 from hostvm.sizes import GIB
 from hostvm.spec import MachineSpec, render_spec
@@ -262,6 +263,7 @@ def test_on_a_full_disk_nothing_is_begun(world, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda _: argparse.Namespace(free=4096))
     with pytest.raises(MachineError, match="machine box cannot be suspended as it is") as error:
         suspend_machine(world.paths, NullProgress(), str)
+    assert not isinstance(error.value, UnsavableError), "there may be room a while later"
     assert error.value.details == f"this computer's disk is full: 4 KiB are free in {world.paths.folder}"
     assert error.value.resolution.startswith(f"df -h {world.paths.folder}")
     assert (world.driver.power, world.agent, world.sleeper) == (DomainState.RUNNING, True, False)
@@ -339,3 +341,44 @@ def test_one_that_stands_still_already_says_why_and_is_let_go_on_first_when_ther
     monkeypatch.setattr("shutil.disk_usage", lambda _: argparse.Namespace(free=1 << 40))
     with pytest.raises(DriverError, match="it runs"):
         command(world.paths)
+
+
+@pytest.mark.parametrize(
+    ("holds", "told"),
+    [
+        (("features", argparse.Namespace(name="qemu", saves_state=False, remote=False)), "saves no state"),
+        (
+            ("share", argparse.Namespace(kind="virtiofs", source="/s")),
+            "virtiofs, whose daemon has state of its own: /s",
+        ),
+    ],
+    ids=["hypervisor", "virtiofs"],
+)
+def test_what_will_be_in_the_way_a_while_later_too_is_told_apart(world, monkeypatch, holds, told):
+    what, value = holds
+    if what == "features":
+        world.driver.features = value
+    else:
+        monkeypatch.setattr(suspend, "_domain", lambda _: argparse.Namespace(shares=(value,), disks=()))
+    with pytest.raises(UnsavableError) as error:
+        suspend_machine(world.paths, NullProgress(), str)
+    assert told in error.value.details
+
+
+def test_who_has_a_9p_folder_may_have_it_for_ever(world, monkeypatch):
+    holder = {"container": "", "program": "vi", "pid": 7}
+    monkeypatch.setattr(suspend, "_release", RELEASE)
+    monkeypatch.setattr(suspend, "run_in_guest", lambda *_, **__: None)
+    monkeypatch.setattr(suspend, "request", lambda *_, **__: {"holders": [holder]})
+    monkeypatch.setattr(suspend, "missing_shares", lambda _: [])
+    with pytest.raises(UnsavableError) as error:
+        suspend_machine(world.paths, NullProgress(), str)
+    assert error.value.details == "a folder shared by 9p is in use: program vi (7 in the guest) has it"
+
+
+def test_why_it_was_paused_is_kept_until_it_is_paused_for_itself(world):
+    pause_machine(world.paths, why="shared by virtiofs")
+    assert paused_why(world.paths) == "shared by virtiofs"
+    world.agent = True  # it has gone on
+    pause_machine(world.paths)
+    assert paused_why(world.paths) == ""

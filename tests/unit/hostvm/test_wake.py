@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,13 +12,15 @@ import pytest
 
 from hostvm import state
 from hostvm.drivers.base import DomainState
-from hostvm.errors import DriverError, DriverTimeout, MachineError
+from hostvm.errors import DriverError, DriverTimeout, MachineError, PortTaken
 from hostvm.machines import wake
 from hostvm.machines.saved import digest
 from hostvm.paths import MachinePaths
 from hostvm.shares.device import DeviceShare
 from hostvm.shares.model import Mount
-from hostvm.state import MachineState, save_state
+from hostvm.sizes import GIB
+from hostvm.spec import MachineSpec, render_spec
+from hostvm.state import MachineState, load_state, save_state
 from images.progress import NullProgress
 
 
@@ -134,3 +136,51 @@ def test_of_a_hypervisor_that_is_silent_it_is_not_said_that_the_memory_is_to_be_
     error = DriverError("libvirt refuses", "why", "virsh")
     with pytest.raises(MachineError, match="cannot be resumed"):
         ask()
+
+
+@pytest.mark.parametrize("times", [1, 5])
+def test_a_port_that_is_taken_between_choice_and_use_is_chosen_anew(monkeypatch, times):
+    """The saved memory is there as long as nothing has been made of it."""
+    paths = MachinePaths.of("box")
+    paths.folder.mkdir(parents=True)
+    paths.spec.write_text(render_spec(MachineSpec(cpus=1, memory=GIB, disk=10 * GIB, mounts=())))
+    save_state(paths, MachineState("u", "m", "amd64", 1, "qemu", "sha256:0", "now", wanted_off=False))
+    taken, done, told = [], [], []
+
+    @dataclass
+    class Domain:
+        ssh_port: int = 0
+        shares: tuple = ()
+
+    def restore(_paths, _driver, domain, _saved):
+        done.append(("restore", domain.ssh_port))
+        if len(taken) < times:
+            taken.append(domain.ssh_port)
+            raise PortTaken(f"port {domain.ssh_port} of this computer is taken")
+
+    numbers = iter(range(40001, 40010))
+    for name, does in {
+        "_checked_domain": lambda *_: Domain(),
+        "store_devices": lambda *_: None,
+        "store_domain": lambda *_: None,
+        "port_is_free": lambda port: port not in taken,
+        "free_port": lambda: next(numbers),
+        "spawn_agent": lambda config: done.append(("agent", config.ssh_port)),
+        "end_agent": lambda _: done.append(("end", 0)),
+        "may_appear": lambda _: True,
+        "_restore": restore,
+    }.items():
+        monkeypatch.setattr(wake, name, does)
+    progress = NullProgress()
+    progress.note = told.append
+    saved = SimpleNamespace(share_server=None, engine_socket="", env={})
+    tries = [[("end", 0), ("agent", port), ("restore", port), ("end", 0)] for port in (1, 40001, 40002, 40003, 40004)]
+    if times == 1:
+        wake._resume(paths, None, saved, progress)
+        assert done == [*tries[0], *tries[1][:-1]], "the agent of the last one stays"
+        assert load_state(paths).ssh_port == 40001
+        assert told == ["port 1 is taken by another program; machine box now has 40001"]
+    else:
+        with pytest.raises(DriverError, match="box finds no free port for ssh"):
+            wake._resume(paths, None, saved, progress)
+        assert done == [step for one in tries for step in one]

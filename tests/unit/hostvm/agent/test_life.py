@@ -13,7 +13,8 @@ from hostvm.agent import life as module
 from hostvm.agent.config import AgentConfig
 from hostvm.agent.life import BOOTING, FAILED, LOST, Life
 from hostvm.agent.parts import Parts
-from hostvm.errors import MachineError, SshError
+from hostvm.console import SSH_MARK
+from hostvm.errors import HostvmError, MachineError, SshError
 
 NO_ROOM = MachineError("machine m stands still: this computer's disk is full", "0 B are free", "df -h")
 
@@ -177,3 +178,50 @@ def test_what_sshd_spoke_on_while_another_was_given_up_is_the_next_connection(gu
     life.stop()
     thread.join(10)
     assert not spare.alive, "one that is not needed any more is closed"
+
+
+def test_a_machine_whose_ssh_server_is_gone_fails_within_its_boot_s_time_and_comes_back(
+    guest, live, monkeypatch, tmp_path
+):
+    """Those who wait hear of it while they wait; a boot would have all of its time."""
+    (tmp_path / "console").write_bytes(SSH_MARK)
+    for name, seconds in (("TOLD_AFTER", 0.0), ("_AGAIN_SECONDS", 0.3)):
+        monkeypatch.setattr(module, name, seconds)
+    connections, gone = [], threading.Event()
+
+    def handshake(sock, **options):
+        connections.append(Line())
+        return connections[-1]
+
+    def wait_banner(*_, check, **__):
+        while gone.is_set():
+            check()
+            time.sleep(0.01)
+
+    class Watch:
+        def __init__(self, *_): ...
+
+        def hold(self, connection):
+            until(lambda: not connection.alive)
+
+    monkeypatch.setattr(module, "Watch", Watch)
+    monkeypatch.setattr(module, "handshake", handshake)
+    monkeypatch.setattr(module, "wait_banner", wait_banner)
+    monkeypatch.setattr(module, "run_checks", lambda *_, **__: [])
+    life, _, _ = live()
+    until(lambda: life.describe()["ready"])
+    assert life.describe()["silent_since"] is None
+    gone.set()
+    connections[-1].close()
+    until(lambda: not life.describe()["ready"])
+    told = []
+    with pytest.raises(SshError, match="machine m runs, but its ssh server does not answer") as fault:
+        life.wait_ready(60.0, told.append)
+    assert fault.value.resolution == "hostvm restart m"
+    assert any("has not answered since" in line and line.endswith(": hostvm restart m") for line in told), told
+    assert life.describe()["silent_since"]
+    with pytest.raises(HostvmError, match="its ssh server does not answer"):
+        life.connection(0.0)
+    gone.clear()
+    until(lambda: life.describe()["ready"])
+    assert (life.describe()["silent_since"], life.describe()["error"]) == (None, None)

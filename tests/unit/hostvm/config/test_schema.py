@@ -96,6 +96,7 @@ SPECS = st.builds(
     image=WORDS,
     autostart=st.booleans(),
     idle=st.builds(IdleSettings, st.integers(1, 90_000), st.sampled_from(["suspend", "pause", "stop", "none"])),
+    on_panic=st.sampled_from(["restart", "stop"]),
     ports=st.builds(PortSettings, st.sampled_from(["loopback", "lan"])),
     mounts=MOUNTS,
     proxy=st.sampled_from(["host", "none"]),

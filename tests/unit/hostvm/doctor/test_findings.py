@@ -109,3 +109,11 @@ def test_a_guest_that_can_start_no_program_is_a_finding(monkeypatch):
     (found,) = machine._guest(MachinePaths.of("box"))
     assert (found.level, found.found) == (FAIL, "the guest does not tell its time: fork: out of memory")
     assert found.fix
+
+
+def test_a_guest_whose_ssh_server_is_silent_is_asked_nothing(monkeypatch):
+    monkeypatch.setattr(machine, "run_in_guest", lambda *_, **__: pytest.fail("asked"))
+    seen = Observation(MachinePaths.of("box"), "starting", agent={"silent_since": "2026-12-01 12:00:00"})
+    (found,) = machine._running(MachinePaths.of("box"), seen)
+    assert (found.name, found.level, found.fix) == ("ssh server", FAIL, "hostvm restart box")
+    assert "has not answered since 2026-12-01 12:00:00" in found.found

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hostvm import files
-from hostvm.console import ENGINE_MARK, SSH_MARK, ConsoleMark, EngineTrouble, WayDown, panics
+from hostvm.console import BOOT_MARK, ENGINE_MARK, SSH_MARK, ConsoleMark, EngineTrouble, WayDown, ended_in_panic, panics
 from hostvm.console import MARKS as LOOKED_FOR
 from hostvm.drivers.consoles import cut_console, previous_console, rotate_console
 
@@ -171,3 +171,19 @@ def test_marks_alone_on_their_lines_stay_however_much_else_is_looked_for(console
     guest(b"hostvm-guest: something to look at\r\n" * 3000)
     assert cut_console(console, 1000)
     assert all(ConsoleMark(console, mark).seen() for mark in LOOKED_FOR)
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        (BOOT_MARK + b"1\r\n", ""),
+        (BOOT_MARK + b"1\r\nKernel panic - not syncing: one\r\n", "one"),
+        (b"Kernel panic - not syncing: one\r\n---[ end Kernel panic - not syncing: one ]---\r\n", "one"),
+        (b"Kernel panic - not syncing: one\r\n" + BOOT_MARK + b"2\r\n", ""),
+        (b"Kernel panic - not syncing: one\r\n" + BOOT_MARK + b"2\r\nKernel panic - not syncing: two\r\n", "two"),
+    ],
+)
+def test_a_console_that_ends_in_a_panic(tmp_path, said, found):
+    (tmp_path / "console").write_bytes(said)
+    assert ended_in_panic(tmp_path / "console") == found
+    assert ended_in_panic(tmp_path / "none") == ""

@@ -37,6 +37,10 @@ def test_what_people_write_is_escaped(make_domain, tmp_path):
     assert root.find("devices/disk[2]/source").get("file") == str(odd)
 
 
+def test_whole_domain_that_does_not_boot_anew(golden, make_domain):
+    golden("no-reboot.xml", build_domain(make_domain(reboots=False)))
+
+
 def test_whole_domain_with_more_disks(golden, make_domain, shared_as, more_disks):
     golden("disks.xml", build_domain(make_domain(shares=shared_as("9p"), disks=more_disks)))
 

@@ -55,6 +55,12 @@ def test_whole_command_line_with_more_disks(golden, make_domain, shared_as, more
     golden("disks.txt", "\n".join(map(shlex.quote, argv)) + "\n")
 
 
+def test_a_guest_that_resets_itself_ends_qemu_only_where_that_is_meant(make_domain):
+    usual, ends = (build_argv(make_domain(reboots=reboots), LINUX) for reboots in (True, False))
+    assert [word for word in ends if word not in usual] == ["-no-reboot"]
+    assert len(ends) == len(usual) + 1
+
+
 @pytest.mark.parametrize("accel", ["tcg", "kvm"])
 def test_whole_command_line_with_a_generation(golden, make_domain, accel):
     argv = build_argv(make_domain("amd64", accel, generation=True), LINUX)
