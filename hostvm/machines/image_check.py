@@ -81,7 +81,8 @@ def _is_here(digest: str) -> bool:
 def _bring(digest: str) -> str:
     short = digest[:12]
     there = f"hostvm image export -o {short}.img {short}"
-    return f"bring the same: {there}   # where it is; here: hostvm image import {short}.img"
+    # What was built is not signed; whoever changed it, it would not be the one that this machine names.
+    return f"bring the same: {there}   # where it is; here: hostvm image import --allow-unsigned {short}.img"
 
 
 def begin_check(paths: MachinePaths, spec: MachineSpec, image: Image) -> Callable[[], None]:

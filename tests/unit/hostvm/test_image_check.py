@@ -233,6 +233,6 @@ def test_a_suspended_machine_without_its_image_has_two_ways(suspended, monkeypat
         wake.wake_machine(paths, driver, NullProgress())
     assert caught.value.brief == "machine box cannot be resumed"
     assert "its image 111111111111 is not in" in caught.value.details
-    assert "hostvm image import 111111111111.img" in caught.value.resolution
+    assert "hostvm image import --allow-unsigned 111111111111.img" in caught.value.resolution
     assert "hostvm stop --force box && hostvm upgrade box" in caught.value.resolution
     assert paths.suspended.exists()
