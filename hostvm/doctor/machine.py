@@ -17,6 +17,7 @@ from hostvm.doctor.finding import FAIL, OK, WARN, Finding, looked_at
 from hostvm.engines import WITHOUT_DOCKER_API
 from hostvm.guest_images import stored_image
 from hostvm.machines.identity import port_is_free
+from hostvm.machines.image_check import machine_image, require_image_of_memory
 from hostvm.machines.observe import Observation, observe
 from hostvm.machines.room import guest_room, way_out
 from hostvm.machines.saved import check_files, load_saved
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hostvm.paths import MachinePaths
+    from hostvm.spec import MachineSpec
     from hostvm.state import MachineState
 
 CLOCK_MOST = 1.0
@@ -51,7 +53,7 @@ def look_at_machine(paths: MachinePaths) -> Iterator[Finding]:
     yield from looked_at(paths.name, "keys", lambda: _keys(paths))
     if seen.state is not None:
         state = seen.state
-        yield from looked_at(paths.name, "image", lambda: _image(paths.name, state))
+        yield from looked_at(paths.name, "image", lambda: _image(paths, seen.spec, state))
         if state.arch != host_arch():
             yield from looked_at(paths.name, "emulator", lambda: _emulator(paths.name, state.arch))
         for path in (paths.data_disk, *more_files(paths.folder)):
@@ -76,10 +78,12 @@ def _keys(paths: MachinePaths) -> Iterator[Finding]:
         yield Finding(paths.name, "keys", OK, "readable by you alone")
 
 
-def _image(name: str, state: MachineState) -> Iterator[Finding]:
-    image = stored_image(state.image)
+def _image(paths: MachinePaths, spec: MachineSpec | None, state: MachineState) -> Iterator[Finding]:
+    if paths.suspended.exists():
+        require_image_of_memory(paths, state.image)
+    image = machine_image(paths, spec, state.image) if spec else stored_image(state.image)
     verify_image(image)
-    yield Finding(name, "image", OK, f"{image.name} {image.digest[:12]}, every byte as it was made")
+    yield Finding(paths.name, "image", OK, f"{image.name} {image.digest[:12]}, every byte as it was made")
 
 
 def _emulator(machine: str, arch: str) -> Iterator[Finding]:

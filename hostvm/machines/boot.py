@@ -17,14 +17,13 @@ from hostvm.drivers.base import DomainState
 from hostvm.drivers.consoles import rotate_console
 from hostvm.emulate import AUTO, seed_emulators
 from hostvm.errors import DriverError, HostvmError, MachineError, PortTaken
-from hostvm.guest_images import stored_image
 from hostvm.machines.agents import START_SECONDS, agent_config
 from hostvm.machines.change import note_booted
 from hostvm.machines.domain import make_domain
 from hostvm.machines.drafts import clear_drafts
 from hostvm.machines.halt import stop_machine
 from hostvm.machines.identity import free_port, port_is_free
-from hostvm.machines.image_check import begin_check
+from hostvm.machines.image_check import begin_check, machine_image
 from hostvm.machines.open import machine_driver
 from hostvm.machines.saved import drop_saved
 from hostvm.machines.stalled import why_still
@@ -101,6 +100,7 @@ def _start(paths: MachinePaths, progress: Progress, engine: BootEngine, *, disca
         _keep_on(paths, state, driver, progress)
         return None
     if discard_state:
+        machine_image(paths, spec, state.image)  # without it nothing would start, and the memory be gone
         discard_saved(paths, driver)
     if wake_machine(paths, driver, progress):
         take_back(paths.run_dir)
@@ -214,7 +214,7 @@ def _power_on(
     env = {**plan.proxies, **spec.env}
     for note in plan.notes:
         progress.note(note)
-    is_sound = begin_check(paths, spec, stored_image(state.image))
+    is_sound = begin_check(paths, spec, machine_image(paths, spec, state.image))
     driver.kill()  # clears run-time files of a machine that died with its host
     grow_disk(paths.data_disk, spec.disk)
     if spec.disks:

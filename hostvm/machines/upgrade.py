@@ -20,7 +20,7 @@ from hostvm.machines.open import machine_driver
 from hostvm.machines.stalled import unstalled, why_still
 from hostvm.machines.trial import begin_trial, is_whole, settle_trial, short
 from hostvm.paths import CONSOLE_LOG_BEFORE
-from hostvm.platform.words import show_file
+from hostvm.platform.words import in_turn, show_file
 from hostvm.spec import load_spec
 from hostvm.state import load_state, save_state
 from images.store import verify_image
@@ -185,6 +185,7 @@ def _roll_back(
     tried = load_state(paths).image
     progress.note(f"image {short(tried)} failed; back to {short(state.image)}")
     now, way, is_off = "is off, as before", f"see what it booted with: {show_file(str(paths.console))}", True
+    is_silent = not _said(paths)
     try:
         stop_machine(paths, progress)
     except HostvmError as second:
@@ -196,6 +197,12 @@ def _roll_back(
             start_machine(paths, progress, engine)
         except HostvmError as second:
             now, way = f"does not start with it either: {second}", second.resolution or f"hostvm start {paths.name}"
+            is_silent = False
+    if is_silent and is_off:
+        # A start keeps the last console that says anything: the boot before the trial's, or the one just begun.
+        now += "; the new image's boot said nothing on its console"
+        anew = in_turn(f"hostvm image rm {short(tried)}", f"hostvm upgrade {paths.name}")
+        way = f"make that image anew: {anew}"
     return MachineError(
         f"machine {paths.name} was not upgraded to image {short(tried)}",
         "\n".join(
@@ -209,6 +216,14 @@ def _roll_back(
         ),
         way,
     )
+
+
+def _said(paths: MachinePaths) -> bool:
+    """Whether the last boot said anything on its console."""
+    try:
+        return paths.console.stat().st_size > 0
+    except OSError:
+        return False
 
 
 def _write_word(paths: MachinePaths, word: str) -> None:

@@ -18,6 +18,7 @@ from hostvm.machines.agents import START_SECONDS, agent_config
 from hostvm.machines.change import booted_spec
 from hostvm.machines.domain import domain_of, same_domain, store_domain
 from hostvm.machines.identity import free_port, port_is_free
+from hostvm.machines.image_check import require_image_of_memory
 from hostvm.machines.saved import check_digest, check_disk_is, digest_or_why, drop_saved, load_saved, unusable
 from hostvm.machines.stalled import let_go_on
 from hostvm.shares.choose import store_devices
@@ -107,6 +108,7 @@ def _unpause(paths: MachinePaths, driver: Driver) -> None:
 
 def _resume(paths: MachinePaths, driver: Driver, saved: Saved, progress: Progress) -> None:
     state = load_state(paths)
+    require_image_of_memory(paths, state.image)
     domain = _checked_domain(paths, state, driver, saved, progress)
     paths.check_socket_length()
     paths.make_run_dir()

@@ -11,6 +11,7 @@ import os
 import pytest
 from machines import hostvm, small_machine, succeed
 from rounds import begin, finish, one_round, rounds_of
+from victims import INSIDE
 
 ROUNDS = rounds_of(5)
 
@@ -27,7 +28,7 @@ def snapshots(machine) -> list[str]:
     return [one["name"] for one in json.loads(machine.hostvm("snapshot", "ls", "--json"))]
 
 
-@pytest.mark.parametrize("victim", ["command", "agent", "qemu"])
+@pytest.mark.parametrize("victim", ["command", "agent", "qemu", *INSIDE])
 def test_killed_while_a_snapshot_is_made(machine, ledger, record, victim, tmp_path):
     """It is there, whole, or it is not; and the next one is made."""
     rounds = record(f"{victim} killed in the midst of `snapshot create`")
@@ -49,7 +50,7 @@ def test_killed_while_a_snapshot_is_made(machine, ledger, record, victim, tmp_pa
     finish(machine, rounds, victim, tmp_path)
 
 
-@pytest.mark.parametrize("victim", ["command", "agent", "qemu"])
+@pytest.mark.parametrize("victim", ["command", "agent", "qemu", *INSIDE])
 def test_killed_while_a_snapshot_is_restored(machine, ledger, record, victim, tmp_path):
     """What was acknowledged before the snapshot is there, and the same command does it the next time."""
     rounds = record(f"{victim} killed in the midst of `snapshot restore`")

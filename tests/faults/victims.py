@@ -27,6 +27,7 @@ INSIDE = ("dockerd", "containerd")
 """Victims that live in the guest."""
 
 _BEGUN_SECONDS, _END_SECONDS = 60.0, 300.0
+_AGAIN_SECONDS = 0.3  # a guest that goes on from memory is ready at once
 _LOCK_PAUSE = 0.005  # moments are drawn from then on, some of them within 0.3 s
 _MARK = re.compile(rb"hostvm-guest: (?:mark|fail) (\S+)")
 _CHANGING = re.compile(r"^#\d+ (?:\d+\.\d+ )?|\b[0-9a-f]{12}: |\d+(?:\.\d+)?(?:s|[kM]?B)\b")
@@ -196,8 +197,9 @@ def strike(name: str, victim: str, command: Command, after: float, look: Callabl
 def _strike_inside(name: str, victim: str, command: Command, after: float, look: Callable[[Command], str]) -> Blow:
     """By the agent's own connection, which is there before the machine is ready, and while it stops."""
     if command.trigger is not None:
-        killed = command.trigger.pull(after)
-        return Blow(killed and command.runs(), look(command), late=not (killed and command.runs()))
+        if command.trigger.pull(after):
+            return Blow(command.runs(), look(command), not command.runs())
+        after = min(after, _AGAIN_SECONDS)  # that guest is gone: what a command brings in its place is as good
     while command.runs():
         if kill_inside(name, victim, after):
             return Blow(command.runs(), look(command), not command.runs())

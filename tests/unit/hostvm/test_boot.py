@@ -52,7 +52,7 @@ def box(monkeypatch):
     monkeypatch.setattr(boot, "begin_check", lambda *_: lambda: None)
     monkeypatch.setattr(boot, "port_is_free", lambda _: True)
     monkeypatch.setattr(boot, "make_domain", lambda *_, **__: Domain(paths.data_disk))
-    for name in ("stored_image", "grow_disk", "check_disk", "end_agent"):
+    for name in ("machine_image", "grow_disk", "check_disk", "end_agent"):
         monkeypatch.setattr(boot, name, lambda *_: None)
     return SimpleNamespace(paths=paths, driver=driver)
 

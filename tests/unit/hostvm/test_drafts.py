@@ -132,7 +132,7 @@ def test_a_start_does_so(monkeypatch):
 
     monkeypatch.setattr(boot, "machine_driver", lambda *_: driver)
     monkeypatch.setattr(boot, "make_domain", far_enough)
-    for name in ("stored_image", "grow_disk"):
+    for name in ("machine_image", "grow_disk"):
         monkeypatch.setattr(boot, name, lambda *_: None)
     monkeypatch.setattr(boot, "begin_check", lambda *_: lambda: None)
     engine = SimpleNamespace(socket="", seed=lambda *_: {})

@@ -11,9 +11,9 @@ from types import SimpleNamespace
 import pytest
 
 from hostvm.drivers.base import DomainState
-from hostvm.errors import DriverError, ImageError
-from hostvm.machines import boot, image_check
-from hostvm.machines.image_check import CACHE_FILE, begin_check
+from hostvm.errors import DriverError, ImageError, MachineError
+from hostvm.machines import boot, image_check, wake
+from hostvm.machines.image_check import CACHE_FILE, begin_check, machine_image
 from hostvm.paths import MachinePaths, cache
 from hostvm.spec import default_spec, render_spec
 from hostvm.state import MachineState, save_state
@@ -177,3 +177,62 @@ def test_a_machine_is_not_powered_on_with_a_damaged_image(image, monkeypatch, do
     engine = SimpleNamespace(socket="", seed=lambda *_: {})
     with pytest.raises(ImageError, match="is damaged"):
         boot.start_machine(paths, NullProgress(), engine)
+
+
+@pytest.mark.parametrize(
+    ("word", "way"),
+    [
+        ("docker", "hostvm upgrade box   # builds the image docker\n"),
+        ("r.io/os:1", "hostvm upgrade box   # pulls r.io/os:1\n"),
+        ("sha256:abcdef", "take another one: hostvm upgrade box --image docker\n"),
+    ],
+)
+def test_one_that_is_not_on_this_computer_is_not_called_damaged(word, way):
+    """As in a HOSTVM_HOME that was copied to another one."""
+    with pytest.raises(ImageError) as caught:
+        machine_image(MachinePaths.of("box"), replace(SPEC, image=word), f"sha256:{'1' * 64}")
+    assert caught.value.brief == "image 111111111111 of machine box is not on this computer"
+    assert caught.value.resolution.startswith(way)
+    assert "hostvm image export -o 111111111111.img 111111111111" in caught.value.resolution
+
+
+def test_one_whose_manifest_is_damaged_is_told_with_what_mends_it(image):
+    (image.path / "manifest.json").write_text("{}")
+    with pytest.raises(ImageError, match="is damaged") as caught:
+        machine_image(MachinePaths.of("box"), SPEC, f"sha256:{image.digest}")
+    assert "manifest.json was changed" in caught.value.details
+    assert caught.value.resolution.startswith(f"hostvm image rm {image.digest[:12]} && hostvm upgrade box")
+
+
+@pytest.fixture
+def suspended():
+    """A machine that is, without its image: its places, and a driver for which it is off."""
+    paths = MachinePaths.of("box")
+    paths.folder.mkdir(parents=True)
+    paths.spec.write_text(render_spec(SPEC))
+    paths.suspended.write_text("{}")
+    paths.suspended_ram.write_bytes(b"ram")
+    save_state(paths, MachineState("u", "m", "amd64", 1, "qemu", f"sha256:{'1' * 64}", "now"))
+    return paths, SimpleNamespace(state=lambda: DomainState.OFF, kill=lambda: None)
+
+
+def test_a_saved_memory_outlasts_a_start_without_it_that_cannot_be(suspended, monkeypatch):
+    paths, driver = suspended
+    monkeypatch.setattr(boot, "machine_driver", lambda *_: driver)
+    engine = SimpleNamespace(socket="", seed=lambda *_: {})
+    with pytest.raises(ImageError, match="is not on this computer"):
+        boot.start_machine(paths, NullProgress(), engine, discard_state=True)
+    assert (paths.suspended.read_text(), paths.suspended_ram.read_bytes()) == ("{}", b"ram")
+
+
+def test_a_suspended_machine_without_its_image_has_two_ways(suspended, monkeypatch):
+    """Neither an upgrade nor --discard-state alone would do."""
+    paths, driver = suspended
+    monkeypatch.setattr(wake, "load_saved", lambda _: None)
+    with pytest.raises(MachineError) as caught:
+        wake.wake_machine(paths, driver, NullProgress())
+    assert caught.value.brief == "machine box cannot be resumed"
+    assert "its image 111111111111 is not in" in caught.value.details
+    assert "hostvm image import --allow-unsigned 111111111111.img" in caught.value.resolution
+    assert "hostvm stop --force box && hostvm upgrade box" in caught.value.resolution
+    assert paths.suspended.exists()

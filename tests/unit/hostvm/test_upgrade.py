@@ -113,6 +113,19 @@ def test_back_when_the_new_one_does_not_start(world):
     assert "it runs again" in caught.value.details
 
 
+@pytest.mark.parametrize("power", [DomainState.RUNNING, DomainState.OFF])
+def test_the_console_of_a_boot_that_said_nothing_is_not_shown(world, power):
+    """The file that would be named is that of the boot before, which went well."""
+    world.power, world.faults[NEW] = power, MachineError("not ready in time")
+    for said, shown in ((b"Kernel panic", True), (b"", False)):
+        world.paths.console.write_bytes(said)
+        with pytest.raises(MachineError) as caught:
+            world.run()
+        assert ("console.log" in caught.value.resolution) is shown
+    assert "said nothing on its console" in caught.value.details
+    assert caught.value.resolution == f"make that image anew: hostvm image rm {'b' * 12} && hostvm upgrade ci"
+
+
 def test_back_when_a_container_does_not_return(world):
     world.residents.lost = ("db", "web")
     with pytest.raises(MachineError) as caught:
