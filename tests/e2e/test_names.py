@@ -52,6 +52,14 @@ def test_host_names_on_a_network_with_the_engines_own_dns(dns, unique, host_web)
     assert dns.docker("run", "--rm", "--network", network, "busybox", "wget", "-qO-", url) == "from outside"
 
 
+def test_host_gateway_is_this_computer(box, unique, host_web):
+    network, options = unique("net"), ("--rm", "--add-host", "workstation:host-gateway")
+    box.docker("network", "create", network)
+    ask = ("busybox", "wget", "-qO-", f"http://workstation:{host_web}/")
+    assert box.docker("run", *options, *ask) == "from outside"
+    assert box.docker("run", *options, "--network", network, *ask) == "from outside"
+
+
 @pytest.mark.skipif(not os.access(HOSTS, os.W_OK), reason="adds a line to /etc/hosts and takes it away: needs root")
 def test_hosts_file_is_followed_while_running(dns, residents):
     name = f"hostvm-{os.getpid()}.test"
