@@ -82,6 +82,7 @@ class ClockService:
     def _keep(self, clock: Clock, host: Host, stopped: threading.Event, look: threading.Event) -> None:
         unsure = 0.0
         while not stopped.is_set():
+            before = _apart()
             done = clock.correct()
             self._facts = {"off": done.after, "within": done.within, "set": self._facts["set"] + done.times_set}
             if done.times_set:
@@ -89,24 +90,30 @@ class ClockService:
             if done.may_be_right:
                 self._right.set()
             unsure = 0.0 if done.settled else min(LOOK_EVERY, 2 * unsure or _TICK)
-            wait_for_jump(look, unsure or LOOK_EVERY)
+            wait_for_jump(look, unsure or LOOK_EVERY, before)
             look.clear()  # before `stopped` is looked at: `stop` sets them the other way round
 
 
-def wait_for_jump(look: threading.Event, most: float = LOOK_EVERY) -> None:
+def wait_for_jump(look: threading.Event, most: float = LOOK_EVERY, before: float | None = None) -> None:
     """Until this computer's clock and its count of seconds part (it slept, or was set), or `most` seconds passed.
 
     Where the count goes on while the computer sleeps, as on Windows, a second that took much longer tells. Asks the
     guest nothing, so that an idle one stays idle.
 
     :param look: ends it, too.
+    :param before: how far they were apart before the guest was asked: what it told is worth nothing after a jump.
     """
-    ends = time.monotonic() + most
     seen = time.monotonic()
-    before = time.time() - seen
+    ends = seen + most
+    before = _apart() if before is None else before
     while seen < ends and not look.wait(_TICK):
         last, seen = seen, time.monotonic()
-        now = time.time() - seen
+        now = _apart()
         if abs(now - before) > _JUMP or seen - last > _TICK + _LATE:
             return
         before = now
+
+
+def _apart() -> float:
+    """Seconds between the clock and the count of seconds, whose zero is anywhere."""
+    return time.time() - time.monotonic()

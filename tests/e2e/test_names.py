@@ -5,13 +5,18 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
+import socketserver
 import subprocess
+import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
-from machines import eventually, folders_of, hostvm, succeed
+from dns import message, rdatatype, rrset
+from machines import HOSTVM, eventually, folders_of, hostvm, kill_agent, run, succeed
 
 from hostvm.ssh.connection import connect
 
@@ -52,6 +57,14 @@ def test_host_names_on_a_network_with_the_engines_own_dns(dns, unique, host_web)
     assert dns.docker("run", "--rm", "--network", network, "busybox", "wget", "-qO-", url) == "from outside"
 
 
+def test_host_gateway_is_this_computer(box, unique, host_web):
+    network, options = unique("net"), ("--rm", "--add-host", "workstation:host-gateway")
+    box.docker("network", "create", network)
+    ask = ("busybox", "wget", "-qO-", f"http://workstation:{host_web}/")
+    assert box.docker("run", *options, *ask) == "from outside"
+    assert box.docker("run", *options, "--network", network, *ask) == "from outside"
+
+
 @pytest.mark.skipif(not os.access(HOSTS, os.W_OK), reason="adds a line to /etc/hosts and takes it away: needs root")
 def test_hosts_file_is_followed_while_running(dns, residents):
     name = f"hostvm-{os.getpid()}.test"
@@ -66,6 +79,70 @@ def test_hosts_file_is_followed_while_running(dns, residents):
     finally:
         HOSTS.write_bytes(before)
     eventually(lambda: resolves(dns, residents["debian"], name) is None, "the name is gone", seconds=15)
+
+
+class Answer(socketserver.BaseRequestHandler):
+    """To a query for an address or a text; of other types there are none."""
+
+    def handle(self):
+        query, sock = self.request
+        asked = message.from_wire(query)
+        found, question = message.make_response(asked), asked.question[0]
+        if told := self.server.knows.get(question.rdtype):
+            found.answer.append(rrset.from_text(question.name, 60, "IN", question.rdtype, told))
+        sock.sendto(found.to_wire(), self.client_address)
+
+
+@contextlib.contextmanager
+def nameserver(place: str, address: str):
+    """One that knows `address` for every name, and its own place for a text."""
+    with socketserver.ThreadingUDPServer((place, 53), Answer) as server:
+        server.knows = {rdatatype.A: address, rdatatype.TXT: f'"by {place}"'}
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield
+        server.shutdown()
+
+
+OFFICE, VPN = (f"127.{1 + os.getpid() % 250}.53.{number}" for number in (1, 2))
+ELSEWHERE = ("unshare", "--mount", "sh", "-ec", 'mount --bind "$1" /etc/resolv.conf; shift; exec "$@"', "sh")
+
+
+def may_have_a_resolver_of_its_own() -> bool:
+    programs = sys.platform == "linux" and shutil.which("unshare")
+    return bool(programs) and run(*ELSEWHERE, "/dev/null", "true").status == 0
+
+
+@pytest.fixture
+def resolver(dns, tmp_path):
+    """The shared machine with an agent for which `resolver(PLACE)` is this computer's nameserver; "" for none."""
+    file = tmp_path / "resolv.conf"
+
+    def use(place: str) -> None:
+        file.write_text(f"nameserver {place}\n" if place else "# no network\n")
+
+    use(OFFICE)
+    kill_agent(dns)
+    with nameserver(OFFICE, "192.0.2.10"), nameserver(VPN, "192.0.2.20"):
+        succeed(run(*ELSEWHERE, str(file), str(HOSTVM), "start", dns.name))
+        eventually(lambda: dns_of(dns)["answered_by"] == "host", "the new agent answers")
+        yield use
+        kill_agent(dns)
+    dns.hostvm("start")
+
+
+@pytest.mark.skipif(not may_have_a_resolver_of_its_own(), reason="an agent gets a resolv.conf of its own: needs root")
+def test_another_nameserver_of_this_computer_is_followed_while_running(resolver, dns, residents):
+    """As when a VPN comes up and goes: containers and guest that run all the time ask this computer's new one."""
+    name = "wiki.office.test"
+    text = ("exec", residents["busybox"], "nslookup", "-type=txt", name)
+    for place, address in ((OFFICE, "192.0.2.10"), (VPN, "192.0.2.20"), ("", None), (OFFICE, "192.0.2.10")):
+        resolver(place)
+        assert resolves(dns, residents["debian"], name) == address
+        if address:
+            assert dns.shell("nslookup", "-type=a", name).endswith(f"Address: {address}\n")
+            eventually(
+                lambda place=place: f"by {place}" in dns.try_docker(*text).out, "of other types, too", seconds=10
+            )
 
 
 @pytest.fixture

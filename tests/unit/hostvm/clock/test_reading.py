@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from itertools import pairwise
 
 import pytest
 
@@ -150,6 +151,9 @@ class Look:
         self.wall["now"] += seconds + clock
         return False
 
+    def clear(self):
+        pass
+
 
 def test_a_jump_of_this_computers_clock_ends_the_waiting_and_nothing_else_does(wall):
     for jumps, waited in (((0.0, 0.0, 3600.0), 3.0), ((0.0, -7200.0), 2.0), ((0.0, -86400.0), 2.0)):
@@ -164,6 +168,24 @@ def test_a_jump_of_this_computers_clock_ends_the_waiting_and_nothing_else_does(w
 def test_a_sleep_that_the_count_of_seconds_went_through_ends_the_waiting(wall):
     service.wait_for_jump(Look(wall, (0.0, 0.0), (20.0, 20.0)))
     assert wall["mono"] == 22.0
+
+
+def test_a_jump_while_the_guest_is_asked_ends_the_waiting_after_it(wall):
+    """What the guest told before the jump is worth nothing after it; its way there and back is no jump."""
+    made, asked = service.ClockService(), []
+
+    class Asked(Right):
+        def correct(self):
+            asked.append(wall["mono"])
+            wall["mono"] += 0.4
+            wall["now"] += 0.4 + (3600.0 if len(asked) == 2 else 0.0)
+            if len(asked) == 4:
+                made._stopped.set()
+            return super().correct()
+
+    made._keep(Asked(queue.Queue()), None, made._stopped, Look(wall))
+    usual = service.LOOK_EVERY + 0.4
+    assert [round(later - former, 3) for former, later in pairwise(asked)] == [usual, 1.4, usual]
 
 
 def test_stopping_ends_the_waiting():
@@ -206,7 +228,7 @@ def test_a_clock_that_could_not_be_set_is_looked_at_again_soon(monkeypatch, with
     made = service.ClockService()
     right: list[bool] = []
 
-    def wait(look, most):
+    def wait(look, most, before):
         waits.append(most)
         right.append(made._right.is_set())
         if len(waits) == 9:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from ipaddress import IPv4Network
+from types import SimpleNamespace
 
+import psutil
 import pytest
 
-from hostvm.net.clash import choose_subnet, engine_pools, parse_routes
+from hostvm.net import clash
+from hostvm.net.clash import choose_subnet, engine_pools, host_networks, parse_routes
 
 
 def networks(*texts: str) -> list[IPv4Network]:
@@ -61,3 +65,22 @@ def test_routes_of_linux(tmp_path):
     )
     assert parse_routes(table) == networks("192.0.2.0/24", "10.255.0.0/16", "10.10.10.10/32")
     assert parse_routes(tmp_path / "none") == []
+
+
+def address(text: str, mask: str | None, family: socket.AddressFamily = socket.AF_INET) -> SimpleNamespace:
+    return SimpleNamespace(family=family, address=text, netmask=mask)
+
+
+@pytest.mark.parametrize(("platform", "routes"), [("linux", ["172.30.0.0/16"]), ("darwin", []), ("win32", [])])
+def test_networks_of_a_computer(monkeypatch, platform, routes):
+    """Of all its interfaces, each once; on Linux those behind a route, too."""
+    interfaces = {
+        "lo": [address("127.0.0.1", "255.0.0.0"), address("::1", "ffff::", socket.AF_INET6)],
+        "office": [address("10.0.2.9", "255.255.255.0"), address("10.0.2.10", "255.255.255.0")],
+        "tunnel": [address("10.8.0.6", "255.255.255.255"), address("10.9.0.1", None)],
+        "nothing": [address("169.254.7.7", "255.255.0.0")],
+    }
+    monkeypatch.setattr(psutil, "net_if_addrs", lambda: interfaces)
+    monkeypatch.setattr(clash, "sys", SimpleNamespace(platform=platform))
+    monkeypatch.setattr(clash, "parse_routes", lambda _: networks("10.0.2.0/24", "172.30.0.0/16"))
+    assert host_networks() == networks("10.0.2.0/24", "10.8.0.6/32", *routes)
