@@ -164,13 +164,15 @@ def check_source(mount: Mount) -> str | None:
     """What is wrong with the folder on this computer; None when it can be shared."""
     try:
         with os.scandir(mount.source):
-            return None
+            pass
+        os.stat(os.path.join(mount.source, "."))  # noqa: PTH116, PTH118 - pathlib leaves the dot out; may it be entered?
     except NotADirectoryError:
         return "it is not a folder"
     except FileNotFoundError:
         return "there is no such folder"
     except OSError as fault:
         return f"it cannot be read: {fault.strerror}"
+    return None
 
 
 def guest_path(mounts: Iterable[Mount], path: str) -> str | None:

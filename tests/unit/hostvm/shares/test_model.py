@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -145,6 +146,19 @@ def test_a_folder_that_cannot_be_shared(tmp_path):
     assert told["file"] == "it is not a folder"
     assert told["missing"] == "there is no such folder"
     assert "Too many levels of symbolic links" in told["loop"]
+
+
+def test_a_folder_that_shows_its_names_alone_cannot_be_shared(monkeypatch, tmp_path):
+    """Mode r--: it can be listed, and nothing in it opened. Root, who may run these tests, is never refused."""
+    real = os.stat
+
+    def stat(path, *words, **more):
+        if str(path) == f"{tmp_path}{os.sep}.":
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return real(path, *words, **more)
+
+    monkeypatch.setattr(os, "stat", stat)
+    assert check_source(make_mount(str(tmp_path))) == "it cannot be read: Permission denied"
 
 
 def test_a_path_here_is_found_in_the_guest(tmp_path):
