@@ -26,7 +26,7 @@ def folders(tmp_path_factory):
 @pytest.fixture(scope="module")
 def own(folders):
     """Made from a template, with folders as typed, and a comment in its settings."""
-    options = ("--template", "ci", "--cpus", "1", "--memory", "1GiB", "--disk", "10GiB", "--mount", "none")
+    options = ("--template", "ci", "--cpus", "1", "--memory", "1GiB", "--disk", "10GiB")
     options += ("--mount", f"{folders['kept']}:/typed/kept:ro", "--mount", f"{folders['work']}:/typed/work")
     with running_machine(f"set-{os.getpid()}", *options) as made:
         file = folders_of(made.name)[0] / "machine.yaml"

@@ -99,6 +99,13 @@ def test_options_add_to_the_home_folder(tmp_path):
     assert option_mounts([f"{tmp_path}:/home/me"]) == (Mount(str(tmp_path), "/home/me"),)
 
 
+def test_options_add_to_what_a_template_shares_and_not_to_the_home_folder_then(tmp_path):
+    data, src = Mount(str(tmp_path), "/data"), Mount("/home/me/src", "/src", readonly=True)
+    assert option_mounts([f"{tmp_path}:/data"], ()) == (data,)
+    assert option_mounts([f"{tmp_path}:/data"], (src,)) == (data, src)
+    assert option_mounts(["none", f"{tmp_path}:/data"], (src,)) == (data,)
+
+
 def test_a_written_list_is_read_back(tmp_path):
     mounts = Mounts().read(
         ["/b", {"source": "/a", "target": "/x", "readonly": True}, {"source": "/a/in", "kind": "sftp"}],
