@@ -147,7 +147,7 @@ def _add_settings(verb: argparse.ArgumentParser) -> None:
         "--mount",
         action="append",
         metavar="SRC[:DST[:ro]]",
-        help="share a folder besides the home folder; repeatable; 'none' leaves the home folder out",
+        help="share a folder besides the home folder, or those of the template; repeatable; 'none' leaves these out",
     )
 
 

@@ -41,13 +41,15 @@ if TYPE_CHECKING:
 def wanted_settings(options: argparse.Namespace) -> dict[str, object]:
     """The settings among the options, by their keys.
 
-    :raises SpecError: a wrong --mount.
+    :raises SpecError: a wrong --mount, or a wrong template beside it.
     """
     given = {setting.key: getattr(options, setting.key, None) for setting in SETTINGS if setting.option}
     wanted: dict[str, object] = {key: value for key, value in given.items() if value is not None}
     if options.mount:
+        # One that shares nothing (ci) is not to share the home folder because of another one.
+        besides = template_settings(options.template).get("mounts") if options.template else None
         try:
-            wanted["mounts"] = typed_mounts(options.mount)
+            wanted["mounts"] = typed_mounts(options.mount, besides)
         except ValueError as fault:
             raise SpecError(f"--mount {fault}", None, "see: hostvm start --help") from None
     return wanted

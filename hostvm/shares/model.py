@@ -129,12 +129,15 @@ def parse_mount(text: str) -> Mount:
     return make_mount(drive + source, more[0] if more else "", readonly=readonly)
 
 
-def option_mounts(words: list[str]) -> tuple[Mount, ...]:
-    """What `--mount` options ask for: the home folder and theirs; `none` leaves the home folder out.
+def option_mounts(words: list[str], besides: tuple[Mount, ...] | None = None) -> tuple[Mount, ...]:
+    """What `--mount` options ask for: `besides` and theirs; `none` leaves the former out.
 
+    :param besides: what a template shares; None: the home folder.
     :raises ValueError: with a reason that reads after the words.
     """
-    mounts = () if NONE in words else default_mounts()
+    mounts = default_mounts() if besides is None else besides
+    if NONE in words:
+        mounts = ()
     for word in words:
         if word == NONE:
             continue
@@ -164,13 +167,15 @@ def check_source(mount: Mount) -> str | None:
     """What is wrong with the folder on this computer; None when it can be shared."""
     try:
         with os.scandir(mount.source):
-            return None
+            pass
+        os.stat(os.path.join(mount.source, "."))  # noqa: PTH116, PTH118 - pathlib leaves the dot out; may it be entered?
     except NotADirectoryError:
         return "it is not a folder"
     except FileNotFoundError:
         return "there is no such folder"
     except OSError as fault:
         return f"it cannot be read: {fault.strerror}"
+    return None
 
 
 def guest_path(mounts: Iterable[Mount], path: str) -> str | None:

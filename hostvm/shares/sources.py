@@ -189,12 +189,14 @@ def is_there(mount: Mount, mounts: Iterable[Mount]) -> bool:
     return not mount.readonly and any(guest_path(mounts, path) == mount.target for path in paths)
 
 
-def typed_mounts(words: list[str]) -> tuple[Mount, ...]:
+def typed_mounts(words: list[str], besides: tuple[Mount, ...] | None = None) -> tuple[Mount, ...]:
     """What `--mount` options ask for.
 
+    :param besides: as of `option_mounts`.
     :raises ValueError: with a reason that reads after the words.
     """
-    mounts, own = option_mounts(words), {one.target for one in default_mounts()}
+    besides = default_mounts() if besides is None else besides
+    mounts, own = option_mounts(words, besides), {one.target for one in besides}
     found = []
     for one in mounts:
         try:

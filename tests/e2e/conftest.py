@@ -83,8 +83,12 @@ def _sharing_made(shared_folders, names_port):
 
 @pytest.fixture(scope="session")
 def tools(_sharing_made) -> str:
-    """An image with python3, git and a shell; without dpkg, whose configuring takes minutes under emulation."""
-    packages = [word for name in ("coreutils", "dash", "git") for word in ("--package", name)]
+    """An image with python3, git, a shell and two programs that start others anew when files change.
+
+    Without dpkg, whose configuring takes minutes under emulation.
+    """
+    names = ("coreutils", "dash", "git", "python3-watchdog", "python3-watchfiles")
+    packages = [word for name in names for word in ("--package", name)]
     _sharing_made.hostvm("image", "base", "distroless-python:trixie", *packages, "--tag", TOOLS)
     return TOOLS
 

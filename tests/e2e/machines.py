@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -301,3 +302,37 @@ def kill_agent(machine: Machine) -> None:
 def folders_of(name: str) -> tuple[Path, Path]:
     """Where a machine's files and sockets are while it exists."""
     return Path(os.environ["HOSTVM_HOME"], "machines", name), Path(os.environ["HOSTVM_RUN"], name)
+
+
+@contextlib.contextmanager
+def started(*words: str, env: dict[str, str] | None = None):
+    """A hostvm command on its way, its stderr in a file that is read as it grows."""
+    with subprocess.Popen(
+        [str(HOSTVM), *words],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={**os.environ, **(env or {})},
+        start_new_session=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def interrupt(process: subprocess.Popen[bytes]) -> str:
+    """Ctrl-C, as a terminal sends it to the whole foreground group; what the command still said."""
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err.decode(errors="replace")
+    text = err.decode(errors="replace")
+    assert "Traceback" not in text, text
+    return text
+
+
+def console(folder: Path) -> bytes:
+    """What a machine's guest has said; nothing before its first start."""
+    path = folder / "console.log"
+    return path.read_bytes() if path.exists() else b""

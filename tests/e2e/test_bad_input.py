@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 from pathlib import Path
 
 import psutil
 import pytest
-from machines import HOSTVM, Done, eventually, folders_of, hostvm, processes_of, succeed
+from machines import Done, console, eventually, folders_of, hostvm, interrupt, processes_of, started, succeed
 
 pytestmark = pytest.mark.vm
 
@@ -187,34 +185,6 @@ def test_disk_full_during_a_build(small_disk):
     assert half_made(small_disk) == []
 
 
-@contextlib.contextmanager
-def started(*words: str, env: dict[str, str] | None = None):
-    """A hostvm command on its way, its stderr in a file that is read as it grows."""
-    with subprocess.Popen(
-        [str(HOSTVM), *words],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        env={**os.environ, **(env or {})},
-        start_new_session=True,
-    ) as process:
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-
-
-def interrupt(process: subprocess.Popen[bytes]) -> str:
-    """Ctrl-C, as a terminal sends it to the whole foreground group; what the command still said."""
-    os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err.decode(errors="replace")
-    text = err.decode(errors="replace")
-    assert "Traceback" not in text, text
-    return text
-
-
 def children_of(process: subprocess.Popen[bytes], program: str) -> list[psutil.Process]:
     try:
         found = psutil.Process(process.pid).children(recursive=True)
@@ -263,11 +233,6 @@ def test_ctrl_c_during_start(made):
     eventually(lambda: not processes_of(made), "QEMU and the agent are gone", 20)
     succeed(hostvm("start", made))
     assert succeed(hostvm("-m", made, "shell", "--", "echo", "well")) == "well"
-
-
-def console(folder: Path) -> bytes:
-    path = folder / "console.log"
-    return path.read_bytes() if path.exists() else b""
 
 
 def test_help_has_examples():

@@ -45,11 +45,22 @@ def ring(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def own(names_port, port, ring):
+def folders(tmp_path_factory):
+    """Two of this computer, each with a file."""
+    made = {name: tmp_path_factory.mktemp(name) for name in ("kept", "work")}
+    for name, folder in made.items():
+        (folder / "file").write_text(name)
+    return made
+
+
+@pytest.fixture(scope="module")
+def own(names_port, port, ring, folders):
     name = f"daemon-{os.getpid()}"
     succeed(hostvm("create", name, "--cpus", "1", "--memory", "1GiB", "--mount", "none", "--names", names_port))
     file = folders_of(name)[0] / "machine.yaml"
-    wanted = {"daemon": DAEMON, "registries": {"default": f"http://localhost:{port}"}}
+    # A text, and a mapping, as one writes them by hand.
+    mounts = [f"{folders['kept']}:/written/kept:ro", {"source": str(folders["work"]), "kind": "sftp"}]
+    wanted = {"daemon": DAEMON, "registries": {"default": f"http://localhost:{port}"}, "mounts": mounts}
     file.write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), **wanted}))
     checked = hostvm("config", "check", name)
     assert 'daemon.log-opts.max-file: "9" instead of hostvm\'s "3"' in checked.both
@@ -72,6 +83,18 @@ def test_the_engine_has_them_and_warns_of_nothing(own):
         "Type": "json-file",
         "Config": {"max-file": "9", "max-size": "10m"},
     }
+
+
+def test_folders_are_shared_as_written_by_hand(own, folders):
+    rows = json.loads(own.hostvm("mount", "ls", "--json"))
+    told = {row["source"]: (row["target"], row["kind"], row["readonly"], row["state"]) for row in rows}
+    kept, work = (str(folders[name]) for name in ("kept", "work"))
+    assert told == {kept: ("/written/kept", "nfs", True, "mounted"), work: (work, "sftp", False, "mounted")}
+    words = ("run", "--rm", "-v", f"{kept}:/k", "-v", f"{work}:/w", "busybox", "sh", "-c")
+    said = own.docker(*words, "cat /k/file /w/file; echo written > /w/new; ! touch /k/new")
+    assert said == "keptwork"
+    assert (folders["work"] / "new").read_text() == "written\n"
+    assert not (folders["kept"] / "new").exists()
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,19 @@ pytestmark = pytest.mark.vm
 
 
 @pytest.fixture(scope="module")
-def own():
-    """Made from a template, with a comment in its settings."""
+def folders(tmp_path_factory):
+    """Two of this computer, each with a file."""
+    made = {name: tmp_path_factory.mktemp(name) for name in ("kept", "work")}
+    for name, folder in made.items():
+        (folder / "file").write_text(name)
+    return made
+
+
+@pytest.fixture(scope="module")
+def own(folders):
+    """Made from a template, with folders as typed, and a comment in its settings."""
     options = ("--template", "ci", "--cpus", "1", "--memory", "1GiB", "--disk", "10GiB")
+    options += ("--mount", f"{folders['kept']}:/typed/kept:ro", "--mount", f"{folders['work']}:/typed/work")
     with running_machine(f"set-{os.getpid()}", *options) as made:
         file = folders_of(made.name)[0] / "machine.yaml"
         file.write_text(file.read_text() + "# mine\n")
@@ -30,6 +40,19 @@ def seen(machine) -> tuple[int, int, int]:
     cpus, kib, blocks = machine.shell("sh", "-c", words).splitlines()
     count, size = map(int, blocks.split())
     return int(cpus), int(kib) // 1024, round(count * size / 2**30)
+
+
+def test_folders_are_shared_as_typed_at_the_start(own, folders):
+    rows = json.loads(own.hostvm("mount", "ls", "--json"))
+    told = [(row["source"], row["target"], row["readonly"], row["state"]) for row in rows]
+    assert told == [
+        (str(folders["kept"]), "/typed/kept", True, "mounted"),
+        (str(folders["work"]), "/typed/work", False, "mounted"),
+    ]
+    script = "cat /typed/*/file; echo written > /typed/work/new; ! touch /typed/kept/new"
+    assert own.shell("sh", "-c", script) == "keptwork"
+    assert (folders["work"] / "new").read_text() == "written\n"
+    assert not (folders["kept"] / "new").exists()
 
 
 def test_a_change_of_a_running_machine(own):

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import os
+import queue
 import shutil
+import statistics
+import sys
+import threading
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,9 +20,30 @@ from sharing import SERVED, TOOLS, Share, end, in_full  # helpers beside this fi
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from docker.models.containers import Container
+
 pytestmark = pytest.mark.vm
 
+# Starts another program anew whenever something changes below a folder: each with a watcher of its own.
+RELOADERS = {
+    "watchfiles": ("-m", "watchfiles", "python3 -u /w/app.py", "/w"),
+    "watchdog": ("-m", "watchdog.watchmedo", "auto-restart", "-d", "/w", "-R", "--", "python3", "-u", "/w/app.py"),
+}
+
+# Tells its own text and the names beside it, and stays.
+APP = """
+import os, time
+print("text {number}", *sorted(os.listdir("/w")), flush=True)
+time.sleep(3600)
+"""
+
 by_nfs = pytest.mark.parametrize("share", ["nfs"], indirect=True)
+
+
+def is_watched(share: Share, folder: Path) -> None:
+    """Wait until the agent has begun with it."""
+    agent_log = Path(os.environ["HOSTVM_HOME"], "machines", share.machine.name, "agent.log")
+    eventually(lambda: f"events: watching {folder}\n" in agent_log.read_text(), "the folder is watched")
 
 
 @contextmanager
@@ -34,8 +60,7 @@ def watcher(share: Share, folder: Path) -> Iterator[Callable[[], list[str]]]:
 
     try:
         eventually(lambda: "READY" in told(), "the watcher is ready")
-        agent_log = Path(os.environ["HOSTVM_HOME"], "machines", share.machine.name, "agent.log")
-        eventually(lambda: f"events: watching {folder}\n" in agent_log.read_text(), "the folder is watched")
+        is_watched(share, folder)
         yield told
     finally:
         share.machine.docker("rm", "-f", name)
@@ -122,3 +147,97 @@ def test_what_is_new_here_is_there_for_everybody_while_it_is_acted_out(share: Sh
                 assert looker.stdout.readline() == f"{number} there\n"
             end(looker)
         eventually(lambda: any(line.startswith("CREATE ") for line in told()), "one was acted out before it was found")
+
+
+class Arriving:
+    """Lines of a container as they come, by this computer's clock."""
+
+    def __init__(self, container: Container) -> None:
+        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        threading.Thread(target=self._read, args=(container,), daemon=True).start()
+
+    def _read(self, container: Container) -> None:
+        rest = b""
+        for piece in container.logs(stream=True, follow=True):
+            *lines, rest = (rest + piece).split(b"\n")
+            for line in lines:
+                self._lines.put(line.decode())
+
+    def seconds_until(self, *wanted: str) -> float:
+        """From now to the first of these lines."""
+        begun = time.monotonic()
+        while self._lines.get(timeout=20) not in wanted:
+            pass
+        return time.monotonic() - begun
+
+    def forget(self) -> None:
+        """What has come by now."""
+        while not self._lines.empty():
+            self._lines.get()
+
+
+@in_full
+def test_an_event_is_there_within_a_second(share: Share):
+    """Each kind of change, from the moment before it is made here until a container's line of it has arrived here."""
+    folder = share.folder / "timed"
+    folder.mkdir()
+    files = [folder / f"file-{number}" for number in range(10)]
+    gone = (lambda name: (f"DELETE {name}",)) if share.kind in SERVED else (lambda _: ("ATTRIB ",))
+    new = (lambda name: (f"CREATE {name}",)) if share.kind == "nfs" else any_of
+    acts = {
+        "created": (lambda file: file.write_text("new"), new),
+        "modified": (lambda file: file.write_text("newer"), any_of),
+        "renamed": (lambda file: file.rename(f"{file}-moved"), lambda name: new(f"{name}-moved")),
+        "deleted": (lambda file: Path(f"{file}-moved").unlink(), lambda name: gone(f"{name}-moved")),
+    }
+    taken: dict[str, list[float]] = {}
+    with watcher(share, folder):
+        lines = Arriving(share.machine.sdk.containers.get(f"watcher-{share.kind}"))
+        lines.seconds_until("READY")
+        for what, (act, expected) in acts.items():
+            for file in files:
+                time.sleep(0.1)  # until what the change before it raised besides has come
+                lines.forget()
+                begun = time.monotonic()
+                act(file)
+                taken.setdefault(what, []).append(time.monotonic() - begun + lines.seconds_until(*expected(file.name)))
+    for what, seconds in taken.items():
+        median = statistics.median(seconds)
+        sys.stdout.write(f"{share.kind}: {what}: median {median:.3f} s, most {max(seconds):.3f} s\n")  # -rP shows it
+    assert {what for what, seconds in taken.items() if statistics.median(seconds) > 1.0} == set(), taken
+
+
+def any_of(name: str) -> tuple[str, ...]:
+    return tuple(f"{word} {name}" for word in ("CREATE", "ATTRIB", "MODIFY", "CLOSE_WRITE"))
+
+
+@in_full
+@pytest.mark.parametrize("reloader", ["watchdog", pytest.param("watchfiles", marks=pytest.mark.slow)])
+def test_a_program_is_started_anew_when_files_change_here(share: Share, reloader):
+    folder = share.folder / reloader
+    folder.mkdir()
+    app = folder / "app.py"
+    app.write_text(APP.format(number=0))
+    name = f"{reloader}-{share.kind}"
+    share.machine.docker("run", "-d", "--name", name, "-v", f"{folder}:/w", TOOLS, *RELOADERS[reloader])
+    container = share.machine.sdk.containers.get(name)
+
+    def told(*words: str) -> None:
+        line = " ".join(words)
+        eventually(lambda: container.logs().decode().splitlines()[-1:] == [line], f"{line!r} is the last line", 60)
+
+    try:
+        told("text 0", "app.py")
+        is_watched(share, folder)
+        for number in (1, 2):
+            app.write_text(APP.format(number=number))
+            told(f"text {number}", "app.py")
+        (folder / "other.py").write_text("x = 1")
+        told("text 2", "app.py", "other.py")
+        (folder / "other.py").unlink()
+        told("text 2", "app.py")
+        (folder / "new.tmp").write_text(APP.format(number=3))  # as editors save
+        (folder / "new.tmp").rename(app)
+        told("text 3", "app.py")
+    finally:
+        container.remove(force=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -98,6 +99,13 @@ def test_options_add_to_the_home_folder(tmp_path):
     assert option_mounts([f"{tmp_path}:/home/me"]) == (Mount(str(tmp_path), "/home/me"),)
 
 
+def test_options_add_to_what_a_template_shares_and_not_to_the_home_folder_then(tmp_path):
+    data, src = Mount(str(tmp_path), "/data"), Mount("/home/me/src", "/src", readonly=True)
+    assert option_mounts([f"{tmp_path}:/data"], ()) == (data,)
+    assert option_mounts([f"{tmp_path}:/data"], (src,)) == (data, src)
+    assert option_mounts(["none", f"{tmp_path}:/data"], (src,)) == (data,)
+
+
 def test_a_written_list_is_read_back(tmp_path):
     mounts = Mounts().read(
         ["/b", {"source": "/a", "target": "/x", "readonly": True}, {"source": "/a/in", "kind": "sftp"}],
@@ -145,6 +153,19 @@ def test_a_folder_that_cannot_be_shared(tmp_path):
     assert told["file"] == "it is not a folder"
     assert told["missing"] == "there is no such folder"
     assert "Too many levels of symbolic links" in told["loop"]
+
+
+def test_a_folder_that_shows_its_names_alone_cannot_be_shared(monkeypatch, tmp_path):
+    """Mode r--: it can be listed, and nothing in it opened. Root, who may run these tests, is never refused."""
+    real = os.stat
+
+    def stat(path, *words, **more):
+        if str(path) == f"{tmp_path}{os.sep}.":
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return real(path, *words, **more)
+
+    monkeypatch.setattr(os, "stat", stat)
+    assert check_source(make_mount(str(tmp_path))) == "it cannot be read: Permission denied"
 
 
 def test_a_path_here_is_found_in_the_guest(tmp_path):
