@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import http.server
 import json
-import ssl
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from authorities import HOST, make_authority
 from machines import folders_of, hostvm, running_machine, succeed
+
+if TYPE_CHECKING:
+    import ssl
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
 
-HOST = "host.docker.internal"
 REGISTRY = "registry.test:5000"
 """Known to the proxy alone, and spoken to without TLS: what asks it went through the proxy and was told so."""
 
@@ -57,36 +55,6 @@ def serve(context: ssl.SSLContext | None = None) -> http.server.ThreadingHTTPSer
         server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server
-
-
-def make_authority(folder: Path, name: str, *, days_ago: int = 0) -> tuple[Path, ssl.SSLContext]:
-    """A certificate authority's PEM file, and a server's context with a certificate of it for HOST, for two days."""
-    now = dt.datetime.now(dt.UTC) - dt.timedelta(days=days_ago)
-
-    def certificate(subject: str, issuer: str, key, signer, *extensions) -> bytes:
-        builder = x509.CertificateBuilder(
-            x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]),
-            x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)]),
-            key.public_key(),
-            x509.random_serial_number(),
-            now - dt.timedelta(days=1),
-            now + dt.timedelta(days=2),
-        )
-        for extension in extensions:
-            builder = builder.add_extension(extension, critical=True)
-        return builder.sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-
-    root, leaf = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    authority = folder / f"{name}.pem"
-    authority.write_bytes(certificate(name, name, root, root, x509.BasicConstraints(ca=True, path_length=None)))
-    chain = folder / f"{name}-server.pem"
-    chain.write_bytes(
-        leaf.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        + certificate(HOST, name, leaf, root, x509.SubjectAlternativeName([x509.DNSName(HOST)]))
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(chain)
-    return authority, context
 
 
 def set_up(name: str, **settings: object) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import certifi
 import pytest
 
 from hostvm.errors import SpecError
@@ -34,6 +37,15 @@ def test_public_authorities_are_left_out():
 
 def test_none_wants_nothing():
     assert wanted_certificates("none") == b""
+
+
+def test_of_this_computers_own_store_what_is_not_public_is_wanted(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "store.pem"))
+    (tmp_path / "store.pem").write_bytes(Path(certifi.where()).read_bytes() + PEM)
+    assert wanted_certificates("host") == PEM
+    (tmp_path / "store.pem").write_bytes(Path(certifi.where()).read_bytes())
+    assert wanted_certificates("host") == b""
 
 
 def test_a_file_is_what_is_wanted(tmp_path):
