@@ -64,8 +64,9 @@ def _is_for_another(words: list[str]) -> bool:
 
 def _with_shares(name: str, program: str, words: list[str]) -> list[str]:
     """Folders of this computer as the guest has them; costs nothing where none is named."""
-    if not any(word in ("run", "create") for word in words):
+    if not any(word in ("run", "create") or (word == "build" and program == "podman") for word in words):
         return words
+    from cli.build_words import build_at
     from cli.share_words import may_name_folders, with_guest_paths
 
     if not may_name_folders(words):
@@ -79,7 +80,7 @@ def _with_shares(name: str, program: str, words: list[str]) -> list[str]:
     mounts, here = shared_mounts(folder), os.getcwd()  # noqa: PTH109 - as in cli/forward.py
     sock = os.path.join(folder, DOCKER_SOCK)  # noqa: PTH118 - as above
     needs = " ".join(f"{key}={value}" for key, value in BROUGHT.get(program, {}).items())
-    run = f"{f'env {needs} ' if needs else ''}{program} run"
+    run = f"{f'env {needs} ' if needs else ''}{program} {'run' if build_at(words) is None else 'build'}"
     return with_guest_paths(words, mounts, here, lambda: _disks(name), sock, machine_option(name), run)
 
 

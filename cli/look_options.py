@@ -13,7 +13,8 @@ _DIGITS_MOST = 9
 
 def add_look_verbs(verbs: Any, make: Callable[..., argparse.ArgumentParser]) -> None:
     """:param make: adds one verb with what all verbs have."""
-    make(verbs, "ls", "look:ls", "list all machines", "hostvm ls", "hostvm ls --json", named=False)
+    examples = ("hostvm ls", "hostvm ls --json", "hostvm ls -q | xargs -n 1 hostvm stop")
+    make(verbs, "ls", "look:ls", "list all machines", *examples, named=False, quiet="names only, one a line")
     make(verbs, "status", "look:status", "what the machine is doing now", "hostvm status", "hostvm status ci --json")
     make(verbs, "inspect", "look:inspect", "everything known of the machine, as JSON", "hostvm inspect ci")
     logs = make(

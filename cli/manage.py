@@ -104,7 +104,9 @@ def build_parser(verb: str = "") -> argparse.ArgumentParser:
     return parser
 
 
-def _verb(verbs: Verbs, name: str, run: str, text: str, *examples: str, named: bool = True) -> argparse.ArgumentParser:
+def _verb(
+    verbs: Verbs, name: str, run: str, text: str, *examples: str, named: bool = True, quiet: str = "no progress"
+) -> argparse.ArgumentParser:
     epilog = "examples:\n" + "\n".join(f"  {example}" for example in examples)
     verb = verbs.add_parser(
         name, help=text, description=text, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -115,7 +117,7 @@ def _verb(verbs: Verbs, name: str, run: str, text: str, *examples: str, named: b
         verb.add_argument("name", nargs="?", metavar="NAME", type=_machine, help="the machine (default: default)")
     verb.add_argument("-m", "--machine", metavar="NAME", type=_machine, help="the machine; also HOSTVM_MACHINE")
     verb.add_argument("--json", action="store_true", help="print facts as JSON")
-    verb.add_argument("-q", "--quiet", action="store_true", help="no progress")
+    verb.add_argument("-q", "--quiet", action="store_true", help=quiet)
     verb.add_argument("-v", "--verbose", action="count", help="more detail on failures")
     verb.add_argument("--debug", action="store_true", help="print every command that is run on this computer")
     return verb

@@ -1,10 +1,14 @@
-"""Folders of this computer in docker's words: `-v SRC:DST` and `--mount type=bind,source=SRC,...` of run and create."""
+"""Folders of this computer in docker's words: `-v SRC:DST` and `--mount type=bind,source=SRC,...` of run and create.
+
+Podman's build takes `-v` as well.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from cli import csv_fields
+from cli.build_words import build_at, build_takes_next, short_option
 from cli.docker_words import takes_next, verb_words
 from hostvm.shares.named import engine_path
 
@@ -44,6 +48,9 @@ def with_guest_paths(
         return engine_path(source, mounts, disks, folder=folder, sock=sock, option=option, run=run)
 
     found = list(words)
+    if (at := build_at(found)) is not None:
+        _of_build(found, at, find)
+        return found
     verb, start = verb_words(found)
     if verb not in ("run", "create"):
         return found
@@ -65,6 +72,20 @@ def with_guest_paths(
                 found[place] = letters + changed if place == at else changed
         at += 2 if takes_next(verb, word) else 1
     return found
+
+
+def _of_build(found: list[str], at: int, find: Callable[[str], str]) -> None:
+    """Change the folders of a build, whose options may stand behind its context too."""
+    while at < len(found) and found[at] != "--":
+        word = found[at]
+        name, equals, _ = word.partition("=")
+        front = name + equals if name == "--volume" else short_option(word, "v")
+        if front is not None:
+            place = at if len(word) > len(front) else at + 1
+            if place < len(found):
+                front = front if place == at else ""
+                found[place] = front + _volume(found[place][len(front) :], find)
+        at += 2 if word.startswith("-") and word != "-" and build_takes_next(word) else 1
 
 
 def _before_value(word: str) -> str | None:

@@ -20,6 +20,7 @@ from hostvm.errors import UsageError
 from hostvm.files import tail
 from hostvm.growing import Growing
 from hostvm.machines.observe import look_closely, observe, observe_all
+from hostvm.paths import machine_names
 from hostvm.plain import plain
 from hostvm.sizes import format_size
 from hostvm.spec import load_spec
@@ -34,7 +35,10 @@ if TYPE_CHECKING:
 
 
 def ls(options: argparse.Namespace) -> int:
-    """All machines, damaged ones included."""
+    """All machines, damaged ones included; with --quiet their names alone, for scripts."""
+    if options.quiet and not options.json:
+        sys.stdout.writelines(f"{name}\n" for name in machine_names())  # nobody has to be asked
+        return 0
     found = observe_all()
     if options.json:
         return print_json([observation.facts() for observation in found])

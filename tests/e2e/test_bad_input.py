@@ -46,7 +46,7 @@ def made(machine, name):
     return name
 
 
-@pytest.mark.parametrize("verb", ["stop", "status", "inspect", "env", "logs", "restart", "rm"])
+@pytest.mark.parametrize("verb", ["stop", "status", "inspect", "env", "logs", "restart", "rm", "upgrade"])
 def test_unknown_machine(verb):
     told(hostvm(verb, "nobody"), 1, "no machine called nobody", "hostvm start nobody")
 
@@ -146,6 +146,16 @@ def test_removing_a_running_machine_needs_force(machine):
     assert machine.shell("echo", "still here") == "still here"
 
 
+def test_a_change_of_nothing(made):
+    file = folders_of(made)[0] / "machine.yaml"
+    before = file.read_bytes()
+    told(hostvm("set", made), 2, "no setting is given", "hostvm set --help")
+    done = hostvm("set", made, "cpus=1")
+    assert (done.status, done.out, f"machine {made} is so already" in done.err) == (0, "", True), str(done)
+    assert file.read_bytes() == before
+    told(hostvm("set", made, "cpus=9999"), 2, "cpus: 9999")
+
+
 def test_creating_a_machine_twice(made):
     told(hostvm("create", made), 1, "exists already", f"hostvm start {made}")
 
@@ -224,15 +234,29 @@ def test_ctrl_c_while_a_builder_guest_runs(machine, packages_there, tmp_path):
     assert not (tmp_path / "image.tar").exists()
 
 
-def test_ctrl_c_during_start(made):
-    folder = folders_of(made)[0]
+def lives(name: str) -> tuple[str, list[str], str]:
+    """What changes with whatever is done to a running machine: its status, its processes, its agent's last word."""
+    facts = json.loads(hostvm("status", name, "--json").out)
+    processes = [f"{pid} {psutil.Process(pid).create_time()}" for pid in sorted(processes_of(name))]
+    return facts["status"], processes, str((facts["agent"] or {}).get("pid"))
+
+
+def test_ctrl_c_during_start(made, machine, unique):
+    """And a start is quiet when it is asked to be, and touches the named machine alone."""
+    folder, off = folders_of(made)[0], unique("off")[:24]
+    succeed(hostvm("create", off, "--memory", "512MiB", "--cpus", "1"))
+    before = [lives(machine.name), lives(off)]
+    assert (before[0][0], before[1]) == ("running", ("stopped", [], "None"))
     with started("start", made) as start:
         eventually(lambda: b"hostvm-guest: mark root" in console(folder), "the guest boots", 60)
         interrupt(start)
     assert json.loads(hostvm("status", made, "--json").out)["status"] == "stopped"
     eventually(lambda: not processes_of(made), "QEMU and the agent are gone", 20)
-    succeed(hostvm("start", made))
+    done = hostvm("start", "--quiet", made)
+    assert (done.status, done.both) == (0, "")
     assert succeed(hostvm("-m", made, "shell", "--", "echo", "well")) == "well"
+    assert [lives(machine.name), lives(off)] == before
+    succeed(hostvm("rm", "--force", off))
 
 
 def test_help_has_examples():

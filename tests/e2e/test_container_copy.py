@@ -48,6 +48,7 @@ IN = (
     ("H/file", "none:/x"),
     ("H/file", "T/dir/inner"),
     ("H/a:b", "T/dir"),
+    ("T/file", "T/new"),  # docker refuses copies between containers
 )
 OUT = (
     ("T/file", "H/dir"),
@@ -78,9 +79,13 @@ for place in "$@"; do
     mkdir -p $place/dir/inner && cd $place
     echo there > dir/inner/file; echo file > file; echo '#!/bin/sh' > script
     chmod 755 script; chown 1000:1000 script; ln -s dir link; ln -s nowhere wild
+    touch -d @1000000000 dir/inner/file file script
 done
 """
-LIST = "cd $1 && find . -printf '%p %y %m %U:%G %l ' -exec sh -c '[ -f \"$0\" ] && cat \"$0\" || echo' {} \\; | sort"
+LIST = (
+    "cd $1 && find . -printf '%p %y %m %U:%G %l ' \\( -type f -printf '%Ts ' -o -true \\) "
+    '-exec sh -c \'[ -f "$0" ] && cat "$0" || echo\' {} \\; | sort'
+)
 
 
 class Clients:
@@ -119,14 +124,17 @@ def make_here(place: Path) -> None:
     (place / "link").symlink_to("dir")
     (place / "wild").symlink_to("nowhere")
     (place / "a:b").write_text("odd\n")
+    for file in (inner / "file", place / "file", place / "script", place / "a:b"):
+        os.utime(file, (900_000_000, 900_000_000))
 
 
-def tree(place: Path) -> list[tuple[str, int, str]]:
-    """Every name below with its mode and what it holds."""
+def tree(place: Path) -> list[tuple[str, int, str, int]]:
+    """Every name below with its mode, what it holds, and of a file its time."""
     found = []
     for path in sorted(place.rglob("*")):
         holds = str(path.readlink()) if path.is_symlink() else path.read_text() if path.is_file() else "folder"
-        found.append((str(path.relative_to(place)), path.lstat().st_mode, holds))
+        time = int(path.stat().st_mtime) if path.is_file() and not path.is_symlink() else 0
+        found.append((str(path.relative_to(place)), path.lstat().st_mode, holds, time))
     return found
 
 
@@ -166,7 +174,7 @@ def test_out_of_a_container(clients: Clients):
         assert (ours.status, same_out, ours.err) == (real.status, True, real.err), f"{real}\n{ours}"
     assert tree(clients.here / "ours") == tree(clients.here / "real")
     made = (clients.here / "ours" / "1" / "new").stat()
-    assert made.st_uid == os.geteuid()
+    assert (made.st_uid, made.st_mtime) == (os.geteuid(), 1_000_000_000)
 
 
 def test_nothing_lands_outside(clients: Clients, machine: Machine, tmp_path):

@@ -130,6 +130,21 @@ def test_guest_client_builds_a_folder_of_this_computer(box, unique, tmp_path):
     assert box.holds(container, "/all/left.out") is None
 
 
+def test_guest_client_builds_of_a_second_folder(box, unique, tmp_path):
+    """`--build-context`: as the folder itself, and what its own list leaves out is not carried."""
+    tag, first, second = unique("second"), tmp_path / "first", tmp_path / "the second"
+    for folder in (first, second):
+        folder.mkdir()
+        (folder / "file").write_text(folder.name)
+    (second / "left.out").touch()
+    (second / ".dockerignore").write_text("*.out\n")
+    (first / "Dockerfile").write_text("FROM busybox\nCOPY file /one\nCOPY --from=other . /two/\n")
+    box.docker("build", "-q", "-t", tag, "--build-context", f"other={second}", str(first))
+    container = box.docker("create", tag)
+    assert [box.holds(container, path) for path in ("/one", "/two/file")] == ["first", "the second"]
+    assert box.holds(container, "/two/left.out") is None
+
+
 CUSTOMISED = """\
 FROM busybox AS workshop
 RUN mkdir /out && echo 'made in the workshop' > /out/product && echo scrap > /scrap

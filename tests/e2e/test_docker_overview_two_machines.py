@@ -23,6 +23,8 @@ def test_several_guests_run_at_once_each_a_system_of_its_own(machine, second_mac
     assert (both[0]["cpus"], both[1]["cpus"]) == (2, 1)
     assert [one.shell("nproc") for one in (machine, second_machine)] == ["2", "1"]
     assert machine.boot_id() != second_machine.boot_id()
+    assert both[0]["docker_host"] != both[1]["docker_host"]
+    assert set(succeed(hostvm("ls", "-q")).splitlines()) >= {machine.name, second_machine.name}
     assert [one.shell("uname", "-n") for one in (machine, second_machine)] == [machine.name, second_machine.name]
     machine.shell("sh", "-c", "echo mine > /var/tmp/own")
     assert second_machine.shell("sh", "-c", "ls /var/tmp/own 2>/dev/null; true") == ""

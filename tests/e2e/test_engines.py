@@ -170,7 +170,33 @@ def test_a_shared_folder(rig, tmp_path):
         assert told == "from here"
         assert (tmp_path / "made" / "there").read_text() == "kept\n"
         assert (tmp_path / "made" / "there").stat().st_uid == os.getuid()
+        if rig.engine == "podman":
+            labels_and_overlays(rig, tmp_path)
         rig.ok("mount", "rm", str(tmp_path))
+
+
+def labels_and_overlays(rig, folder) -> None:
+    """What Podman's users put behind a folder. There is no SELinux in the guest: a label is none, read-only or not."""
+    look = ("busybox", "sh", "-c", "cat /w/word; echo changed > /w/word && cat /w/word")
+    (folder / "word").chmod(0o444)
+    for how in ("Z", "ro,Z"):
+        assert (
+            rig.ok("podman", "run", "--rm", "-v", f"{folder}/word:/word:{how}", "busybox", "cat", "/word")
+            == "from here"
+        )
+    assert rig.ok("podman", "run", "--rm", "-v", f"{folder}:/w:O", *look) == "from herechanged"
+    assert (folder / "word").read_text() == "from here"
+    (folder / "Dockerfile").write_text("FROM busybox\nRUN cat /w/word > /kept\n")
+    rig.ok("podman", "build", "-q", "-t", "of-volume", "-v", f"{folder}:/w:ro", str(folder))
+    assert rig.ok("podman", "run", "--rm", "of-volume", "cat", "/kept") == "from here"
+    for name in ("first", "second"):  # and podman's own copies between containers, with mode, owner and time
+        rig.ok("docker", "run", "-d", "--name", name, "busybox", "tail", "-f", "/dev/null")
+    make = "echo text > /f; chmod 640 /f; chown 12:34 /f; touch -d @1000000000 /f"
+    rig.ok("docker", "exec", "first", "sh", "-c", make)
+    rig.ok("podman", "cp", "first:/f", "second:/g")
+    assert rig.ok("docker", "exec", "second", "stat", "-c", "%a %u %g %Y", "/g") == "640 12 34 1000000000"
+    for name in ("first", "second"):
+        rig.remove(name)
 
 
 def test_a_server_of_this_computer(rig, server_here):

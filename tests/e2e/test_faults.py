@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import tarfile
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
-from machines import HOSTVM, Machine, eventually, hostvm
+from machines import HOSTVM, Machine, eventually, hostvm, unused_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.vm
 
 BIG = 40 * 1024**2
+HEALED = 10.0
+"""Seconds that a lost connection may take to be back: 5 are wanted, and a busy computer emulates at half its pace."""
 # Drops what comes to sshd, for so many seconds, and for good what comes on the connections it has: whether those would
 # recover is a matter of when TCP tries again. A share does not go through ssh and tells when it is over.
 CUT = r"""
@@ -33,6 +36,17 @@ for port in $(awk '$2 ~ /:0016$/ && $4 == "01" { split($3, peer, ":"); print pee
 done
 setsid sh -c 'iptables -I INPUT -p tcp --dport 22 -j CUT; touch "$1/cut"; sleep "$2"
 iptables -D CUT -j DROP; touch "$1/open"' cut "$1" "$2" > /dev/null 2>&1 < /dev/null &
+"""
+# The process of sshd's that serves this very program's connection: the last one below the listener.
+KILLED = r"""
+pid=$$
+while parent=$(awk '{print $4}' /proc/$pid/stat); ! grep -q 'l[i]stener' /proc/$parent/cmdline; do
+    pid=$parent
+    [ $pid -gt 1 ] || exit 1
+done
+setsid sh -c 'sleep 1; awk "{print \$1}" /proc/uptime > "$1/cut"; kill -9 $2' \
+    killed "$1" $pid > /dev/null 2>&1 < /dev/null &
+echo "$(tr '\0' ' ' < /proc/$pid/cmdline)"
 """
 MENDED = "iptables -D INPUT -p tcp --dport 22 -j CUT; iptables -F CUT; iptables -X CUT"
 
@@ -61,6 +75,65 @@ def page(port: int) -> str:
     with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/page", timeout=10) as answer:
         return str(answer.read().decode())
     return ""
+
+
+def pings(machine: Machine) -> bool:
+    """Whether the engine answers at the machine's socket; nothing of hostvm's is run."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(1.0)
+        sock.connect(machine.docker_host.removeprefix("unix://"))
+        sock.sendall(b"GET /_ping HTTP/1.0\r\nHost: docker\r\n\r\n")
+        return sock.recv(100).startswith(b"HTTP/1.0 200")
+    return False
+
+
+@pytest.fixture
+def by_ssh(machine: Machine, kept) -> Iterator[int]:
+    """A port of the guest's own loopback, which the hypervisor does not reach: its connections go by ssh."""
+    port = unused_port()
+    listens = ("httpd", "-f", "-p", f"127.0.0.1:{port}", "-h", "/w")
+    there = machine.container(kept)["Mounts"]
+    folder = next(one["Source"] for one in there if one["Destination"] == "/nfs")
+    words = ("--network", "host", "-v", f"{folder}:/w", "busybox:latest", *listens)
+    machine.docker("run", "-d", "--name", "by-ssh", *words)
+    eventually(lambda: page(port), "its port is open")
+    yield port
+    machine.try_docker("rm", "-f", "by-ssh")
+
+
+def test_a_connection_whose_sshd_is_killed_comes_back_by_itself(
+    machine: Machine, kept, by_ssh: int, shared_folders, free_port
+):
+    """Ports, docker.sock and folders are as before, though no command of hostvm's is given. Wanted is within 5 s."""
+    cut = shared_folders["nfs"] / "cut"
+    cut.unlink(missing_ok=True)
+    beats = {kind: folder / "beat" for kind, folder in shared_folders.items()}
+    names = " ".join(f"/{kind}/beat" for kind in beats)
+    beat = f"while sleep 0.2; do for f in {names}; do cut -d ' ' -f 1 /proc/uptime > $f; done; done"
+    machine.docker("exec", "-d", kept, "sh", "-c", beat)
+    begun = machine.container(kept)["State"]["StartedAt"]
+    running = begin(machine, "exec", kept, "sh", "-c", "echo up; sleep 300")
+    assert running.stdout.readline() == "up\n"
+    assert "sshd" in machine.shell("sh", "-c", KILLED, "killed", str(cut.parent))
+
+    def beats_on(since: float) -> bool:
+        return all(file.exists() and float(file.read_text() or 0) > since for file in beats.values())
+
+    assert running.wait(30) == 125, "what went on by it is cut off"
+    lost, at, took = time.monotonic(), float(cut.read_text()), {}
+    for what, look in (
+        ("docker.sock", lambda: pings(machine)),
+        ("a port by ssh", lambda: page(by_ssh)),
+        ("a published port", lambda: page(free_port)),
+        ("folders", lambda: beats_on(at)),
+    ):
+        eventually(look, f"{what} as before")
+        took[what] = time.monotonic() - lost
+    sys.stdout.write(", ".join(f"{what} after {seconds:.1f} s" for what, seconds in took.items()) + "\n")
+    assert max(took.values()) < HEALED
+    assert machine.container(kept)["State"]["StartedAt"] == begun
+    for file in (cut, *beats.values()):
+        file.unlink(missing_ok=True)
 
 
 @pytest.mark.slow
@@ -122,7 +195,9 @@ def test_a_connection_cut_by_a_firewall(machine: Machine, kept, shared_folders, 
     machine.shell("sh", "-c", MENDED)
 
 
-def test_a_connection_cut_by_a_firewall_that_lets_new_ones_in(machine: Machine, kept, shared_folders, free_port):
+def test_a_connection_cut_by_a_firewall_that_lets_new_ones_in(
+    machine: Machine, kept, by_ssh: int, shared_folders, free_port
+):
     """Wanted is a new one within 5 s of the cut; found is printed, and tests/unit/hostvm/agent/test_watch.py counts."""
     folder = shared_folders["nfs"]
     (folder / "cut").unlink(missing_ok=True)
@@ -134,7 +209,10 @@ def test_a_connection_cut_by_a_firewall_that_lets_new_ones_in(machine: Machine, 
     assert running.wait(60) == 125
     given_up = time.monotonic() - cut
     assert "connection to the guest was lost" in running.stderr.read()
+    # Nobody gives a command: a port whose connections go by ssh, and the engine's socket.
+    eventually(lambda: page(by_ssh) and pings(machine), "the connection is back by itself")
+    healed = time.monotonic() - cut
     assert machine.docker("exec", kept, "cat", "/nfs/page") == "served"
-    sys.stdout.write(f"given up {given_up:.1f} s after the cut, in use again {time.monotonic() - cut:.1f} s after it\n")
+    sys.stdout.write(f"given up {given_up:.1f} s after the cut, back {healed:.1f} s after it\n")
     assert eventually(lambda: page(free_port), "the port is back") == "served"
     machine.shell("sh", "-c", MENDED)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from machines import HOSTVM, eventually, folders_of, hostvm, processes_of, run, running_machine, succeed
+from servers import make_authority
 
 pytestmark = pytest.mark.vm
 
@@ -82,7 +83,10 @@ def test_what_status_ls_and_inspect_tell(machine):
     assert known["wanted"]["memory"] == facts["memory"]
     assert known["made"]["image"].startswith("sha256:")
     assert known["observed"]["agent"]["ready"] is True
-    assert machine.name in succeed(hostvm("ls"))
+    head, *rows = succeed(hostvm("ls")).splitlines()
+    assert head.split()[:2] == ["NAME", "STATUS"]
+    assert [machine.name, "running"] in [row.split()[:2] for row in rows]
+    assert machine.name in succeed(hostvm("ls", "-q")).splitlines()
     assert "running" in succeed(hostvm("status", machine.name))
 
 
@@ -140,7 +144,14 @@ def proxies_of(own) -> str:
     return own.shell("sh", "-c", "env | grep -i _proxy; grep -i proxy ~/.docker/config.json; true")
 
 
-def test_restart_keeps_images_containers_and_identity(unique, tmp_path):
+def trusts(own, authority: Path) -> bool:
+    """Whether it is in the bundle that the guest's programs and its engine believe."""
+    return authority.read_text().split("\n")[1] in own.shell("cat", "/etc/ssl/certs/ca-certificates.crt")
+
+
+def test_restart_keeps_images_containers_and_identity(unique, tmp_path_factory):
+    tmp_path, authority = tmp_path_factory.mktemp("root"), tmp_path_factory.mktemp("ca") / "host.pem"
+    make_authority(authority.parent, authority.stem)
     (tmp_path / "mark").write_text("of this computer")
     sizes = ("--cpus", "1", "--memory", "1GiB", "--mount", "none")
     with running_machine(unique("life")[:24], *sizes, shares={"9p": f"{tmp_path}:/root"}) as own:
@@ -155,7 +166,10 @@ def test_restart_keeps_images_containers_and_identity(unique, tmp_path):
         assert proxies_of(own) == ""
         refused = hostvm("restart", own.name, env={"HTTP_PROXY": "http://proxy:port"})
         assert (refused.status, own.boot_id()) == (2, first_boot), refused.err
-        succeed(hostvm("restart", own.name, env={"https_proxy": "http://[::1]:9/?odd='%20$x"}))
+        assert not trusts(own, authority)
+        here = {"https_proxy": "http://[::1]:9/?odd='%20$x", "SSL_CERT_FILE": str(authority)}
+        succeed(hostvm("restart", own.name, env=here))
+        assert trusts(own, authority), "what this computer trusts the guest does"
         assert proxies_of(own).count("http://10.0.2.2:9/?odd='%20$x") == 3, "upper case, lower case, client"
         assert own.shell("cat", "/root/mark") == "of this computer", "the guest's own /root is under it"
         own.shell("sh", "-c", "test -e ~/of-the-guest")
@@ -170,11 +184,14 @@ def test_restart_keeps_images_containers_and_identity(unique, tmp_path):
         assert json.loads(hostvm("status", own.name, "--json").out)["status"] == "stopped"
         assert "cutting its power" not in stopped.err, "the guest powered itself off"
         assert list(Path(folders_of(own.name)[1]).glob("*.sock")) == []
+        eventually(lambda: processes_of(own.name) == [], "no helper of it is left")
         assert "was stopped already" in hostvm("stop", own.name).err
         start_four_times_at_once(own.name)
         assert proxies_of(own) == "", "the next start knows of no proxy"
+        assert not trusts(own, authority)
         assert "one" in own.docker("ps", "-a", "--format", "{{.Names}}")
         a_killed_engine_starts_again_what_it_ran(own)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["of this computer"], "nor does rm take what was shared"
 
 
 def a_killed_engine_starts_again_what_it_ran(own) -> None:

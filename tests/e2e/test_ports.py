@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import struct
+import sys
 import threading
 import time
 from pathlib import Path
@@ -37,6 +38,7 @@ class Published:
             f"{self.plain}:7000",
             f"{self.plain}:7000/udp",
             f"{self.first}-{self.first + 2}:7001-7003",
+            f"{self.first}-{self.first + 2}:7001-7003/udp",
             f"127.0.0.1:{self.loopback}:7000",
             f"0.0.0.0:{self.everywhere}:7000",
             f"[::1]:{self.six}:7000",
@@ -106,6 +108,28 @@ def echo(port, host="127.0.0.1", data=b"hello"):
         sock.sendall(data)
         sock.shutdown(socket.SHUT_WR)
         return read_all(sock)
+
+
+def ask_udp(port, host="127.0.0.1", data=b"hello", seconds=SECONDS):
+    """What echo.pl answers to one datagram."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(seconds)
+        sock.connect((host, port))
+        sock.send(data)
+        return sock.recv(65535)
+
+
+def low_enough(count):
+    """Free ports below those that a UDP client gets by itself: of `--network host` no others are taken for servers'."""
+    found = []
+    for port in range(20000 + os.getpid() % 10000, 32768):
+        with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+            udp.bind(("127.0.0.1", port))
+            with socket.create_server(("127.0.0.1", port)):
+                found.append(port)
+        if len(found) == count:
+            break
+    return found
 
 
 def own_address():
@@ -206,6 +230,24 @@ def test_machine_yaml_exposes_what_names_no_address(exposed):
         dial(hidden, address)
 
 
+@pytest.mark.slow
+def test_machine_yaml_exposes_udp_too(exposed):
+    """Nothing in busybox serves UDP: the machine needs another image, which takes a while."""
+    address = own_address()
+    if address is None:
+        pytest.skip("this computer has loopback addresses only")
+    exposed.hostvm("image", "base", "debian:trixie")
+    port, hidden = free_ports(2)
+    words = ("-p", f"{port}:7000/udp", "-p", f"127.0.0.1:{hidden}:7000/udp")
+    exposed.docker("run", "-d", "--name", "seen", *words, "debian:trixie", "perl", "-e", ECHO, "0.0.0.0:7000")
+    eventually(lambda: "listening" in exposed.docker("logs", "seen"), "the container listens")
+    for host in ("127.0.0.1", "::1", address):
+        assert ask_udp(port, host) == b"re hello"
+    assert ask_udp(hidden) == b"re hello"
+    with pytest.raises(ConnectionRefusedError):
+        ask_udp(hidden, address)
+
+
 def quietly(act, *words):
     with contextlib.suppress(OSError):
         return act(*words)
@@ -224,6 +266,14 @@ def test_udp_each_client_gets_its_own_answers(machine, published):
             client.close()
     carried = row(machine, published.plain, "udp")
     assert (carried["sent"], carried["received"], carried["connections"]) == (3000, 3009, 3)
+
+
+def test_udp_range(machine, published):
+    for number in range(3):
+        port = published.first + number
+        for host in ("127.0.0.1", "::1"):
+            assert ask_udp(port, host, b"%d" % number) == b"re %d" % number
+            assert row(machine, port, "udp", host)["state"] == "open"
 
 
 def test_half_close_both_ways_and_resets(published):
@@ -265,6 +315,26 @@ def test_thousand_in_sequence_and_two_hundred_at_once(machine, published):
         sock.close()
     assert row(machine, published.first)["connections"] == carried + 1200
     eventually(lambda: agent.num_fds() <= descriptors, f"the agent has no more than {descriptors} descriptors")
+
+
+def test_two_hundred_at_once_by_ssh(machine, published):
+    """All of them open, each a channel of the one connection. What they cost of memory is printed."""
+    agent = psutil.Process(json.loads(machine.hostvm("status", "--json"))["agent"]["pid"])
+    assert echo(published.loopback) == b"hellobye"
+    descriptors, before = agent.num_fds(), agent.memory_info().rss
+    socks = [dial(published.loopback) for _ in range(200)]
+    for number, sock in enumerate(socks):
+        sock.sendall(b"%03d" % number)
+    for number, sock in enumerate(socks):
+        assert sock.recv(3, socket.MSG_WAITALL) == b"%03d" % number
+    opened = agent.memory_info().rss
+    for sock in socks:
+        sock.shutdown(socket.SHUT_WR)
+        assert read_all(sock) == b"bye"
+        sock.close()
+    eventually(lambda: agent.num_fds() <= descriptors, f"the agent has no more than {descriptors} descriptors")
+    told = (value / 2**20 for value in (before, opened, agent.memory_info().rss))
+    sys.stdout.write("agent, MiB: {:.1f} before, {:.1f} with 200 streams, {:.1f} after them\n".format(*told))
 
 
 @pytest.mark.slow
@@ -327,6 +397,46 @@ def test_listeners_of_the_hosts_network(box, unique):
     box.docker("rm", "-f", name)
     eventually(lambda: quietly(dial, port) is None, "the port is closed")
     assert row(box, port) is None
+
+
+def test_udp_listeners_of_the_hosts_network(box, unique):
+    """On the guest's loopback alone it is nobody's but the guest's."""
+    name = unique("shares")
+    port, hidden = low_enough(2)
+    listens = (f"0.0.0.0:{port}", f"127.0.0.1:{hidden}")
+    box.docker("run", "-d", "--name", name, "--network", "host", "debian:trixie", "perl", "-e", ECHO, *listens)
+    eventually(lambda: row(box, port, "udp"), "it is listed")
+    assert row(box, port, "udp")["container"] == name
+    assert ask_udp(port) == b"re hello"
+    eventually(lambda: row(box, hidden), "what its TCP has is found")
+    assert row(box, hidden, "udp") is None
+    with pytest.raises(ConnectionRefusedError):
+        ask_udp(hidden)
+    box.docker("rm", "-f", name)
+    eventually(lambda: row(box, port, "udp") is None, "it is closed")
+    with pytest.raises(ConnectionRefusedError):
+        ask_udp(port)
+
+
+@pytest.mark.slow
+def test_a_container_that_starts_again_and_again_keeps_its_port(box, unique):
+    """Ten times: by the engine's API, so that no command of hostvm's waits for the port."""
+    name, (port,) = unique("again"), free_ports(1)
+    box.docker("run", "-d", "--name", name, "-p", f"{port}:80", "busybox", "httpd", "-f")
+    first = row(box, port)
+    for _ in range(10):
+        box.sdk.api.restart(name, timeout=0)
+        eventually(lambda: is_web(port, "127.0.0.1"), "it answers again")
+    assert is_web(port, "::1")
+    again = row(box, port)
+    assert [again[key] for key in ("host", "state", "container")] == [
+        first[key] for key in ("host", "state", "container")
+    ]
+    assert len([one for one in ls(box) if one["container"] == name]) == 2, "of each loopback one"
+    box.docker("stop", "-t", "0", name)
+    eventually(lambda: row(box, port) is None, "it is closed with its container")
+    with pytest.raises(ConnectionRefusedError):
+        dial(port)
 
 
 def test_compose(box):

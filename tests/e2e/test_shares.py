@@ -286,6 +286,25 @@ def test_added_to_a_running_machine_and_taken_away(machine: Machine, tmp_path, k
     assert "/added here" not in machine.hostvm("mount", "ls")
 
 
+def test_a_very_long_target(machine: Machine, tmp_path):
+    target = "/" + "/".join([letter * 250 for letter in "abcd"])
+    (tmp_path / "here").write_text("hello")
+    machine.hostvm("mount", "add", f"{tmp_path}:{target}")
+    assert machine.shell("cat", f"{target}/here") == "hello"
+    how = ("-v", f"{tmp_path}:{target}:Z", "busybox:latest", "cat", f"{target}/here")
+    assert machine.docker("run", "--rm", *how) == "hello", "a label of SELinux's means nothing here"
+    machine.hostvm("mount", "rm", str(tmp_path))
+    assert machine.shell("ls", target) == ""
+
+
+def test_where_nothing_is_to_be_shared_nothing_is(spare: Machine):
+    """It was made with `--mount none`."""
+    assert json.loads(spare.hostvm("mount", "ls", "--json")) == []
+    kinds = {line.split()[2] for line in spare.shell("cat", "/proc/mounts").splitlines()}
+    assert {"proc", "tmpfs"} <= kinds, kinds
+    assert not {kind for kind in kinds if kind in ("9p", "virtiofs", "nfs", "nfs4") or kind.startswith("fuse.")}, kinds
+
+
 def test_another_kind_for_a_folder_inside_of_a_shared_one(machine: Machine, shared_folders):
     inner = shared_folders["nfs"] / "inner"
     inner.mkdir()

@@ -8,8 +8,9 @@ import signal
 import subprocess
 
 import pexpect
+import psutil
 import pytest
-from machines import HOSTVM, eventually, run
+from machines import HOSTVM, alive, eventually, run
 
 pytestmark = pytest.mark.vm
 
@@ -21,8 +22,9 @@ def at_terminal(machine):
     """`at_terminal("exec", "-it", ...)` is `hostvm docker exec -it ...` on a terminal of 30 rows and 100 columns."""
     children = []
 
-    def spawn(*words):
-        env = {**os.environ, "HOSTVM_CLIENT": "guest", "TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
+    def spawn(*words, env=None):
+        client = env or {"HOSTVM_CLIENT": "guest"}
+        env = {**os.environ, **client, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
         argv = ["-m", machine.name, "docker", *words]
         child = pexpect.spawn(str(HOSTVM), argv, env=env, timeout=60, dimensions=(30, 100))
         children.append(child)
@@ -150,6 +152,26 @@ def test_a_lost_terminal_leaves_no_client_in_the_guest(box, at_terminal, unique,
     eventually(lambda: not clients_in(box), "the docker client in the guest is gone", 30)
     if hears:
         eventually(lambda: box.try_docker("inspect", name).status == 1, "the container of --rm is gone", 30)
+
+
+@pytest.mark.parametrize("client", ["guest", "host"])
+def test_a_lost_terminal_of_exec_leaves_no_client(box, at_terminal, host_client, unique, client):
+    """Here and in the guest. The program itself runs on, as with docker on Linux (docs/limitations.md)."""
+    env = {"HOSTVM_CLIENT": "guest"} if client == "guest" else host_client
+    name = unique("window")
+    box.docker("run", "-d", "--init", "--name", name, "busybox", "sleep", "3602")
+    child = at_terminal("exec", "-it", "-e", f"PS1={_PROMPT}", name, "sh", "-i", env=env)
+    child.expect_exact(_PROMPT)
+    assert bool(clients_in(box)) == (client == "guest")
+    here = [child.pid, *(one.pid for one in psutil.Process(child.pid).children(recursive=True))]
+    with contextlib.suppress(pexpect.ExceptionPexpect):
+        child.close(force=False)
+    eventually(lambda: not clients_in(box), "the docker client in the guest is gone", 30)
+    eventually(lambda: child.closed or not child.isalive(), "ours has ended", 30)
+    eventually(lambda: not any(map(alive, here)), "and so has what it began", 30)
+    assert "sh -i" in box.docker("top", name)
+    box.docker("rm", "-f", name)
+    assert name not in box.docker("ps", "-a", "--format", "{{.Names}}")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])

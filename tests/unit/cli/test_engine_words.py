@@ -215,6 +215,18 @@ def test_with_the_client_that_was_meant(monkeypatch, word):
         engine_words._with_shares("bare", word, ["run", "-v", "/nowhere:/w", "image"])
 
 
+def test_a_build_of_podmans_names_folders_too(monkeypatch):
+    from hostvm.shares import client as shares
+
+    monkeypatch.setattr(client, "agent_is_ready", lambda _: True)
+    monkeypatch.setattr(shares, "shared_mounts", lambda _: [])
+    monkeypatch.setattr(engine_words, "_disks", lambda _: [])
+    words = ["build", "-v", "/nowhere:/w", "."]
+    with pytest.raises(ForwardError, match=r"hostvm shell -m bare -- podman build \.\.\."):
+        engine_words._with_shares("bare", "podman", words)
+    assert engine_words._with_shares("bare", "docker", words) == words, "docker's own client has something to say"
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="a working folder cannot be deleted there")
 def test_a_folder_with_its_whole_path_is_built_from_a_working_folder_that_is_gone(tmp_path, monkeypatch):
     """As docker does on Linux; it was told that the system refused, for no such file."""

@@ -38,11 +38,22 @@ MOUNTS = [Mount("/home/me", "/home/me"), Mount("/data/src", "/src")]
         ("run --name -v img /nowhere:/x", None),
         ("rm -v box", None),
         ("--context c run -v /data/src:/w img", "--context c run -v /src:/w img"),
+        # Podman's build has them too, and docker's has them not.
+        ("build -v ./x:/w:ro -t a .", "build -v /home/me/p/x:/w:ro -t a ."),
+        ("image build -qv=/data/src:/w:O . --volume=/data/src/b:/b", "image build -qv=/src:/w:O . --volume=/src/b:/b"),
+        ("build --volume /data/src:/w -v/data/src:/x .", "build --volume /src:/w -v/src:/x ."),
+        ("build -t -v /nowhere:/x", None),
+        ("build -- -v /nowhere:/x", None),
     ],
 )
 def test_words(words, becomes):
     assert with_guest_paths(words.split(), MOUNTS, "/home/me/p") == (becomes or words).split()
     assert may_name_folders(words.split()) or becomes is None
+
+
+def test_an_unshared_folder_of_a_build_is_refused():
+    with pytest.raises(ForwardError, match="/nowhere is not shared"):
+        with_guest_paths(["build", "-v", "/nowhere:/x", "."], MOUNTS, "/home/me/p")
 
 
 @pytest.mark.parametrize(

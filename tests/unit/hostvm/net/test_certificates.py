@@ -42,6 +42,15 @@ def test_none_wants_nothing():
     assert wanted_certificates("none") == b""
 
 
+def test_of_this_computers_own_store_what_is_not_public_is_wanted(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "store.pem"))
+    (tmp_path / "store.pem").write_bytes(Path(certifi.where()).read_bytes() + PEM)
+    assert wanted_certificates("host") == PEM
+    (tmp_path / "store.pem").write_bytes(Path(certifi.where()).read_bytes())
+    assert wanted_certificates("host") == b""
+
+
 def test_a_file_is_what_is_wanted(tmp_path):
     (tmp_path / "ca.pem").write_bytes(b"Subject: x\n" + PEM + PEM)
     assert wanted_certificates(str(tmp_path / "ca.pem")) == PEM
