@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from hostvm.errors import MachineError
-from hostvm.guest import GUEST_HOME
+from hostvm.guest import DOCKER_CONFIG
 from hostvm.net.credentials import HELPER
 from hostvm.net.proxies import merge_client_config
 
@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 
     from hostvm.guest import Completed, Guest
 
-# Not /root, where a folder of this computer may lie.
-_FOLDER = f"{GUEST_HOME}/.docker"
-_FILE = f"{_FOLDER}/config.json"
+_FILE = f"{DOCKER_CONFIG}/config.json"
 # After a panic the console has the mark of the boot before, and the data disk, where the file is, may not be there yet:
 # without its logins it would be written over them a moment later.
 _READ = f"""
@@ -28,7 +26,7 @@ until [ -e /run/hostvm/marks/services ]; do
 done
 [ ! -e {_FILE} ] || cat {_FILE}
 """
-_WRITE = f"umask 077; mkdir -p {_FOLDER} && cat > {_FILE}.new && mv {_FILE}.new {_FILE}"
+_WRITE = f"umask 077; mkdir -p {DOCKER_CONFIG} && cat > {_FILE}.new && mv {_FILE}.new {_FILE}"
 
 
 def merge_store(text: str, *, wanted: bool) -> str | None:
@@ -67,5 +65,5 @@ def _not_told(done: Completed) -> MachineError:
     return MachineError(
         "the docker client in the guest was not told of proxies and credential helper",
         done.stderr.decode(errors="replace").strip(),
-        f"hostvm shell -- ls -la {_FOLDER}",
+        f"hostvm shell -- ls -la {DOCKER_CONFIG}",
     )
