@@ -30,6 +30,7 @@ from hostvm.drivers.qemu.argv import (
 from hostvm.drivers.qemu.qmp import Qmp, QmpGoneError
 from hostvm.drivers.qemu.saving import hypervisor_text, read_state, run_on, write_state
 from hostvm.errors import DriverError, PortTaken
+from hostvm.platform.words import show_process
 from hostvm.qemu_binary import has_firmware, inspect_qemu
 from hostvm.shares.virtiofsd import daemon_argv, find_virtiofsd, maps_uncached
 
@@ -171,7 +172,7 @@ class QemuDriver:
             raise DriverError(
                 f"QEMU of machine {self._name} cannot be killed",
                 f"process {found.pid} hangs in the kernel",
-                f"Look what it waits for: ps -o pid,stat,wchan -p {found.pid}",
+                f"Look what it waits for: {show_process(found.pid)}",
             )
         self._clear()
 
