@@ -257,12 +257,19 @@ class QemuDriver:
         with unix_socket.listen(self._qmp) as listener:
             facts = _facts(domain, listener.fileno())
             inherited = [listener.fileno(), *([] if incoming is None else [incoming])]
-            return self._begin(build(domain, facts), undo, inherited)
+            by_hand = build(domain, _facts(domain))
+            return self._begin(build(domain, facts), undo, inherited, by_hand)
 
-    def _begin(self, argv: Sequence[str], undo: contextlib.ExitStack, inherited: Sequence[int] = ()) -> ProcessId:
+    def _begin(
+        self,
+        argv: Sequence[str],
+        undo: contextlib.ExitStack,
+        inherited: Sequence[int] = (),
+        shown: Sequence[str] = (),
+    ) -> ProcessId:
         """No Ctrl-C comes before it is known to `undo`: it would run on, and its pid file be removed."""
         with process.signals_held():
-            started = process.spawn_detached(argv, self._log, pass_fds=inherited)
+            started = process.spawn_detached(argv, self._log, pass_fds=inherited, shown=shown)
             undo.callback(process_id.kill, started)
         return started
 
