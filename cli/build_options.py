@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 _OUT = "/dev/stdout"
 """A guest's client cannot open its own, which is a socket."""
 _GUESTS_TOO = ("-", "/dev/null")
-_NAMES = ("--file", "--output", "--secret", "--ssh", "--build-context")
+_PLACES = {"--cache-from": "src", "--cache-to": "dest"}
+"""Caches of the build, and which field of one that is `type=local` is a folder of this computer."""
+_NAMES = ("--file", "--output", "--secret", "--ssh", "--build-context", "--build-arg", "--cache-from", "--cache-to")
 _LETTERS = {"f": "--file", "o": "--output"}
 _CLIENT = "or install a client here: brew install docker docker-buildx, or apt install docker-cli docker-buildx"
 
@@ -95,10 +97,12 @@ def other_contexts(words: list[str]) -> list[tuple[BuildOption, str]]:
 
 def secret_source(value: str, environ: Mapping[str, str]) -> tuple[str, str, bool]:
     """Of a `--secret`, what stands before its file's path once that is last; the file or variable that it is, "" where
-    it has none; and whether that is a variable.
+    it has none, or a key that docker does not know and tells of; and whether that is a variable.
     """
     fields = csv_fields.split(value) or []
     keys = {field.partition("=")[0].lower(): field.partition("=")[2] for field in fields}
+    if not keys.keys() <= {"type", "id", "src", "source", "env"}:
+        return "", "", False
     source, variable = keys.get("src", keys.get("source", "")), keys.get("env", "")
     if keys.get("type") == "env" and not variable:
         source, variable = "", source
@@ -131,6 +135,10 @@ def with_places(
         if one.name == "--output":
             front = "dest="
             fields, path = _output(one.value)
+        elif one.name in _PLACES:
+            front = f"{_PLACES[one.name]}="
+            fields, path = _field(csv_fields.split(one.value) or [], _PLACES[one.name])
+            path = path if any(field.strip().lower() == "type=local" for field in fields) else ""
         elif one.name == "--ssh":
             front, path = _key(one.value)
         elif one.at in contexts and not carried:
@@ -159,14 +167,20 @@ def _output(value: str) -> tuple[list[str], str]:
     fields = csv_fields.split(value) or []
     if len(fields) == 1 and not value.startswith("type="):
         fields = ["type=local", f"dest={value}"] if value != "-" else []
+    rest, path = _field(fields, "dest")
+    return rest, "" if path in _GUESTS_TOO else path
+
+
+def _field(fields: list[str], key: str) -> tuple[list[str], str]:
+    """The other fields, and the value of the one with that key; "" without one."""
     path, rest = "", []
     for field in fields:
         name, _, text = field.partition("=")
-        if name.strip().lower() == "dest":
+        if name.strip().lower() == key:
             path = text
         else:
             rest.append(field)
-    return rest, "" if path in _GUESTS_TOO else path
+    return rest, path
 
 
 def _key(value: str) -> tuple[str, str]:

@@ -75,7 +75,9 @@ GLOBAL_WITH_VALUE = frozenset(
         *("--cgroup-manager", "--cni-path", "--cni-netconfpath"),
     }
 )
-_TELLING = frozenset({"-D", "--debug", "--debug-full", "--experimental", "--insecure-registry", "--log-level"})
+_NOT_ELSEWHERE = frozenset(
+    {"-D", "--debug", "--debug-full", "--experimental", "--insecure-registry", "--log-level", "--config"}
+)
 _NERDCTLS = (
     *("--namespace", "--snapshotter", "--storage-driver", "--data-root", "--hosts-dir", "--cgroup-manager"),
     *("--cni-path", "--cni-netconfpath"),
@@ -134,9 +136,20 @@ def reads_input(words: list[str]) -> bool:
         return verb == "attach" and "--no-stdin" not in options
     if not group and verb in _OTHER_GROUPS:
         _, verb, rest = _split(rest)
+    if verb in ("b", "build"):
+        rest = _without_outputs(rest)
     if verb == "load":
         return names_input(rest) or not any(word.startswith(("-i", "-qi", "--input")) for word in rest)
     return names_input(rest) if verb in _ON_REQUEST else verb not in _NO_INPUT
+
+
+def _without_outputs(rest: list[str]) -> list[str]:
+    """A build's words without `-o -`, which is standard output."""
+    return [
+        word
+        for before, word in zip(["", *rest], rest, strict=False)
+        if before not in ("-o", "--output") and not word.startswith(("-o", "--output="))
+    ]
 
 
 def _compose_reads(verb: str, rest: list[str]) -> bool:
@@ -155,12 +168,10 @@ def names_input(words: list[str]) -> bool:
 
 
 def command_at(words: list[str]) -> int:
-    """Where the command begins behind options of docker's own that only say how much it tells (-D and --log-level), or
-    of nerdctl's that lead to no other machine.
-    """
+    """Where the command begins behind docker's own options, and nerdctl's, that lead to no other engine."""
     at = 0
     while at < len(words) and (
-        words[at].partition("=")[0] in _TELLING or words[at].startswith(("-l", "-n", *_NERDCTLS))
+        words[at].partition("=")[0] in _NOT_ELSEWHERE or words[at].startswith(("-l", "-n", *_NERDCTLS))
     ):
         at += 2 if words[at] in GLOBAL_WITH_VALUE else 1
     return at
@@ -192,6 +203,18 @@ def takes_next(verb: str, word: str) -> bool:
     if word.startswith("--"):
         return "=" not in word and (word not in LONG_SWITCHES or (word == "--attach" and verb != "start"))
     return _cluster(verb, word, set())
+
+
+def front_of(word: str, letter: str) -> str | None:
+    """`-v` or `-itv` of a cluster whose last option is that letter, which takes a value; None for any other word."""
+    if word.startswith("--"):
+        return None
+    for place, one in enumerate(word[1:], 1):
+        if one == letter:
+            return word[: place + 1]
+        if one in SHORT_WITH_VALUE or one == "=":
+            return None  # what follows is the value of another one
+    return None
 
 
 def _split(words: list[str]) -> tuple[str, str, list[str]]:

@@ -6,6 +6,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from hostvm.errors import UsageError
+from hostvm.platform.words import set_variable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,7 +26,9 @@ def find_editor(environ: Mapping[str, str], which: Callable[[str], str | None], 
     for program in ("notepad",) if platform == "win32" else _USUAL:
         if which(program):
             return [program]
-    raise UsageError("no editor is to be found", f"tried {', '.join(_USUAL)}", "name one: export EDITOR=…")
+    raise UsageError(
+        "no editor is to be found", f"tried {', '.join(_USUAL)}", f"name one: {set_variable('EDITOR', '…')}"
+    )
 
 
 def _split(command: str, platform: str) -> list[str]:
@@ -33,6 +36,8 @@ def _split(command: str, platform: str) -> list[str]:
         try:
             return shlex.split(command)
         except ValueError as fault:
-            raise UsageError(f"the editor's command cannot be read: {command}", str(fault), "export EDITOR=…") from None
+            raise UsageError(
+                f"the editor's command cannot be read: {command}", str(fault), set_variable("EDITOR", "…")
+            ) from None
     # A backslash is part of a path there.
     return [word.strip('"') for word in shlex.split(command, posix=False)]

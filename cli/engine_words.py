@@ -223,6 +223,11 @@ def _require_program(name: str, word: str) -> None:
 
 
 def _run_in_guest(name: str, prefix: tuple[str, ...], words: list[str]) -> int:
+    if prefix[0] == "docker" and words[:1] and words[0].startswith("-"):
+        from cli.client_options import for_guest
+
+        sock = os.path.join(run_folder(name), DOCKER_SOCK)  # noqa: PTH118 - as in cli/forward.py
+        words = for_guest(words, sock, lambda paths: _are_in_guest(name, paths), machine_option(name))
     if any(word.startswith(_NAMING_FILES) for word in words):
         from cli.build_context import named_paths
         from cli.named_files import VARIABLE, find_files, run_with_files
@@ -247,6 +252,15 @@ def _run_words(name: str, prefix: tuple[str, ...], words: list[str]) -> int:
 
     env = {**engine_env(os.environ), **BROUGHT.get(prefix[0], {})}
     command = words[command_at(words) :]
+    if command[:1] == ["compose"] and engine_of(run_folder(name)) == "docker":
+        from cli.guest_env import project_env
+        from hostvm.guest import DOCKER_CONFIG
+
+        env |= project_env(os.environ, DOCKER_CONFIG)
+    if any(word in ("run", "create", "exec", "build", "b") for word in words):
+        from cli.env_words import may_name_variables, with_values
+
+        words = with_values(words, os.environ, env) if may_name_variables(words) else words
     if command[:1] in (["compose"], ["stack"]) or (command[:1] == ["buildx"] and "bake" in command):
         _require_project(name, words)
     if "cp" in command[:2] and (copied := _copy(name, words)) is not None:

@@ -60,6 +60,20 @@ def engine_env(environ: Mapping[str, str]) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
+def project_env(environ: Mapping[str, str], docker_config: str) -> dict[str, str]:
+    """What compose files mean by `~`, ${HOME} and ${USER}: this computer's, whose folders are named so.
+
+    :param docker_config: the guest's folder of docker's settings, which would be looked for in `~`.
+    """
+    home = environ.get("USERPROFILE") if sys.platform == "win32" else environ.get("HOME")
+    found = {name: environ[name] for name in ("USER", "LOGNAME", "USERNAME") if name in environ}
+    if home and sys.platform == "win32":
+        from hostvm.platform.windows_paths import guest_folder
+
+        home = guest_folder(home)
+    return {**found, "HOME": home, "DOCKER_CONFIG": docker_config} if home else found
+
+
 def _seen_there(name: str, value: str) -> str:
     """A proxy on this computer's loopback is not on the guest's."""
     if not name.lower().endswith("_proxy"):

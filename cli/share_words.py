@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cli import csv_fields
 from cli.build_words import build_at, build_takes_next, short_option
-from cli.docker_words import takes_next, verb_words
+from cli.docker_words import front_of, takes_next, verb_words
 from hostvm.shares.named import engine_path
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def with_guest_paths(
                 text = value if equals else found[place]
                 changed = (_volume if name == "--volume" else _mount)(text, find)
                 found[place] = f"{name}={changed}" if equals else changed
-        elif (letters := _before_value(word)) is not None:
+        elif (letters := front_of(word, "v")) is not None:
             place = at if len(word) > len(letters) else at + 1
             if place < len(found):
                 text = word[len(letters) :].removeprefix("=") if place == at else found[place]
@@ -86,18 +86,6 @@ def _of_build(found: list[str], at: int, find: Callable[[str], str]) -> None:
                 front = front if place == at else ""
                 found[place] = front + _volume(found[place][len(front) :], find)
         at += 2 if word.startswith("-") and word != "-" and build_takes_next(word) else 1
-
-
-def _before_value(word: str) -> str | None:
-    """`-v` or `-itv` of a cluster whose last option is v; None for any other word."""
-    if word.startswith("--"):
-        return None
-    for place, letter in enumerate(word[1:], 1):
-        if letter == "v":
-            return word[: place + 1]
-        if letter in "acehlmpuw=":  # what follows is the value of another one
-            return None
-    return None
 
 
 def _volume(text: str, find: Callable[[str], str]) -> str:

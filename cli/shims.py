@@ -27,10 +27,13 @@ def programs_of(engine: str) -> list[str]:
     return [program for program, word in PROGRAMS.items() if engine in FORWARDED[word][0]]
 
 
-def launcher(program: str, command: Sequence[str], machine: str, platform: str = sys.platform) -> tuple[str, bytes]:
+def launcher(
+    program: str, command: Sequence[str], machine: str, platform: str = sys.platform, module_path: str = ""
+) -> tuple[str, bytes]:
     """A launcher's file name and content.
 
     :param command: what starts hostvm, exactly.
+    :param module_path: where Python finds hostvm that is run from a checkout; "" where it is installed.
     :param machine: "" leaves the choice to HOSTVM_MACHINE and the default at each call.
     """
     import shlex  # not on the way of every forwarded command
@@ -41,9 +44,11 @@ def launcher(program: str, command: Sequence[str], machine: str, platform: str =
         quoted = " ".join(f'"{_for_cmd(word)}"' for word in words)
         # cmd reads it in the console's code page, which is the system's unless somebody changed it.
         coding = "oem" if sys.platform == "win32" else "utf-8"
-        return f"{program}.cmd", f"@rem {about}\r\n@{quoted} %*\r\n".encode(coding, "replace")
+        path = f'@setlocal & set "PYTHONPATH={_for_cmd(module_path)}"\r\n' if module_path else ""
+        return f"{program}.cmd", f"@rem {about}\r\n{path}@{quoted} %*\r\n".encode(coding, "replace")
 
-    return program, f'#!/bin/sh\n# {about}\nexec {shlex.join(words)} "$@"\n'.encode("utf-8", "surrogateescape")
+    path = f"PYTHONPATH={shlex.quote(module_path)} " if module_path else ""
+    return program, f'#!/bin/sh\n# {about}\n{path}exec {shlex.join(words)} "$@"\n'.encode("utf-8", "surrogateescape")
 
 
 def _for_cmd(word: str) -> str:

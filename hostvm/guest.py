@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 GUEST_HOME = "/var/lib/hostvm/root"
 """Home of the guest's root; at /root, which shows the same, a folder of this computer may be mounted."""
+DOCKER_CONFIG = f"{GUEST_HOME}/.docker"
+"""Where docker's client in the guest has its settings and logins."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from hostvm.errors import ImageError, MachineError
+from hostvm.platform.words import set_variable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,10 +90,10 @@ def unwritable_cache(cache: Path, fault: OSError) -> ImageError:
 def _writable_again(wanted: Path, variable: str, other: str, *, read_only: bool) -> str:
     """:param other: a folder's name, for another value of the variable."""
     if sys.platform == "win32":
-        return f"choose another folder: set {variable}=C:\\{other}"
+        return f"choose another folder: {set_variable(variable, f'C:{chr(92)}{other}')}"
     # By os: what another user hides is an error to pathlib.
     there = next(folder for folder in (wanted, *wanted.parents) if os.path.exists(folder))  # noqa: PTH110
-    another = f"choose another folder: export {variable}=~/{other}"
+    another = f"choose another folder: {set_variable(variable, f'~/{other}')}"
     place = shlex.quote(str(there))
     if read_only and sys.platform == "darwin":
         mounted = next(folder for folder in (there, *there.parents) if folder.is_mount())

@@ -245,18 +245,27 @@ def spawn_detached(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     pass_fds: Sequence[int] = (),
+    shown: Sequence[str] = (),
 ) -> ProcessId:
     """Start a program that outlives its caller and has no terminal; its output is appended to `log` (0600).
 
     While the caller lives, the program is reaped when it ends, so that it is not seen as a zombie.
 
     :param pass_fds: descriptors it inherits under the same numbers (not on Windows).
+    :param shown: words that do the same by hand, where a shell has none of those descriptors.
     :raises HostvmError: it is missing.
     """
     words = tuple(str(word) for word in argv)
     with open(log, "ab", opener=_open_private) as output:
         process = _popen(
-            words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env, cwd=cwd, pass_fds=pass_fds
+            words,
+            shown=shown,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=env,
+            cwd=cwd,
+            pass_fds=pass_fds,
         )
     identity = None
     with contextlib.suppress(OSError):  # it runs, whoever it is
@@ -308,14 +317,16 @@ def _open_private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def _popen(words: tuple[str, ...], *, env: Mapping[str, str] | None = None, **options: Any) -> subprocess.Popen[bytes]:
+def _popen(
+    words: tuple[str, ...], *, env: Mapping[str, str] | None = None, shown: Sequence[str] = (), **options: Any
+) -> subprocess.Popen[bytes]:
     if sys.platform == "win32":
         options["creationflags"] = subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP
         options.pop("pass_fds", None)
     else:
         # A session of its own: the terminal's Ctrl-C reaches us alone, and a kill reaches all it started.
         options["start_new_session"] = True
-    _show(words, env, options.get("cwd"))
+    _show(shown or words, env, options.get("cwd"))
     with signals_held() as arrived:
         try:
             placed = _placed(words)

@@ -173,9 +173,12 @@ def kill(process: ProcessId, *, timeout: float = 5.0) -> bool:
         except psutil.NoSuchProcess:
             return True
         except psutil.AccessDenied as error:
+            from hostvm.platform.words import end_process
+
+            who = "an administrator" if sys.platform == "win32" else "root"
             raise HostvmError(
                 f"process {process.pid} belongs to another user",
                 str(error),
-                f"End it as that user or as root: sudo kill -9 {process.pid}",
+                f"End it as that user or as {who}: {end_process(process.pid)}",
             ) from error
     return wait_gone(process, timeout)

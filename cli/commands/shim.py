@@ -13,7 +13,7 @@ from cli.engine_link import is_ours, make_link, remove_link
 from cli.shims import PROGRAMS, is_shim, launcher, native_client, programs_of
 from hostvm.errors import HostvmError, UsageError
 from hostvm.files import user_path, write_atomic
-from hostvm.own import own_argv
+from hostvm.own import own_argv, search_path
 from hostvm.spec import default_spec, load_spec
 
 if TYPE_CHECKING:
@@ -39,7 +39,10 @@ def install(options: argparse.Namespace) -> int:
 
 
 def _install(program: str, folder: Path, options: argparse.Namespace) -> dict[str, str]:
-    name, content = launcher(program, hostvm_command(), options.name or options.machine or "")
+    command = hostvm_command()
+    # Its own script finds the modules by itself.
+    module_path = search_path().get("PYTHONPATH", "") if len(command) > 1 else ""
+    name, content = launcher(program, command, options.name or options.machine or "", module_path=module_path)
     target = folder / name
     native = native_client(program)
     if target.exists() and not is_shim(target):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
+from hostvm import process
 from hostvm.agent.activity import Activity
 from hostvm.agent.client import docker_address
 from hostvm.agent.console import ConsoleKeeper
@@ -94,6 +95,8 @@ def run_agent(
     """
     private_folder(Path(config.run_dir))
     log = AgentLog(config.log, capture=capture)
+    if capture:
+        process.show_commands(lambda line: log(f"+ {line}"))
     try:
         with FileLock(config.lock, timeout=lock_seconds, mode=0o600):
             _serve(config, parts, is_running, forwards, stalled, log)

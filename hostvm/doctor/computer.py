@@ -15,7 +15,7 @@ from hostvm import paths as places
 from hostvm.accel import host_arch
 from hostvm.doctor.finding import FAIL, OK, WARN, Finding, looked_at
 from hostvm.guest_images import ARCHES
-from hostvm.platform.words import in_turn
+from hostvm.platform.words import in_turn, set_variable
 from hostvm.sizes import human_size
 
 if TYPE_CHECKING:
@@ -65,14 +65,14 @@ def _folder(name: str, folder: Path) -> Iterator[Finding]:
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     variable = f"HOSTVM_{name.upper()}"
     if not os.access(existing, os.W_OK):
-        fix = f"make it writable, or choose another: export {variable}=FOLDER"
+        fix = f"make it writable, or choose another: {set_variable(variable, 'FOLDER')}"
         yield Finding(AREA, name, FAIL, f"{folder} cannot be written", fix)
         return
     free = shutil.disk_usage(existing).free
     text = f"{folder}, {human_size(free)} free"
     if free < LITTLE_ROOM:
         fix = "make room (hostvm image ls; hostvm docker system prune), or choose another folder: "
-        yield Finding(AREA, name, WARN, text, f"{fix}export {variable}=FOLDER")
+        yield Finding(AREA, name, WARN, text, f"{fix}{set_variable(variable, 'FOLDER')}")
     else:
         yield Finding(AREA, name, OK, text)
 

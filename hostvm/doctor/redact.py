@@ -55,6 +55,7 @@ _USER = re.compile(
 # What lets whoever has an address read what is there: stores send engines to such ones.
 _SIGNED = re.compile(r"(?P<front>[?&;](?:[\w-]{0,30}signature|sig|verify)=)[^\s&;\"'\\]+", re.IGNORECASE)
 _DIGEST = re.compile(r"sha\d+:|v\d")
+_IMAGE = re.compile(r"sha\d+:[0-9a-f]{32}")
 _HEADER = re.compile(
     rf"(?P<front>\b(?:(?:proxy-)?authorization|(?:set-)?cookie|bearer|x-registry-config)(?:{_QUOTE})?\s*[:=]\s*|\bbearer\s+)[^\r\n]+",
     re.IGNORECASE,
@@ -206,7 +207,9 @@ def _redact_program(option: re.Pattern[str], found: re.Match[str]) -> str:
 
 
 def _is_path(before: str, after: str) -> bool:
-    """Whether what is before a URL's last `@` is a host with a path."""
+    """Whether what is before a URL's last `@` is a host with a path, or an image."""
+    if "@" not in before and _IMAGE.match(after):
+        return True  # docker-image://debian:13.1@sha256:...
     authority = re.split("[/?#]", before, maxsplit=1)[0]
     if authority == before or "@" in authority:
         return False

@@ -12,6 +12,7 @@ from hostvm.drivers.base import DomainState
 from hostvm.drivers.registry import open_driver
 from hostvm.errors import HostvmError, MachineError
 from hostvm.more_disks import more_files
+from hostvm.platform.words import set_variable
 from hostvm.spec import load_spec
 
 if TYPE_CHECKING:
@@ -57,6 +58,6 @@ def machine_driver(paths: MachinePaths, state: MachineState, spec: MachineSpec |
         raise MachineError(
             f"another machine called {paths.name} runs in {paths.run_dir}",
             f"its files are not in {paths.folder}, but in another HOSTVM_HOME",
-            "give this one a run folder of its own: export HOSTVM_RUN=/tmp/hostvm-other",
+            f"give this one a run folder of its own: {set_variable('HOSTVM_RUN', f'{paths.run_dir.parent}-other')}",
         )
     return driver

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from hostvm.errors import SpecError
 from hostvm.net.addresses import HOST_NAMES
 from hostvm.net.loopback import seen_from_guest, split_host
+from hostvm.platform.words import set_variable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -102,5 +103,5 @@ def _wrong(name: str, value: str, why: str) -> SpecError:
     return SpecError(
         f"{name} in the environment is no proxy's URL: {shown!r}",
         why,
-        f"export {name}=http://proxy.example:3128   # or unset it, or `proxy: none` in machine.yaml",
+        f"{set_variable(name, 'http://proxy.example:3128')}   # or unset it, or `proxy: none` in machine.yaml",
     )

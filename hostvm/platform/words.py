@@ -57,6 +57,23 @@ def free_room(*folders: str, platform: str = sys.platform) -> str:
     return "\n".join(f"fsutil volume diskfree {quoted(drive, platform)}" for drive in dict.fromkeys(drives))
 
 
+def set_variable(name: str, value: str, platform: str = sys.platform) -> str:
+    """The command that sets a variable for what is started after it; on Windows cmd's, and PowerShell's beside it."""
+    if platform != "win32":
+        return f"export {name}={value}"
+    return f"set {name}={value}   (PowerShell: $Env:{name} = '{value}')"
+
+
+def end_process(pid: int, platform: str = sys.platform) -> str:
+    """The command by which an administrator ends a process that does not end by itself."""
+    return f"taskkill /F /PID {pid}" if platform == "win32" else f"sudo kill -9 {pid}"
+
+
+def show_process(pid: int, platform: str = sys.platform) -> str:
+    """The command that tells what a process waits for; on Windows, what it is."""
+    return f'tasklist /V /FI "PID eq {pid}"' if platform == "win32" else f"ps -o pid,stat,wchan -p {pid}"
+
+
 def in_turn(*commands: str, between: str = " && ", platform: str = sys.platform) -> str:
     """Commands that are to be run one after the other. On Windows they are lines: its two shells share no sign.
 

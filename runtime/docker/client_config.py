@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from hostvm.errors import MachineError
-from hostvm.guest import GUEST_HOME
+from hostvm.guest import DOCKER_CONFIG
 from hostvm.net.credentials import HELPER, Offer
 from hostvm.net.proxies import merge_client_config
 
@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
     from hostvm.guest import Completed, Guest
 
-# Not /root, where a folder of this computer may lie.
-_FILE = f"{GUEST_HOME}/.docker/config.json"
+_FILE = f"{DOCKER_CONFIG}/config.json"
 # After a panic the console has the mark of the boot before, and the data disk, where the file is, may not be there yet:
 # without its logins it would be written over them a moment later.
 _READ = """

@@ -39,6 +39,7 @@ from hostvm.errors import ForwardError
         ("build --secret id=a,src=b .", [(2, "id=a,src=", "b", "read")]),
         ("buildx build --secret=source=b,id=a .", [(2, "--secret=id=a,src=", "b", "read")]),
         ("build --secret id=a .", [(2, "id=a,src=", "a", "read")]),
+        ("build --secret id=a,scr=b .", []),
         ("build --secret id=TZ --secret id=a,env=TZ --secret id=a,type=env,src=TZ --secret id=a,env=NONE .", []),
         ("build --secret id=a,env=PATH .", [(2, "id=a,src=", "PATH", "variable")]),
         ("build --secret id=PATH .", [(2, "id=PATH,src=", "PATH", "variable")]),

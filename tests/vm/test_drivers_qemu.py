@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import pytest
 
-from hostvm import process_id
+from hostvm import process, process_id
 from hostvm.drivers.base import DomainState, Hardware
 from hostvm.drivers.consoles import cut_console, previous_console
 from hostvm.drivers.qemu.driver import QemuDriver
@@ -75,6 +75,21 @@ def test_a_whole_life(tiny, driver):
     assert list(tiny.domain.run_dir.iterdir()) == []
     driver.powerdown()
     driver.kill()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="nothing is inherited there")
+def test_the_command_that_is_shown_runs_by_hand(tiny, driver, tmp_path, monkeypatch):
+    """QEMU itself is handed the monitor's socket as a descriptor, which no shell has."""
+    monkeypatch.setattr(process, "_hearers", [])
+    shown = []
+    process.show_commands(shown.append)
+    driver.start(tiny.domain)
+    driver.kill()
+    process.spawn_detached(["sh", "-c", shown[-1]], tmp_path / "log")
+    tiny.wait_for("up")
+    assert driver.state() is DomainState.RUNNING
+    driver.powerdown()
+    assert driver.wait_off(30)
 
 
 @pytest.mark.slow

@@ -30,6 +30,7 @@ from hostvm.drivers.qemu.argv import (
 from hostvm.drivers.qemu.qmp import Qmp, QmpGoneError
 from hostvm.drivers.qemu.saving import hypervisor_text, read_state, run_on, write_state
 from hostvm.errors import DriverError, PortTaken
+from hostvm.platform.words import show_process
 from hostvm.qemu_binary import has_firmware, inspect_qemu
 from hostvm.shares.virtiofsd import daemon_argv, find_virtiofsd, maps_uncached
 
@@ -171,7 +172,7 @@ class QemuDriver:
             raise DriverError(
                 f"QEMU of machine {self._name} cannot be killed",
                 f"process {found.pid} hangs in the kernel",
-                f"Look what it waits for: ps -o pid,stat,wchan -p {found.pid}",
+                f"Look what it waits for: {show_process(found.pid)}",
             )
         self._clear()
 
@@ -256,12 +257,19 @@ class QemuDriver:
         with unix_socket.listen(self._qmp) as listener:
             facts = _facts(domain, listener.fileno())
             inherited = [listener.fileno(), *([] if incoming is None else [incoming])]
-            return self._begin(build(domain, facts), undo, inherited)
+            by_hand = build(domain, _facts(domain))
+            return self._begin(build(domain, facts), undo, inherited, by_hand)
 
-    def _begin(self, argv: Sequence[str], undo: contextlib.ExitStack, inherited: Sequence[int] = ()) -> ProcessId:
+    def _begin(
+        self,
+        argv: Sequence[str],
+        undo: contextlib.ExitStack,
+        inherited: Sequence[int] = (),
+        shown: Sequence[str] = (),
+    ) -> ProcessId:
         """No Ctrl-C comes before it is known to `undo`: it would run on, and its pid file be removed."""
         with process.signals_held():
-            started = process.spawn_detached(argv, self._log, pass_fds=inherited)
+            started = process.spawn_detached(argv, self._log, pass_fds=inherited, shown=shown)
             undo.callback(process_id.kill, started)
         return started
 

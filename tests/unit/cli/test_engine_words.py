@@ -241,3 +241,36 @@ def test_a_folder_with_its_whole_path_is_built_from_a_working_folder_that_is_gon
     gone.rmdir()
     assert engine_words._run_in_guest("box", ("docker",), ["build", str(app)]) == 0
     assert ran[0][-3:] == ["docker", "build", "."], "it is carried: the guest has no such working folder"
+
+
+@pytest.fixture
+def forwarded_by_docker(forwarded, monkeypatch):
+    """The same of a machine of dockerd, with the guest's client."""
+    monkeypatch.setattr(engine_words, "engine_of", lambda _: "docker")
+    monkeypatch.setattr(engine_words, "find_host_client", lambda _: None)
+    return forwarded
+
+
+def test_settings_of_ones_own_hide_no_build(forwarded_by_docker, shared, tmp_path, monkeypatch):
+    """The folder was looked for in the guest."""
+    monkeypatch.chdir(tmp_path)
+    settings = tmp_path.parent / "settings"
+    shared.append(str(settings))
+    assert run(f"docker --config {settings} build -t web .") == 0
+    assert forwarded_by_docker.argv[0][4:] == ["docker", "--config", str(settings), "build", "-t", "web", "."]
+
+
+def test_a_variable_that_does_not_travel_is_told_where_it_is_named(forwarded_by_docker, monkeypatch):
+    monkeypatch.setenv("USER", "ann")
+    assert run("docker run -e USER busybox env") == 0
+    assert forwarded_by_docker.argv == [["docker", "run", "-e", "USER=ann", "busybox", "env"]]
+    assert "USER" not in forwarded_by_docker.env[0]
+
+
+def test_compose_knows_whose_home_is_meant(forwarded_by_docker, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/ann")
+    assert run("compose ps") == 0
+    assert forwarded_by_docker.env[0]["HOME"] == "/home/ann"
+    assert run("docker ps") == 0
+    assert "HOME" not in forwarded_by_docker.env[1]

@@ -1,6 +1,6 @@
 import sys
 
-from cli.guest_env import engine_env, plain_env
+from cli.guest_env import engine_env, plain_env, project_env
 
 
 def test_the_users_variables_travel():
@@ -42,3 +42,20 @@ def test_too_much_is_cut_from_the_longest():
 
 def test_plain():
     assert plain_env({"NO_COLOR": "1", "TZ": "UTC", "SECRET": "x"}) == {"NO_COLOR": "1", "TZ": "UTC"}
+
+
+def test_home_and_user_of_a_compose_file_are_this_computers():
+    """`~/.aws:/root/.aws` was a folder of the guest's own."""
+    environ = {"HOME": "/home/ann", "USER": "ann", "LOGNAME": "ann", "PATH": "/bin"}
+    assert project_env(environ, "/there/.docker") == {
+        "HOME": "/home/ann",
+        "USER": "ann",
+        "LOGNAME": "ann",
+        "DOCKER_CONFIG": "/there/.docker",
+    }
+    assert project_env({}, "/there/.docker") == {}
+
+
+def test_a_home_of_windows_is_spelled_for_the_guest(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert project_env({"USERPROFILE": "C:\\Users\\ann", "HOME": "/x"}, "/d")["HOME"] == "/c/Users/ann"

@@ -4,7 +4,7 @@ import os
 import socket
 import stat
 import sys
-from pathlib import PureWindowsPath
+from pathlib import Path, PureWindowsPath
 from types import SimpleNamespace
 
 import pytest
@@ -61,6 +61,23 @@ def test_the_command_that_adds_a_folder_to_windows_path_leaves_the_rest_of_it_wh
         "powershell -NoProfile -Command \"[Environment]::SetEnvironmentVariable('Path', "
         "'C:\\it''s here\\bin;' + [Environment]::GetEnvironmentVariable('Path', 'User'), 'User')\""
     )
+
+
+def test_a_launcher_of_a_checkout_finds_its_modules():
+    """It ended with `No module named cli` in every folder but one."""
+    command = ["/usr/bin/python3", "-P", "-m", "cli.main"]
+    _, content = launcher("docker", command, "", "linux", "/src/my hostvm")
+    assert content.endswith(b"\nPYTHONPATH='/src/my hostvm' exec /usr/bin/python3 -P -m cli.main docker \"$@\"\n")
+    _, content = launcher("docker", command, "", "win32", "C:\\src\\100%")
+    assert b'\n@setlocal & set "PYTHONPATH=C:\\src\\100%%"\r\n@"/usr/bin/python3" "-P"' in content
+
+
+def test_one_that_is_made_by_a_checkout(folder, tmp_path, monkeypatch):
+    """Where no script of hostvm's lies beside the interpreter."""
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python3"))
+    assert main(["shim", "install", "--dir", str(folder)]) == 0
+    root = Path(__file__).parents[3]
+    assert f"PYTHONPATH={root} exec {tmp_path}/python3 -P -m cli.main docker" in (folder / "docker").read_text()
 
 
 def test_the_programs_of_an_engine():

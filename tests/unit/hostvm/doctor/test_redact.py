@@ -278,6 +278,8 @@ def test_long_lines_take_no_time():
         "machine login: console ready",
         "https://host/x?signal=9&verified=1",
         "echo done | tee /tmp/x",
+        f"--build-context base=docker-image://alpine:3.19@sha256:{'0123456789abcdef' * 4}",
+        f"docker-image://alpine@sha256:{'0123456789abcdef' * 4} docker-image://ghcr.io/a:1@sha256:{'ab' * 32}",
     ],
 )
 def test_what_helps_to_help_stays(text):
@@ -286,3 +288,8 @@ def test_what_helps_to_help_stays(text):
 
 def test_the_home_folder_is_not_told():
     assert redact(f"{Path.home()}/src/app") == ("~/src/app" if Path.home() != Path("/") else "//src/app")
+
+
+def test_the_user_of_an_image_by_its_digest_is_masked():
+    digest = f"sha256:{'ab' * 32}"
+    assert redact(f"https://ann:word@host/a:1@{digest}") == f"https://[redacted]@{digest}"

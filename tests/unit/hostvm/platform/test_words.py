@@ -8,7 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from hostvm.platform.words import delete_file, free_room, in_turn, make_folder, quoted, show_file, show_folder
+from hostvm.platform.words import (
+    delete_file,
+    end_process,
+    free_room,
+    in_turn,
+    make_folder,
+    quoted,
+    set_variable,
+    show_file,
+    show_folder,
+    show_process,
+)
 
 
 @pytest.mark.parametrize(
@@ -46,6 +57,9 @@ WORDS = [
     (show_folder, ("", "-la"), "ls -la", "dir"),
     (show_file, ("/a/log",), "less /a/log", "more /a/log"),
     (delete_file, ("C:\\a b",), "rm 'C:\\a b'", 'del "C:\\a b"'),
+    (set_variable, ("A", "/b"), "export A=/b", "set A=/b   (PowerShell: $Env:A = '/b')"),
+    (end_process, (7,), "sudo kill -9 7", "taskkill /F /PID 7"),
+    (show_process, (7,), "ps -o pid,stat,wchan -p 7", 'tasklist /V /FI "PID eq 7"'),
 ]
 
 
@@ -65,12 +79,19 @@ def test_on_windows_both_shells_read_what_is_advised():
     """PowerShell 5.1 has no `&&`, and neither knows df, ls -l, less and rm: what is advised is made by these words."""
     root = Path(__file__).parents[4]
     unix = re.compile(
-        r"&& hostvm|; hostvm (?!docker)|(?<!-- )\b(?:df -h|ls -la?\b)|(?:^|: )(?:less|rm) $", re.MULTILINE
+        r"&& hostvm|; hostvm (?!docker)|(?<!-- )\b(?:df -h|ls -la?\b)|(?:^|: )(?:less|rm) $"
+        r"|export [A-Z]+[A-Z_]*=|\bsudo kill|\bps -o",
+        re.MULTILINE,
     )
     elsewhere = {
         "Look at what is wrong: ls -l /dev/kvm; then let another be chosen: --accel auto",  # of Linux
         "\nor remove it, then try again: rm ",  # of a link that Windows does not have
         "ls -l /proc/",  # in the guest
+        "choose a short folder: export HOSTVM_RUN=/tmp/hostvm-",  # of Unix sockets, and so is the next
+        "Use a shorter folder for sockets: export HOSTVM_RUN=/tmp/hostvm",
+        "choose one of your own: export HOSTVM_RUN=/tmp/hostvm-$UID",  # where users have numbers
+        "the folder above that of its -pidfile (ps -o args -p PID) is it: export HOSTVM_RUN=FOLDER",  # QEMU locks disks
+        "export PATH=",  # of the shells that Windows lacks
     }
     found = set()
     for file in (path for folder in ("cli", "hostvm", "runtime") for path in (root / folder).rglob("*.py")):
