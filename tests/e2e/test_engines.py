@@ -15,7 +15,7 @@ import urllib.request
 import docker
 import pytest
 from engine_rig import BUSYBOX, TABLE, Rig  # helpers beside this file
-from machines import eventually, folders_of, hostvm, run, succeed
+from machines import HOSTVM, eventually, folders_of, hostvm, run, succeed
 
 from hostvm.accel import host_arch
 
@@ -62,6 +62,26 @@ def test_facts_of_the_engine(rig):
     else:
         assert facts["docker_host"] == ""
         assert not (folders_of(rig.name)[1] / "docker.sock").exists()
+
+
+def test_an_image_that_goes_through_a_pipe_as_an_oci_layout(rig):
+    """Into a reader that is not hostvm's: no manifest.json of docker's is in it, but for docker."""
+    line = 'set -o pipefail; "$0" image base busybox --tag taken:1 --format "$2" -o - | "$0" -m "$1" "${@:3}"'
+    form = "docker" if rig.engine == "docker" else "oci"
+    load = ("ctr", "images", "import", "-") if rig.engine == "containerd" else (rig.engine, "load")
+    name = "docker.io/library/taken:1"
+    try:
+        told = succeed(run("bash", "-c", line, str(HOSTVM), rig.name, form, *load, limit=120))
+        if rig.engine == "containerd":
+            assert name in rig.ok("ctr", "images", "ls", "-q").split()
+            assert rig.ok("ctr", "run", "--rm", name, "taken", "echo", "hi") == "hi"
+        else:
+            assert "taken:1" in told
+            assert rig.ok(rig.engine, "run", "--rm", "taken:1", "echo", "hi") == "hi"
+            label = '{{index .Config.Labels "org.opencontainers.image.ref.name"}}'
+            assert rig.ok(rig.engine, "image", "inspect", "-f", label, name) == "taken:1"
+    finally:
+        rig.words(*(("ctr", "images", "rm", name) if rig.engine == "containerd" else (rig.engine, "rmi", "-f", name)))
 
 
 def test_a_docker_client_of_this_computer(rig, host_client):
