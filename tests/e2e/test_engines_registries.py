@@ -135,12 +135,12 @@ def test_a_mirror_of_its_own_is_asked_first_until_it_stops(rig, registries, free
             refused = hostvm(*start, "--mirror", upstream)
             assert refused.status != 0, str(refused)
             assert "being rootless, does not reach the guest's own ports" in refused.err
-            assert "this one's engine, being rootless, does not reach it" in rig.ok(*start)
+            assert "this one's engine, being rootless, does not reach it" in rig.words(*start).err
             return
         service = ("shell", "--", "s6-svstat", "-o", "pid", f"/run/service/{rig.engine}")
         before = rig.ok(*service)
         seen.clear()
-        assert f"the engine asks it before {upstream}" in rig.ok(*start, "--mirror", upstream)
+        assert f"the engine asks it before {upstream}" in rig.words(*start, "--mirror", upstream).err
         rig.ok(*pull, image)
         assert len({path for path in seen if "/blobs/" in path}) == 3, "its configuration and two layers"
         if rig.engine == "podman":
