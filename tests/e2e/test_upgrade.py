@@ -5,16 +5,34 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from machines import HOSTVM, eventually, folders_of, hostvm, succeed
+from machines import HOSTVM, eventually, folders_of, hostvm, run, succeed
 from other_image import make_image
 
 pytestmark = pytest.mark.vm
 
 NEWER = "echo newer > /root/etc/hostvm-test"
 BROKEN = r"printf '#!/usr/bin/busybox sh\necho no engine today; exit 3\n' > /root/usr/sbin/dockerd"
+HANGS = "exec /bin/busybox sleep 86400"
+PANICS = "exit 7"
+
+# `hostvm` that gives the new image's boot 30 s, rather than 180; the former one's has its time.
+IMPATIENT = """
+from hostvm.machines import agents, boot, upgrade
+usual, prove = (agents.BOOT_SECONDS, boot.START_SECONDS), upgrade._prove
+def prove_soon(*words):
+    agents.BOOT_SECONDS, boot.START_SECONDS = 30.0, 45.0
+    try:
+        return prove(*words)
+    finally:
+        agents.BOOT_SECONDS, boot.START_SECONDS = usual
+upgrade._prove = prove_soon
+from cli.main import entry
+entry()
+"""
 
 
 @pytest.fixture(scope="session")
@@ -24,6 +42,21 @@ def made_images(_spare_made):
     made = {name: make_image(base, f"e2e-{name}", step) for name, step in (("newer", NEWER), ("broken", BROKEN))}
     yield {name: f"sha256:{folder.name}" for name, folder in made.items()}
     for folder in made.values():
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def made_image(spare):
+    """`made_image("hangs", HANGS)` is one more, for a single test."""
+    first, made = image_of(spare), []
+
+    def make(name: str, step: str) -> str:
+        made.append(make_image(first, f"e2e-{name}", step))
+        return f"sha256:{made[-1].name}"
+
+    yield make
+    hostvm("upgrade", spare.name, "--image", first)  # a test that failed may have left it with one that goes
+    for folder in made:
         shutil.rmtree(folder)
 
 
@@ -37,9 +70,7 @@ def told(machine, *words: str) -> dict[str, object]:
 
 def test_an_upgrade_keeps_data_and_a_broken_image_is_rolled_back(spare, made_images):
     first = image_of(spare)
-    spare.docker("run", "--name", "written", "busybox", "sh", "-c", "echo kept > /note")
-    options = ("--restart", "unless-stopped", "--stop-signal", "KILL", "--name", "comes-back")
-    spare.docker("run", "-d", *options, "busybox", "sleep", "3603")
+    write(spare)
     yaml = folders_of(spare.name)[0] / "machine.yaml"
     yaml.write_text(yaml.read_text().replace("image: docker\n", "image: docker  # mine\n"))
     assert told(spare, "--image", "docker", "--check")["status"] == "current"
@@ -80,18 +111,11 @@ def test_an_upgrade_keeps_data_and_a_broken_image_is_rolled_back(spare, made_ima
 
 def test_an_upgrade_whose_command_is_killed_in_mid_trial_is_given_up_by_the_next_start(spare, made_images):
     first, broken = image_of(spare), made_images["broken"]
-    spare.docker("run", "--name", "written", "busybox", "sh", "-c", "echo kept > /note")
-    options = ("--restart", "unless-stopped", "--stop-signal", "KILL", "--name", "comes-back")
-    spare.docker("run", "-d", *options, "busybox", "sleep", "3603")
-
-    def boots_it() -> bool:
-        seen = json.loads(hostvm("status", spare.name, "--json").out)
-        return (seen["image"], seen["status"]) == (broken, "starting")
-
+    write(spare)
     words = (HOSTVM, "upgrade", spare.name, "--image", broken)
     command = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        eventually(boots_it, "the new image is being booted", 120)
+        eventually(lambda: boots(spare, broken), "the new image is being booted", 120)
     finally:
         command.kill()
         command.wait()
@@ -107,6 +131,42 @@ def test_an_upgrade_whose_command_is_killed_in_mid_trial_is_given_up_by_the_next
     eventually(lambda: spare.state("comes-back") == "running", "the container runs again", 60)
     keeps(spare)
     assert "was broken off" not in hostvm("start", spare.name).err
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("step", "shown"), [(HANGS, "said nothing on its console"), (PANICS, "console.log.1")], ids=["hangs", "panics"]
+)
+def test_an_image_that_never_gets_to_its_services_is_rolled_back_at_the_deadline(spare, made_image, step, shown):
+    first = image_of(spare)
+    write(spare)
+    lame = made_image("lame", step)
+    words = (sys.executable, "-c", IMPATIENT, "upgrade", spare.name, "--image", lame)
+    failed = run(*words, env={"HOSTVM_CLIENT": "guest"})
+    assert failed.status == 1, failed
+    for part in (
+        f"was not upgraded to image {lame[7:19]}",
+        f"its image is {first[7:19]} again, its data are kept, and it runs again",
+        shown,
+    ):
+        assert part in failed.err, failed
+    if step == PANICS:
+        assert "Kernel panic" in (folders_of(spare.name)[0] / "console.log.1").read_text(errors="replace")
+    assert image_of(spare) == first
+    keeps(spare)
+
+
+def write(machine) -> None:
+    """What an upgrade has to keep: a file, and a container that restarts by itself."""
+    machine.docker("run", "--name", "written", "busybox", "sh", "-c", "echo kept > /note")
+    options = ("--restart", "unless-stopped", "--stop-signal", "KILL", "--name", "comes-back")
+    machine.docker("run", "-d", *options, "busybox", "sleep", "3603")
+
+
+def boots(machine, image: str) -> bool:
+    seen = json.loads(hostvm("status", machine.name, "--json").out)
+    return (seen["image"], seen["status"]) == (image, "starting")
 
 
 def keeps(machine) -> None:
