@@ -5,7 +5,9 @@ from __future__ import annotations
 import datetime as dt
 import http.server
 import json
+import shutil
 import ssl
+import sys
 import threading
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from machines import folders_of, hostvm, running_machine, succeed
+from machines import HOSTVM, eventually, folders_of, hostvm, run, running_machine, succeed
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
 
@@ -186,6 +188,42 @@ def test_a_registry_of_an_own_authority_is_believed_and_a_strangers_is_not(confi
     assert "manifest unknown" in said["single"], "its authority is that of this one registry"
     assert "certificate signed by unknown authority" in said["stranger"]
     assert "certificate has expired" in said["expired"]
+
+
+OFFICE = """
+ip link set lo up
+ip address add 10.0.2.9/24 dev lo
+ip route add 192.168.127.0/24 dev lo
+ip route add 172.18.0.0/16 dev lo
+exec "$@"
+"""
+"""Networks of a start's own: an interface's, a VPN's that is a route alone, and one that dockerd would take."""
+
+
+def may_have_networks_of_its_own() -> bool:
+    programs = sys.platform == "linux" and shutil.which("unshare") and shutil.which("ip")
+    return bool(programs) and run("unshare", "--net", "true").status == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not may_have_networks_of_its_own(), reason="a start gets networks of its own: needs Linux and root")
+def test_a_start_steps_aside_for_networks_of_this_computer(spare, unique):
+    assert "10.0.2.15/24" in spare.shell("busybox", "ip", "addr", "show", "eth0"), "as it is without a clash"
+    succeed(hostvm("stop", spare.name))
+    try:
+        words = ("unshare", "--net", "sh", "-ec", OFFICE, "sh", str(HOSTVM), "start", spare.name)
+        started = run(*words, env={"HOSTVM_CLIENT": "guest"})
+        succeed(started)
+        assert "the guest's network is 10.127.2.0/24: this computer has 10.0.2.0/24" in started.err
+        assert "10.127.2.15/24" in spare.shell("busybox", "ip", "addr", "show", "eth0")
+        ask = ("run", "--rm", "busybox", "nslookup", "-type=a", HOST)
+        eventually(lambda: spare.try_docker(*ask).out.rstrip().endswith("Address: 10.127.2.2"), "it answers")
+        network = unique("aside")
+        spare.docker("network", "create", network)
+        assert spare.inspect(network)["IPAM"]["Config"][0]["Subnet"] == "172.19.0.0/16"
+        spare.docker("network", "rm", network)
+    finally:
+        succeed(hostvm("stop", spare.name))
 
 
 @pytest.mark.parametrize(
