@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import http.server
 import json
 import shutil
-import ssl
 import sys
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from authorities import HOST, make_authority  # helpers beside this file
 from machines import HOSTVM, eventually, folders_of, hostvm, run, running_machine, succeed
+
+from hostvm.net.certificates import host_store, to_pem
+
+if TYPE_CHECKING:
+    import ssl
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
 
-HOST = "host.docker.internal"
 REGISTRY = "registry.test:5000"
 """Known to the proxy alone, and spoken to without TLS: what asks it went through the proxy and was told so."""
 
@@ -61,34 +61,13 @@ def serve(context: ssl.SSLContext | None = None) -> http.server.ThreadingHTTPSer
     return server
 
 
-def make_authority(folder: Path, name: str, *, days_ago: int = 0) -> tuple[Path, ssl.SSLContext]:
-    """A certificate authority's PEM file, and a server's context with a certificate of it for HOST, for two days."""
-    now = dt.datetime.now(dt.UTC) - dt.timedelta(days=days_ago)
+UNKNOWN = "certificate signed by unknown authority"
 
-    def certificate(subject: str, issuer: str, key, signer, *extensions) -> bytes:
-        builder = x509.CertificateBuilder(
-            x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]),
-            x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)]),
-            key.public_key(),
-            x509.random_serial_number(),
-            now - dt.timedelta(days=1),
-            now + dt.timedelta(days=2),
-        )
-        for extension in extensions:
-            builder = builder.add_extension(extension, critical=True)
-        return builder.sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
-    root, leaf = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    authority = folder / f"{name}.pem"
-    authority.write_bytes(certificate(name, name, root, root, x509.BasicConstraints(ca=True, path_length=None)))
-    chain = folder / f"{name}-server.pem"
-    chain.write_bytes(
-        leaf.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        + certificate(HOST, name, leaf, root, x509.SubjectAlternativeName([x509.DNSName(HOST)]))
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(chain)
-    return authority, context
+def guest_asks(machine, ports: dict[str, int]) -> dict[str, str]:
+    """What a TLS client among the guest's programs says of each registry."""
+    words = ("-m", machine.name, "shell", "--", "docker", "manifest", "inspect")
+    return {name: hostvm(*words, f"{HOST}:{port}/x").both for name, port in ports.items()}
 
 
 def set_up(name: str, **settings: object) -> None:
@@ -109,7 +88,8 @@ def proxy():
 def registries(tmp_path_factory):
     """TLS registries on this computer, each of an authority of its own: their PEM files and ports.
 
-    The machine is told of corp's; of single's and expired's for their registries alone, of stranger's not at all.
+    The machine is told of corp's, on Linux by this computer's store; of single's and expired's for their registries
+    alone, of stranger's not at all.
     """
     folder = tmp_path_factory.mktemp("authorities")
     made = {name: make_authority(folder, name) for name in ("corp", "single", "stranger")}
@@ -123,13 +103,26 @@ def registries(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def configured(proxy, registries):
+def trust(tmp_path_factory):
+    """`trust(FILE)`: this computer trusts FILE's authority, too, and the last FILE's no more; gives the environment."""
+    store = tmp_path_factory.mktemp("store") / "store.pem"
+    own = to_pem(host_store())
+
+    def put(authority: Path) -> dict[str, str]:
+        store.write_bytes(own + authority.read_bytes())
+        return {"SSL_CERT_FILE": str(store)}
+
+    return put
+
+
+@pytest.fixture(scope="module")
+def configured(proxy, registries, trust):
     with pytest.MonkeyPatch.context() as patch:
         name = f"net-{proxy.server_address[1]}"
         succeed(hostvm("create", name, "--cpus", "1", "--memory", "1GiB", "--names", "off"))
         set_up(
             name,
-            ca=str(registries[0]["corp"]),
+            ca="host" if sys.platform == "linux" else str(registries[0]["corp"]),
             network={"subnet": "192.168.231.0/24"},
             registries={
                 "insecure": [REGISTRY],
@@ -139,8 +132,10 @@ def configured(proxy, registries):
         )
         patch.setenv("HTTP_PROXY", f"http://localhost:{proxy.server_address[1]}")
         patch.setenv("NO_PROXY", ".corp.example")
+        for variable, value in trust(registries[0]["corp"]).items():
+            patch.setenv(variable, value)
         with running_machine(name) as made:
-            for variable in ("HTTP_PROXY", "NO_PROXY"):
+            for variable in ("HTTP_PROXY", "NO_PROXY", "SSL_CERT_FILE"):
                 patch.delenv(variable)
             made.hostvm("image", "base", "busybox:latest")
             yield made
@@ -186,8 +181,23 @@ def test_a_registry_of_an_own_authority_is_believed_and_a_strangers_is_not(confi
     said = {name: configured.try_docker("pull", f"{HOST}:{port}/x").both for name, port in registries[1].items()}
     assert "manifest unknown" in said["corp"], "it was asked for the image"
     assert "manifest unknown" in said["single"], "its authority is that of this one registry"
-    assert "certificate signed by unknown authority" in said["stranger"]
+    assert UNKNOWN in said["stranger"]
     assert "certificate has expired" in said["expired"]
+    looked = guest_asks(configured, registries[1])
+    assert "manifest unknown" in looked["corp"], "the guest's own programs believe it, too"
+    assert UNKNOWN in looked["stranger"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a store of this test's own can be named on Linux only")
+def test_a_replaced_store_of_this_computer_counts_from_the_next_start(configured, registries, trust):
+    succeed(hostvm("stop", configured.name))
+    succeed(hostvm("start", configured.name, env=trust(registries[0]["stranger"])))
+    said = {name: configured.try_docker("pull", f"{HOST}:{port}/x").both for name, port in registries[1].items()}
+    assert "manifest unknown" in said["stranger"]
+    assert UNKNOWN in said["corp"], "this computer trusts it no more"
+    looked = guest_asks(configured, registries[1])
+    assert "manifest unknown" in looked["stranger"]
+    assert UNKNOWN in looked["corp"]
 
 
 OFFICE = """
