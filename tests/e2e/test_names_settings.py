@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
-from machines import folders_of, hostvm, running_machine, succeed
+from machines import HOSTVM, eventually, folders_of, hostvm, run, running_machine, succeed
 from servers import HOST, make_authority, serve
+
+from hostvm.net.certificates import host_store, to_pem
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
 
 REGISTRY = "registry.test:5000"
 """Known to the proxy alone, and spoken to without TLS: what asks it went through the proxy and was told so."""
+
+UNKNOWN = "certificate signed by unknown authority"
+
+
+def guest_asks(machine, ports: dict[str, int]) -> dict[str, str]:
+    """What a TLS client among the guest's programs says of each registry."""
+    words = ("-m", machine.name, "shell", "--", "docker", "manifest", "inspect")
+    return {name: hostvm(*words, f"{HOST}:{port}/x").both for name, port in ports.items()}
 
 
 def set_up(name: str, **settings: object) -> None:
@@ -34,7 +46,8 @@ def proxy():
 def registries(tmp_path_factory):
     """TLS registries on this computer, each of an authority of its own: their PEM files and ports.
 
-    The machine is told of corp's; of single's and expired's for their registries alone, of stranger's not at all.
+    The machine is told of corp's, on Linux by this computer's store; of single's and expired's for their registries
+    alone, of stranger's not at all.
     """
     folder = tmp_path_factory.mktemp("authorities")
     made = {name: make_authority(folder, name) for name in ("corp", "single", "stranger")}
@@ -48,13 +61,26 @@ def registries(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def configured(proxy, registries):
+def trust(tmp_path_factory):
+    """`trust(FILE)`: this computer trusts FILE's authority, too, and the last FILE's no more; gives the environment."""
+    store = tmp_path_factory.mktemp("store") / "store.pem"
+    own = to_pem(host_store())
+
+    def put(authority: Path) -> dict[str, str]:
+        store.write_bytes(own + authority.read_bytes())
+        return {"SSL_CERT_FILE": str(store)}
+
+    return put
+
+
+@pytest.fixture(scope="module")
+def configured(proxy, registries, trust):
     with pytest.MonkeyPatch.context() as patch:
         name = f"net-{proxy.server_address[1]}"
         succeed(hostvm("create", name, "--cpus", "1", "--memory", "1GiB", "--names", "off"))
         set_up(
             name,
-            ca=str(registries[0]["corp"]),
+            ca="host" if sys.platform == "linux" else str(registries[0]["corp"]),
             network={"subnet": "192.168.231.0/24"},
             registries={
                 "insecure": [REGISTRY],
@@ -64,8 +90,10 @@ def configured(proxy, registries):
         )
         patch.setenv("HTTP_PROXY", f"http://localhost:{proxy.server_address[1]}")
         patch.setenv("NO_PROXY", ".corp.example")
+        for variable, value in trust(registries[0]["corp"]).items():
+            patch.setenv(variable, value)
         with running_machine(name) as made:
-            for variable in ("HTTP_PROXY", "NO_PROXY"):
+            for variable in ("HTTP_PROXY", "NO_PROXY", "SSL_CERT_FILE"):
                 patch.delenv(variable)
             made.hostvm("image", "base", "busybox:latest")
             yield made
@@ -111,8 +139,59 @@ def test_a_registry_of_an_own_authority_is_believed_and_a_strangers_is_not(confi
     said = {name: configured.try_docker("pull", f"{HOST}:{port}/x").both for name, port in registries[1].items()}
     assert "manifest unknown" in said["corp"], "it was asked for the image"
     assert "manifest unknown" in said["single"], "its authority is that of this one registry"
-    assert "certificate signed by unknown authority" in said["stranger"]
+    assert UNKNOWN in said["stranger"]
     assert "certificate has expired" in said["expired"]
+    looked = guest_asks(configured, registries[1])
+    assert "manifest unknown" in looked["corp"], "the guest's own programs believe it, too"
+    assert UNKNOWN in looked["stranger"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a store of this test's own can be named on Linux only")
+def test_a_replaced_store_of_this_computer_counts_from_the_next_start(configured, registries, trust):
+    succeed(hostvm("stop", configured.name))
+    succeed(hostvm("start", configured.name, env=trust(registries[0]["stranger"])))
+    said = {name: configured.try_docker("pull", f"{HOST}:{port}/x").both for name, port in registries[1].items()}
+    assert "manifest unknown" in said["stranger"]
+    assert UNKNOWN in said["corp"], "this computer trusts it no more"
+    looked = guest_asks(configured, registries[1])
+    assert "manifest unknown" in looked["stranger"]
+    assert UNKNOWN in looked["corp"]
+
+
+OFFICE = """
+ip link set lo up
+ip address add 10.0.2.9/24 dev lo
+ip route add 192.168.127.0/24 dev lo
+ip route add 172.18.0.0/16 dev lo
+exec "$@"
+"""
+"""Networks of a start's own: an interface's, a VPN's that is a route alone, and one that dockerd would take."""
+
+
+def may_have_networks_of_its_own() -> bool:
+    programs = sys.platform == "linux" and shutil.which("unshare") and shutil.which("ip")
+    return bool(programs) and run("unshare", "--net", "true").status == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not may_have_networks_of_its_own(), reason="a start gets networks of its own: needs Linux and root")
+def test_a_start_steps_aside_for_networks_of_this_computer(spare, unique):
+    assert "10.0.2.15/24" in spare.shell("busybox", "ip", "addr", "show", "eth0"), "as it is without a clash"
+    succeed(hostvm("stop", spare.name))
+    try:
+        words = ("unshare", "--net", "sh", "-ec", OFFICE, "sh", str(HOSTVM), "start", spare.name)
+        started = run(*words, env={"HOSTVM_CLIENT": "guest"})
+        succeed(started)
+        assert "the guest's network is 10.127.2.0/24: this computer has 10.0.2.0/24" in started.err
+        assert "10.127.2.15/24" in spare.shell("busybox", "ip", "addr", "show", "eth0")
+        ask = ("run", "--rm", "busybox", "nslookup", "-type=a", HOST)
+        eventually(lambda: spare.try_docker(*ask).out.rstrip().endswith("Address: 10.127.2.2"), "it answers")
+        network = unique("aside")
+        spare.docker("network", "create", network)
+        assert spare.inspect(network)["IPAM"]["Config"][0]["Subnet"] == "172.19.0.0/16"
+        spare.docker("network", "rm", network)
+    finally:
+        succeed(hostvm("stop", spare.name))
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,15 @@
-"""Scripts and variables of machine.yaml, as a real guest runs and shows them."""
+"""Scripts, variables and an authority's file of machine.yaml, as a real guest runs and shows them."""
 
 from __future__ import annotations
 
 import pytest
 from machines import folders_of, hostvm, succeed
+from servers import make_authority
 
 pytestmark = pytest.mark.vm
 
 SETTINGS = """
+ca: AUTHORITY
 env:
   COLOUR: blue and green
 provision:
@@ -29,20 +31,30 @@ def provisioned(spare, tmp_path):
     """The spare machine's settings file, to be changed; it is as before afterwards."""
     yaml = folders_of(spare.name)[0] / "machine.yaml"
     before = yaml.read_text()
-    kept = "".join(line for line in before.splitlines(keepends=True) if not line.startswith(("env:", "provision:")))
+    anew = ("ca:", "env:", "provision:")
+    kept = "".join(line for line in before.splitlines(keepends=True) if not line.startswith(anew))
     (tmp_path / "user.sh").write_text("pwd; docker ps -aq > /dev/null && echo engine answers $COLOUR\n")
-    yaml.write_text(kept + SETTINGS.replace("FILE", str(tmp_path / "user.sh")))
+    settings = SETTINGS.replace("AUTHORITY", str(make_authority(tmp_path, "corp")[0]))
+    yaml.write_text(kept + settings.replace("FILE", str(tmp_path / "user.sh")))
     yield yaml
     yaml.write_text(before)
     succeed(hostvm("stop", spare.name))
 
 
-def test_scripts_run_in_their_order_and_one_that_fails_leaves_a_machine_to_look_into(spare, provisioned):
+def trusted(machine) -> str:
+    """The authorities of the guest's programs."""
+    return machine.shell("cat", "/etc/ssl/certs/ca-certificates.crt")
+
+
+def test_scripts_run_in_their_order_and_one_that_fails_leaves_a_machine_to_look_into(spare, provisioned, tmp_path):
+    authority = (tmp_path / "corp.pem").read_text().strip()
+    assert authority not in trusted(spare)
     spare.hostvm("restart")
     said = succeed(hostvm("logs", "--provision", spare.name))
     for part in ("system blue and green; engine: none", "once by bash 5", "/hostvm/root\nengine answers blue"):
         assert part in said, said
     assert spare.shell("sh", "-c", "echo $COLOUR") == "blue and green"
+    assert authority in trusted(spare)
     assert spare.shell("cat", "/var/lib/each", "/var/lib/once") == "each\nonce"
     assert "API listen on" in succeed(hostvm("logs", "--engine", "-n", "500", spare.name))
 
