@@ -204,6 +204,43 @@ def test_a_read_only_mount_is_read_only(share: Share):
     assert (share.folder / "kept").read_text() == "y\n"  # /one is the same file, mounted to be written
 
 
+def state_of(folder: Path) -> dict[str, tuple[object, ...]]:
+    """Of all in a folder, and of itself: mode, owner, time, and what a file holds."""
+    found = {}
+    for path in (folder, *folder.rglob("*")):
+        facts = path.lstat()
+        text = path.read_text() if path.is_file() else ""
+        found[str(path.relative_to(folder))] = (facts.st_mode, facts.st_uid, facts.st_mtime_ns, text)
+    return found
+
+
+@in_full
+def test_nothing_is_changed_in_a_read_only_share(share: Share, read_only_folders):
+    """By a container's root; nor by the guest's own root, who may mount it anew to be written."""
+    folder = read_only_folders[share.kind]
+    before = state_of(folder)
+    mounts = ("-v", f"{folder}:/r", "-v", f"{share.folder}/checks:/checks:ro")
+    words = ("run", "--rm", *mounts, TOOLS, "/checks/read_only.py", "/r")
+    said = json.loads(share.machine.docker(*words))
+    assert {way: error for way, error in said.items() if error != "EROFS"} == {}
+    assert state_of(folder) == before
+    remount = ("shell", "--", "mount", "-o")
+    anew = hostvm("-m", share.machine.name, *remount, "remount,rw", str(folder))
+    try:
+        assert mounted(share, folder) == ("rw" if anew.status == 0 else "ro"), str(anew)
+        said = json.loads(share.machine.docker(*words))
+        assert {way: error for way, error in said.items() if error not in ("EROFS", "EACCES", "EPERM")} == {}, anew
+        assert state_of(folder) == before
+    finally:
+        hostvm("-m", share.machine.name, *remount, "remount,ro", str(folder))
+
+
+def mounted(share: Share, folder: Path) -> str:
+    """The mount's own words of what may be done by it."""
+    rows = [line.split() for line in share.machine.shell("cat", "/proc/mounts").splitlines()]
+    return [row[3] for row in rows if row[1] == str(folder)][-1].split(",")[0]
+
+
 @pytest.mark.slow
 def test_a_folder_that_is_swapped_for_a_link_leads_nowhere(share: Share, tmp_path):
     """Again and again, while a container reads, lists and writes in it. No events: they would take minutes."""
