@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import os
 import random
+import sqlite3
 import subprocess
 import sys
 import threading
+from collections import Counter
+from contextlib import ExitStack, closing
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -24,6 +28,8 @@ NOT_BY_9P = {"appended_while_looked_at", "mapped_while_looked_at"}
 # What another user than root is asked to do as well; the rest does not depend on who asks. Root does everything.
 OF_USERS = ("create_append_truncate", "rename_over", "symlink", "modes", "mtime", "chown", "sqlite")
 ASKED: dict[int, tuple[str, ...]] = {0: (), 1000: OF_USERS}
+
+SLEEPS = "import time; time.sleep(3600)"
 
 pytestmark = pytest.mark.vm
 
@@ -180,6 +186,44 @@ def test_what_is_removed_here_is_made_again_there(share: Share):
         (share.folder / "again").unlink()
         share.run(f"printf 'there {number}' > /w/again")
         assert (share.folder / "again").read_text() == f"there {number}"
+
+
+@pytest.mark.slow
+def test_containers_write_one_database_at_once(share: Share):
+    """Two programs in each of two containers, with a write-ahead log; no row is lost, nor made without the others'."""
+    count, second = 200, f"second-{share.kind}"
+    file = share.folder / "databases" / "data.db"
+    file.parent.mkdir()
+    with closing(sqlite3.connect(file)) as database:  # two that ask for the log at once: one is refused, on any disk
+        assert database.execute("pragma journal_mode=wal").fetchone() == ("wal",)
+        database.execute("create table t (name, number)")
+    for path in (file.parent, file):
+        path.chmod(0o777)
+    share.machine.docker("run", "-d", "--name", second, "-v", f"{share.folder}:/w", TOOLS, "-c", SLEEPS)
+    others = Share(share.machine, share.kind, share.folder, second)
+    try:
+        with ExitStack() as stack:
+            writers = [
+                stack.enter_context(place.script("database_writer.py", "/w/databases/data.db", name, str(count)))
+                for place, name in ((share, "a"), (share, "b"), (others, "c"), (others, "d"))
+            ]
+            assert [writer.stdout.readline() for writer in writers] == ["READY\n"] * 4
+            for writer in writers:
+                writer.stdin.write("\n")
+                writer.stdin.flush()
+            assert [writer.stdout.readline() for writer in writers] == ["DONE\n"] * 4
+            for writer in writers:
+                end(writer)
+    finally:
+        share.machine.docker("rm", "-f", second)
+    assert [path.name for path in file.parent.iterdir()] == ["data.db"], "the last one closed it"
+    with closing(sqlite3.connect(file)) as database:
+        assert database.execute("pragma integrity_check").fetchone() == ("ok",)
+        rows = database.execute("select name, number from t order by rowid").fetchall()
+    assert [number for _, number in rows] == list(range(1, 4 * count + 1))
+    names = [name for name, _ in rows]
+    assert Counter(names) == dict.fromkeys("abcd", count)
+    assert sum(one != other for one, other in pairwise(names)) > 20, "they waited for each other"
 
 
 @in_full
