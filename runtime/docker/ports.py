@@ -281,7 +281,7 @@ class PortService:
         return wanted
 
     def _apply(self) -> None:
-        told: list[str] = []
+        told: dict[tuple[str, str], list[str]] = {}
         with self._lock:
             if self._stopped.is_set():
                 return
@@ -296,15 +296,16 @@ class PortService:
                 if forward in self._open:
                     self._open[forward] = name
                 elif why := self._open_one(forward, name):
-                    told.append(why)
-        for text in told:
-            self._host.tell(text)
+                    told.setdefault((name, why), []).append(text_of(forward))
+        for (name, why), places in told.items():  # -p 80:80 is two, of IPv4 and of IPv6: told in one line
+            nor = "".join(f", nor {other}" for other in places[1:])
+            self._host.tell(f"{name} wants {places[0]} here, which cannot be opened{nor}: {why}")
         with self._applied:
             self._known = known
             self._applied.notify_all()
 
     def _open_one(self, forward: PortForward, name: str) -> str:
-        """What to tell of a port that cannot be opened; "" when it was, or that was told before."""
+        """Why a port cannot be opened, to be told; "" when it was, or that was told before."""
         try:
             self._host.open_port(forward)
         except OSError as fault:
@@ -314,7 +315,7 @@ class PortService:
             self._failed[forward] = (name, why)
             self._work.set()
             again = "" if fault.errno == errno.EOPNOTSUPP else "; tried again until it can"
-            return "" if known else f"{name} wants {text_of(forward)} here, which cannot be opened: {why}{again}"
+            return "" if known else f"{why}{again}"
         self._failed.pop(forward, None)
         self._open[forward] = name
         self._host.log(f"ports: opened {text_of(forward)} for {name}")

@@ -66,17 +66,32 @@ def machine(shared_folders, names_port):
     """The machine most tests share, with debian:trixie and busybox:latest made from packages, no registry asked."""
     assert HOSTVM.exists(), f"no {HOSTVM}: run `make setup`"
     options = ("--cpus", "2", "--memory", "2GiB", "--mount", "none", "--names", names_port)
-    with running_machine(f"e2e-{os.getpid()}", *options, shares=shared_folders) as made:
+    with running_machine(f"e2e-{os.getpid()}", *options, shares=shared_folders.items()) as made:
         for base in ("busybox:latest", "debian:trixie"):
             made.hostvm("image", "base", base)
         yield made
 
 
 @pytest.fixture(scope="session")
-def _sharing_made(shared_folders, names_port):
+def read_only_folders(shared_folders, tmp_path_factory):
+    """The same, of folders that the machine of shares may only read; everybody here may do everything in them."""
+    made = {kind: tmp_path_factory.mktemp(f"read-only-by-{kind}") for kind in shared_folders}
+    for folder in made.values():
+        for inner in ("empty", "full"):
+            (folder / inner).mkdir()
+        (folder / "full" / "inner").write_text("inner")
+        (folder / "kept").write_text("kept")
+        for path in (folder, *folder.rglob("*")):
+            path.chmod(0o777 if path.is_dir() else 0o666)
+    return made
+
+
+@pytest.fixture(scope="session")
+def _sharing_made(shared_folders, read_only_folders, names_port):
     """Whose agent is killed and whose shares come and go."""
     options = ("--cpus", "2", "--memory", "2GiB", "--mount", "none", "--names", names_port)
-    with running_machine(f"e2e-{os.getpid()}-f", *options, shares=shared_folders) as made:
+    shares = [*shared_folders.items(), *((kind, f"{folder}:ro") for kind, folder in read_only_folders.items())]
+    with running_machine(f"e2e-{os.getpid()}-f", *options, shares=shares) as made:
         made.hostvm("image", "base", "busybox:latest")
         yield made
 

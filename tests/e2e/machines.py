@@ -22,7 +22,7 @@ import docker
 import psutil
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
 HOSTVM = Path(sys.executable).with_name("hostvm.exe" if os.name == "nt" else "hostvm")
 _MOST = 600.0
@@ -207,16 +207,16 @@ def flip_bit(path: Path) -> Callable[[], None]:
 
 
 @contextlib.contextmanager
-def running_machine(name: str, *options: str, shares: dict[str, Path | str] | None = None):
+def running_machine(name: str, *options: str, shares: Collection[tuple[str, Path | str]] = ()):
     """A machine of this name from `hostvm start` to `hostvm rm`, and proof that nothing of it is left.
 
-    :param shares: a folder for each kind of share that it is to have; as text, SRC:DST.
+    :param shares: the kind and the folder of each share that it is to have; as text, SRC[:DST[:ro]].
     """
     try:
         if shares:
             succeed(hostvm("create", name, *options))
             options = ()
-        for kind, folder in (shares or {}).items():
+        for kind, folder in shares:
             succeed(hostvm("-m", name, "mount", "add", "--kind", kind, str(folder)))
         succeed(hostvm("start", name, *options))
         machine = Machine(name)

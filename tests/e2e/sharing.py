@@ -19,7 +19,8 @@ CHECKS = Path(__file__).with_name("share_checks.py")
 KINDS = ("nfs", "sftp", "9p", "virtiofs")  # in the order of `in_full`, or pytest would make each folder twice
 SERVED = ("nfs", "sftp")
 SCRIPTS = (
-    CHECKS.name, "held_open.py", "inotify_watch.py", "look_again.py", "stays_there.py", "swapped_folder.py"
+    CHECKS.name, "database_writer.py", "held_open.py", "inotify_watch.py", "look_again.py", "read_only.py",
+    "stays_there.py", "swapped_folder.py",
 )  # fmt: skip
 TOOLS = "share-tools:latest"
 

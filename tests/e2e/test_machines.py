@@ -154,7 +154,7 @@ def test_restart_keeps_images_containers_and_identity(unique, tmp_path_factory):
     make_authority(authority.parent, authority.stem)
     (tmp_path / "mark").write_text("of this computer")
     sizes = ("--cpus", "1", "--memory", "1GiB", "--mount", "none")
-    with running_machine(unique("life")[:24], *sizes, shares={"9p": f"{tmp_path}:/root"}) as own:
+    with running_machine(unique("life")[:24], *sizes, shares=[("9p", f"{tmp_path}:/root")]) as own:
         assert own.shell("cat", "/root/mark") == "of this computer"
         own.shell("sh", "-c", "touch ~/of-the-guest")
         own.hostvm("image", "base", "busybox:latest")

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import os
 import random
+import sqlite3
 import subprocess
 import sys
 import threading
+from collections import Counter
+from contextlib import ExitStack, closing
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -24,6 +28,8 @@ NOT_BY_9P = {"appended_while_looked_at", "mapped_while_looked_at"}
 # What another user than root is asked to do as well; the rest does not depend on who asks. Root does everything.
 OF_USERS = ("create_append_truncate", "rename_over", "symlink", "modes", "mtime", "chown", "sqlite")
 ASKED: dict[int, tuple[str, ...]] = {0: (), 1000: OF_USERS}
+
+SLEEPS = "import time; time.sleep(3600)"
 
 pytestmark = pytest.mark.vm
 
@@ -182,6 +188,44 @@ def test_what_is_removed_here_is_made_again_there(share: Share):
         assert (share.folder / "again").read_text() == f"there {number}"
 
 
+@pytest.mark.slow
+def test_containers_write_one_database_at_once(share: Share):
+    """Two programs in each of two containers, with a write-ahead log; no row is lost, nor made without the others'."""
+    count, second = 200, f"second-{share.kind}"
+    file = share.folder / "databases" / "data.db"
+    file.parent.mkdir()
+    with closing(sqlite3.connect(file)) as database:  # two that ask for the log at once: one is refused, on any disk
+        assert database.execute("pragma journal_mode=wal").fetchone() == ("wal",)
+        database.execute("create table t (name, number)")
+    for path in (file.parent, file):
+        path.chmod(0o777)
+    share.machine.docker("run", "-d", "--name", second, "-v", f"{share.folder}:/w", TOOLS, "-c", SLEEPS)
+    others = Share(share.machine, share.kind, share.folder, second)
+    try:
+        with ExitStack() as stack:
+            writers = [
+                stack.enter_context(place.script("database_writer.py", "/w/databases/data.db", name, str(count)))
+                for place, name in ((share, "a"), (share, "b"), (others, "c"), (others, "d"))
+            ]
+            assert [writer.stdout.readline() for writer in writers] == ["READY\n"] * 4
+            for writer in writers:
+                writer.stdin.write("\n")
+                writer.stdin.flush()
+            assert [writer.stdout.readline() for writer in writers] == ["DONE\n"] * 4
+            for writer in writers:
+                end(writer)
+    finally:
+        share.machine.docker("rm", "-f", second)
+    assert [path.name for path in file.parent.iterdir()] == ["data.db"], "the last one closed it"
+    with closing(sqlite3.connect(file)) as database:
+        assert database.execute("pragma integrity_check").fetchone() == ("ok",)
+        rows = database.execute("select name, number from t order by rowid").fetchall()
+    assert [number for _, number in rows] == list(range(1, 4 * count + 1))
+    names = [name for name, _ in rows]
+    assert Counter(names) == dict.fromkeys("abcd", count)
+    assert sum(one != other for one, other in pairwise(names)) > 20, "they waited for each other"
+
+
 @in_full
 def test_links_do_not_lead_out(share: Share, tmp_path):
     secret = tmp_path / "secret"
@@ -202,6 +246,43 @@ def test_a_read_only_mount_is_read_only(share: Share):
     assert said.out == "keptkept", str(said)
     assert said.err.lower().count("read-only file system") == 3, str(said)
     assert (share.folder / "kept").read_text() == "y\n"  # /one is the same file, mounted to be written
+
+
+def state_of(folder: Path) -> dict[str, tuple[object, ...]]:
+    """Of all in a folder, and of itself: mode, owner, time, and what a file holds."""
+    found = {}
+    for path in (folder, *folder.rglob("*")):
+        facts = path.lstat()
+        text = path.read_text() if path.is_file() else ""
+        found[str(path.relative_to(folder))] = (facts.st_mode, facts.st_uid, facts.st_mtime_ns, text)
+    return found
+
+
+@in_full
+def test_nothing_is_changed_in_a_read_only_share(share: Share, read_only_folders):
+    """By a container's root; nor by the guest's own root, who may mount it anew to be written."""
+    folder = read_only_folders[share.kind]
+    before = state_of(folder)
+    mounts = ("-v", f"{folder}:/r", "-v", f"{share.folder}/checks:/checks:ro")
+    words = ("run", "--rm", *mounts, TOOLS, "/checks/read_only.py", "/r")
+    said = json.loads(share.machine.docker(*words))
+    assert {way: error for way, error in said.items() if error != "EROFS"} == {}
+    assert state_of(folder) == before
+    remount = ("shell", "--", "mount", "-o")
+    anew = hostvm("-m", share.machine.name, *remount, "remount,rw", str(folder))
+    try:
+        assert mounted(share, folder) == ("rw" if anew.status == 0 else "ro"), str(anew)
+        said = json.loads(share.machine.docker(*words))
+        assert {way: error for way, error in said.items() if error not in ("EROFS", "EACCES", "EPERM")} == {}, anew
+        assert state_of(folder) == before
+    finally:
+        hostvm("-m", share.machine.name, *remount, "remount,ro", str(folder))
+
+
+def mounted(share: Share, folder: Path) -> str:
+    """The mount's own words of what may be done by it."""
+    rows = [line.split() for line in share.machine.shell("cat", "/proc/mounts").splitlines()]
+    return [row[3] for row in rows if row[1] == str(folder)][-1].split(",")[0]
 
 
 @pytest.mark.slow

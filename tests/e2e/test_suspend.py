@@ -52,7 +52,7 @@ def sleeper(shared):
     options = ("--cpus", "2", "--memory", "1GiB", "--mount", "none", "--driver", "qemu")
     # Over the guest's /root, as a root user's home folder is by default: the guest's own home must not hold it.
     there = {**shared, "9p": f"{shared['9p']}:/root"}
-    with running_machine(f"e2e-{os.getpid()}-sleep", *options, shares=there) as made:
+    with running_machine(f"e2e-{os.getpid()}-sleep", *options, shares=there.items()) as made:
         made.hostvm("image", "base", "busybox:latest")
         yield made
 

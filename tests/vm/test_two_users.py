@@ -1,4 +1,4 @@
-"""Two users of this computer, root and an ordinary one, each with a machine of the same name at the usual ports."""
+"""Two users of this computer, root and an ordinary one: machines of one name, and what only root may do."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Side:
     """One user and that user's hostvm; everybody may look into the folders above its own."""
 
     def __init__(self, front: tuple[str, ...], folder: Path, env: dict[str, str], checkout: Path) -> None:
-        self._front, self._env, self._checkout = front, {**env, "HOSTVM_CLIENT": "guest"}, checkout
+        self._front, self.env, self._checkout = front, {**env, "HOSTVM_CLIENT": "guest"}, checkout
         self.folder = Path(env["HOSTVM_HOME"], "machines", NAME)
         self.run_dir = Path(env["HOSTVM_RUN"], NAME)
         for place in (folder, Path(env["HOSTVM_HOME"]), Path(env["HOSTVM_RUN"]), Path(env["HOSTVM_RUN"]).parent):
@@ -51,7 +51,7 @@ class Side:
     def hostvm(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*self._front, "-m", "cli.main", *words],
-            env={**self._env, **env},
+            env={**self.env, **env},
             cwd=self._checkout,
             capture_output=True,
             text=True,
@@ -145,6 +145,65 @@ def test_machines_of_the_same_name_of_two_users_know_nothing_of_each_other(sides
     own.succeed("rm", "--force", NAME)
     assert own.names() == []
     assert not own.run_dir.exists()
+
+
+@pytest.fixture
+def low_ports_closed():
+    """To ordinary users, as Linux has them unless told otherwise."""
+    setting = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+    before = setting.read_text()
+    if int(before) < 1024:
+        setting.write_text("1024")
+    yield
+    setting.write_text(before)
+
+
+def refused_in_a_line(done: subprocess.CompletedProcess[str], *told: str) -> None:
+    """A wrong word of the user's: what is wrong is said once, in one line, before what to do."""
+    assert done.returncode == 2, str(done)
+    lines = [line for line in done.stderr.splitlines() if "cannot be shared" in line]
+    assert len(lines) == 1, done.stderr
+    assert [word for word in told if done.stderr.count(word) != 1] == [], done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_folder_that_is_closed_to_an_ordinary_user_is_refused(sides, image):
+    """Wholly, or so that only names are seen: at the start that would make the machine, and at `mount add`."""
+    _, theirs = sides
+    options = ("--driver", "qemu", "--mount", "none", "--image", image.digest)
+    home = Path(theirs.env["HOME"])
+    closed = {home / "closed": 0o700, home / "listed": 0o744}
+    for folder, mode in closed.items():
+        folder.mkdir()
+        folder.chmod(mode)
+        (folder / "file").write_text("root's")
+    for folder in closed:
+        refused_in_a_line(
+            theirs.hostvm("start", NAME, *options, "--mount", f"{folder}:/x"), str(folder), "Permission denied"
+        )
+    assert theirs.names() == [], "nothing is made of it"
+    theirs.succeed("create", NAME, *options)
+    for folder in closed:
+        refused_in_a_line(theirs.hostvm("-m", NAME, "mount", "add", str(folder)), str(folder), "Permission denied")
+    assert json.loads(theirs.succeed("-m", NAME, "mount", "ls", "--json")) == []
+
+
+@pytest.mark.usefixtures("low_ports_closed")
+def test_a_port_that_an_ordinary_user_may_not_have_is_said_and_the_container_runs(sides, image):
+    own, theirs = sides
+    options = ("--driver", "qemu", "--mount", "none", "--cpus", "1", "--memory", "1GiB", "--image", image.digest)
+    archive = Path(theirs.env["HOME"], "busybox.tar")
+    own.succeed("image", "base", "busybox:latest", "-o", str(archive))
+    archive.chmod(0o644)
+    theirs.succeed("start", NAME, *options)
+    theirs.succeed("-m", NAME, "docker", "load", "-q", "-i", str(archive))
+    begun = theirs.hostvm("-m", NAME, "docker", "run", "-d", "--name", "web", "-p", "80:80", "busybox", "httpd", "-f")
+    assert begun.returncode == 0, begun.stderr
+    (line,) = begun.stderr.splitlines()
+    assert "port 80" in line or "80/tcp" in line or ":80" in line, line
+    assert "sudo sysctl net.ipv4.ip_unprivileged_port_start=80" in line, line
+    running = theirs.succeed("-m", NAME, "docker", "inspect", "--format", "{{.State.Running}}", "web")
+    assert running == "true\n"
 
 
 def lives(process: psutil.Process) -> bool:

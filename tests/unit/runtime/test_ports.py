@@ -428,6 +428,14 @@ def test_a_container_that_ends_takes_its_failure_along(service, host):
     assert service.describe() == {"open": [], "failed": []}
 
 
+def test_a_port_that_is_refused_by_both_loopbacks_is_told_in_one_line(service, host):
+    host.refused = {80: errno.EACCES}
+    service.want({"web": [tcp("127.0.0.1", 80), tcp("::1", 80)]})
+    assert len(service.describe()["failed"]) == 2
+    (told,) = [line for line in host.lines if "cannot be opened" in line]
+    assert told.startswith("web wants 127.0.0.1:80/tcp here, which cannot be opened, nor [::1]:80/tcp: ")
+
+
 def test_a_computer_without_ipv6_lacks_nothing_that_was_asked_for(service, host):
     host.refused = {80: errno.EADDRNOTAVAIL}
     service.want({"web": [tcp("::1", 80)]})
