@@ -8,7 +8,7 @@ import os
 import pytest
 import requests
 import yaml
-from machines import folders_of, hostvm, running_machine, succeed, unused_port
+from machines import ENGINE_ANEW, folders_of, hostvm, running_machine, succeed, unused_port
 
 from hostvm.accel import host_arch
 
@@ -160,13 +160,6 @@ def test_a_login_is_kept_by_this_computers_helper_and_nowhere_in_the_guest(own, 
     assert not ring[0].exists()
     log = folders_of(own.name)[0] / "agent.log"
     assert PASSWORD not in said.both + log.read_text()
-
-
-ENGINE_ANEW = """\
-rm -f /run/hostvm/marks/engine
-s6-svc -r /run/service/dockerd
-until [ -f /run/hostvm/marks/engine ]; do busybox usleep 100000; done
-"""
 
 
 @pytest.mark.slow
