@@ -28,6 +28,13 @@ HOSTVM = Path(sys.executable).with_name("hostvm.exe" if os.name == "nt" else "ho
 _MOST = 600.0
 """Seconds for a command nobody gave a limit: the guest image may have to be built first."""
 
+ENGINE_ANEW = """\
+rm -f /run/hostvm/marks/engine
+s6-svc -r /run/service/dockerd
+until [ -f /run/hostvm/marks/engine ]; do busybox usleep 100000; done
+"""
+"""In a guest: its engine ends and is there again."""
+
 
 @dataclass(frozen=True)
 class Done:

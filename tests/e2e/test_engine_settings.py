@@ -9,7 +9,7 @@ import pytest
 import requests
 import yaml
 from key_ring import make_ring
-from machines import folders_of, hostvm, running_machine, succeed, unused_port
+from machines import ENGINE_ANEW, folders_of, hostvm, running_machine, succeed, unused_port
 
 from hostvm.accel import host_arch
 
@@ -195,13 +195,6 @@ def test_a_helper_for_one_registry_is_enough_and_keeps_no_other_login(own, port,
     finally:
         config.write_text(before)
         own.hostvm("restart", own.name)
-
-
-ENGINE_ANEW = """\
-rm -f /run/hostvm/marks/engine
-s6-svc -r /run/service/dockerd
-until [ -f /run/hostvm/marks/engine ]; do busybox usleep 100000; done
-"""
 
 
 @pytest.mark.slow

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
-from machines import HOSTVM, Machine, eventually, hostvm, unused_port
+from machines import ENGINE_ANEW, HOSTVM, Machine, eventually, hostvm, unused_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -216,3 +218,28 @@ def test_a_connection_cut_by_a_firewall_that_lets_new_ones_in(
     sys.stdout.write(f"given up {given_up:.1f} s after the cut, back {healed:.1f} s after it\n")
     assert eventually(lambda: page(free_port), "the port is back") == "served"
     machine.shell("sh", "-c", MENDED)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_the_engines_log_is_followed_over_its_new_beginning_until_ctrl_c(spare: Machine):
+    """The file is another one by then: s6-log puts a full one aside, as it does when it is told to."""
+    readers = ("sh", "-c", "pgrep -f '^tail .*/var/log/dockerd/current' || true")
+    words = [HOSTVM, "logs", "--engine", "-f", "-n", "0", spare.name]
+    with subprocess.Popen(
+        words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as follower:
+        cut = threading.Timer(120, follower.kill)
+        cut.start()
+        try:
+            assert eventually(lambda: spare.shell(*readers), "it reads")
+            spare.shell("sh", "-c", "s6-svc -a /run/service/dockerd/log; sleep 1.5; " + ENGINE_ANEW)
+            said = next((line for line in follower.stdout if "API listen on /run/docker.sock" in line), "")
+            assert said, "what the new engine said has come"
+            follower.send_signal(signal.SIGINT)
+            assert follower.wait(20) == 130
+            assert "Traceback" not in follower.stderr.read()
+        finally:
+            cut.cancel()
+            follower.kill()
+    eventually(lambda: not spare.shell(*readers), "nobody reads in the guest any more")
+    assert spare.try_docker("ps").status == 0

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 
 import docker
 import psutil
@@ -26,6 +27,10 @@ pytestmark = [
     pytest.mark.vm,
     pytest.mark.skipif(os.name == "nt", reason="on Windows nothing listens at the pipe of a machine that sleeps"),
 ]
+
+
+TALK = 16_000_000
+"""Bytes of a log, more than ssh's window and all sockets on its way hold."""
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +83,50 @@ def test_an_unused_machine_is_suspended_and_a_docker_client_wakes_it(drowsy, sle
     assert images(drowsy) == before
     assert drowsy.boot_id() == boot
     assert sleeper_status(folders_of(drowsy.name)[1]) is None
+
+
+def stays_awake(machine) -> bool:
+    """Asked when a command that ended before is no use any more."""
+    time.sleep(0.5)
+    return not would_leave(machine)
+
+
+@contextlib.contextmanager
+def followed(machine, container: str, how: str):
+    """What it says is followed by somebody who reads no further than its first line."""
+    if how == "hostvm":
+        words = [str(HOSTVM), "-m", machine.name, "docker", "logs", "-f", container]
+        env = {**os.environ, "HOSTVM_CLIENT": "guest"}
+        with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=env, bufsize=0) as client:
+            try:
+                assert client.stdout.read(3) == b"up\n"
+                yield
+            finally:
+                client.kill()
+    else:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(machine.docker_host.removeprefix("unix://"))
+            path = f"/containers/{container}/logs?follow=1&stdout=1"
+            client.sendall(f"GET {path} HTTP/1.1\r\nHost: d\r\n\r\n".encode())
+            assert client.recv(100).startswith(b"HTTP/1.1 200")
+            yield
+
+
+def test_a_container_and_who_follows_its_log_count_as_use(drowsy):
+    """A log that is longer than what fits between the two is followed on after the container's end."""
+    talk = f"echo up; until [ -e /end ]; do sleep 0.2; done; head -c {TALK} /dev/zero | tr '\\0' x"
+    for how in ("hostvm", "docker.sock"):
+        drowsy.docker("run", "-d", "--name", "talks", "busybox", "sh", "-c", talk)
+        try:
+            assert stays_awake(drowsy), "a container that runs"
+            with followed(drowsy, "talks", how):
+                drowsy.docker("exec", "talks", "touch", "/end")
+                assert drowsy.docker("wait", "talks") == "0"
+                assert stays_awake(drowsy), f"docker logs -f by {how}"
+        finally:
+            drowsy.docker("rm", "-f", "talks")
+    assert eventually(lambda: would_leave(drowsy), "nothing is left")
+    drowsy.hostvm("start")
 
 
 def test_what_counts_as_use(drowsy):
