@@ -116,7 +116,7 @@ def test_registries_of_machine_yaml_count_for_every_engine(rig, registries):
         rig.ok("set", f"registries={json.dumps({'default': 'http://' + places['default']})}", "--restart")
         asked(hub, "default")
     finally:
-        rig.ok("set", "registries={}")
+        rig.ok("set", "registries={}", "--restart")  # else the next test's Docker Hub is still that registry
 
 
 def test_a_mirror_of_its_own_is_asked_first_until_it_stops(rig, registries, free_port):

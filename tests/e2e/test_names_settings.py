@@ -146,6 +146,7 @@ def test_a_registry_of_an_own_authority_is_believed_and_a_strangers_is_not(confi
     assert UNKNOWN in looked["stranger"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="a store of this test's own can be named on Linux only")
 def test_a_replaced_store_of_this_computer_counts_from_the_next_start(configured, registries, trust):
     succeed(hostvm("stop", configured.name))

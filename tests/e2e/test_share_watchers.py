@@ -176,6 +176,7 @@ class Arriving:
             self._lines.get()
 
 
+@pytest.mark.slow
 @in_full
 def test_an_event_is_there_within_a_second(share: Share):
     """Each kind of change, from the moment before it is made here until a container's line of it has arrived here."""
@@ -211,8 +212,9 @@ def any_of(name: str) -> tuple[str, ...]:
     return tuple(f"{word} {name}" for word in ("CREATE", "ATTRIB", "MODIFY", "CLOSE_WRITE"))
 
 
+@pytest.mark.slow
 @in_full
-@pytest.mark.parametrize("reloader", ["watchdog", pytest.param("watchfiles", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("reloader", ["watchdog", "watchfiles"])
 def test_a_program_is_started_anew_when_files_change_here(share: Share, reloader):
     folder = share.folder / reloader
     folder.mkdir()
