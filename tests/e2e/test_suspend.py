@@ -10,8 +10,9 @@ import subprocess
 import sys
 import time
 import urllib.request
-from pathlib import Path
+from functools import partial
 
+import off_clock
 import psutil
 import pytest
 from machines import HOSTVM, eventually, flip_bit, folders_of, hostvm, kill_agent, running_machine, succeed
@@ -19,6 +20,7 @@ from machines import HOSTVM, eventually, flip_bit, folders_of, hostvm, kill_agen
 from hostvm import process, process_id
 from hostvm.agent import config as settings
 from hostvm.agent.client import wait_ready
+from hostvm.own import search_path
 from images.progress import NullProgress
 
 pytestmark = [
@@ -192,22 +194,15 @@ def agent_off_clock(sleeper, tmp_path):
 
     Not this computer's own clock: everybody else on it has that, too.
     """
-    file, run_dir = tmp_path / "off", folders_of(sleeper.name)[1]
-
-    def put(seconds: float) -> None:
-        new = file.with_suffix(".new")
-        new.write_text(str(seconds))
-        new.replace(file)
-
-    put(0.0)
+    (python, file), run_dir = off_clock.write_python(tmp_path), folders_of(sleeper.name)[1]
     sleeper.hostvm("start")
     kill_agent(sleeper)
-    argv = [sys.executable, str(Path(__file__).with_name("agent_off_clock.py")), str(run_dir), str(file)]
-    agent = process.spawn_detached(argv, folders_of(sleeper.name)[0] / "agent.log")
+    argv = [str(python), "-P", "-m", "cli.agent_main", str(run_dir)]
+    agent = process.spawn_detached(argv, folders_of(sleeper.name)[0] / "agent.log", env=search_path())
     try:
         settings.store(settings.load(run_dir), run_dir, agent)
         wait_ready(run_dir, time.monotonic() + 60, NullProgress())
-        yield put
+        yield partial(off_clock.put, file)
     finally:
         process_id.kill(agent)
         sleeper.hostvm("start")

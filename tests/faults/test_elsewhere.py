@@ -1,14 +1,18 @@
-"""A start over what a former boot of this computer left in the run folder."""
+"""A start over what a former boot of this computer left in the run folder, and of a HOSTVM_HOME on another computer."""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import subprocess
+import tempfile
+from pathlib import Path
 
 import pytest
-from machines import folders_of, hostvm, processes_of, succeed
+from machines import folders_of, hostvm, processes_of, run, succeed
+from test_files import refused
 from victims import is_alone
 
 from hostvm import process_id
@@ -28,9 +32,9 @@ def noted(machine):
     machine.docker("rm", "-f", "noted")
 
 
-def reads_note(name: str) -> bool:
+def reads_note(name: str, env: dict[str, str] | None = None) -> bool:
     """Whether what the container has written is there."""
-    return "kept" in succeed(hostvm("-m", name, "docker", "cp", "noted:/note", "-"))
+    return "kept" in succeed(hostvm("-m", name, "docker", "cp", "noted:/note", "-", env=env))
 
 
 @pytest.fixture
@@ -87,3 +91,92 @@ def test_a_start_over_what_a_former_boot_left(noted, bystander, was):
     assert noted.sdk.ping(), "docker.sock is served anew"
     succeed(hostvm("stop", name))
     assert bystander.poll() is None
+
+
+@pytest.fixture
+def elsewhere(noted, tmp_path):
+    """`elsewhere()` is the environment of another computer that got a copy of this one's HOSTVM_HOME.
+
+    Its cache holds no image, only the packages that ours was made of.
+    """
+    run_dir = tempfile.mkdtemp(prefix="hv-")  # short: sockets are in it
+    env = {"HOSTVM_HOME": str(tmp_path / "home"), "HOSTVM_CACHE": str(tmp_path / "cache"), "HOSTVM_RUN": run_dir}
+
+    def copy() -> dict[str, str]:
+        succeed(run("cp", "-a", os.environ["HOSTVM_HOME"], env["HOSTVM_HOME"]))
+        (tmp_path / "cache").mkdir()
+        (tmp_path / "cache" / "archive").symlink_to(Path(os.environ["HOSTVM_CACHE"], "archive"))
+        return env
+
+    yield copy
+    removed = hostvm("rm", "--force", noted.name, env=env)
+    shutil.rmtree(run_dir)
+    succeed(removed)
+
+
+def change(path: Path, **facts: object) -> dict[str, object]:
+    """Put facts into a record; gives what it held."""
+    held = json.loads(path.read_text())
+    path.write_text(json.dumps(held | facts))
+    return dict(held)
+
+
+def test_a_suspended_machine_on_another_computer(noted, elsewhere, tmp_path):
+    """Neither its image nor its QEMU is there: its memory is kept until somebody gives it up."""
+    name, boot = noted.name, noted.boot_id()
+    noted.hostvm("snapshot", "create", "before")
+    noted.hostvm("suspend")
+    env = elsewhere()
+    folder = Path(env["HOSTVM_HOME"], "machines", name)
+    state = change(
+        folder / "state.json",
+        trial={
+            "process": [1, process_id.identify(1).started, OTHER_BOOT],
+            "image": json.loads((folder / "state.json").read_text())["image"],
+            "former_image": "",
+            "wanted_off": False,
+        },
+    )
+    change(folder / "suspended.json", hypervisor="QEMU 1.2.3")
+    short = state["image"].removeprefix("sha256:")[:12]
+    ram = (folder / "suspended.ram").stat()
+
+    refused(hostvm("start", name, env=env), "cannot be resumed", f"its image {short} is not in", "image import")
+    refused(hostvm("upgrade", name, "--image", short, env=env), "hostvm image")
+    refused(hostvm("start", "--discard-state", name, env=env), f"image {short} of machine {name} is not on this")
+    assert (folder / "suspended.json").exists()
+    assert (folder / "suspended.ram").stat() == ram
+
+    file = str(tmp_path / "image")
+    succeed(hostvm("image", "export", "-q", "-o", file, short))
+    succeed(hostvm("image", "import", "-q", "--allow-unsigned", file, env=env))
+    for verb in ("start", "stop"):
+        refused(
+            hostvm(verb, name, env=env), "its memory is QEMU 1.2.3's, here is QEMU ", "hostvm start --discard-state"
+        )
+    assert (folder / "suspended.ram").stat() == ram
+    assert json.loads(hostvm("status", name, "--json", env=env).out)["status"] == "suspended"
+
+    succeed(hostvm("start", "--discard-state", name, env=env))
+    assert reads_note(name, env)
+    assert not (folder / "suspended.ram").exists()
+    assert json.loads((folder / "state.json").read_text())["trial"] is None
+    names = json.loads(succeed(hostvm("-m", name, "snapshot", "ls", "--json", env=env)))
+    assert [one["name"] for one in names] == ["before"]
+    succeed(hostvm("stop", name, env=env))
+    # What was copied notices nothing.
+    noted.hostvm("start")
+    assert noted.boot_id() == boot
+    noted.hostvm("snapshot", "rm", "before")
+
+
+def test_a_machine_on_another_computer_gets_its_image_by_the_command_that_it_is_told(noted, elsewhere):
+    name = noted.name
+    noted.hostvm("stop")
+    env = elsewhere()
+    refused(hostvm("start", name, env=env), "is not on this computer", f"hostvm upgrade {name}   # builds the image")
+    doctor = {row["name"]: row for row in json.loads(hostvm("doctor", name, "--json", env=env).out)}
+    assert f"hostvm upgrade {name}" in doctor["image"]["fix"]
+    succeed(hostvm("upgrade", name, env=env))
+    succeed(hostvm("start", name, env=env))
+    assert reads_note(name, env)
