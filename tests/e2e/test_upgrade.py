@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from machines import HOSTVM, eventually, folders_of, hostvm, run, succeed
+from machines import HOSTVM, eventually, folders_of, hostvm, kill_agent, run, succeed
 from other_image import make_image
 
 pytestmark = pytest.mark.vm
@@ -155,6 +156,56 @@ def test_an_image_that_never_gets_to_its_services_is_rolled_back_at_the_deadline
         assert "Kernel panic" in (folders_of(spare.name)[0] / "console.log.1").read_text(errors="replace")
     assert image_of(spare) == first
     keeps(spare)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(os.name == "nt", reason="QEMU's states are not saved on Windows")
+def test_a_suspended_machine_is_upgraded_and_runs(spare, made_image):
+    """Its containers end in order first; its memory is the former image's."""
+    first, newer = image_of(spare), made_image("newer-2", NEWER)
+    write(spare)
+    last = "trap 'echo last > /last; exit' TERM; echo ready; while :; do sleep 0.1; done"
+    spare.docker("run", "-d", "--name", "leaving", "busybox", "sh", "-c", last)
+    eventually(lambda: spare.docker("logs", "leaving") == "ready", "it runs")
+    spare.hostvm("suspend")
+    done = told(spare, "--image", newer)
+    assert (done["status"], done["before"], done["after"]) == ("upgraded", first, newer)
+    assert not list(folders_of(spare.name)[0].glob("suspended.*"))
+    assert spare.shell("cat", "/etc/hostvm-test") == "newer"
+    keeps(spare)
+    assert spare.docker("cp", "leaving:/last", "-").find("last\n") > 0
+    spare.docker("rm", "leaving")
+    assert told(spare, "--image", first)["status"] == "upgraded"
+    keeps(spare)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_an_agent_that_is_killed_in_mid_trial_leaves_the_former_image(spare, made_image):
+    first, newer = image_of(spare), made_image("newer-3", NEWER)
+    write(spare)
+    words = (HOSTVM, "upgrade", spare.name, "--image", newer)
+    command = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        eventually(lambda: boots(spare, newer), "the new image is being booted", 120)
+        kill_agent(spare)
+        said = command.communicate(timeout=300)[1].decode()
+    finally:
+        command.kill()
+        command.wait()
+    assert command.returncode == 1, said
+    for part in (
+        f"was not upgraded to image {newer[7:19]}",
+        f"the agent of machine {spare.name} ",
+        f"its image is {first[7:19]} again",
+    ):
+        assert part in said, said
+    assert image_of(spare) == first
+    assert json.loads(hostvm("status", spare.name, "--json").out)["status"] == "running"
+    keeps(spare)
+    assert told(spare, "--image", newer)["status"] == "upgraded", "the image was not to blame"
+    assert told(spare, "--image", first)["status"] == "upgraded"
 
 
 def write(machine) -> None:
