@@ -55,6 +55,15 @@ def shared_folders(tmp_path_factory):
     return {kind: tmp_path_factory.mktemp(f"shared-by-{kind}") for kind in kinds}
 
 
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Two of this computer, each with a file."""
+    made = {name: tmp_path_factory.mktemp(name) for name in ("kept", "work")}
+    for name, folder in made.items():
+        (folder / "file").write_text(name)
+    return made
+
+
 @pytest.fixture(scope="session")
 def names_port():
     """Where container names answer; not the usual port, which a developer's own machines hold."""

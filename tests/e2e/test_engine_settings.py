@@ -45,15 +45,6 @@ def ring(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    """Two of this computer, each with a file."""
-    made = {name: tmp_path_factory.mktemp(name) for name in ("kept", "work")}
-    for name, folder in made.items():
-        (folder / "file").write_text(name)
-    return made
-
-
-@pytest.fixture(scope="module")
 def own(names_port, port, ring, folders):
     name = f"daemon-{os.getpid()}"
     succeed(hostvm("create", name, "--cpus", "1", "--memory", "1GiB", "--mount", "none", "--names", names_port))

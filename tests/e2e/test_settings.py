@@ -15,15 +15,6 @@ pytestmark = pytest.mark.vm
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    """Two of this computer, each with a file."""
-    made = {name: tmp_path_factory.mktemp(name) for name in ("kept", "work")}
-    for name, folder in made.items():
-        (folder / "file").write_text(name)
-    return made
-
-
-@pytest.fixture(scope="module")
 def own(folders):
     """Made from a template, with folders as typed, and a comment in its settings."""
     options = ("--template", "ci", "--cpus", "1", "--memory", "1GiB", "--disk", "10GiB")
