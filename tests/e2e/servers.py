@@ -57,8 +57,9 @@ class OneImage(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         self.seen.append(self.path)
-        status, (kind, body) = 200, self.parts.get(self.path.rpartition("/")[2], ("application/json", b"{}"))
-        if "/manifests/" in self.path and self.path.rpartition("/")[2] not in self.parts:
+        name = self.path.partition("?")[0].rpartition("/")[2]  # containerd asks a mirror with ?ns=docker.io
+        status, (kind, body) = 200, self.parts.get(name, ("application/json", b"{}"))
+        if "/manifests/" in self.path and name not in self.parts:
             kind, body = self.parts["manifest"]
         elif body == b"{}" and self.path != "/v2/":
             status, body = 404, NOTHING

@@ -119,6 +119,7 @@ def test_registries_of_machine_yaml_count_for_every_engine(rig, registries):
         rig.ok("set", "registries={}", "--restart")  # else the next test's Docker Hub is still that registry
 
 
+@pytest.mark.slow
 def test_a_mirror_of_its_own_is_asked_first_until_it_stops(rig, registries, free_port):
     """Mirrored is a registry of this computer, which the guest reaches by its gateway."""
     server = registries[0]["mirrors"]
