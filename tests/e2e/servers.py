@@ -26,17 +26,13 @@ HOST = "host.docker.internal"
 NOTHING = b'{"errors": [{"code": "MANIFEST_UNKNOWN", "message": "manifest unknown"}]}'
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    """A proxy that makes its answers up, or a registry that has nothing; `seen` holds (path, User-Agent)."""
+class Answering(http.server.BaseHTTPRequestHandler):
+    """HEAD is GET without its body, and nothing is logged."""
 
-    seen: list[tuple[str, str]]
-
-    def do_GET(self):
-        self.seen.append((self.path, self.headers.get("User-Agent", "")))
-        asks = "/v2/" in self.path
-        body = NOTHING if asks else b"from the proxy\n"
-        self.send_response(404 if asks and not self.path.endswith("/v2/") else 200)
-        self.send_header("Content-Length", str(len(body)))
+    def answer(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in {**(headers or {}), "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
         self.end_headers()
         if self.command == "GET":
             self.wfile.write(body)
@@ -48,7 +44,19 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
-class OneImage(http.server.BaseHTTPRequestHandler):
+class Handler(Answering):
+    """A proxy that makes its answers up, or a registry that has nothing; `seen` holds (path, User-Agent)."""
+
+    seen: list[tuple[str, str]]
+
+    def do_GET(self):
+        self.seen.append((self.path, self.headers.get("User-Agent", "")))
+        asks = "/v2/" in self.path
+        body = NOTHING if asks else b"from the proxy\n"
+        self.answer(404 if asks and not self.path.endswith("/v2/") else 200, body)
+
+
+class OneImage(Answering):
     """A registry that has the same image under each name; `seen` holds what it was asked for."""
 
     parts: dict[str, tuple[str, bytes]]
@@ -63,19 +71,7 @@ class OneImage(http.server.BaseHTTPRequestHandler):
             kind, body = self.parts["manifest"]
         elif body == b"{}" and self.path != "/v2/":
             status, body = 404, NOTHING
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Docker-Content-Digest", _digest(body))
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
-    def do_HEAD(self):
-        self.do_GET()
-
-    def log_message(self, *words):
-        pass
+        self.answer(status, body, {"Content-Type": kind, "Docker-Content-Digest": _digest(body)})
 
 
 def image_parts() -> dict[str, tuple[str, bytes]]:
