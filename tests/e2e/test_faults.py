@@ -39,16 +39,20 @@ done
 setsid sh -c 'iptables -I INPUT -p tcp --dport 22 -j CUT; touch "$1/cut"; sleep "$2"
 iptables -D CUT -j DROP; touch "$1/open"' cut "$1" "$2" > /dev/null 2>&1 < /dev/null &
 """
-# The process of sshd's that serves this very program's connection: the last one below the listener.
+# What of sshd serves this very program's connection, up to the listener: since OpenSSH 9.8 those are two for root too,
+# a monitor and, below it, the one that has the connection and outlives the monitor.
 KILLED = r"""
-pid=$$
-while parent=$(awk '{print $4}' /proc/$pid/stat); ! grep -q 'l[i]stener' /proc/$parent/cmdline; do
+pid=$$ killed=
+while :; do
+    case $(cat /proc/$pid/comm) in sshd*) killed="$killed $pid" ;; esac
+    parent=$(awk '{print $4}' /proc/$pid/stat)
+    ! grep -q 'l[i]stener' /proc/$parent/cmdline || break
     pid=$parent
     [ $pid -gt 1 ] || exit 1
 done
-setsid sh -c 'sleep 1; awk "{print \$1}" /proc/uptime > "$1/cut"; kill -9 $2' \
-    killed "$1" $pid > /dev/null 2>&1 < /dev/null &
-echo "$(tr '\0' ' ' < /proc/$pid/cmdline)"
+setsid sh -c 'sleep 1; awk "{print \$1}" /proc/uptime > "$1/cut"; shift; kill -9 "$@"' \
+    killed "$1" $killed > /dev/null 2>&1 < /dev/null &
+for pid in $killed; do cat /proc/$pid/comm; done
 """
 MENDED = "iptables -D INPUT -p tcp --dport 22 -j CUT; iptables -F CUT; iptables -X CUT"
 
