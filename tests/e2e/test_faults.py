@@ -107,6 +107,7 @@ def by_ssh(machine: Machine, kept) -> Iterator[int]:
     machine.try_docker("rm", "-f", "by-ssh")
 
 
+@pytest.mark.slow
 def test_a_connection_whose_sshd_is_killed_comes_back_by_itself(
     machine: Machine, kept, by_ssh: int, shared_folders, free_port
 ):
@@ -224,6 +225,7 @@ def test_a_connection_cut_by_a_firewall_that_lets_new_ones_in(
     machine.shell("sh", "-c", MENDED)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="signals")
 def test_the_engines_log_is_followed_over_its_new_beginning_until_ctrl_c(spare: Machine):
     """The file is another one by then: s6-log puts a full one aside, as it does when it is told to."""
