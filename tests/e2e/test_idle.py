@@ -112,6 +112,7 @@ def followed(machine, container: str, how: str):
             yield
 
 
+@pytest.mark.slow
 def test_a_container_and_who_follows_its_log_count_as_use(drowsy):
     """A log that is longer than what fits between the two is followed on after the container's end."""
     talk = f"echo up; until [ -e /end ]; do sleep 0.2; done; head -c {TALK} /dev/zero | tr '\\0' x"

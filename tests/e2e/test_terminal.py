@@ -154,6 +154,7 @@ def test_a_lost_terminal_leaves_no_client_in_the_guest(box, at_terminal, unique,
         eventually(lambda: box.try_docker("inspect", name).status == 1, "the container of --rm is gone", 30)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("client", ["guest", "host"])
 def test_a_lost_terminal_of_exec_leaves_no_client(box, at_terminal, host_client, unique, client):
     """Here and in the guest. The program itself runs on, as with docker on Linux (docs/limitations.md)."""
