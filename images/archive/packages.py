@@ -15,8 +15,8 @@ from images.errors import MirrorError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-# name, optional :arch qualifier, optional (op version), optional [arch list] and <profile> (absent in binaries)
 _SIZE = re.compile(r"[0-9]{1,15}")
+# name, optional :arch qualifier, optional (op version), optional [arch list] and <profile> (absent in binaries)
 _RELATION = re.compile(
     r"^\s*([a-z0-9][a-z0-9+.\-]*)(?::(?P<arch>[a-z0-9\-]+))?\s*"
     r"(?:\(\s*(?P<op><<|<=|=|>=|>>)\s*(?P<version>[^\s)]+)\s*\))?\s*$"
