@@ -58,7 +58,7 @@ def shared_folders(tmp_path_factory):
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """Two of this computer, each with a file."""
-    made = {name: tmp_path_factory.mktemp(name) for name in ("kept", "work")}
+    made = {name: tmp_path_factory.mktemp(name) for name in ("kept", "used")}
     for name, folder in made.items():
         (folder / "file").write_text(name)
     return made

@@ -50,7 +50,7 @@ def own(names_port, port, ring, folders):
     succeed(hostvm("create", name, "--cpus", "1", "--memory", "1GiB", "--mount", "none", "--names", names_port))
     file = folders_of(name)[0] / "machine.yaml"
     # A text, and a mapping, as one writes them by hand.
-    mounts = [f"{folders['kept']}:/written/kept:ro", {"source": str(folders["work"]), "kind": "sftp"}]
+    mounts = [f"{folders['kept']}:/written/kept:ro", {"source": str(folders["used"]), "kind": "sftp"}]
     wanted = {"daemon": DAEMON, "registries": {"default": f"http://localhost:{port}"}, "mounts": mounts}
     file.write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), **wanted}))
     checked = hostvm("config", "check", name)
@@ -79,12 +79,12 @@ def test_the_engine_has_them_and_warns_of_nothing(own):
 def test_folders_are_shared_as_written_by_hand(own, folders):
     rows = json.loads(own.hostvm("mount", "ls", "--json"))
     told = {row["source"]: (row["target"], row["kind"], row["readonly"], row["state"]) for row in rows}
-    kept, work = (str(folders[name]) for name in ("kept", "work"))
+    kept, work = (str(folders[name]) for name in ("kept", "used"))
     assert told == {kept: ("/written/kept", "nfs", True, "mounted"), work: (work, "sftp", False, "mounted")}
     words = ("run", "--rm", "-v", f"{kept}:/k", "-v", f"{work}:/w", "busybox", "sh", "-c")
     said = own.docker(*words, "cat /k/file /w/file; echo written > /w/new; ! touch /k/new")
-    assert said == "keptwork"
-    assert (folders["work"] / "new").read_text() == "written\n"
+    assert said == "keptused"
+    assert (folders["used"] / "new").read_text() == "written\n"
     assert not (folders["kept"] / "new").exists()
 
 

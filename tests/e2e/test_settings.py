@@ -18,7 +18,7 @@ pytestmark = pytest.mark.vm
 def own(folders):
     """Made from a template, with folders as typed, and a comment in its settings."""
     options = ("--template", "ci", "--cpus", "1", "--memory", "1GiB", "--disk", "10GiB")
-    options += ("--mount", f"{folders['kept']}:/typed/kept:ro", "--mount", f"{folders['work']}:/typed/work")
+    options += ("--mount", f"{folders['kept']}:/typed/kept:ro", "--mount", f"{folders['used']}:/typed/used")
     with running_machine(f"set-{os.getpid()}", *options) as made:
         file = folders_of(made.name)[0] / "machine.yaml"
         file.write_text(file.read_text() + "# mine\n")
@@ -38,11 +38,11 @@ def test_folders_are_shared_as_typed_at_the_start(own, folders):
     told = [(row["source"], row["target"], row["readonly"], row["state"]) for row in rows]
     assert told == [
         (str(folders["kept"]), "/typed/kept", True, "mounted"),
-        (str(folders["work"]), "/typed/work", False, "mounted"),
+        (str(folders["used"]), "/typed/used", False, "mounted"),
     ]
-    script = "cat /typed/*/file; echo written > /typed/work/new; ! touch /typed/kept/new"
-    assert own.shell("sh", "-c", script) == "keptwork"
-    assert (folders["work"] / "new").read_text() == "written\n"
+    script = "cat /typed/*/file; echo written > /typed/used/new; ! touch /typed/kept/new"
+    assert own.shell("sh", "-c", script) == "keptused"
+    assert (folders["used"] / "new").read_text() == "written\n"
     assert not (folders["kept"] / "new").exists()
 
 
