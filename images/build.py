@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -14,6 +15,7 @@ from images.bakery import finish_tree
 from images.cpio import write_cpio
 from images.depmod import index_modules
 from images.disk import disk_full_explained, require_space, sha256_file, temporary_folder, work_lock
+from images.donor import Donor, open_donor, unpack_unread
 from images.downloads import SOURCE, have_downloads
 from images.erofs import packed_by, write_erofs
 from images.errors import RecipeError
@@ -22,6 +24,7 @@ from images.kernel import write_kernel
 from images.kit import open_bakery
 from images.module_search import choose_modules
 from images.modules import ModuleSet
+from images.origins import write_origins
 from images.recipe import FILES, Recipe
 from images.rootfs import Unpacked, apply_recipe, package_tree, unpack_packages
 from images.store import (
@@ -45,8 +48,9 @@ if TYPE_CHECKING:
 
     from images.bake import Builder
     from images.downloads import Download
+    from images.erofs import Place
     from images.progress import Progress
-    from images.tree import Tree
+    from images.tree import Slice, Tree
 
 # Part of every recipe's digest: raise it when this code makes other bytes of the same recipe.
 REVISION = 3
@@ -145,7 +149,7 @@ def build_image(
 def _have_image(plan: _Plan) -> Image:
     recipe, arch, cache, progress = plan.recipe, plan.arch, plan.cache, plan.progress
     kernel = recipe.arch(arch).kernel
-    with temporary_folder(cache / "images") as work:
+    with temporary_folder(cache / "images") as work, ExitStack() as held:
         suites = suites_of(plan.suite, plan.mirror, recipe.pockets)
         others = {name: suites_of(name, plan.mirror, recipe.pockets) for name in recipe.suites.values()}
         archive = open_archive(suites, arch, plan.fetcher, progress, keys=plan.keys, pins=recipe.suites, others=others)
@@ -160,12 +164,20 @@ def _have_image(plan: _Plan) -> Image:
         debs = archive.fetch(wanted, progress)
         if not recipe.finish:
             del archive  # nothing more is asked of its index, which holds some 50 MB
-        unpacked = unpack_packages(wanted, debs, work, progress)
-        tree, modules = _shape(plan, unpacked, added, work / "image")
+        donor = None if recipe.finish else held.enter_context(open_donor(cache, wanted, _facts(recipe)))
+        if donor is not None:
+            progress.note(f"what image {donor.image.digest[:12]} has of these packages is taken from there")
+        unpacked = unpack_packages(wanted, debs, work, progress, donor)
+        tree, modules = _shape(plan, unpacked, added, work / "image", donor)
         if recipe.finish:
             bakery = open_bakery(archive, arch, cache, plan.builder, progress, unpacked)
             tree = finish_tree(tree, recipe.finish, modules.release, bakery, work, progress)
         return _store(plan, tree, modules, unpacked, added, work)
+
+
+def _facts(recipe: Recipe) -> dict[str, Any]:
+    """What decides the bytes of a root besides what is in it."""
+    return {"revision": REVISION, "level": recipe.level, "packed_by": packed_by()}
 
 
 def _check_suites(recipe: Recipe, packages: Sequence[Package]) -> None:
@@ -179,14 +191,18 @@ def _check_suites(recipe: Recipe, packages: Sequence[Package]) -> None:
 
 
 def _shape(
-    plan: _Plan, unpacked: Sequence[Unpacked], added: Sequence[tuple[Download, Path]], result: Path
+    plan: _Plan,
+    unpacked: Sequence[Unpacked],
+    added: Sequence[tuple[Download, Path]],
+    result: Path,
+    donor: Donor | None,
 ) -> tuple[Tree, ModuleSet]:
     """The root's tree and its modules; kernel and initramfs are left in `result`, what it refers to beside it."""
     recipe = plan.recipe
     result.mkdir()
     with plan.progress.step("root tree"):
         tree = package_tree(unpacked)
-        modules = ModuleSet.of(tree, result.with_name("modules"))
+        modules = ModuleSet.of(tree, result.with_name("modules"), donor.plain if donor else None)
         write_kernel(tree.file(f"boot/vmlinuz-{modules.release}"), result / KERNEL)
         entries = initramfs_entries(tree, modules, recipe.initramfs_modules, FILES / recipe.initramfs)
         (result / INITRAMFS).write_bytes(write_cpio(entries))
@@ -207,13 +223,23 @@ def _store(
     work: Path,
 ) -> Image:
     recipe, result, size = plan.recipe, work / "image", tree.size()
+    placed: dict[Slice, Place] = {}
     require_space(work, size)
+    unpack_unread(tree, plan.progress)
     with (
         plan.progress.task("packing the root image", size, "B") as task,
         disk_full_explained(work),
         (result / ROOT).open("wb") as file,
     ):
-        write_erofs(tree, file, time=tree.newest, uuid=EROFS_UUID, level=recipe.level, advance=task.advance)
+        write_erofs(
+            tree,
+            file,
+            time=tree.newest,
+            uuid=EROFS_UUID,
+            level=recipe.level,
+            advance=task.advance,
+            placed=placed.__setitem__,
+        )
     manifest = {
         "format": FORMAT,
         "name": recipe.name,
@@ -236,7 +262,10 @@ def _store(
         manifest["suites"] = recipe.suites
     with plan.progress.step("storing"):
         manifest["files"] = describe_parts(result)
-        return store_image(result, manifest, plan.cache)
+        image = store_image(result, manifest, plan.cache)
+        if not recipe.finish:
+            write_origins(image, _facts(recipe), unpacked, placed, modules.plain, work)
+    return image
 
 
 def describe_packages(packages: Sequence[Package]) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from images.module_search import SUFFIXES, choose_modules, module_name
 from images.tree import Slice
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from images.tree import Tree
@@ -68,6 +68,7 @@ class ModuleSet:
         module is another's built-in, and a recipe is for both.
     :param store: a file for modules that were decompressed, to read them again from; without one they are
         decompressed each time, and held in memory by `decompress`.
+    :param plain: by a module file's content what it is decompressed, where that lies somewhere; grows.
     """
 
     tree: Tree
@@ -75,10 +76,11 @@ class ModuleSet:
     paths: dict[str, str]
     builtin: dict[str, str] = field(default_factory=dict)
     store: Path | None = None
+    plain: dict[Slice, Slice] = field(default_factory=dict)
     _stored: dict[str, Slice] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, tree: Tree, store: Path | None = None) -> ModuleSet:
+    def of(cls, tree: Tree, store: Path | None = None, plain: Mapping[Slice, Slice] | None = None) -> ModuleSet:
         """Find the one kernel of a tree.
 
         :raises ImageError: none, or several.
@@ -101,6 +103,7 @@ class ModuleSet:
             choose_modules(tree, release),
             {module_name(path): f"{prefix}{release}/{path}" for path in builtin},
             store,
+            dict(plain or {}),
         )
 
     def read(self, name: str) -> bytes:
@@ -117,12 +120,18 @@ class ModuleSet:
         if name in self._stored:
             return self._stored[name]
         path = self.paths[name]
+        packed = self.tree.file(path).content
+        if isinstance(packed, Slice) and packed in self.plain:
+            self._stored[name] = self.plain[packed]
+            return self._stored[name]
         data = plain_module(path, self.tree.read(path))
         if self.store is None:
             return data
         with self.store.open("ab") as file:
             self._stored[name] = Slice(self.store, file.tell(), len(data))
             file.write(data)
+        if isinstance(packed, Slice):
+            self.plain[packed] = self._stored[name]
         return self._stored[name]
 
     def closure(self, names: Iterable[str]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,13 +15,15 @@ from images.disk import disk_full_explained, require_space
 from images.downloads import files_of
 from images.errors import RecipeError
 from images.initramfs import own_files, own_mode, own_paths
+from images.members import Members, read_members
 from images.recipe import FILES
-from images.tree import Kind, Tree, add_package, keep_content
+from images.tree import Kind, Source, Tree, add_members, keep_content
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from images.archive import Package
+    from images.donor import Donor
     from images.downloads import Download
     from images.progress import Progress
     from images.recipe import Recipe
@@ -32,37 +34,52 @@ BUNDLE = "etc/ssl/certs/ca-certificates.crt"
 
 @dataclass(frozen=True, slots=True)
 class Unpacked:
-    """A package whose data.tar lies decompressed on disk."""
+    """A package whose data.tar lies decompressed on disk, or need not.
+
+    :param data: that tar.
+    :param sources: what has its files' content, by the offset in the tar, where the tar is not there.
+    """
 
     package: Package
     deb: Path
     data: Path
+    members: Members
+    sources: Mapping[int, Source] = field(default_factory=dict)
 
 
 def unpack_packages(
-    packages: Sequence[Package], debs: Sequence[Path], work: Path, progress: Progress
+    packages: Sequence[Package], debs: Sequence[Path], work: Path, progress: Progress, donor: Donor | None = None
 ) -> list[Unpacked]:
     """Decompress every data.tar into `work`, some at a time (lzma runs without the interpreter's lock).
 
+    :param donor: of the packages it has nothing is decompressed before it is read, and that it has not.
     :raises ImageError: a .deb that is none.
     :raises DiskFullError: no space in `work`; told before any is taken where packages say how much they need.
     """
-    require_space(work, sum(package.unpacked for package in packages))
+    places = [work / f"{number}.tar" for number in range(len(packages))]
+    lent = {
+        number: Unpacked(package, deb, data, *found)
+        for number, (package, deb, data) in enumerate(zip(packages, debs, places, strict=True))
+        if donor is not None and (found := donor.lend(package.sha256, deb, data)) is not None
+    }
+    fresh = [number for number in range(len(packages)) if number not in lent]
+    if not fresh:
+        return [lent[number] for number in range(len(packages))]
+    require_space(work, sum(packages[number].unpacked for number in fresh))
 
     def one(number: int) -> Unpacked:
-        target = work / f"{number}.tar"
         with disk_full_explained(work):
-            unpack_data(debs[number], target)
+            unpack_data(debs[number], places[number])
         task.advance(packages[number].size)
-        return Unpacked(packages[number], debs[number], target)
+        return Unpacked(packages[number], debs[number], places[number], read_members(places[number]))
 
     with (
-        progress.task("unpacking", sum(package.size for package in packages), "B") as task,
+        progress.task("unpacking", sum(packages[number].size for number in fresh), "B") as task,
         ThreadPoolExecutor(os.cpu_count() or 2, "unpack") as pool,
     ):
         # The biggest first: the kernel alone takes a third of the time, and must not be what is left at the end.
-        order = sorted(range(len(packages)), key=lambda number: -packages[number].size)
-        done = dict(zip(order, pool.map(one, order), strict=True))
+        order = sorted(fresh, key=lambda number: -packages[number].size)
+        done = lent | dict(zip(order, pool.map(one, order), strict=True))
         return [done[number] for number in range(len(packages))]
 
 
@@ -70,7 +87,7 @@ def package_tree(unpacked: Sequence[Unpacked]) -> Tree:
     """One tree of all packages: base-files first, since it brings the links of the merged /usr."""
     tree = Tree()
     for item in sorted(unpacked, key=lambda item: (item.package.name != "base-files", item.package.name)):
-        add_package(tree, item.data, item.package.name)
+        add_members(tree, item.members, item.data, item.package.name, item.sources)
     return tree
 
 

@@ -1,11 +1,11 @@
 """Images on disk, named by what they are.
 
     CACHE/images/sha256/DIGEST/   one image; DIGEST is the sha256 of its manifest.json
-        vmlinuz  initramfs  root.erofs  manifest.json
+        vmlinuz  initramfs  root.erofs  manifest.json, and origins.json of one that was built here
     CACHE/images/.new-…           being made; left-overs are removed by the next build
     CACHE/images/.lock            held while one is made
 
-The manifest holds every other file's sha256, so the name vouches for the whole.
+The manifest holds the sha256 of all that a machine uses, so the name vouches for it.
 """
 
 from __future__ import annotations

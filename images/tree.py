@@ -8,19 +8,20 @@ import stat
 import tarfile
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Protocol
 
 from images.disk import CHUNK
 from images.errors import ImageError
+from images.members import FILE, FOLDER, HARD_LINK, LINK, NAMES, read_members
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
+
+    from images.members import Member, Members
 
 LINK_LIMIT = 40  # as the kernel's
 _HEAD = 4  # bytes: the longest of those that begin a program
-NAMES = "utf-8"
-"""How names are written in packages; left alone, tarfile takes this computer's locale for it."""
 # Debian's merged /usr: base-files ships these links, a few packages still ship files by the old names.
 MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 
@@ -33,20 +34,34 @@ class Kind(Enum):
     LINK = "link"
 
 
+class Source(Protocol):
+    """Has the bytes of a Slice whose file need not be there."""
+
+    def read(self, start: int, size: int) -> bytes:
+        """`size` bytes from `start` of the Slice, which has as many."""
+
+
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """Bytes inside a file of the host."""
+    """Bytes inside a file of the host.
+
+    :param source: is read instead of the file, which is a name then by which equal ones are known.
+    """
 
     path: Path
     offset: int
     size: int
+    source: Source | None = field(default=None, compare=False, repr=False)
 
     def read(self, start: int = 0, size: int | None = None) -> bytes:
         """All of it, or `size` bytes from `start`, as far as it has them."""
         rest = max(self.size - start, 0)
+        wanted = rest if size is None else min(size, rest)
+        if self.source is not None:
+            return self.source.read(start, wanted) if wanted else b""
         with self.path.open("rb") as file:
             file.seek(self.offset + start)
-            return file.read(rest if size is None else min(size, rest))
+            return file.read(wanted)
 
 
 def keep_content(stream: IO[bytes], store: Path) -> tuple[Slice | bytes, bytes]:
@@ -250,45 +265,57 @@ def _below(path: str, roots: set[str]) -> bool:
 
 
 def add_package(tree: Tree, data_tar: Path, origin: str, way_out: str = "") -> list[str]:
-    """Add the content of an unpacked data.tar; returns its paths as the package names them.
+    """`add_members` of an unpacked data.tar."""
+    return add_members(tree, read_members(data_tar), data_tar, origin, way_out=way_out)
 
+
+def add_members(
+    tree: Tree,
+    members: Members,
+    data_tar: Path,
+    origin: str,
+    sources: Mapping[int, Source] | None = None,
+    way_out: str = "",
+) -> list[str]:
+    """Add a package's files; returns its paths as the package names them.
+
+    :param data_tar: has their content, but for what `sources` has, by its offset there.
     :param way_out: what to do about a device or the like; without it: not to take `origin`.
     :raises ImageError: a device, a name that leaves the tree, or a file that another package has.
     """
     places: dict[str, str] = {}
     names: list[str] = []
-    with tarfile.open(data_tar, "r:", encoding=NAMES) as tar:
-        for member in tar:
-            name = check_path(member.name)
-            names.append(name)
-            tree.newest = max(tree.newest, int(member.mtime))
-            if not name:
-                continue
-            node = _node(tree, member, data_tar, origin, places)
-            if node is None:
-                raise ImageError(
-                    f"/{name} of {origin} is neither file, folder nor link",
-                    f"tar type {member.type!r}",
-                    way_out or f"Leave {origin} out of the recipe, then `hostvm image build`",
-                )
-            old = tree.nodes.get(tree.resolve(_merged(name))) if node.kind is Kind.FILE else None
-            if old is not None and old.kind is Kind.FILE and old.origin not in ("", origin):
-                _check_same(name, old, node)
-            places[name] = tree.put(_merged(name), node)
+    tree.newest = max(tree.newest, members.newest)
+    for member in members.entries:
+        name = check_path(member.name)
+        names.append(name)
+        if not name:
+            continue
+        content = Slice(data_tar, member.offset, member.size, (sources or {}).get(member.offset))
+        node = _node(tree, member, content, origin, places)
+        if node is None:
+            raise ImageError(
+                f"/{name} of {origin} is neither file, folder nor link",
+                f"tar type {member.type.encode('latin-1')!r}",
+                way_out or f"Leave {origin} out of the recipe, then `hostvm image build`",
+            )
+        old = tree.nodes.get(tree.resolve(_merged(name))) if node.kind is Kind.FILE else None
+        if old is not None and old.kind is Kind.FILE and old.origin not in ("", origin):
+            _check_same(name, old, node)
+        places[name] = tree.put(_merged(name), node)
     return names
 
 
-def _node(tree: Tree, member: tarfile.TarInfo, data_tar: Path, origin: str, places: dict[str, str]) -> Node | None:
+def _node(tree: Tree, member: Member, content: Slice, origin: str, places: dict[str, str]) -> Node | None:
     mode = stat.S_IMODE(member.mode)
-    if member.isdir():
+    if member.type == FOLDER:
         return Node(Kind.DIR, mode, member.uid, member.gid, origin=origin)
-    if member.issym():
-        return Node(Kind.LINK, 0o777, member.uid, member.gid, target=member.linkname, origin=origin)
-    if member.isreg() and not member.issparse():
-        content = Slice(data_tar, member.offset_data, member.size)
+    if member.type == LINK:
+        return Node(Kind.LINK, 0o777, member.uid, member.gid, target=member.target, origin=origin)
+    if member.type == FILE:
         return Node(Kind.FILE, mode, member.uid, member.gid, content=content, origin=origin)
-    if member.islnk():
-        first = tree.nodes.get(places.get(check_path(member.linkname), ""))
+    if member.type == HARD_LINK:
+        first = tree.nodes.get(places.get(check_path(member.target), ""))
         if first is not None and first.kind is not Kind.DIR:
             return first  # of a link: another one that leads to the same
     return None

@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING
 from images.erofs import ondisk
 from images.erofs.clusters import CHUNK, MAX_BLOCKS, compress_all
 from images.erofs.ondisk import BLOCK, COMPRESSED_FULL, INLINE, NOWHERE, PLAIN, SLOT, Cluster, Inode
+from images.erofs.stored import Place, Stored
 from images.errors import ImageError
 from images.tree import Kind, Slice
 
@@ -42,12 +43,16 @@ def write_erofs(
     uuid: UUID,
     level: int | None,
     advance: Callable[[int], None] = lambda _n: None,
+    placed: Callable[[Slice, Place], None] = lambda _content, _place: None,
 ) -> int:
     """Write the file system to the empty file `out`; returns its size in bytes. The same tree gives the same bytes.
+
+    Content that is `Stored` in another one, packed by the same lz4 and at the same level, is taken as it is there.
 
     :param time: every file's, seconds since 1970.
     :param level: see `compress_all`.
     :param advance: is told bytes of content that are done.
+    :param placed: is told at the end where each Slice is in `out`.
     :raises ImageError: a name or a link's target that no Linux takes.
     """
     items = _collect(tree)
@@ -68,6 +73,9 @@ def write_erofs(
         time=time, uuid=uuid.bytes, inodes=len(items), blocks=after, meta=meta, cluster_blocks=MAX_BLOCKS
     )
     out.write(superblock)
+    for item in items:
+        if isinstance(item.node.content, Slice) and item.size:
+            placed(item.node.content, item.place(meta))
     return after * BLOCK
 
 
@@ -112,6 +120,24 @@ class _Item:
     @property
     def wants_blocks(self) -> bool:
         return self.node.kind is not Kind.DIR and not self.fits_behind_inode
+
+    @property
+    def stored(self) -> Stored | None:
+        """The content as another file system has it in blocks."""
+        source = self.node.content.source if isinstance(self.node.content, Slice) else None
+        return source if isinstance(source, Stored) and source.place.layout != INLINE else None
+
+    def place(self, meta: int) -> Place:
+        """Where the content is, once it is written.
+
+        :param meta: the metadata's first block.
+        """
+        if self.layout == COMPRESSED_FULL:
+            blocks = tuple(cluster.blocks for cluster in self.clusters)
+            return Place(self.layout, self.clusters[0].where * BLOCK, blocks)
+        if self.layout == PLAIN:
+            return Place(self.layout, self.where * BLOCK)
+        return Place(self.layout, meta * BLOCK + self.at + self.inode_size)
 
 
 def _collect(tree: Tree) -> list[_Item]:
@@ -166,17 +192,16 @@ def _adopt(parent: _Item, item: _Item, name: str, path: str) -> None:
 def _write_content(items: list[_Item], out: IO[bytes], level: int | None, advance: Callable[[int], None]) -> None:
     """Files that need blocks, compressed where that saves one."""
     with (
-        closing(chunk for item in items for chunk in _chunks(item.node)) as chunks,
+        closing(chunk for item in items if item.stored is None for chunk in _chunks(item.node)) as chunks,
         closing(compress_all(chunks, level)) as packed,
     ):
         for item in items:
             start = out.tell()
-            for _ in range(-(-item.size // CHUNK)):
-                chunk, cluster = next(packed)
+            for length, blocks in item.stored.clusters() if item.stored else _take(packed, item.size):
                 where = out.tell() // BLOCK
-                written = _write_blocks(out, chunk if cluster is None else cluster)
-                item.clusters.append(Cluster(len(chunk), written, where))
-                advance(len(chunk))
+                written = _write_blocks(out, blocks)
+                item.clusters.append(Cluster(length, written, where))
+                advance(length)
             taken = sum(cluster.blocks for cluster in item.clusters)
             if taken < -(-item.size // BLOCK):
                 item.layout, item.where = COMPRESSED_FULL, taken
@@ -184,10 +209,20 @@ def _write_content(items: list[_Item], out: IO[bytes], level: int | None, advanc
                 item.layout, item.where, item.clusters = PLAIN, start // BLOCK, []
 
 
+def _take(packed: Iterator[tuple[bytes, bytes | None]], size: int) -> Iterator[tuple[int, bytes]]:
+    """Of the next content of `size` bytes each cluster's length, and what is stored of it."""
+    for _ in range(-(-size // CHUNK)):
+        chunk, cluster = next(packed)
+        yield len(chunk), chunk if cluster is None else cluster
+
+
 def _chunks(node: Node) -> Iterator[bytes]:
     content = _bytes(node.target) if node.kind is Kind.LINK else node.content
     if isinstance(content, bytes):
         yield from (content[at : at + CHUNK] for at in range(0, len(content), CHUNK))
+        return
+    if content.source is not None:
+        yield from (content.read(at, CHUNK) for at in range(0, content.size, CHUNK))
         return
     left = node.size
     with content.path.open("rb") as file:

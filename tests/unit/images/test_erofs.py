@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import random
 import stat
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
@@ -10,7 +11,7 @@ import pytest
 from erofs_reader import FLAT, FULL_INDEX, INLINE, Erofs
 from lz4 import library_version_string
 
-from images.erofs import packed_by, write_erofs
+from images.erofs import FormerRoot, Stored, packed_by, write_erofs
 from images.errors import ImageError
 from images.tree import Kind, Node, Slice, Tree
 
@@ -201,3 +202,30 @@ def test_a_package_that_becomes_shorter_meanwhile(tmp_path):
 
 def test_what_packed_it_is_told():
     assert packed_by() == f"lz4 {library_version_string()}"
+
+
+def test_what_was_written_is_read_again_in_any_part_and_taken_as_it_is(tmp_path):
+    contents = [b"few", noise(CHUNK + 5), words(3 * CHUNK + 7), words(2 * CHUNK), noise(CHUNK) + bytes(CHUNK) + b"end"]
+    store, tree, again, places = tmp_path / "data", Tree(), Tree(), {}
+    store.write_bytes(b"".join(contents))
+    for number, data in enumerate(contents):
+        content = Slice(store, sum(map(len, contents[:number])), len(data))
+        tree.put(str(number), Node(Kind.FILE, 0o644, content=content))
+    first = written(tree, placed=places.__setitem__)
+    (tmp_path / "root").write_bytes(first)
+    store.unlink()
+    with (tmp_path / "root").open("rb") as file:
+        for path, node in tree.nodes.items():
+            content = node.content
+            if isinstance(content, Slice):
+                stored = Stored(FormerRoot(file), places[content], content.size)
+                content = replace(content, source=stored)
+                whole = contents[int(path)]
+                for start in (0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 4096, len(whole) - 1, len(whole)):
+                    for size in (0, 1, 4096, CHUNK, CHUNK + 2, None):
+                        assert content.read(start, size) == whole[start : None if size is None else start + size]
+            again.put(path, replace(node, content=content))
+        assert written(again) == first
+    (tmp_path / "short").write_bytes(b"")
+    with (tmp_path / "short").open("rb") as file, pytest.raises(ImageError, match="short became shorter"):
+        Stored(FormerRoot(file), places[tree.nodes["0"].content], 3).read(0, 3)
