@@ -21,7 +21,7 @@ from images.emulators import Supply, fetch_emulators_once, find_sound_emulator
 from images.errors import RecipeError
 from images.foreign import DEBIAN
 from images.initramfs import own_files
-from images.kit import open_bakery
+from images.kit import KitPackages, open_bakery
 from images.oci import ContainerConfig, format_date, write_image
 from images.recipe import FILES
 from images.rootfs import Unpacked, package_tree, unpack_packages
@@ -234,7 +234,8 @@ class _Shop:
         """A builder guest of this computer's architecture; `archive` is that of the image's."""
         if self.builder_arch != self.request.arch:
             archive = self.open(self.builder_arch, progress)
-        return open_bakery(archive, self.builder_arch, self.cache, self.builder, progress)
+        packages = KitPackages.of(archive, self.builder_arch)
+        return open_bakery(packages, archive.fetcher, self.cache, self.builder, progress)
 
     def emulator(self, progress: Progress) -> Emulator | None:
         """What the builder guest needs to run the image's programs; None when it runs them by itself."""

@@ -21,7 +21,7 @@ from images.erofs import packed_by, write_erofs
 from images.errors import RecipeError
 from images.initramfs import initramfs_entries, own_files, own_mode, own_paths
 from images.kernel import write_kernel
-from images.kit import open_bakery
+from images.kit import KitPackages, open_bakery
 from images.module_search import choose_modules
 from images.modules import ModuleSet
 from images.origins import write_origins
@@ -162,15 +162,17 @@ def _have_image(plan: _Plan) -> Image:
             return note_use(current)  # here, where no prune gets in between
         added = have_downloads(recipe.downloads, arch, plan.fetcher.of(SOURCE), progress)
         debs = archive.fetch(wanted, progress)
-        if not recipe.finish:
-            del archive  # nothing more is asked of its index, which holds some 50 MB
+        kit = KitPackages.of(archive, arch) if recipe.finish else None
+        del archive  # nothing more is asked of its index, which holds some 50 MB
         donor = None if recipe.finish else held.enter_context(open_donor(cache, wanted, _facts(recipe)))
         if donor is not None:
             progress.note(f"what image {donor.image.digest[:12]} has of these packages is taken from there")
         unpacked = unpack_packages(wanted, debs, work, progress, donor)
+        if kit is not None:  # made, if need be, while there is no tree in memory yet
+            open_bakery(kit, plan.fetcher, cache, plan.builder, progress, unpacked)
         tree, modules = _shape(plan, unpacked, added, work / "image", donor)
-        if recipe.finish:
-            bakery = open_bakery(archive, arch, cache, plan.builder, progress, unpacked)
+        if kit is not None:
+            bakery = open_bakery(kit, plan.fetcher, cache, plan.builder, progress, unpacked)
             tree = finish_tree(tree, recipe.finish, modules.release, bakery, work, progress)
         return _store(plan, tree, modules, unpacked, added, work)
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from images.archive import fetch_packages
 from images.bakery import BUILDER_MODULES, TOOL_PACKAGES, Bakery, builder_initramfs
 from images.disk import replace_folder, sha256_file, temporary_folder, work_lock
 from images.initramfs import own_files
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from images.archive import Archive, Package
+    from images.archive import Archive, Fetcher, Package
     from images.bake import Builder
     from images.progress import Progress
 
@@ -35,21 +37,37 @@ NOT_BOOTED = ("linux-base", "initramfs-tools", "kmod")
 KERNEL, INITRAMFS, MANIFEST = "vmlinuz", "initramfs", "manifest.json"
 
 
+@dataclass(frozen=True, slots=True)
+class KitPackages:
+    """What a builder guest is made of."""
+
+    arch: str
+    tools: Sequence[Package]
+    kernel: Sequence[Package]
+
+    @classmethod
+    def of(cls, archive: Archive, arch: str) -> KitPackages:
+        """The archive's newest.
+
+        :raises HostvmError: see `Archive.resolve`.
+        """
+        return cls(arch, archive.resolve(TOOL_PACKAGES), archive.resolve([KERNELS[arch]], NOT_BOOTED))
+
+
 def open_bakery(
-    archive: Archive,
-    arch: str,
+    packages: KitPackages,
+    fetcher: Fetcher,
     cache: Path,
     builder: Builder,
     progress: Progress,
     unpacked: Sequence[Unpacked] = (),
 ) -> Bakery:
-    """A builder guest of the archive's newest kernel and tools; made when the cache has none, or a damaged one.
+    """A builder guest of these packages; made when the cache has none, or a damaged one.
 
     :param unpacked: packages that are unpacked already, the kernel perhaps; the others are fetched.
-    :raises HostvmError: see `Archive.resolve`, `Archive.fetch`.
+    :raises HostvmError: see `Archive.fetch`.
     """
-    tools = archive.resolve(TOOL_PACKAGES)
-    kernel = archive.resolve([KERNELS[arch]], NOT_BOOTED)
+    arch, tools, kernel = packages.arch, packages.tools, packages.kernel
     folder = cache / "builder" / kit_key(arch, [*tools, *kernel])
     initramfs = _read_kit(folder)
     if initramfs is None:
@@ -59,7 +77,7 @@ def open_bakery(
                 if (folder / MANIFEST).exists():
                     progress.note("the stored builder guest is damaged and is made again")
                 missing = [p for p in [*tools, *kernel] if p not in {item.package for item in unpacked}]
-                fresh = unpack_packages(missing, archive.fetch(missing, progress), work, progress)
+                fresh = unpack_packages(missing, fetch_packages(missing, fetcher, progress), work, progress)
                 have = {item.package: item for item in [*unpacked, *fresh]}
                 with progress.step("builder guest"):
                     initramfs = _make_kit([have[p] for p in tools], [have[p] for p in kernel], work / "kit")

@@ -1,6 +1,14 @@
 """Debian's archive: signatures, indexes, dependencies, downloads."""
 
-from images.archive.archive import DEFAULT_MIRROR, Archive, Suite, open_archive, suites_of, with_fresh_index
+from images.archive.archive import (
+    DEFAULT_MIRROR,
+    Archive,
+    Suite,
+    fetch_packages,
+    open_archive,
+    suites_of,
+    with_fresh_index,
+)
 from images.archive.fetch import Fetcher
 from images.archive.packages import Package
 from images.patience import Patience
@@ -12,6 +20,7 @@ __all__ = [
     "Package",
     "Patience",
     "Suite",
+    "fetch_packages",
     "open_archive",
     "suites_of",
     "with_fresh_index",

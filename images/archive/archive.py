@@ -68,9 +68,14 @@ class Archive:
         return resolve(self.index, names, exclude)
 
     def fetch(self, packages: Sequence[Package], progress: Progress) -> list[Path]:
-        """The checked .debs of `packages`, in their order. Raises as `Fetcher.fetch_all`."""
-        items = [Wanted(f"{p.name}_{p.version}_{p.arch}.deb", (p.url,), p.sha256, p.size) for p in packages]
-        return self.fetcher.fetch_all(items, progress, "packages")
+        """See `fetch_packages`."""
+        return fetch_packages(packages, self.fetcher, progress)
+
+
+def fetch_packages(packages: Sequence[Package], fetcher: Fetcher, progress: Progress) -> list[Path]:
+    """The checked .debs of `packages`, in their order; no index is needed. Raises as `Fetcher.fetch_all`."""
+    items = [Wanted(f"{p.name}_{p.version}_{p.arch}.deb", (p.url,), p.sha256, p.size) for p in packages]
+    return fetcher.fetch_all(items, progress, "packages")
 
 
 def with_fresh_index(attempt: Callable[[], _T], progress: Progress) -> _T:
