@@ -20,7 +20,7 @@ def prepare(tmp_path, monkeypatch):
         console.write_text(text)
         done, logged = [], []
         parts = Parts(preparations=(done.append,), services=(), checks=(), provision=lambda *_: None)
-        config = SimpleNamespace(name="box", console=str(console))
+        config = SimpleNamespace(name="box", console=str(console), woken=False)
         connection = SimpleNamespace(alive=True, warm_up=lambda: None)
         life.Life(config, parts, lambda: True, SimpleNamespace(log=logged.append))._prepare(connection)
         return done == [connection], logged
