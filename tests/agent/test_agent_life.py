@@ -5,6 +5,7 @@ import signal
 import socket
 import stat
 import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from agent_rig import until
+from agent_rig import ENVIRONMENT, until
 from sshd import free_port
 
 from hostvm.agent import protocol
@@ -329,6 +330,21 @@ def test_services_live_with_the_connection(own_agent, sshd):
         until(lambda: recorder.events == ["start in guest", "stop", "start in guest"])
     assert recorder.events[-1] == "stop"
     assert "service speaks" in own_agent.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("whose", "unwanted"),
+    [
+        ("import cli.held, runtime.engine as e; e.find_engine('docker')", {"ssl", "http.client", "hostvm.net.plan"}),
+        ("import cli.agent_main, hostvm.net.dns_service", {"dns", "paramiko"}),
+    ],
+    ids=["command", "agent"],
+)
+def test_who_wakes_a_machine_imports_nothing_for_later(whose, unwanted):
+    """What a start from power-off needs alone; what the agent needs when it has reached the guest."""
+    look = [sys.executable, "-P", "-c", f"{whose}; import sys; print(*sys.modules)"]
+    done = subprocess.run(look, env=ENVIRONMENT, capture_output=True, text=True, check=True)
+    assert unwanted.isdisjoint(done.stdout.split())
 
 
 class Watcher(Recorder):
