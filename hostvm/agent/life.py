@@ -279,7 +279,8 @@ class Life:
     def _prepare(self, connection: Connection) -> None:
         """While the engine starts: what costs the boot no time there would cost it some after it."""
         try:
-            connection.warm_up()
+            if not self._config.woken:  # the clock's program is the first one there, and waited for
+                connection.warm_up()
         except SshError:
             return  # whoever uses the connection next finds out
         data = ConsoleMark(Path(self._config.console), DATA_MARK)
