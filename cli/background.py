@@ -37,6 +37,9 @@ def wake(paths: MachinePaths) -> None:
 
     :raises HostvmError: it cannot, or the user stopped it.
     """
+    from hostvm.machines.ahead import look_ahead
+
+    look_ahead(paths)
     from cli import held
     from cli.commands.common import require_machine
     from hostvm.machines.boot import require_startable

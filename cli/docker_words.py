@@ -100,6 +100,12 @@ def starts(words: list[str]) -> bool:
     return _split(words)[1] in _STARTS
 
 
+def reads_variables(words: list[str]) -> bool:
+    """Whether the client may look up variables of its own surroundings for its user: `-e NAME`, ${NAME}, plugins."""
+    group, verb, _ = _split(words)
+    return group == "compose" or verb not in _NO_INPUT
+
+
 def draws(words: list[str]) -> bool:
     """Whether the command shows progress or asks for a password, which it does well only on a terminal."""
     group, verb, _ = _split(words)

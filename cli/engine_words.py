@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 _NOT_FOUND = 127
 """Of a shell that finds no such program; also a program's own status."""
 
+_SELDOM_COLLECTS = ("GOGC", "400")
+"""For the guest's docker client, as its dockerd has it: a look ends before garbage is collected once, which took an
+emulated one a quarter of its time. Not where the user's own GOGC, or that there is none, may be meant."""
+
 _NAMING_FILES = ("--cidfile", "--iidfile", "--metadata-file", "--env-file", "--label-file", "--secret")
 """Those of cli/named_files.py."""
 
@@ -247,10 +251,12 @@ def _run_in_guest(name: str, prefix: tuple[str, ...], words: list[str]) -> int:
 
 
 def _run_words(name: str, prefix: tuple[str, ...], words: list[str]) -> int:
-    from cli.docker_words import command_at, plan, starts
+    from cli.docker_words import command_at, plan, reads_variables, starts
     from cli.guest_env import engine_env
 
     env = {**engine_env(os.environ), **BROUGHT.get(prefix[0], {})}
+    if prefix[0] == "docker" and not reads_variables(words):
+        env.setdefault(*_SELDOM_COLLECTS)
     command = words[command_at(words) :]
     if command[:1] == ["compose"] and engine_of(run_folder(name)) == "docker":
         from cli.guest_env import project_env

@@ -20,6 +20,9 @@ def ensure_ready(paths: MachinePaths) -> None:
     """
     if agent_is_ready(paths.run_dir):
         return
+    from hostvm.machines.ahead import look_ahead
+
+    look_ahead(paths)
     from cli import held
     from cli.commands.common import require_machine
     from cli.progress import make_progress

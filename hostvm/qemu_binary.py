@@ -6,6 +6,8 @@ import json
 import os
 import re
 import sys
+import threading
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
@@ -35,6 +37,7 @@ _PVH_ROM = "pvh.bin"
 
 _QUESTIONS = b'{"execute":"qmp_capabilities"}\n{"execute":"query-target"}\n{"execute":"quit"}\n'
 
+_asking = threading.Lock()
 _DEBIAN_PACKAGE = {"amd64": "qemu-system-x86", "arm64": "qemu-system-arm"}
 
 
@@ -90,7 +93,18 @@ def inspect_qemu(path: Path, arch: str) -> QemuBinary:
         mtime = path.stat().st_mtime_ns
     except OSError as error:
         raise DriverError(f"QEMU at {path} is gone", str(error), install_hint(arch)) from error
-    return _inspect(path, mtime, arch)
+    with _asking:  # who comes second waits for the answer in place of asking as well
+        return _inspect(path, mtime, arch)
+
+
+def ask_ahead(arch: str) -> None:
+    """Begin what `find_qemu` will have to wait for, in a thread. What is wrong is told by `find_qemu`."""
+    threading.Thread(target=_ask_ahead, args=(arch,), name="qemu-version", daemon=True).start()
+
+
+def _ask_ahead(arch: str) -> None:
+    with suppress(HostvmError):
+        find_qemu(arch)
 
 
 def find_qemu_img() -> Path:

@@ -33,6 +33,7 @@ class VersionService:
 
     name = "engine"
     early = False
+    gives_way = True
 
     def __init__(self, ask: Ask) -> None:
         self._ask = ask

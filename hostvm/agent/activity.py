@@ -59,6 +59,10 @@ class Activity:
         with self._lock:
             return self._idle()
 
+    def serves(self) -> bool:
+        """Whether a command or connection is open now."""
+        return self._open > 0
+
     def leave(self, after: float) -> bool:
         """Whether the machine has been idle for `after` seconds; if so, no use begins any more."""
         with self._lock:

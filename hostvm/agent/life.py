@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hostvm.agent.client import AgentNotReady
 from hostvm.agent.engine import wait_engine
-from hostvm.agent.service import Begins, Notices, Settles
+from hostvm.agent.service import Begins, GivesWay, Notices, Settles
 from hostvm.agent.silence import TOLD_AFTER, TOLD_AFTER_BOOT, Silence
 from hostvm.agent.watch import Watch
 from hostvm.checks import run_checks
@@ -38,6 +38,7 @@ _STALL_EVERY = 5.0
 _SELDOM = 15.0
 _SETTLE_SECONDS = 3.0  # an emulated engine on a slow computer takes more than one to tell a start
 _PAUSE_DATA = 0.05
+_COMES_WITHIN, _PASSES_WITHIN, _PAUSE_PASS = 0.15, 1.0, 0.02
 _DATA_SECONDS = 900.0  # it may be repaired first
 
 
@@ -84,6 +85,8 @@ class Life:
         self._looked = 0.0
         self._looked_closely = time.monotonic()
         self._silence = Silence(config.name, Path(config.console))
+        self._lets_pass = config.woken  # whatever woke the guest, before services that give way
+        self._behind = False  # services that give way have not begun yet
 
     # ---- for the agent's main thread
 
@@ -178,6 +181,10 @@ class Life:
 
     def settle(self) -> bool:
         """Wait a moment until the services have caught up with the guest; False when they have not."""
+        with self._changed:
+            self._lets_pass = False
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: not self._behind, _SETTLE_SECONDS)
         settled = [service.settle(_SETTLE_SECONDS) for service in self._services if isinstance(service, Settles)]
         return all(settled)
 
@@ -238,16 +245,42 @@ class Life:
                 pause = min(pause * 2, _SELDOM)
                 continue
             warmer.join()
+            self._behind = True
             self._become(READY, None)
             self._mark("ready")
             self._host.log(f"ready: {self._marks}")
-            self._start_services(connection, early=False)
+            try:
+                self._start_services(connection, early=False, patient=False)
+                self._let_pass(connection)
+                self._start_services(connection, early=False, patient=True)
+            finally:
+                with self._changed:
+                    self._behind = False
+                    self._changed.notify_all()
             self._hold(connection)
+
+    def _let_pass(self, connection: Connection) -> None:
+        """A guest is woken for a command, as a rule: what all services ask of it at once would hold that one up.
+
+        Until the command has ended or nobody came, but not for long: ports wait meanwhile.
+        """
+        began = time.monotonic()
+        came = False
+        with self._changed:
+            while self._lets_pass and connection.alive and not self._stop.is_set():
+                serves = self._host.serves()
+                took = time.monotonic() - began
+                if (came and not serves) or took > (_PASSES_WITHIN if came or serves else _COMES_WITHIN):
+                    break
+                came = came or serves
+                self._changed.wait(_PAUSE_PASS)
+            self._lets_pass = False
 
     def _prepare(self, connection: Connection) -> None:
         """While the engine starts: what costs the boot no time there would cost it some after it."""
         try:
-            connection.warm_up()
+            if not self._config.woken:  # the clock's program is the first one there, and waited for
+                connection.warm_up()
         except SshError:
             return  # whoever uses the connection next finds out
         data = ConsoleMark(Path(self._config.console), DATA_MARK)
@@ -288,8 +321,11 @@ class Life:
             self._host.log(f"warning: {warning}")
         self._provision(USER, connection, self._say)
 
-    def _start_services(self, connection: Connection, *, early: bool) -> None:
+    def _start_services(self, connection: Connection, *, early: bool, patient: bool | None = None) -> None:
+        """:param patient: those that give way, or those that do not; None: all."""
         for service in (one for one in self._services if one.early == early):
+            if patient not in (None, isinstance(service, GivesWay) and service.gives_way):
+                continue
             try:
                 service.start(connection, self._host)
             except Exception as error:  # noqa: BLE001 - one service's bug must not end the connection

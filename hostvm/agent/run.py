@@ -64,6 +64,9 @@ class _Host:
     def idle(self) -> float:
         return self.activity.idle()
 
+    def serves(self) -> bool:
+        return self.activity.serves()
+
     def log(self, text: str) -> None:
         self._log(text)
 

@@ -85,6 +85,9 @@ class Host(Protocol):
     def idle(self) -> float:
         """Seconds since the machine was last in use; 0 while it is."""
 
+    def serves(self) -> bool:
+        """Whether a command or connection of somebody's is open now."""
+
     def log(self, text: str) -> None:
         """One line for agent.log."""
 
@@ -139,6 +142,14 @@ class Settles(Protocol):
 
         Asked before a command that started containers ends, so that their ports are open when it has.
         """
+
+
+@runtime_checkable
+class GivesWay(Protocol):
+    """What a service may say besides."""
+
+    gives_way: bool
+    """That it can begin a moment later: it watches what the engine does, and asks it a lot when it begins."""
 
 
 @runtime_checkable

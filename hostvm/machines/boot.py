@@ -30,7 +30,6 @@ from hostvm.machines.stalled import why_still
 from hostvm.machines.trial import is_broken_off, keep_proven, settle_trial
 from hostvm.machines.wake import wake_machine
 from hostvm.more_disks import check_disks, check_places, disk_table, prepare_disks
-from hostvm.net.plan import plan_network
 from hostvm.paths import cache
 from hostvm.provision import SECONDS_MOST, seed_scripts
 from hostvm.shares.client import missing_shares
@@ -208,6 +207,8 @@ def _stays_on(paths: MachinePaths, fault: HostvmError) -> HostvmError:
 def _power_on(
     paths: MachinePaths, spec: MachineSpec, state: MachineState, driver: Driver, progress: Progress, engine: BootEngine
 ) -> MachineState:
+    from hostvm.net.plan import plan_network  # TLS: not for a machine that is woken
+
     plan = plan_network(spec, os.environ)
     files = {**plan.seed(), **engine.seed(spec, plan), **seed_scripts(spec.provision)}
     files |= seed_emulators(spec.emulate, state.arch)
@@ -290,6 +291,8 @@ def check_startable(paths: MachinePaths, spec: MachineSpec, engine: BootEngine) 
 
     :raises HostvmError: a start would refuse them.
     """
+    from hostvm.net.plan import plan_network
+
     engine.seed(spec, plan_network(spec, os.environ))
     seed_scripts(spec.provision)
     check_places(spec.disks, spec.mounts)

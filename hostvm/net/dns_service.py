@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import threading
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from hostvm.errors import HostvmError
-from hostvm.net.dns_server import DnsServer
 
 if TYPE_CHECKING:
     from hostvm.agent.service import Host
     from hostvm.guest import Guest, GuestProcess
     from hostvm.net.addresses import GuestNetwork
+    from hostvm.net.dns_server import DnsServer
 
 _PAUSE = 2.0
 _READY = b"ready"
@@ -50,6 +51,14 @@ class DnsService:
         self._server: DnsServer | None = None
         self._active = False
 
+    def begin(self, host: Host) -> None:
+        """See `Begins.begin`: dnspython is imported while ssh comes up, not before the agent can knock there."""
+        del host
+        threading.Thread(target=_import_server, name="dns-import", daemon=True).start()
+
+    def end(self) -> None:
+        """See `Begins.end`."""
+
     def start(self, guest: Guest, host: Host) -> None:
         """Begin to answer; until the guest's rules stand its queries go to slirp's forwarder."""
         self._stopped = threading.Event()
@@ -71,6 +80,7 @@ class DnsService:
         return {"answered_by": "host" if self._active else "slirp", "port": server.port if server else None}
 
     def _run(self, guest: Guest, host: Host, stopped: threading.Event) -> None:
+        from hostvm.net.dns_server import DnsServer
         from hostvm.net.lookup import Lookup
 
         while not stopped.is_set():
@@ -104,3 +114,7 @@ class DnsService:
             with self._lock:
                 self._process = self._server = None
             process.close()
+
+
+def _import_server() -> None:
+    import_module("hostvm.net.dns_server")

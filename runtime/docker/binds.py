@@ -30,6 +30,7 @@ class BindService:
 
     name = "binds"
     early = False
+    gives_way = True
 
     def __init__(self, events: EngineEvents, tell: Callable[[set[str]], None]) -> None:
         self._socket = events.socket

@@ -1,23 +1,19 @@
-"""dockerd, Debian's docker.io, as the guest's container engine."""
+"""dockerd, Debian's docker.io, as the guest's container engine.
+
+Its parts are imported by the method that needs them: every command that wakes or starts a machine has an engine, and
+most of them are the agent's alone.
+"""
 
 from __future__ import annotations
 
 import json
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
-from hostvm.net.certificates import registry_certificates
 from hostvm.net.credentials import CredentialService, offered
 from runtime.data_disk import DATA_DISK
-from runtime.docker.binds import BindService
 from runtime.docker.client_config import set_client_config
 from runtime.docker.daemon import check_daemon, daemon_settings, image_settings, replaced_settings
-from runtime.docker.events import EngineEvents
-from runtime.docker.names import EngineRouter
-from runtime.docker.ports import PortService
-from runtime.docker.residents import ContainerResidents
-from runtime.docker.tidy import TidyService
-from runtime.version import VersionService, api_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,6 +25,7 @@ if TYPE_CHECKING:
     from hostvm.residents import Residents
     from hostvm.spec import MachineSpec
     from runtime.docker.api import EngineApi
+    from runtime.docker.events import EngineEvents
 
 _DOCKER_HUB = ("registry-1.docker.io", "index.docker.io", "auth.docker.io", "docker.io")
 """Nothing listens at this guest's loopback for them: refused at once, where no network would cost a time-out each."""
@@ -40,8 +37,11 @@ class DockerEngine:
     name = "docker"
     socket = "/run/docker.sock"
 
-    def __init__(self) -> None:
-        self._events = EngineEvents(self.socket)
+    @cached_property
+    def _events(self) -> EngineEvents:
+        from runtime.docker.events import EngineEvents
+
+        return EngineEvents(self.socket)
 
     def checks(self) -> tuple[Check, ...]:
         """Beyond its API answering, which the agent waits for by itself."""
@@ -54,6 +54,8 @@ class DockerEngine:
 
     def seed(self, spec: MachineSpec, plan: NetworkPlan) -> dict[str, bytes]:
         """dockerd's configuration file, registries' authorities, and names that are shut off."""
+        from hostvm.net.certificates import registry_certificates
+
         settings = daemon_settings(image_settings(rootless=spec.rootless), spec, plan)
         found = {"engine/daemon.json": json.dumps(settings, indent=1).encode()}
         found |= registry_certificates(spec.registries.get("ca", {}))
@@ -67,10 +69,16 @@ class DockerEngine:
 
     def router(self, machine: str) -> Router:
         """Asks the API."""
+        from runtime.docker.names import EngineRouter
+
         return EngineRouter(self.socket, machine)
 
     def services(self, spec: MachineSpec) -> tuple[Service, ...]:
         """Published ports; giving back room and memory; its version; logins by this computer's credential helper."""
+        from runtime.docker.ports import PortService
+        from runtime.docker.tidy import TidyService
+        from runtime.version import VersionService, api_version
+
         logins = (CredentialService(),) if offered() else ()
         return (
             PortService(self._events, spec.ports.expose, reached=not spec.rootless),
@@ -81,8 +89,12 @@ class DockerEngine:
 
     def residents(self, api: EngineApi) -> Residents:
         """See `Engine.residents`."""
+        from runtime.docker.residents import ContainerResidents
+
         return ContainerResidents(api)
 
     def watchers(self, tell: Callable[[set[str]], None]) -> tuple[Service, ...]:
         """See `Engine.watchers`."""
+        from runtime.docker.binds import BindService
+
         return (BindService(self._events, tell),)

@@ -58,6 +58,7 @@ class PortService:
 
     name = "ports"
     early = False
+    gives_way = True
 
     def __init__(
         self,

@@ -75,6 +75,7 @@ class TidyService:
 
     name = "tidy"
     early = False
+    gives_way = True
 
     def __init__(self, events: EngineEvents | None = None, group: str = "") -> None:
         self._socket = events.socket if events is not None else ""

@@ -5,6 +5,7 @@ import signal
 import socket
 import stat
 import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -12,11 +13,20 @@ from pathlib import Path
 
 import psutil
 import pytest
-from agent_rig import until
+from agent_rig import ENVIRONMENT, until
 from sshd import free_port
 
 from hostvm.agent import protocol
-from hostvm.agent.client import Agent, AgentAbsent, agent_is_ready, agent_status, end_agent, run_in_guest, wait_ready
+from hostvm.agent.client import (
+    Agent,
+    AgentAbsent,
+    agent_is_ready,
+    agent_status,
+    end_agent,
+    request,
+    run_in_guest,
+    wait_ready,
+)
 from hostvm.agent.parts import Parts
 from hostvm.agent.run import run_agent
 from hostvm.checks import Check
@@ -320,6 +330,68 @@ def test_services_live_with_the_connection(own_agent, sshd):
         until(lambda: recorder.events == ["start in guest", "stop", "start in guest"])
     assert recorder.events[-1] == "stop"
     assert "service speaks" in own_agent.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("whose", "unwanted"),
+    [
+        ("import cli.held, runtime.engine as e; e.find_engine('docker')", {"ssl", "http.client", "hostvm.net.plan"}),
+        ("import cli.agent_main, hostvm.net.dns_service", {"dns", "paramiko"}),
+    ],
+    ids=["command", "agent"],
+)
+def test_who_wakes_a_machine_imports_nothing_for_later(whose, unwanted):
+    """What a start from power-off needs alone; what the agent needs when it has reached the guest."""
+    look = [sys.executable, "-P", "-c", f"{whose}; import sys; print(*sys.modules)"]
+    done = subprocess.run(look, env=ENVIRONMENT, capture_output=True, text=True, check=True)
+    assert unwanted.isdisjoint(done.stdout.split())
+
+
+class Watcher(Recorder):
+    """One that gives way."""
+
+    name = "watcher"
+    gives_way = True
+
+
+@pytest.fixture
+def woken(own_agent, monkeypatch):
+    """The services of an agent of a guest that was woken; whatever woke it may take its time."""
+    monkeypatch.setattr("hostvm.agent.life._COMES_WITHIN", 60.0)
+    monkeypatch.setattr("hostvm.agent.life._PASSES_WITHIN", 60.0)
+    services = [Watcher(), Recorder()]
+    with agent_in_this_process(replace(own_agent.config, woken=True), services, [], lambda: True):
+        wait_ready(own_agent.run_dir, time.monotonic() + 10, NullProgress())
+        until(lambda: services[1].events == ["start in guest"])
+        yield services
+
+
+def test_a_command_that_woke_a_guest_goes_before_services_that_give_way(own_agent, woken):
+    with own_agent.popen("sh", "-c", "echo begun; read line", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout.readline() == b"begun\n"
+        time.sleep(0.2)
+        assert woken[0].events == []
+        child.communicate(b"go\n", timeout=10)
+    until(lambda: woken[0].events == ["start in guest"])
+
+
+def test_who_asks_for_all_that_happened_has_services_that_give_way_begin(own_agent, woken):
+    assert woken[0].events == []
+    assert request(own_agent.run_dir, "leave", after=3600.0) == {"left": False}
+    assert woken[0].events == ["start in guest"]
+
+
+@pytest.mark.parametrize("word", ["_COMES_WITHIN", "_PASSES_WITHIN"])
+def test_services_give_way_for_a_moment_only(own_agent, monkeypatch, word):
+    """Nobody comes; or whoever came stays."""
+    monkeypatch.setattr("hostvm.agent.life._COMES_WITHIN", 60.0)
+    monkeypatch.setattr("hostvm.agent.life._PASSES_WITHIN", 60.0)
+    monkeypatch.setattr(f"hostvm.agent.life.{word}", 0.1)
+    watcher = Watcher()
+    with agent_in_this_process(replace(own_agent.config, woken=True), [watcher], [], lambda: True):
+        wait_ready(own_agent.run_dir, time.monotonic() + 10, NullProgress())
+        with own_agent.popen("cat", stdin=subprocess.PIPE) if word == "_PASSES_WITHIN" else contextlib.nullcontext():
+            until(lambda: watcher.events == ["start in guest"])
 
 
 def test_check_that_fails_is_told_and_the_machine_kept(own_agent, monkeypatch):

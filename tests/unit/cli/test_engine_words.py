@@ -274,3 +274,31 @@ def test_compose_knows_whose_home_is_meant(forwarded_by_docker, monkeypatch, tmp
     assert forwarded_by_docker.env[0]["HOME"] == "/home/ann"
     assert run("docker ps") == 0
     assert "HOME" not in forwarded_by_docker.env[1]
+
+
+@pytest.mark.parametrize(
+    ("line", "collects"),
+    [
+        ("docker ps", "400"),
+        ("docker --debug container ls -a", "400"),
+        ("docker image inspect web", "400"),
+        ("docker pull busybox", "400"),
+        ("docker run --rm -e GOGC busybox env", None),
+        ("docker exec -e GOGC web env", None),
+        ("docker build --build-arg GOGC -", None),
+        ("docker buildx ls", None),
+        ("compose ps", None),
+        ("docker compose ps", None),
+    ],
+)
+def test_a_look_of_the_guests_client_does_not_stop_for_garbage(line, collects, forwarded_by_docker, monkeypatch):
+    """What may hand variables on gets none that the user did not set."""
+    monkeypatch.delenv("GOGC", raising=False)
+    assert run(line) == 0
+    assert forwarded_by_docker.env[0].get("GOGC") == collects
+
+
+def test_the_users_own_word_on_garbage_counts(forwarded_by_docker, monkeypatch):
+    monkeypatch.setenv("GOGC", "50")
+    assert run("docker ps") == 0
+    assert forwarded_by_docker.env[0]["GOGC"] == "50"

@@ -11,8 +11,8 @@ import pytest
 from machine_files import make_box  # a helper of unit tests
 
 from cli import background, held, ready
-from hostvm import locks
-from hostvm.errors import MachineError
+from hostvm import locks, qemu_binary
+from hostvm.errors import HostvmError, MachineError
 from hostvm.state import load_state, save_state
 
 
@@ -44,6 +44,27 @@ def begin(request):
 def test_a_machine_that_went_down_is_started(world, begin):
     begin(world.paths)
     assert world.started == 1
+
+
+@pytest.mark.parametrize(
+    ("suspended", "state", "asked"), [(True, True, ["amd64"]), (False, True, []), (True, False, [])]
+)
+def test_qemu_is_asked_before_a_suspended_machine_goes_on(world, begin, monkeypatch, suspended, state, asked):
+    """While the command imports what wakes it. A state that is damaged is told of by who wakes it."""
+    told = []
+    monkeypatch.setattr(qemu_binary, "ask_ahead", told.append)
+    monkeypatch.setattr(held, "start_machine", lambda *_, **__: told.append("start"))
+    if suspended:
+        world.paths.suspended.write_text("{}")
+    save_state(world.paths, replace(load_state(world.paths), arch="amd64"))
+    if not state:
+        world.paths.state.write_text("{")
+        with pytest.raises(HostvmError):
+            begin(world.paths)
+        assert told == []
+        return
+    begin(world.paths)
+    assert told == [*asked, "start"]
 
 
 def test_one_that_was_stopped_meanwhile_stays_stopped(world, begin):

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
+from waiting import until  # a helper of all unit tests
 
 from hostvm import process, qemu_binary
 from hostvm.errors import DriverError, HostvmError
@@ -85,6 +87,34 @@ def test_found_on_path(says, tmp_path):
     path = program(tmp_path / "bin", "qemu-system-x86_64")
     found = qemu_binary.find_qemu("amd64")
     assert (found.path, found.arch, found.version_text) == (path, "amd64", "7.2.22")
+
+
+def test_one_that_is_asked_ahead_is_asked_once(says, tmp_path, monkeypatch):
+    """Who needs it meanwhile waits for that answer."""
+    program(tmp_path / "bin", "qemu-system-x86_64")
+    asked, answer, run = [], threading.Event(), process.run
+
+    def slowly(argv, **options):
+        asked.append(argv)
+        assert answer.wait(10)
+        return run(argv, **options)
+
+    monkeypatch.setattr(process, "run", slowly)
+    qemu_binary.ask_ahead("amd64")
+    until(lambda: asked)
+    threading.Timer(0.2, answer.set).start()
+    assert qemu_binary.find_qemu("amd64").version == (7, 2, 22)
+    assert len(asked) == 1
+
+
+def test_what_is_wrong_with_one_that_is_asked_ahead_is_told_to_who_needs_it(says, tmp_path, capfd):
+    says["text"] = "no QEMU"
+    program(tmp_path / "bin", "qemu-system-x86_64")
+    qemu_binary.ask_ahead("amd64")
+    until(lambda: all(thread.name != "qemu-version" for thread in threading.enumerate()))
+    with pytest.raises(DriverError, match="is not a QEMU that works"):
+        qemu_binary.find_qemu("amd64")
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_folder_may_be_named(says, tmp_path, monkeypatch):
