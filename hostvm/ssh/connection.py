@@ -13,6 +13,7 @@ from hostvm.guest import Completed
 from hostvm.platform.words import in_turn
 from hostvm.ssh.banner import wait_banner
 from hostvm.ssh.command import command_text
+from hostvm.ssh.polled import PolledStream
 from hostvm.ssh.process import SshProcess, SshStream
 from hostvm.ssh.waiting import WaitingShell
 
@@ -228,6 +229,16 @@ class Connection:
     def open_tcp(self, host: str, port: int) -> SshStream:
         """See `Guest.open_tcp`."""
         return SshStream(self._transport.open_guest_channel("direct-tcpip", host, port, "127.0.0.1", 0))
+
+    def begin_tcp(self, host: str, port: int, changed: Callable[[], None]) -> PolledStream:
+        """Begin to connect from inside the guest; returns at once.
+
+        :param changed: called whenever the stream may have something new to tell, by the connection's own thread, which
+            it must not hold up.
+        :raises ConnectionError: the connection is gone.
+        """
+        words = (host, port, "127.0.0.1", 0)
+        return PolledStream(self._transport.begin_polled("direct-tcpip", *words, changed=changed))
 
     def close(self) -> None:
         """End the connection and everything on it. Idempotent."""
