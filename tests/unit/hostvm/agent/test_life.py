@@ -150,11 +150,22 @@ class Line:
         self.alive = False
 
 
-def test_what_sshd_spoke_on_while_another_was_given_up_is_the_next_connection(guest, live, monkeypatch):
-    spare, used, held = Line(), [], []
+class Made:
+    """An attempt that has succeeded."""
+
+    def __init__(self):
+        self.line = Line()
+        self.close = self.line.close
+
+    def connection(self):
+        return self.line
+
+
+def test_what_was_made_while_another_was_given_up_is_the_next_connection(guest, live, monkeypatch):
+    spare, begun, held = Made(), [], []
 
     def handshake(sock, **options):
-        used.append(sock)
+        begun.append(sock)
         return Line()
 
     class Watch:
@@ -172,12 +183,13 @@ def test_what_sshd_spoke_on_while_another_was_given_up_is_the_next_connection(gu
     monkeypatch.setattr(module, "run_checks", lambda *_, **__: [])
     life, _, thread = live()
     until(lambda: len(held) == 2)
-    assert used[1] is spare
-    assert life.describe()["ready"]
-    assert spare.alive
+    assert held[1] is spare.line
+    assert len(begun) == 1
+    until(lambda: life.describe()["ready"])
+    assert spare.line.alive
     life.stop()
     thread.join(10)
-    assert not spare.alive, "one that is not needed any more is closed"
+    assert not spare.line.alive, "one that is not needed any more is closed"
 
 
 def test_a_machine_whose_ssh_server_is_gone_fails_within_its_boot_s_time_and_comes_back(
