@@ -42,6 +42,10 @@ class Attempt:
         """Whether it is there, or never will be."""
         return self._told.is_set()
 
+    def wait(self, timeout: float) -> None:
+        """Until it is `over`, or so many seconds passed."""
+        self._told.wait(timeout)
+
     def connection(self) -> Connection:
         """What was made; waits for it.
 

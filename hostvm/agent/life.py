@@ -211,9 +211,10 @@ class Life:
         else:
             self._say(self._silence.words() or "waiting for the guest's ssh server")
             sock = self._wait_banner(deadline)
-            self._silence.over()
             self._mark("banner")
+            self._silence.over()
             connection = self._log_in(sock, deadline)
+        self._silence.over()
         self._mark("ssh")
         with self._changed:
             self._connection = connection

@@ -31,6 +31,7 @@ _MUCH_WAITS = 15.0
 _OFTEN_SECONDS = 60.0
 _SELDOM = 15.0
 _SILENT_MOST = 540.0
+_GLANCE = 0.1
 
 
 class Watch:
@@ -121,7 +122,8 @@ class Watch:
             # Heard meanwhile, or soon.
             answers = connection.quiet() < silent or connection.hears(patience if silent < _OFTEN_SECONDS else _SELDOM)
             while another is not None and not answers and not another.over and connection.alive:
-                answers = connection.hears(_UNANSWERED)
+                another.wait(_GLANCE)
+                answers = connection.quiet() < time.monotonic() - begun
             if another is not None and another.made and not answers and not is_stuck():
                 connection.close()
                 return another

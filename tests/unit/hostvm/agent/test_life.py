@@ -192,6 +192,32 @@ def test_what_was_made_while_another_was_given_up_is_the_next_connection(guest, 
     assert not spare.line.alive, "one that is not needed any more is closed"
 
 
+def test_one_that_was_made_in_time_is_no_silence_of_the_guests(guest, live, monkeypatch, tmp_path):
+    """Each time it takes another's place, the guest has been heard."""
+    (tmp_path / "console").write_bytes(SSH_MARK)
+    for name in ("TOLD_AFTER", "_AGAIN_SECONDS"):
+        monkeypatch.setattr(module, name, 0.0)
+    held = []
+
+    class Watch:
+        def __init__(self, *_): ...
+
+        def hold(self, connection):
+            held.append(connection)
+            while len(held) > 4 and connection.alive:
+                time.sleep(0.01)
+            connection.close()
+            return Made()
+
+    monkeypatch.setattr(module, "Watch", Watch)
+    monkeypatch.setattr(module, "handshake", lambda *_, **__: Line())
+    monkeypatch.setattr(module, "run_checks", lambda *_, **__: [])
+    life, host, _ = live()
+    until(lambda: len(held) == 5 and life.describe()["ready"])
+    assert not [line for line in host.lines if "not ready" in line]
+    assert life.describe()["silent_since"] is None
+
+
 def test_a_machine_whose_ssh_server_is_gone_fails_within_its_boot_s_time_and_comes_back(
     guest, live, monkeypatch, tmp_path
 ):
