@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hostvm.agent.accept import serve_each
 from hostvm.agent.activity import LeavingError
+from hostvm.agent.channels import Channels
 from hostvm.agent.loop import Loop
 from hostvm.agent.relay import relay, reset
 from hostvm.agent.service import Traffic
@@ -20,12 +21,13 @@ if TYPE_CHECKING:
 
     from hostvm.agent.accept import Listener
     from hostvm.agent.activity import Activity
+    from hostvm.agent.channels import Polled
     from hostvm.agent.relay import Examine, LocalEnd
     from hostvm.agent.rules import Rules
     from hostvm.agent.service import PortForward
     from hostvm.ssh.process import SshStream
 
-# Windows' select() takes 512 sockets, two a connection; the rest goes through ssh, by threads.
+# Windows' select() takes 512 sockets, two a connection; the rest goes through ssh, in loops of its own.
 _CONNECTIONS_MOST = 200 if sys.platform == "win32" else 100_000
 
 
@@ -76,11 +78,13 @@ class SocketForward:
 class Ports:
     """This computer's ports that lead into the guest.
 
-    :param connect: opens a stream to (host, port) of the guest through ssh.
+    :param begin: begins to open a stream to (host, port) of the guest through ssh, see `Channels`.
     """
 
-    def __init__(self, connect: Callable[[str, int], SshStream], rules: Rules, log: Callable[[str], None]) -> None:
-        self._connect = connect
+    def __init__(
+        self, begin: Callable[[str, int, Callable[[], None]], Polled], rules: Rules, log: Callable[[str], None]
+    ) -> None:
+        self._channels = Channels(begin, log)
         self._rules = rules
         self._log = log
         self._loop = Loop("ports", log)
@@ -116,6 +120,7 @@ class Ports:
             self.close_port(forward)
         self._rules.close()
         self._loop.close()
+        self._channels.close()
 
     def describe(self) -> list[dict[str, Any]]:
         """Each open port and where it leads."""
@@ -138,7 +143,7 @@ class Ports:
                     errno.EADDRINUSE, f"it already leads to port {other.guest_port} of {other.guest_host} in the guest"
                 )
         if forward.protocol == "tcp":
-            return TcpPort(forward, self._loop, self._rules, self._connect, self._crowded)
+            return TcpPort(forward, self._loop, self._rules, self._channels, self._crowded)
         if not forward.outside or not self._rules.able:
             raise OSError(
                 errno.EOPNOTSUPP, "UDP cannot be led to one address of the guest; publish it without an address"

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hostvm.agent.attempt import Attempt
 from hostvm.agent.client import AgentNotReady
 from hostvm.agent.engine import wait_engine
 from hostvm.agent.service import Begins, GivesWay, Notices, Settles
@@ -71,7 +72,7 @@ class Life:
         self._provision = parts.provision
         self._is_running = is_running
         self._host = host
-        self._another: socket.socket | None = None
+        self._another: Attempt | None = None
         self._changed = threading.Condition()
         self._stop = threading.Event()
         self._connection: Connection | None = None
@@ -106,6 +107,8 @@ class Life:
                     self._failed(error)
                 finally:
                     self._drop()
+                if self._another is not None:
+                    continue
                 try:
                     self._pause(min(0.1 * 2 ** min(attempt, 5), _PAUSE_MOST))
                 except (HostvmError, OSError, RuntimeError) as error:
@@ -209,24 +212,30 @@ class Life:
     def _reach(self) -> Connection:
         deadline = self._deadline()
         self._check_running()
-        sock, self._another = self._another, None
-        if sock is None:
+        another, self._another = self._another, None
+        if another is not None:
+            connection = another.connection()
+        else:
             self._say(self._silence.words() or "waiting for the guest's ssh server")
             sock = self._wait_banner(deadline)
+            self._mark("banner")
+            self._silence.over()
+            connection = self._log_in(sock, deadline)
         self._silence.over()
-        self._mark("banner")
-        connection = handshake(
+        self._mark("ssh")
+        with self._changed:
+            self._connection = connection
+            self._changed.notify_all()
+        return connection
+
+    def _log_in(self, sock: socket.socket, deadline: float) -> Connection:
+        return handshake(
             sock,
             client_key=Path(self._config.client_key),
             host_public_key=self._config.host_public_key,
             deadline=deadline,
             user=self._config.user,
         )
-        self._mark("ssh")
-        with self._changed:
-            self._connection = connection
-            self._changed.notify_all()
-        return connection
 
     def _serve(self, connection: Connection) -> None:
         """Until the connection ends. It is kept when the machine does not get ready, for a look inside."""
@@ -372,9 +381,14 @@ class Life:
 
     def _hold(self, connection: Connection) -> None:
         """Until the connection ends."""
-        watch = Watch(self._config.ssh_port, self._host.idle, self._waits_for_room, self._host.log, self._notice)
+        watch = Watch(
+            self._config.ssh_port, self._host.idle, self._waits_for_room, self._host.log, self._attempt, self._notice
+        )
         self._another = watch.hold(connection)
         self._host.log("the connection to the guest was lost")
+
+    def _attempt(self, sock: socket.socket) -> Attempt:
+        return Attempt(sock, lambda sock: self._log_in(sock, time.monotonic() + _AGAIN_SECONDS))
 
     def _notice(self) -> None:
         for service in self._services:

@@ -201,7 +201,12 @@ def _pass(sock: LocalEnd, stream: GuestStream, passage: Passage, *, held_up: boo
 
 def _has_left(sock: LocalEnd) -> bool:
     """Whether a client closed its end whole; only Linux' sockets tell that from an end of what it sends."""
-    if sys.platform != "linux" or not isinstance(sock, socket.socket):
+    return isinstance(sock, socket.socket) and is_hung_up(sock)
+
+
+def is_hung_up(sock: socket.socket) -> bool:
+    """Whether the other end has closed both directions, or reset them; False where the system does not tell."""
+    if sys.platform != "linux":
         return False
     poller = select.poll()
     poller.register(sock, 0)

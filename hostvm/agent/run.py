@@ -8,7 +8,7 @@ import sys
 import threading
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -35,7 +35,10 @@ if TYPE_CHECKING:
     from hostvm.agent.parts import Parts
     from hostvm.agent.service import Forwards, PortForward, Traffic
     from hostvm.errors import HostvmError
+    from hostvm.ssh.polled import PolledStream
     from hostvm.ssh.process import SshStream
+
+    Made = TypeVar("Made")
 
 _LOCK_SECONDS = 15.0
 _ENGINE_WAIT = 60.0
@@ -121,14 +124,14 @@ def _serve(
     raise_descriptor_limit()
     life: Life
 
-    def connect_port(host: str, port: int) -> SshStream:
-        return life.connection(0.0, ready=False).open_tcp(host, port)
+    def begin_port(host: str, port: int, changed: Callable[[], None]) -> PolledStream:
+        return _as_oserror(lambda: life.connection(0.0, ready=False).begin_tcp(host, port, changed))
 
     def connect_engine() -> SshStream:
         return life.connection(_ENGINE_WAIT).open_socket(config.engine_socket)
 
     rules = Rules(forwards, config.ssh_port, log)
-    ports = Ports(lambda host, port: _as_oserror(lambda: connect_port(host, port)), rules, log)
+    ports = Ports(begin_port, rules, log)
     facts: dict[str, Any] = {"name": config.name}
     host = _Host(config.name, ports, log)
     life = Life(config, parts, is_running, host, stalled)
@@ -176,7 +179,7 @@ def _pipe(name: str, log: AgentLog) -> list[Listener]:
     return []
 
 
-def _as_oserror(connect: Callable[[], SshStream]) -> SshStream:
+def _as_oserror(connect: Callable[[], Made]) -> Made:
     from hostvm.errors import HostvmError
 
     try:

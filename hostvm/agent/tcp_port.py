@@ -13,16 +13,16 @@ from hostvm.agent.accept import NO_DESCRIPTORS_SECONDS
 from hostvm.agent.listeners import is_for, listen
 from hostvm.agent.loop import READ, WRITE
 from hostvm.agent.pair import Pair
-from hostvm.agent.relay import relay, reset
+from hostvm.agent.relay import reset
 from hostvm.agent.service import Traffic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from hostvm.agent.channels import ChannelPair, Channels
     from hostvm.agent.loop import Loop
     from hostvm.agent.rules import Rules
     from hostvm.agent.service import PortForward
-    from hostvm.ssh.process import SshStream
 
 _UNHEARD_MOST = 2
 _UNHEARD_SECONDS = 0.005
@@ -40,7 +40,7 @@ class TcpPort:
     milliseconds, the rest wait in this listener's queue; and one that the hypervisor does not take at once
     goes through ssh.
 
-    :param connect: opens a stream to (host, port) of the guest through ssh; blocks, raises OSError.
+    :param channels: the way through ssh.
     :param crowded: whether the loop can take no more sockets (Windows).
     :raises OSError: as `listen`.
     """
@@ -50,20 +50,20 @@ class TcpPort:
         forward: PortForward,
         loop: Loop,
         rules: Rules,
-        connect: Callable[[str, int], SshStream],
+        channels: Channels,
         crowded: Callable[[], bool],
     ) -> None:
         self._forward = forward
         self._loop = loop
         self._rules = rules
-        self._connect = connect
+        self._channels = channels
         self._crowded = crowded
         self._act = self._accept
         self._busy = False
         self._closed = False
         self._unheard: dict[Pair, float] = {}
         self._pairs: set[Pair] = set()
-        self._relayed: set[socket.socket] = set()
+        self._led: set[ChannelPair] = set()
         self._lock = threading.Lock()
         self.traffic = Traffic()
         self._listener = listen("tcp", forward.host, forward.port)
@@ -85,12 +85,9 @@ class TcpPort:
         for pair in list(self._pairs):
             pair.close()
         with self._lock:
-            relayed = list(self._relayed)
-        for sock in relayed:
-            try:
-                sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                continue
+            led = list(self._led)
+        for one in led:
+            one.close()
 
     def _gate(self) -> None:
         """Accept, or wait until that is wise."""
@@ -203,33 +200,17 @@ class TcpPort:
             self._rules.lost("tcp", self._forward.guest_port)
         self._by_ssh(client)
 
-    # ---- through ssh, in a thread for each connection
-
     def _by_ssh(self, client: socket.socket) -> None:
-        client.settimeout(None)
-        with self._lock:
-            self._relayed.add(client)
-        try:
-            threading.Thread(target=self._serve, args=(client,), name="port-relay", daemon=True).start()
-        except RuntimeError:  # no thread can be had
-            with self._lock:
-                self._relayed.discard(client)
-            reset(client)
-
-    def _serve(self, client: socket.socket) -> None:
-        try:
-            if self._closed:
-                reset(client)
-                return
+        to = self._forward
+        with self._lock:  # its end comes from another thread
             try:
-                stream = self._connect(self._forward.guest_host, self._forward.guest_port)
-            except OSError:
-                reset(client)  # nothing listens in the guest: as near to "connection refused" as one can come
-                return
-            relay(client, stream, self.traffic)
-        finally:
-            with self._lock:
-                self._relayed.discard(client)
+                self._led.add(self._channels.carry(client, to.guest_host, to.guest_port, self.traffic, self._done))
+            except RuntimeError:  # no thread can be had
+                reset(client)
+
+    def _done(self, pair: ChannelPair) -> None:
+        with self._lock:
+            self._led.discard(pair)
 
 
 def _is_connected(sock: socket.socket) -> bool:

@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
+    from hostvm.agent.attempt import Attempt
     from hostvm.ssh.connection import Connection
 
 _LOOK_EVERY = 1.0
-_IN_USE_EVERY, _UNUSED_EVERY = 1.5, 5.0
+_IN_USE_EVERY, _UNUSED_EVERY = 1.25, 5.0
 _UNANSWERED = 1.0
 _IN_USE_SECONDS = 60.0
 _LATE = 1.0
@@ -30,6 +31,7 @@ _MUCH_WAITS = 15.0
 _OFTEN_SECONDS = 60.0
 _SELDOM = 15.0
 _SILENT_MOST = 540.0
+_GLANCE = 0.1
 
 
 class Watch:
@@ -37,6 +39,7 @@ class Watch:
 
     :param idle: seconds since the machine was last used.
     :param stood_still: whether the machine stood still for want of room here; returns when it does so no more.
+    :param attempt: begins to log in on a socket where sshd speaks.
     :param late: called when the guest has answered more than a second late: it may have been paused.
     """
 
@@ -46,19 +49,21 @@ class Watch:
         idle: Callable[[], float],
         stood_still: Callable[[Connection], bool],
         log: Callable[[str], None],
+        attempt: Callable[[socket.socket], Attempt],
         late: Callable[[], None],
     ) -> None:
         self._ssh_port = ssh_port
         self._idle = idle
         self._stood_still = stood_still
         self._log = log
+        self._attempt = attempt
         self._late = late
         self._in_use = True
         self._use_looked_at = time.monotonic()
 
-    def hold(self, connection: Connection) -> socket.socket | None:
-        """Until the connection ends; what sshd speaks on instead, its banner unread, if it was given up for that."""
-        another: socket.socket | None = None
+    def hold(self, connection: Connection) -> Attempt | None:
+        """Until the connection ends; the new one, if it was given up for that."""
+        another: Attempt | None = None
         patience = _PATIENCE
         while not connection.wait_closed(min(max(self._asks_in(connection), 0.0), _LOOK_EVERY)):
             if self._asks_in(connection) > 0:
@@ -88,26 +93,38 @@ class Watch:
             self._in_use, self._use_looked_at = self._idle() < _IN_USE_SECONDS, now
         return (_IN_USE_EVERY if self._in_use else _UNUSED_EVERY) - quiet
 
-    def _wait_answer(self, connection: Connection, patience: float) -> socket.socket | None:
-        """Until a silent connection answers, or is given up; what sshd speaks on instead.
+    def _wait_answer(self, connection: Connection, patience: float) -> Attempt | None:
+        """Until a silent connection answers, or is given up; the new one instead.
 
-        A guest that answers nobody is paused, and given up after minutes only. One whose sshd speaks to others while
+        A guest that answers nobody is paused, and given up after minutes only. One whose sshd lets others log in while
         this connection stays mute was cut off from it (a firewall, an address that changed): TCP would try again later
-        and later, so a new connection is the quicker one. Not while much is on its way: QEMU's network asks a guest
+        and later, so a new connection is the quicker one. It is made while the old one may still answer, and is closed
+        if it does. Not while much is on its way: QEMU's network asks a guest
         that had no room only 5 s later, or later still, whether there is some again (libslirp's persist timer), and a
         busy one takes long for what came; that it said something meanwhile does not mean that it took all of it. A
         paused guest gets all of these when it goes on, each at the cost of a process, so that they become rare.
         """
         begun, lately = time.monotonic(), connection.sent_lately()
+
+        def is_stuck() -> bool:
+            return max(lately, connection.sent_since_heard()) > _MUCH and time.monotonic() - begun < _MUCH_WAITS
+
         while connection.alive:
             if self._stood_still(connection):
                 begun = time.monotonic()
-            another = knock(self._ssh_port, _OTHERS_WAIT)
+            sock = knock(self._ssh_port, _OTHERS_WAIT)
+            another = None
+            if sock is not None and not is_stuck():
+                another = self._attempt(sock)
+            elif sock is not None:
+                sock.close()  # to log in would cost a busy guest more than this did
             silent = time.monotonic() - begun
             # Heard meanwhile, or soon.
             answers = connection.quiet() < silent or connection.hears(patience if silent < _OFTEN_SECONDS else _SELDOM)
-            stuck = max(lately, connection.sent_since_heard()) > _MUCH and silent < _MUCH_WAITS
-            if not answers and another is not None and not stuck:
+            while another is not None and not answers and not another.over and connection.alive:
+                another.wait(_GLANCE)
+                answers = connection.quiet() < time.monotonic() - begun
+            if another is not None and another.made and not answers and not is_stuck():
                 connection.close()
                 return another
             if another is not None:

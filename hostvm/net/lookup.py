@@ -15,7 +15,6 @@ import dns.message
 import dns.rcode
 import dns.rdataclass
 import dns.rdatatype
-import dns.resolver
 import dns.rrset
 
 from hostvm.net.addresses import HOST_NAMES
@@ -150,9 +149,11 @@ class _SystemServers:
     def __call__(self) -> list[str]:
         now = time.monotonic()
         if not self._read or now - self._read > _SERVERS_KEPT:
+            from dns.resolver import Resolver  # 2 MB of an agent whose guest asks for what this computer knows
+
             self._read = now
             try:
-                self._found = [str(server) for server in dns.resolver.Resolver().nameservers]
+                self._found = [str(server) for server in Resolver().nameservers]
             except (dns.exception.DNSException, OSError):
                 self._found = []  # none configured: offline
         return self._found

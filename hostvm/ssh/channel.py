@@ -29,6 +29,7 @@ class GuestChannel(Channel):
         self.open_failure: str | None = None
         self.when_open: Callable[[GuestChannel], None] | None = None
         self.abandoned = False
+        self._changed: Callable[[], None] | None = None
         self._outlet: _Outlet | None = None
         self._refused = False
         # Whom the guest's answers are for, in the order of what was asked; None: paramiko.
@@ -38,6 +39,25 @@ class GuestChannel(Channel):
     def _set_transport(self, transport: GuestTransport) -> None:
         self._outlet = _Outlet(transport)
         super()._set_transport(self._outlet)  # type: ignore[misc]
+
+    def tell(self, changed: Callable[[], None]) -> None:
+        """Have `changed` called, by the reader, whenever there may be something to do: the guest opened the channel or
+        refused to, sent something, has room again, ended. It must not wait for anything.
+        """
+        self._changed = changed
+        # Set by paramiko for what came, and for every kind of end.
+        self.in_buffer.set_event(_Bell(changed))  # type: ignore[arg-type]
+
+    def answer_came(self) -> None:
+        """The guest's answer to the opening is known."""
+        if self._changed is not None:
+            self._changed()
+
+    def handle_window_adjust(self, message: Message) -> None:
+        """The guest has room for more."""
+        self._window_adjust(message)  # type: ignore[attr-defined]
+        if self._changed is not None:
+            self._changed()
 
     @property
     def program_over(self) -> bool:
@@ -113,6 +133,16 @@ class GuestChannel(Channel):
         message = make_message(common.cMSG_CHANNEL_REQUEST, self.remote_chanid, kind, reply, *fields)
         if self.transport is not None:
             self.transport._send_user_message(message)  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+class _Bell:
+    """Stands for the event that paramiko sets when there is something to read."""
+
+    def __init__(self, ring: Callable[[], None]) -> None:
+        self.set = ring
+
+    def clear(self) -> None:
+        """All was read."""
 
 
 class _Outlet:

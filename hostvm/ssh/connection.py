@@ -13,6 +13,7 @@ from hostvm.guest import Completed
 from hostvm.platform.words import in_turn
 from hostvm.ssh.banner import wait_banner
 from hostvm.ssh.command import command_text
+from hostvm.ssh.polled import PolledStream
 from hostvm.ssh.process import SshProcess, SshStream
 from hostvm.ssh.waiting import WaitingShell
 
@@ -126,13 +127,18 @@ class Connection:
     def __init__(self, transport: GuestTransport) -> None:
         self._transport = transport
         self._shell = WaitingShell(transport)
+        self._warming = threading.Lock()
+        self._warm = False
 
     def warm_up(self) -> None:
-        """Run `true` once: sshd sets TCP_NODELAY only with a connection's first program.
+        """Run `true`, unless that was done: sshd sets TCP_NODELAY only with a connection's first program.
 
         Until then every round trip takes 40 ms (measured with OpenSSH 9.2 and 10.0).
         """
-        self.run(["true"])
+        with self._warming:
+            if not self._warm:
+                self.run(["true"])
+                self._warm = True
 
     @property
     def alive(self) -> bool:
@@ -228,6 +234,16 @@ class Connection:
     def open_tcp(self, host: str, port: int) -> SshStream:
         """See `Guest.open_tcp`."""
         return SshStream(self._transport.open_guest_channel("direct-tcpip", host, port, "127.0.0.1", 0))
+
+    def begin_tcp(self, host: str, port: int, changed: Callable[[], None]) -> PolledStream:
+        """Begin to connect from inside the guest; returns at once.
+
+        :param changed: called whenever the stream may have something new to tell, by the connection's own thread, which
+            it must not hold up.
+        :raises ConnectionError: the connection is gone.
+        """
+        words = (host, port, "127.0.0.1", 0)
+        return PolledStream(self._transport.begin_polled("direct-tcpip", *words, changed=changed))
 
     def close(self) -> None:
         """End the connection and everything on it. Idempotent."""

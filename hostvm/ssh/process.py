@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from hostvm.ssh.channel import GuestChannel
 
-# Less than ssh's 32 KiB packet, so that one send is one packet and nothing is copied twice.
-_PIECE = 32 * 1024 - 64
+PIECE = 32 * 1024 - 64
+"""Bytes: less than ssh's 32 KiB packet, so that one send is one packet and nothing is copied twice."""
 
 
 class _ChannelWriter:
@@ -28,7 +28,7 @@ class _ChannelWriter:
             if self._channel.reader_gone:
                 raise BrokenPipeError("the program in the guest reads no more")
             try:
-                sent = self._channel.send(bytes(view[offset : offset + _PIECE]))
+                sent = self._channel.send(bytes(view[offset : offset + PIECE]))
             except OSError as error:
                 if isinstance(error, ConnectionError) or not self._channel.closed:
                     raise

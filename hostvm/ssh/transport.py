@@ -89,6 +89,7 @@ class GuestTransport(paramiko.Transport):
         common.MSG_CHANNEL_SUCCESS: lambda channel, message: channel.handle_answer(message, said_yes=True),
         common.MSG_CHANNEL_FAILURE: lambda channel, message: channel.handle_answer(message, said_yes=False),
         common.MSG_CHANNEL_CLOSE: lambda channel, message: channel.handle_close(message),
+        common.MSG_CHANNEL_WINDOW_ADJUST: lambda channel, message: channel.handle_window_adjust(message),
     }
 
     def __init__(self, sock: socket.socket) -> None:
@@ -125,13 +126,26 @@ class GuestTransport(paramiko.Transport):
         """
         return self._begin_channel("session", when_open=when_open)
 
+    def begin_polled(self, kind: str, *fields: str | int, changed: Callable[[], None]) -> GuestChannel:
+        """Ask for a channel without waiting; see `GuestChannel.tell` for `changed`.
+
+        :raises ConnectionError: the connection is gone.
+        """
+        return self._begin_channel(kind, *fields, changed=changed)
+
     def _begin_channel(
-        self, kind: str, *fields: str | int, when_open: Callable[[GuestChannel], None] | None = None
+        self,
+        kind: str,
+        *fields: str | int,
+        when_open: Callable[[GuestChannel], None] | None = None,
+        changed: Callable[[], None] | None = None,
     ) -> GuestChannel:
         with self.lock:
             number = self._next_channel()  # type: ignore[attr-defined]
             channel = GuestChannel(number)
             channel.when_open = when_open
+            if changed is not None:
+                channel.tell(changed)
             self._channels.put(number, channel)  # type: ignore[attr-defined]
             self.channel_events[number] = channel.answered
             self.channels_seen[number] = True
@@ -274,6 +288,7 @@ class GuestTransport(paramiko.Transport):
             channel.close()
         elif channel.when_open is not None:
             channel.when_open(channel)
+        channel.answer_came()
 
     def _open_failed(self, message: Message) -> None:
         # paramiko keeps one exception for all channels, which two failing at once would share.
@@ -285,6 +300,8 @@ class GuestTransport(paramiko.Transport):
         self._unlink_channel(number)
         if event is not None:
             event.set()
+        if channel is not None:
+            channel.answer_came()
 
     def _opened_by_guest(self, message: Message) -> None:
         start = message.packet.tell()

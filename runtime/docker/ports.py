@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from runtime.docker.api import EngineApi, EngineApiError
+from runtime.docker.detours import SCRIPT, Detours
 from runtime.docker.events import FAULTS, ODD
 from runtime.docker.hostnet import Listener, Look, listener_forwards
 from runtime.docker.published import container_forwards, service_forwards, uses_host_network
@@ -33,6 +34,7 @@ _EVENTS = {"type": ["container", "service"], "event": [*_CONTAINER_EVENTS, *_SER
 _TICK = 1.0
 """Seconds between two tries of a port that is taken, and two looks at host-network or restarting containers."""
 
+_RULES_SECONDS = 10.0
 _GONE = "no such container"
 
 # Without it the engine refuses `-p ADDRESS:...` with an address of this computer, which the guest does not have.
@@ -81,6 +83,9 @@ class PortService:
         self._open: dict[PortForward, str] = {}
         self._failed: dict[PortForward, tuple[str, str]] = {}
         self._applied = threading.Condition()
+        self._detours = Detours()
+        self._led = ""  # their rules, as this guest has them; "" when it may have none
+        self._leads = True
         self._known: set[str] = set()
         self._odd: dict[str, str] = {}
         self._odd_services: set[tuple[str, str]] = set()
@@ -139,6 +144,7 @@ class PortService:
 
     def _read_all(self) -> None:
         self._guest.run(["sh", "-c", _ANY_ADDRESS])
+        self._led = ""  # it may be another guest, or its engine has put its own rules before them
         running = self._running()
         for gone in (set(self._containers) | self._waiting) - running:
             self._forget(gone)
@@ -281,12 +287,22 @@ class PortService:
             wanted.update(dict.fromkeys(forwards, name))
         return wanted
 
+    def _lead(self, wanted: dict[PortForward, str]) -> dict[PortForward, str]:
+        """The same with ways for UDP where it needs one."""
+        led, rules = self._detours.lead(wanted), self._detours.rules()
+        if rules != self._led and (self._detours or self._led):
+            done = self._guest.run(["sh", "-c", SCRIPT], stdin=rules.encode(), timeout=_RULES_SECONDS)
+            self._led, self._leads = rules, done.status == 0
+            if not self._leads:
+                self._host.log(f"ports: no ways for UDP: {done.stderr.decode(errors='replace').strip()}")
+        return {led[forward]: name for forward, name in wanted.items()} if self._leads else wanted
+
     def _apply(self) -> None:
         told: dict[tuple[str, str], list[str]] = {}
         with self._lock:
             if self._stopped.is_set():
                 return
-            known, wanted = set(self._containers) | self._waiting, self._wanted()
+            known, wanted = set(self._containers) | self._waiting, self._lead(self._wanted())
             for forward in set(self._open) - set(wanted):
                 del self._open[forward]
                 self._host.close_port(forward)
@@ -327,7 +343,7 @@ class PortService:
             "container": name,
             "protocol": forward.protocol,
             "host": place(forward.host, forward.port),
-            "guest": place(forward.guest_host, forward.guest_port),
+            "guest": place(*self._detours.target(forward)),
         }
         if traffic:
             carried = self._host.traffic(forward)

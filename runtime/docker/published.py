@@ -39,6 +39,7 @@ def container_forwards(facts: Mapping[str, Any], expose: str, *, reached: bool =
     """
     asked: dict[str, list[dict[str, str]]] = (facts.get("HostConfig") or {}).get("PortBindings") or {}
     settings = facts.get("NetworkSettings") or {}
+    inside = address_in((settings.get("Networks") or {}).values()) if reached else ""
     defaults = default_addresses(expose)
     found = set()
     for key, bindings in (settings.get("Ports") or {}).items():
@@ -53,16 +54,17 @@ def container_forwards(facts: Mapping[str, Any], expose: str, *, reached: bool =
             if address in _ANY:
                 explicit = _was_asked(asked.get(key) or (), address, port)
                 host = address if explicit else defaults[address]
-                if explicit and address == ANY6:  # the guest listens on IPv6 alone, which only ssh reaches
-                    found.add(PortForward(protocol, host, port, LOOPBACK6, port, outside=False))
-                else:
+                if not (explicit and address == ANY6):
                     found.add(PortForward(protocol, host, port, LOOPBACK4, port))
-            elif _is_loopback(address):
-                found.add(PortForward(protocol, address, port, address, port, outside=False))
+                    continue
+                there = LOOPBACK6  # the guest listens on IPv6 alone, which only ssh reaches
             else:
-                target = address_in((settings.get("Networks") or {}).values()) if reached else ""
-                if target:
-                    found.add(PortForward(protocol, address, port, target, _port(number), outside=False))
+                there = address if _is_loopback(address) else ""
+            # ssh carries no UDP: that needs the container's own address everywhere, see detours.py.
+            if there and (protocol == "tcp" or not inside):
+                found.add(PortForward(protocol, address, port, there, port, outside=False))
+            elif inside:
+                found.add(PortForward(protocol, address, port, inside, _port(number), outside=False))
     return frozenset(found)
 
 

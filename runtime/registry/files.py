@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import tarfile
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -85,6 +84,8 @@ def guest_files(wanted: Wanted) -> dict[str, bytes]:
 
 def pack(files: Mapping[str, bytes]) -> bytes:
     """A tar of them; a service's files can be run, and nobody but root may read any."""
+    import tarfile  # an agent seldom packs one
+
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for name, data in files.items():

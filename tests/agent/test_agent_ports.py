@@ -129,7 +129,7 @@ def lines():
 def ports(sshd, slirp, lines):
     connection = connect_to(sshd)
     connection.warm_up()
-    opened = Ports(connection.open_tcp, Rules(slirp, sshd.port, lines.append), lines.append)
+    opened = Ports(connection.begin_tcp, Rules(slirp, sshd.port, lines.append), lines.append)
     yield opened
     opened.close()
     connection.close()
@@ -216,6 +216,27 @@ def test_thousand_in_sequence_and_two_hundred_at_once(ports, lead):
         sock.close()
     assert ports.traffic(forward).connections == 1201
     until(lambda: process.num_fds() <= before)
+
+
+def test_two_hundred_at_once_by_ssh_take_no_thread_each(ports):
+    """One thread takes 25 KiB of the agent's memory."""
+    forward = forward_to(EchoServer().port, outside=False)
+    ports.open_port(forward)
+    with dial(forward) as sock:
+        sock.sendall(b"first")
+        assert sock.recv(100) == b"first"
+    before = agent_threads()
+    with contextlib.ExitStack() as stack:
+        socks = [stack.enter_context(dial(forward)) for _ in range(200)]
+        for sock in socks:
+            sock.sendall(b"x")
+            assert sock.recv(1) == b"x"
+        assert agent_threads() == before
+
+
+def agent_threads():
+    """Threads of this process but those of its echo server."""
+    return sum("_serve" not in thread.name for thread in threading.enumerate())
 
 
 def test_slow_reader_holds_the_sender_back_and_loses_nothing(ports, lead):

@@ -155,6 +155,15 @@ def spare(_spare_made):
     _spare_made.try_docker("rm", "-fv", "comes-back", "written")
 
 
+@pytest.fixture
+def exposed(spare):
+    """The spare machine with `ports: {expose: lan}`."""
+    succeed(hostvm("set", "--restart", spare.name, "ports.expose=lan"))
+    with spare.clean():
+        yield spare
+    succeed(hostvm("set", "--restart", spare.name, "ports.expose="))
+
+
 @pytest.fixture(
     scope="session",
     params=[

@@ -11,11 +11,11 @@ import struct
 import sys
 import threading
 import time
-from pathlib import Path
 
 import psutil
 import pytest
 from machines import eventually, hostvm, succeed
+from port_checks import ECHO, dial, echo, free_ports, ls, own_address, quietly, read_all, row
 
 from hostvm.machines.open import machine_driver
 from hostvm.paths import MachinePaths
@@ -23,9 +23,6 @@ from hostvm.spec import load_spec
 from hostvm.state import load_state
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(600)]
-
-ECHO = (Path(__file__).parent / "echo.pl").read_text(encoding="utf-8")
-SECONDS = 30
 
 
 class Published:
@@ -36,9 +33,7 @@ class Published:
         self.plain, self.first, self.loopback, self.everywhere, self.six, self.all_six = free_ports(6, run_of=3)
         ports = [
             f"{self.plain}:7000",
-            f"{self.plain}:7000/udp",
             f"{self.first}-{self.first + 2}:7001-7003",
-            f"{self.first}-{self.first + 2}:7001-7003/udp",
             f"127.0.0.1:{self.loopback}:7000",
             f"0.0.0.0:{self.everywhere}:7000",
             f"[::1]:{self.six}:7000",
@@ -54,20 +49,6 @@ class Published:
         return self.machine.docker("logs", self.name)
 
 
-def free_ports(count, run_of=1):
-    """Ports that nobody has now, each the first of `run_of`."""
-    found = []
-    while len(found) < count:
-        with contextlib.ExitStack() as stack:
-            first = stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
-            with contextlib.suppress(OSError, OverflowError):
-                for port in range(first + 1, first + run_of):
-                    stack.enter_context(socket.create_server(("127.0.0.1", port)))
-                if all(abs(first - other) >= run_of for other in found):
-                    found.append(first)
-    return found
-
-
 @pytest.fixture(scope="module")
 def published(machine):
     made = Published(machine, f"published-{os.getpid()}")
@@ -75,67 +56,9 @@ def published(machine):
     machine.docker("rm", "-f", made.name)
 
 
-def ls(machine):
-    """The rows of `hostvm port ls --json`, whatever its exit status."""
-    return json.loads(hostvm("-m", machine.name, "port", "ls", "--json").out)
-
-
-def row(machine, port, protocol="tcp", host="127.0.0.1"):
-    place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    return next((one for one in ls(machine) if (one["host"], one["protocol"]) == (place, protocol)), None)
-
-
-def dial(port, host="127.0.0.1"):
-    sock = socket.create_connection((host, port), SECONDS)
-    sock.settimeout(SECONDS)
-    return sock
-
-
-def read_all(sock):
-    parts = []
-    while data := sock.recv(65536):
-        parts.append(data)
-    return b"".join(parts)
-
-
 def send_all(sock, data):
     sock.sendall(data)
     sock.shutdown(socket.SHUT_WR)
-
-
-def echo(port, host="127.0.0.1", data=b"hello"):
-    with dial(port, host) as sock:
-        sock.sendall(data)
-        sock.shutdown(socket.SHUT_WR)
-        return read_all(sock)
-
-
-def ask_udp(port, host="127.0.0.1", data=b"hello", seconds=SECONDS):
-    """What echo.pl answers to one datagram."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(seconds)
-        sock.connect((host, port))
-        sock.send(data)
-        return sock.recv(65535)
-
-
-def low_enough(count):
-    """Free ports below those that a UDP client gets by itself: of `--network host` no others are taken for servers'."""
-    found = []
-    for port in range(20000 + os.getpid() % 10000, 32768):
-        with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
-            udp.bind(("127.0.0.1", port))
-            with socket.create_server(("127.0.0.1", port)):
-                found.append(port)
-        if len(found) == count:
-            break
-    return found
-
-
-def own_address():
-    """An address of this computer that is not loopback; None when it has none."""
-    addresses = [one.address for of in psutil.net_if_addrs().values() for one in of if one.family == socket.AF_INET]
-    return next((address for address in addresses if not address.startswith("127.")), None)
 
 
 def test_every_form_of_publish(machine, published):
@@ -207,15 +130,6 @@ def low_port() -> int:
     pytest.skip("all low ports are taken")
 
 
-@pytest.fixture
-def exposed(spare):
-    """The spare machine with `ports: {expose: lan}`."""
-    succeed(hostvm("set", "--restart", spare.name, "ports.expose=lan"))
-    with spare.clean():
-        yield spare
-    succeed(hostvm("set", "--restart", spare.name, "ports.expose="))
-
-
 def test_machine_yaml_exposes_what_names_no_address(exposed):
     address = own_address()
     if address is None:
@@ -228,52 +142,6 @@ def test_machine_yaml_exposes_what_names_no_address(exposed):
     assert is_web(hidden, "127.0.0.1")
     with pytest.raises(ConnectionRefusedError):
         dial(hidden, address)
-
-
-@pytest.mark.slow
-def test_machine_yaml_exposes_udp_too(exposed):
-    """Nothing in busybox serves UDP: the machine needs another image, which takes a while."""
-    address = own_address()
-    if address is None:
-        pytest.skip("this computer has loopback addresses only")
-    exposed.hostvm("image", "base", "debian:trixie")
-    port, hidden = free_ports(2)
-    words = ("-p", f"{port}:7000/udp", "-p", f"127.0.0.1:{hidden}:7000/udp")
-    exposed.docker("run", "-d", "--name", "seen", *words, "debian:trixie", "perl", "-e", ECHO, "0.0.0.0:7000")
-    eventually(lambda: "listening" in exposed.docker("logs", "seen"), "the container listens")
-    for host in ("127.0.0.1", "::1", address):
-        assert ask_udp(port, host) == b"re hello"
-    assert ask_udp(hidden) == b"re hello"
-    with pytest.raises(ConnectionRefusedError):
-        ask_udp(hidden, address)
-
-
-def quietly(act, *words):
-    with contextlib.suppress(OSError):
-        return act(*words)
-
-
-def test_udp_each_client_gets_its_own_answers(machine, published):
-    for host, family in (("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6)):
-        clients = [socket.socket(family, socket.SOCK_DGRAM) for _ in range(3)]
-        for number, client in enumerate(clients):
-            client.settimeout(SECONDS)
-            client.sendto(b"%d" % number * 1000, (host, published.plain))
-        for number, client in enumerate(clients):
-            data, source = client.recvfrom(65535)
-            assert data == b"re " + b"%d" % number * 1000
-            assert source[:2] == (host, published.plain)
-            client.close()
-    carried = row(machine, published.plain, "udp")
-    assert (carried["sent"], carried["received"], carried["connections"]) == (3000, 3009, 3)
-
-
-def test_udp_range(machine, published):
-    for number in range(3):
-        port = published.first + number
-        for host in ("127.0.0.1", "::1"):
-            assert ask_udp(port, host, b"%d" % number) == b"re %d" % number
-            assert row(machine, port, "udp", host)["state"] == "open"
 
 
 def test_half_close_both_ways_and_resets(published):
@@ -397,25 +265,6 @@ def test_listeners_of_the_hosts_network(box, unique):
     box.docker("rm", "-f", name)
     eventually(lambda: quietly(dial, port) is None, "the port is closed")
     assert row(box, port) is None
-
-
-def test_udp_listeners_of_the_hosts_network(box, unique):
-    """On the guest's loopback alone it is nobody's but the guest's."""
-    name = unique("shares")
-    port, hidden = low_enough(2)
-    listens = (f"0.0.0.0:{port}", f"127.0.0.1:{hidden}")
-    box.docker("run", "-d", "--name", name, "--network", "host", "debian:trixie", "perl", "-e", ECHO, *listens)
-    eventually(lambda: row(box, port, "udp"), "it is listed")
-    assert row(box, port, "udp")["container"] == name
-    assert ask_udp(port) == b"re hello"
-    eventually(lambda: row(box, hidden), "what its TCP has is found")
-    assert row(box, hidden, "udp") is None
-    with pytest.raises(ConnectionRefusedError):
-        ask_udp(hidden)
-    box.docker("rm", "-f", name)
-    eventually(lambda: row(box, port, "udp") is None, "it is closed")
-    with pytest.raises(ConnectionRefusedError):
-        ask_udp(port)
 
 
 @pytest.mark.slow

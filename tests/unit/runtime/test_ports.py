@@ -8,6 +8,7 @@ import pytest
 from waiting import until  # a helper of all unit tests
 
 from hostvm.agent.service import PortForward, Traffic
+from hostvm.guest import Completed
 from runtime.docker import ports
 from runtime.docker.events import EngineEvents
 from runtime.docker.ports import PortService, place
@@ -118,6 +119,16 @@ def tcp(host, port, guest_host="127.0.0.1", guest_port=None, *, outside=True):
             {PortForward("udp", "127.0.0.1", 53, "127.0.0.1", 53)},
             id="udp",
         ),
+        *(
+            pytest.param(
+                {"53/udp": [on(host, 5353)]},
+                {"53/udp": [on(host, 5353)]},
+                "loopback",
+                {PortForward("udp", host, 5353, "172.17.0.2", 53, outside=False)},
+                id=f"udp on {host}",
+            )
+            for host in ("127.0.0.1", "192.168.1.5", "::1", "::")
+        ),
         pytest.param({"9/sctp": [on("0.0.0.0", 9)]}, {"9/sctp": [on("", 9)]}, "loopback", set(), id="sctp"),
         pytest.param({"80/tcp": None}, {}, "loopback", set(), id="only exposed"),
         pytest.param({}, None, "loopback", set(), id="nothing"),
@@ -138,6 +149,12 @@ def test_an_address_of_this_computer_needs_the_containers_own_which_a_rootless_e
     bound = {"80/tcp": [{"HostIp": "192.168.1.5", "HostPort": "8080"}]}
     assert container_forwards(facts(bound, {}), "loopback")
     assert not container_forwards(facts(bound, {}), "loopback", reached=False)
+
+
+def test_udp_on_the_loopback_of_a_rootless_engine_leads_where_nothing_does():
+    bound = {"53/udp": [on("127.0.0.1", 5353)]}
+    expected = {PortForward("udp", "127.0.0.1", 5353, "127.0.0.1", 5353, outside=False)}
+    assert container_forwards(facts(bound, bound), "loopback", reached=False) == expected
 
 
 def test_services_of_a_swarm():
@@ -267,6 +284,56 @@ def test_whoever_is_told_of_a_port_may_ask_for_all(service, host):
     host.tell = tell
     service.want({"web": [tcp("127.0.0.1", 80)]})
     assert [row["container"] for row in found[0]["failed"]] == ["web"]
+
+
+class Ruled:
+    """A guest that is given rules."""
+
+    def __init__(self, status=0):
+        self.status, self.given = status, []
+
+    def run(self, argv, *, stdin=b"", timeout=60.0):
+        self.given.append(stdin.decode())
+        return Completed(self.status, b"", b"no such table")
+
+
+def udp(host, port, guest_host="172.17.0.2", guest_port=53, *, outside=False):
+    return PortForward("udp", host, port, guest_host, guest_port, outside)
+
+
+def test_udp_on_one_address_has_a_way_of_its_own_as_long_as_it_is_wanted(service, host):
+    service._guest = guest = Ruled()
+    wanted = {"dns": [udp("127.0.0.1", 5353), udp("::1", 5353)]}
+    service.want({"web": [tcp("127.0.0.1", 80)]})
+    assert guest.given == []
+    service.want(wanted)
+    service.want(wanted)
+    assert host.open == {udp(one, 5353, "127.0.0.1", 61000, outside=True) for one in ("127.0.0.1", "::1")}
+    assert [row["guest"] for row in service.describe()["open"]] == ["172.17.0.2:53"] * 2
+    service.want({})
+    assert len(guest.given) == 2
+    assert "--dport 61000 -j DNAT --to-destination 172.17.0.2:53\n" in guest.given[0]
+    assert "DNAT" not in guest.given[1]
+    assert host.open == set()
+
+
+def test_a_guest_that_may_be_another_is_given_the_rules_again(service):
+    service._guest = guest = Ruled()
+    service._api = lambda: OneAnswer("dns")
+    service._look_at = lambda *_: {"State": {"Running": True}, **facts({"53/udp": [on("127.0.0.1", 5353)]}, {})}
+    service._read_services = lambda: None
+    service._read_all()
+    service._read_all()
+    assert len([text for text in guest.given if "DNAT" in text]) == 2
+
+
+def test_udp_that_the_guest_s_kernel_does_not_lead_is_not_said_to_be_open(service, host):
+    service._guest = guest = Ruled(status=1)
+    service.want({"dns": [udp("127.0.0.1", 5353)]})
+    service.want({"dns": [udp("127.0.0.1", 5353)]})
+    assert host.open == {udp("127.0.0.1", 5353)}  # which the agent refuses
+    assert len(guest.given) == 1
+    assert [line for line in host.lines if "no such table" in line]
 
 
 class OneAnswer:

@@ -150,11 +150,22 @@ class Line:
         self.alive = False
 
 
-def test_what_sshd_spoke_on_while_another_was_given_up_is_the_next_connection(guest, live, monkeypatch):
-    spare, used, held = Line(), [], []
+class Made:
+    """An attempt that has succeeded."""
+
+    def __init__(self):
+        self.line = Line()
+        self.close = self.line.close
+
+    def connection(self):
+        return self.line
+
+
+def test_what_was_made_while_another_was_given_up_is_the_next_connection(guest, live, monkeypatch):
+    spare, begun, held = Made(), [], []
 
     def handshake(sock, **options):
-        used.append(sock)
+        begun.append(sock)
         return Line()
 
     class Watch:
@@ -172,12 +183,39 @@ def test_what_sshd_spoke_on_while_another_was_given_up_is_the_next_connection(gu
     monkeypatch.setattr(module, "run_checks", lambda *_, **__: [])
     life, _, thread = live()
     until(lambda: len(held) == 2)
-    assert used[1] is spare
-    assert life.describe()["ready"]
-    assert spare.alive
+    assert held[1] is spare.line
+    assert len(begun) == 1
+    until(lambda: life.describe()["ready"])
+    assert spare.line.alive
     life.stop()
     thread.join(10)
-    assert not spare.alive, "one that is not needed any more is closed"
+    assert not spare.line.alive, "one that is not needed any more is closed"
+
+
+def test_one_that_was_made_in_time_is_no_silence_of_the_guests(guest, live, monkeypatch, tmp_path):
+    """Each time it takes another's place, the guest has been heard."""
+    (tmp_path / "console").write_bytes(SSH_MARK)
+    for name in ("TOLD_AFTER", "_AGAIN_SECONDS"):
+        monkeypatch.setattr(module, name, 0.0)
+    held = []
+
+    class Watch:
+        def __init__(self, *_): ...
+
+        def hold(self, connection):
+            held.append(connection)
+            while len(held) > 4 and connection.alive:
+                time.sleep(0.01)
+            connection.close()
+            return Made()
+
+    monkeypatch.setattr(module, "Watch", Watch)
+    monkeypatch.setattr(module, "handshake", lambda *_, **__: Line())
+    monkeypatch.setattr(module, "run_checks", lambda *_, **__: [])
+    life, host, _ = live()
+    until(lambda: len(held) == 5 and life.describe()["ready"])
+    assert not [line for line in host.lines if "not ready" in line]
+    assert life.describe()["silent_since"] is None
 
 
 def test_a_machine_whose_ssh_server_is_gone_fails_within_its_boot_s_time_and_comes_back(

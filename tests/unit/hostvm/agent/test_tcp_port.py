@@ -11,6 +11,7 @@ import threading
 
 import pytest
 
+from hostvm.agent.channels import Channels
 from hostvm.agent.loop import READ, WRITE
 from hostvm.agent.relay import relay
 from hostvm.agent.service import PortForward
@@ -50,10 +51,11 @@ def loop():
 
 @pytest.fixture
 def port(loop):
-    def connect(host, port):
+    def begin(host, port, changed):
         raise ConnectionRefusedError
 
-    made = TcpPort(PortForward("tcp", "127.0.0.1", 0, "127.0.0.1", 80), loop, Rules(), connect, lambda: False)
+    channels = Channels(begin, print)
+    made = TcpPort(PortForward("tcp", "127.0.0.1", 0, "127.0.0.1", 80), loop, Rules(), channels, lambda: False)
     yield made
     made.close()
 
@@ -86,7 +88,7 @@ def wait_for_rule(port):
 def assert_goes_on(port, ends):
     assert port._loop.watched[port._listener] == READ
     assert ends[1].recv(1) == b"", "the client is not left waiting"
-    assert port._relayed == set()
+    assert port._led == set()
 
 
 def test_no_descriptor_for_the_way_through_the_hypervisor(port, ends, no_more_descriptors):

@@ -9,7 +9,7 @@ import pytest
 from hostvm.agent import watch as module
 from hostvm.agent.watch import Watch
 
-FORK = 0.4
+FORK, LOGIN = 0.4, 0.6
 
 
 class Clock:
@@ -21,9 +21,26 @@ class Clock:
 
 
 class Other:
-    """A second connection, on which sshd speaks."""
+    """A second connection, on which sshd speaks; `attempt` begins to log in there."""
 
-    closed = False
+    def __init__(self, guest):
+        self.guest, self.closed, self.begun = guest, False, None
+
+    def attempt(self):
+        assert not self.closed
+        self.begun = self.guest.clock.now
+        return self
+
+    @property
+    def over(self):
+        return self.guest.clock.now >= self.begun + self.guest.login
+
+    def wait(self, seconds):
+        self.guest.until(self.guest.clock.now + seconds)
+
+    @property
+    def made(self):
+        return self.over and self.guest.lets_in
 
     def close(self):
         self.closed = True
@@ -44,7 +61,7 @@ class Guest:
         self.coming: list[float] = []
         self.pings: list[float] = []
         self.others: list[Other] = []
-        self.sshd_speaks = True
+        self.sshd_speaks, self.lets_in, self.login = True, True, LOGIN
         self.does: dict[float, object] = {}
         self.stands_still = False
         self.told_late: list[bool] = []
@@ -85,7 +102,7 @@ class Guest:
 
     def knock(self, port, seconds):
         self.until(self.clock.now + (FORK if self.sshd_speaks else seconds))
-        self.others += [Other()] if self.sshd_speaks else []
+        self.others += [Other(self)] if self.sshd_speaks else []
         return self.others[-1] if self.sshd_speaks else None
 
     def stood_still(self, connection):
@@ -110,7 +127,7 @@ def hold(monkeypatch):
         lines: list[str] = []
         monkeypatch.setattr(module, "knock", guest.knock)
         late = partial(guest.told_late.append, True)
-        watch = Watch(1, lambda: idle, guest.stood_still, lines.append, late)
+        watch = Watch(1, lambda: idle, guest.stood_still, lines.append, Other.attempt, late)
         return watch.hold(guest), lines
 
     return run
@@ -125,6 +142,30 @@ def test_one_that_is_cut_off_while_it_is_used_is_given_up_for_another_within_4_s
     assert not another.closed
     assert len(guest.others) == 1, "it is the one that was asked whether sshd speaks to others"
     assert lines == ["the guest does not answer"]
+
+
+def test_who_logs_in_slowly_gives_the_old_one_as_long_to_answer(clock, hold):
+    """A guest so busy that it takes seconds for that may answer as late; it loses nothing."""
+    guest = Guest(clock, answers=5.0, ends=clock.now + 60)
+    guest.login = 4.0
+    another, lines = hold(guest)
+    assert another is None
+    assert clock.now >= guest.ends
+    assert "the guest answers again" in lines
+    cut = Guest(clock, cut=clock.now + 30)
+    cut.login = 4.0
+    assert hold(cut)[0] is cut.others[0]
+    assert cut.others[0].begun + cut.login <= clock.now < cut.others[0].begun + cut.login + 0.2
+
+
+def test_the_old_one_is_kept_when_nobody_else_can_log_in_either(clock, hold):
+    guest = Guest(clock, cut=clock.now + 30)
+    guest.lets_in = False
+    guest.does[clock.now + 60] = lambda: (setattr(guest, "cut", float("inf")), guest.coming.append(clock.now))
+    guest.ends = clock.now + 90
+    assert hold(guest)[0] is None
+    assert clock.now >= guest.ends
+    assert all(other.closed for other in guest.others)
 
 
 def test_one_that_nobody_uses_is_asked_more_seldom(clock, hold):
