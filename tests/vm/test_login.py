@@ -53,13 +53,13 @@ class Account:
     """The user, who logs in and out."""
 
     def __init__(self, name: str, python: Path, checkout: Path, env: dict[str, str], groups: list[Path]) -> None:
-        self._name, self._python, self._checkout, self._env, self._groups = name, python, checkout, env, groups
+        self._name, self._python, self._checkout, self.env, self._groups = name, python, checkout, env, groups
         self._manager: subprocess.Popen[bytes] | None = None
 
     def log_in(self) -> None:
         """A manager that starts what a login starts."""
         words = [*map(str, self._groups), "--", *become(self._name), str(MANAGER), "--user"]
-        self._manager = subprocess.Popen(["unshare", "-m", "sh", "-c", ENTER, "enter", *words], env=self._env)
+        self._manager = subprocess.Popen(["unshare", "-m", "sh", "-c", ENTER, "enter", *words], env=self.env)
         eventually(
             lambda: self.systemctl("is-system-running").stdout.strip() in ("running", "degraded"), "it is up", 60
         )
@@ -90,7 +90,7 @@ class Account:
         front = ("nsenter", "-m", "-t", str(self._manager.pid)) if self._manager else ()
         return subprocess.run(
             [*front, *become(self._name), *words],
-            env=self._env,
+            env=self.env,
             cwd=self._checkout,
             capture_output=True,
             text=True,
@@ -186,7 +186,7 @@ def test_a_machine_that_cannot_start_is_tried_once(account, image):
     account.log_in()
     account.hostvm("create", NAME, "--driver", "qemu", "--mount", "none", "--image", image.digest)
     account.hostvm("autostart", "enable", NAME)
-    yaml = Path(account._env["HOSTVM_HOME"], "machines", NAME, "machine.yaml")
+    yaml = Path(account.env["HOSTVM_HOME"], "machines", NAME, "machine.yaml")
     yaml.write_text("memory: none of it\n")
     account.log_out()
 
