@@ -234,12 +234,11 @@ def _run_in_guest(name: str, prefix: tuple[str, ...], words: list[str]) -> int:
         words = for_guest(words, sock, lambda paths: _are_in_guest(name, paths), machine_option(name))
     if any(word.startswith(_NAMING_FILES) for word in words):
         from cli.build_context import named_paths
-        from cli.named_files import VARIABLE, find_files, run_with_files
+        from cli.named_files import differs, find_files, run_with_files
 
         files = find_files(words)
         named = [*(os.path.abspath(file.path) for file in files), *named_paths(words)]  # noqa: PTH100 - as below
-        # A variable that the guest's client does not get is nowhere in the guest.
-        if any(file.kind == VARIABLE for file in files) or (files and not _in_guest_as_here(name, named)):
+        if any(map(differs, files)) or (files and not _in_guest_as_here(name, named)):
             from hostvm.agent.client import agent_is_ready
             from hostvm.paths import MachinePaths
 

@@ -11,6 +11,7 @@ import os
 import posixpath
 import threading
 from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from cli.build_options import read_build, secret_source
@@ -25,11 +26,10 @@ from hostvm.errors import ForwardError, HostvmError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
-VARIABLE = "variable"
-_READ, _WRITTEN, _ID, _NEW = "read", "written", "id", "new"
-_OF_PROGRAMS = {"--env-file": _READ, "--label-file": _READ, "--cidfile": _NEW}
+_VARIABLE = "variable"
+_READ, _ENV, _WRITTEN, _ID, _NEW = "read", "env", "written", "id", "new"
+_OF_PROGRAMS = {"--env-file": _ENV, "--label-file": _READ, "--cidfile": _NEW}
 _OF_BUILDS = {"--iidfile": _ID, "--metadata-file": _WRITTEN}
 
 _PLACE = "/run/hostvm-files.XXXXXX"
@@ -57,9 +57,9 @@ class NamedFile(NamedTuple):
 
     :param at: index of the word that holds its path.
     :param front: what stands before the path in that word.
-    :param kind: read; written when the command ends; id: written so, and none of before is left by one that fails;
-        new: made at once, and written while the command runs; or variable: no file here, but `path` is the name of one
-        that the guest's client does not get, whose value it reads from a file.
+    :param kind: read; env: read, a variable on each line; written when the command ends; id: written so, and none of
+        before is left by one that fails; new: made at once, and written while the command runs; or variable: no file
+        here, but `path` is the name of one that the guest's client does not get, whose value it reads from a file.
     """
 
     at: int
@@ -81,6 +81,17 @@ def find_files(words: list[str]) -> list[NamedFile]:
     return _options(words, at, _OF_PROGRAMS, lambda word: takes_next(verb, word), mixed=False)
 
 
+def differs(named: NamedFile) -> bool:
+    """Whether the guest has no such file, though it may have one of that name: some variable does not travel there."""
+    if named.kind != _ENV:
+        return named.kind == _VARIABLE
+    try:
+        data = Path(named.path).read_bytes()
+    except OSError:
+        return False  # which is told where it is carried, and by the guest's client elsewhere
+    return _with_values(data) != data
+
+
 def _secrets(words: list[str]) -> list[NamedFile]:
     found = []
     for one in read_build(words).options:
@@ -90,7 +101,7 @@ def _secrets(words: list[str]) -> list[NamedFile]:
         if is_variable and (source not in os.environ or source in engine_env(os.environ)):
             continue  # it is there as it is here
         if source:
-            found.append(NamedFile(one.at, one.front + front, source, VARIABLE if is_variable else _READ))
+            found.append(NamedFile(one.at, one.front + front, source, _VARIABLE if is_variable else _READ))
     return found
 
 
@@ -123,7 +134,7 @@ def run_with_files(files: list[NamedFile], words: list[str], run_dir: Path, run:
     verb = "build" if build_at(words) is not None else verb_words(words)[0]
     failed = FORWARD_FAILED if verb in ("run", "create") else 1
     try:
-        read = {file.at: _content(file) for file in files if file.kind in (_READ, VARIABLE)}
+        read = {file.at: _content(file) for file in files if file.kind in (_READ, _ENV, _VARIABLE)}
         failed = FORWARD_FAILED if verb == "run" else 1
         with _made([file for file in files if file.kind == _NEW]) as made:
             for file in files:
@@ -248,13 +259,28 @@ def _is_there(run_dir: Path, folder: str) -> bool:
 
 
 def _content(named: NamedFile) -> bytes:
-    if named.kind == VARIABLE:
+    if named.kind == _VARIABLE:
         return os.fsencode(os.environ[named.path])
     try:
         with open(named.path, "rb") as file:  # noqa: PTH123 - as it was typed
-            return file.read()
+            data = file.read()
     except OSError as fault:
         raise _RefusedError(f"open {named.path}: {(fault.strerror or str(fault)).lower()}") from fault
+    return _with_values(data) if named.kind == _ENV else data
+
+
+def _with_values(data: bytes) -> bytes:
+    """A file of variables with the value of each that is named alone, means this computer's, and does not travel."""
+    travel = engine_env(os.environ)
+
+    def line_of(line: bytes) -> bytes:
+        name = os.fsdecode(line.strip())
+        value = os.environ.get(name)
+        if value is None or name in travel or "\n" in value:  # which a line cannot hold
+            return line
+        return os.fsencode(f"{name}={value}")
+
+    return b"\n".join(map(line_of, data.split(b"\n")))
 
 
 def _write(path: str, data: bytes) -> None:

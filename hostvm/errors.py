@@ -7,6 +7,7 @@ from images.failure import ForwardError, HostvmError, ImageError, UsageError
 __all__ = [
     "AgentError",
     "DriverError",
+    "DriverGone",
     "DriverTimeout",
     "ForwardError",
     "GuestTimeout",
@@ -34,6 +35,10 @@ class DriverError(HostvmError):
 
 class DriverTimeout(DriverError):  # noqa: N818 - it is one, in the words of its callers
     """The hypervisor did not answer in time, which says nothing of the machine."""
+
+
+class DriverGone(DriverTimeout):
+    """Whoever runs the hypervisor is not there, or ended meanwhile: no answer comes, and the machine is as it was."""
 
 
 class SshError(HostvmError):

@@ -89,18 +89,25 @@ def install(login: Login) -> None:
 
 
 def remove(machine: str) -> bool:
-    """Start it at login no more; False when it was not. A machine that runs goes on."""
+    """Start it at login no more; False when it was not. A machine that runs goes on, until its session's end stops it.
+
+    For that systemd needs the unit's file: it forgets how to stop what it has no file of, and would kill the guest. The
+    next removal takes the file.
+    """
     was = is_installed(machine)
     file = place(machine)
     if file is None:
         if was:
             process.run(["schtasks", "/Delete", "/TN", task_name(machine), "/F"])
         return was
-    file.unlink(missing_ok=True)
-    if sys.platform not in ("win32", "darwin"):
-        _link(machine).unlink(missing_ok=True)
-        if was:
-            _reload()
+    if sys.platform == "darwin":
+        file.unlink(missing_ok=True)
+        return was
+    _link(machine).unlink(missing_ok=True)
+    if not _is_active(machine):
+        file.unlink(missing_ok=True)
+    if was:
+        _reload()
     return was
 
 
@@ -125,6 +132,15 @@ def _units() -> Path:
 
 def _link(machine: str) -> Path:
     return _units() / "default.target.wants" / unit_name(machine)
+
+
+def _is_active(machine: str) -> bool:
+    """Whether a user manager that runs has it running."""
+    with suppress(HostvmError):
+        return (
+            process.run(["systemctl", "--user", "is-active", unit_name(machine)], timeout=15, check=False).status == 0
+        )
+    return False
 
 
 def _reload() -> None:

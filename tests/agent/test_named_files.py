@@ -25,10 +25,10 @@ from hostvm.errors import ForwardError
         ("run --cidfile a image", [(2, "", "a", "new")]),
         (
             "-D container run -d --cidfile=a -e X --env-file b image",
-            [(4, "--cidfile=", "a", "new"), (8, "", "b", "read")],
+            [(4, "--cidfile=", "a", "new"), (8, "", "b", "env")],
         ),
         ("create --label-file a --cidfile b image", [(2, "", "a", "read"), (4, "", "b", "new")]),
-        ("exec --env-file a web env", [(2, "", "a", "read")]),
+        ("exec --env-file a web env", [(2, "", "a", "env")]),
         ("run image --cidfile a", []),
         ("run --name --cidfile image", []),
         ("run --cidfile= image", []),
@@ -193,6 +193,20 @@ def test_what_the_guest_has_under_the_same_name_is_left_to_its_client(guest, mon
     monkeypatch.setattr(engine_words, "_in_guest_as_here", lambda *_: True)
     assert run("run --cidfile a image") == 0
     assert guest.words == [["docker", "run", "--cidfile", "a", "image"]]
+
+
+@pytest.mark.parametrize("also_there", [False, True])
+def test_a_file_of_variables_means_those_of_this_computer(guest, monkeypatch, also_there):
+    """Those that do not travel get their values; the others the guest's client has, or they are nowhere."""
+    monkeypatch.setattr(engine_words, "_in_guest_as_here", lambda *_: also_there)
+    for name, value in (("USER", "me"), ("LANG", "C\nD"), ("TZ", "UTC")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("NONE", raising=False)
+    (guest.here / "a").write_bytes(b"A=1\n  USER\nUSER=\n#USER\nTZ\nLANG\nNONE\n\xff\n\n")
+    seen = []
+    guest.does = lambda path: seen.append(Path(path).read_bytes())
+    assert run("run --env-file a image") == 0
+    assert seen == [b"A=1\nUSER=me\nUSER=\n#USER\nTZ\nLANG\nNONE\n\xff\n\n"]
 
 
 @pytest.mark.parametrize("context", ["app", "-"])

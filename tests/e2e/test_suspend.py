@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -15,6 +14,7 @@ from functools import partial
 import off_clock
 import psutil
 import pytest
+from guest_clock import CLOSE, asking, most_off
 from machines import HOSTVM, eventually, flip_bit, folders_of, hostvm, kill_agent, running_machine, succeed
 
 from hostvm import process, process_id
@@ -28,8 +28,6 @@ pytestmark = [
     pytest.mark.skipif(os.name == "nt", reason="QEMU's states are not saved on Windows"),
 ]
 
-CLOSE = 0.1
-"""Seconds that a guest's clock may be off."""
 FOLLOWED_SECONDS = 10.0
 """Within which a step is followed for certain: five times what is wanted, a sixth of the time between two looks."""
 
@@ -87,35 +85,6 @@ def identity(machine) -> tuple[object, ...]:
 
 def status(machine) -> str:
     return str(json.loads(hostvm("status", machine.name, "--json").out)["status"])
-
-
-@contextlib.contextmanager
-def asking(machine):
-    """`ask()` is the guest's time of day, from a program that stays there: only the way there and back takes time."""
-    argv = [str(HOSTVM), "-m", machine.name, "shell", "--", "bash", "-c", "while read -r; do echo $EPOCHREALTIME; done"]
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
-
-        def ask() -> float:
-            program.stdin.write("\n")
-            program.stdin.flush()
-            return float(program.stdout.readline())
-
-        ask()  # it has begun
-        yield ask
-        program.stdin.close()
-
-
-def most_off(ask, ahead: float = 0.0) -> float:
-    """Seconds that the guest's clock is off at most: where in the way there and back it looked is not known.
-
-    :param ahead: added to this computer's clock before it is compared.
-    """
-    found = []
-    for _ in range(5):
-        before = time.time() + ahead
-        told = ask()
-        found.append(max(abs(told - before), abs(time.time() + ahead - told)))
-    return min(found)
 
 
 def clock_error(machine) -> float:

@@ -36,6 +36,11 @@ def test_shares_with_libvirt_as_an_ordinary_user(user, image):
 
 
 @pytest.mark.slow
+def test_snapshots_with_libvirt_as_an_ordinary_user(user, image):
+    run_as(user, image, "tests/vm/test_libvirt_snapshots.py", "-m", "slow")
+
+
+@pytest.mark.slow
 def test_kills_of_libvirts_daemon_as_an_ordinary_user(user, image):
     """What it tells of its rounds is shown by -rP."""
     sys.stdout.write(run_as(user, image, "tests/vm/test_libvirt_kills.py", "-m", "slow", "-rP"))

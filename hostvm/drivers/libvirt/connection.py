@@ -6,7 +6,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hostvm.errors import DriverError, DriverTimeout
+from hostvm.errors import DriverError, DriverGone, DriverTimeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -100,9 +100,9 @@ def translate(error: Exception, uri: str) -> DriverError:
     text = str(error)
     if any(words in text for words in _GONE):
         again = f"virsh -c {uri} list --all   # a new one takes over what runs; then do the same again"
-        return DriverError(f"libvirt at {uri} ended meanwhile", text, again)
+        return DriverGone(f"libvirt at {uri} ended meanwhile", text, again)
     if any(words in text for words in _NOT_THERE):
-        return DriverError(f"no connection to libvirt at {uri}", text, _resolution(uri))
+        return DriverGone(f"no connection to libvirt at {uri}", text, _resolution(uri))
     if "Cannot access storage file" in text or "Permission denied" in text:
         return DriverError(
             "libvirt cannot open a file of the machine",

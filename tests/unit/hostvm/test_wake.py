@@ -12,7 +12,7 @@ import pytest
 
 from hostvm import state
 from hostvm.drivers.base import DomainState
-from hostvm.errors import DriverError, DriverTimeout, MachineError, PortTaken
+from hostvm.errors import DriverError, DriverGone, DriverTimeout, MachineError, PortTaken
 from hostvm.machines import wake
 from hostvm.machines.saved import digest
 from hostvm.paths import MachinePaths
@@ -131,6 +131,10 @@ def test_of_a_hypervisor_that_is_silent_it_is_not_said_that_the_memory_is_to_be_
             wake._checked_domain(paths, None, driver, saved, NullProgress())
 
     with pytest.raises(DriverTimeout) as caught:
+        ask()
+    assert caught.value is error
+    error = DriverGone("libvirt at x ended meanwhile", "End of file", "the same again")
+    with pytest.raises(DriverGone) as caught:
         ask()
     assert caught.value is error
     error = DriverError("libvirt refuses", "why", "virsh")

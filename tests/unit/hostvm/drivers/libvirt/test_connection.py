@@ -7,7 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 from hostvm.drivers.libvirt import connection
-from hostvm.errors import DriverError
+from hostvm.errors import DriverError, DriverGone
+
+_NONE, _ENDED = "no connection to libvirt at qemu:///system", "libvirt at qemu:///system ended meanwhile"
 
 
 class LibvirtError(Exception):
@@ -44,18 +46,18 @@ def test_an_error_inside_is_told_in_our_shape_and_the_connection_closed(libvirt)
 
 
 @pytest.mark.parametrize(
-    ("text", "brief"),
+    ("text", "brief", "kind"),
     [
-        ("Failed to connect socket to '/run/libvirt/x': No such file", "no connection to libvirt at qemu:///system"),
-        ("Cannot recv data: Connection reset by peer", "libvirt at qemu:///system ended meanwhile"),
-        ("End of file while reading data: Input/output error", "libvirt at qemu:///system ended meanwhile"),
-        ("internal error: client socket is closed", "libvirt at qemu:///system ended meanwhile"),
-        ("Cannot access storage file '/h/d' (as uid:64055)", "libvirt cannot open a file of the machine"),
+        ("Failed to connect socket to '/run/libvirt/x': No such file", _NONE, DriverGone),
+        ("Cannot recv data: Connection reset by peer", _ENDED, DriverGone),
+        ("End of file while reading data: Input/output error", _ENDED, DriverGone),
+        ("internal error: client socket is closed", _ENDED, DriverGone),
+        ("Cannot access storage file '/h/d' (as uid:64055)", "libvirt cannot open a file of the machine", DriverError),
     ],
 )
-def test_known_words_get_a_better_title(text, brief):
+def test_known_words_get_a_better_title(text, brief, kind):
     error = connection.translate(LibvirtError(text), "qemu:///system")
-    assert (error.brief, error.details) == (brief, text)
+    assert (error.brief, error.details, type(error)) == (brief, text, kind)
     assert error.resolution
 
 
