@@ -200,6 +200,13 @@ class Tree:
                 finally:
                     os.chmod(name, mode)  # noqa: PTH101
 
+    def hold_file(self, path: str) -> int | None:
+        """A descriptor by which nothing can be done, of what is there: it is not freed until that is closed. Linux."""
+        if sys.platform != "linux":
+            return None
+        with self._root.place(path) as place:
+            return os.open(place.name, os.O_PATH | ALWAYS, dir_fd=place.folder)
+
     # ---- changing
 
     def mkdir(self, path: str, mode: int) -> None:

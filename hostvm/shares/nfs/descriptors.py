@@ -116,6 +116,12 @@ class Descriptors:
         self._close((number, False))
         self._faults.pop(number, None)
 
+    def take(self, number: int) -> list[int]:
+        """Descriptors of a file that is gone, which the caller closes."""
+        self._faults.pop(number, None)
+        found = (self._open.pop((number, write), None) for write in (True, False))
+        return [known.descriptor for known in found if known is not None]
+
     def trim(self) -> None:
         """Close what is beyond the number that may stay open; between calls."""
         while len(self._open) > _MOST:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from hostvm.shares.fields import encode
 from hostvm.shares.nfs import wire
 from hostvm.shares.nfs.descriptors import Descriptors
+from hostvm.shares.nfs.parting import Parting
 from hostvm.shares.nfs.places import GONE, Places, join, number_of
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Export:
         self.system = number_of(b"share " + self.token)
         self.places = Places(store, self.system, tree)
         self.files = Descriptors(tree, self.places)
+        self.parting = Parting()
         self.just_made: OrderedDict[int, bytes] = OrderedDict()
         """The word by which a call that is sent once more is known to have made a file itself (EXCLUSIVE), until the
         guest goes on with it: it has the same word for all that one of its threads makes within some milliseconds."""
@@ -56,6 +58,7 @@ class Export:
     def close(self) -> None:
         """Let go of files that are open. Idempotent."""
         self.files.close()
+        self.parting.settle()
 
     # ---- looking
 

@@ -49,6 +49,7 @@ class Folders:
         found, path = export.folder(folder)
         if not stat.S_ISDIR(found.st_mode):
             raise OSError(errno.ENOTDIR, "not a folder")
+        export.parting.settle()
         room = min(most, PIECE_MOST) - _BESIDE_NAMES
         parts: list[bytes] = []
         noted: list[tuple[int, str]] = []

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from hostvm.shares.nfs.exports import Export
     from hostvm.shares.nfs.rpc import Call
 
-_CHUNK = 1024 * 1024
+_CHUNK, _CHUNK_OF_MORE = 32 * 1024, 256 * 1024
+"""Bytes received at once, of what begins and of what goes on: to have room for more takes longer than to fill it."""
+
 # What must not be done again when its answer was lost with the connection.
 _ONCE = frozenset(
     (
@@ -110,7 +112,7 @@ class NfsServer:
             send(rpc.record(answer))
 
         try:
-            while data := stream.recv(_CHUNK):
+            while data := stream.recv(_CHUNK_OF_MORE if waiting else _CHUNK):
                 waiting += data
                 answers = bytearray()
                 for record in rpc.take_records(waiting):

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from hostvm.shares.nfs import wire
+from hostvm.shares.nfs.parting import is_light
 from hostvm.shares.nfs.places import join
 from hostvm.shares.nfs.refusals import OK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from hostvm.shares.nfs.exports import Export
     from hostvm.shares.nfs.handles import Handles
@@ -38,6 +41,7 @@ class Taking:
 
     def _rmdir(self, _: Call, reader: Reader) -> bytes:
         export, folder = self._handles.file(reader)
+        export.parting.settle()
         return self._take_away(export, folder, self._handles.name(reader), export.tree.rmdir)
 
     def _take_away(self, export: Export, folder: int, name: str, act: Callable[[str], None]) -> bytes:
@@ -51,7 +55,7 @@ class Taking:
         self._require(found, here)
         gone = _there(export, path)  # by this the folder is held, whatever has its name when the disk is done
         self._lasting.drain()
-        with export.tree.known.acting(here, removes=True):
+        with export.tree.known.acting(here, removes=True), _held(export, path, gone):
             act(path)
         self._let_go(export, gone, folder, name)
         return OK + export.changed(found, folder)
@@ -77,14 +81,15 @@ class Taking:
         moved, gone = _there(export, source), _there(export, target)  # as in `_take_away`
         self._lasting.drain()
         # By either name it is there after that: as a second one, which a rename leaves, or in other letters' case.
-        same = moved is not None and gone is not None and gone[0] == moved[0]
-        with known.acting(places[0], removes=not same), known.acting(places[1]):
+        same = moved is not None and gone is not None and gone.number == moved.number
+        held = _held(export, target, None if same else gone)
+        with known.acting(places[0], removes=not same), known.acting(places[1]), held:
             export.tree.rename(source, target)
         if moved is not None:
             if not same:
                 self._let_go(export, gone, target_folder, target_name)
-                export.places.forget(moved[0], folder, name)
-            export.places.note(target_folder, [(moved[0], target_name)])
+                export.places.forget(moved.number, folder, name)
+            export.places.note(target_folder, [(moved.number, target_name)])
         return OK + export.changed(found, folder) + export.changed(target_found, target_folder)
 
     def _require(self, found: os.stat_result | None, here: str) -> None:
@@ -94,19 +99,36 @@ class Taking:
         if found is None:
             raise OSError(errno.ESTALE, "its folder is gone")
 
-    def _let_go(self, export: Export, gone: tuple[int, bool] | None, folder: int, name: str) -> None:
+    def _let_go(self, export: Export, gone: _There | None, folder: int, name: str) -> None:
         """Of a name that is gone. Nobody in the guest has its file open: its kernel would have renamed it instead."""
-        if gone is not None:
-            export.places.forget(gone[0], folder, name)
-            if gone[1]:
-                export.files.drop(gone[0])
+        if gone is None:
+            return
+        export.places.forget(gone.number, folder, name)
+        if gone.light:
+            export.parting.close(export.files.take(gone.number))
+        elif gone.last:
+            export.files.drop(gone.number)
 
 
-def _there(export: Export, path: str) -> tuple[int, bool] | None:
-    """The number of what is there, and whether this is its last name."""
+class _There(NamedTuple):
+    """The number of what has a name, whether that is its last, and whether it may then be freed a moment later."""
+
+    number: int
+    last: bool
+    light: bool
+
+
+def _there(export: Export, path: str) -> _There | None:
     try:
         seen = export.tree.see(path)
     except OSError:
         return None
     last = seen.found.st_nlink <= 1 or stat.S_ISDIR(seen.found.st_mode)
-    return export.places.number(seen, path), last
+    return _There(export.places.number(seen, path), last, last and is_light(seen.found))
+
+
+def _held(export: Export, path: str, gone: _There | None) -> AbstractContextManager[None]:
+    """Inside the block what is removed there need not be freed; see `hostvm.shares.nfs.parting`."""
+    if gone is None or not gone.light or export.files.peek(gone.number) is not None:
+        return contextlib.nullcontext()
+    return export.parting.held(export.tree, path)

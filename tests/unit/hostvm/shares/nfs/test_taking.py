@@ -166,7 +166,7 @@ def test_folders_are_open_for_the_time_of_a_call_only(guest, folder):
     root = next(iter(guest.exports.values())).tree._root
     assert root._held == {}
     assert list((folder / way).iterdir()) == []
-    next(iter(guest.exports.values())).files.close()
+    next(iter(guest.exports.values())).close()
     if sys.platform == "linux":
         where = {os.path.realpath(one) for one in Path("/proc/self/fd").iterdir()}
         assert not [one for one in where if one.startswith(f"{folder}/0")]
