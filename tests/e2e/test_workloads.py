@@ -93,6 +93,7 @@ def test_fifty_containers_at_once_on_two_gigabytes(large):
 def test_an_image_of_three_gigabytes_by_stdin(large):
     """`docker load` of a stream that nobody keeps: its layer is made while it is sent. Removed, it takes no room."""
     size = 3 * GIB
+    large.shell("sync")  # the base images are made a moment ago, and not all on the disk yet
     before = taken(large)
     process = subprocess.Popen(
         [str(HOSTVM), "-m", large.name, "docker", "load"],
