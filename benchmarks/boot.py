@@ -15,7 +15,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import measure
 import ours
 import quicksand_peer
 import reference
@@ -33,7 +32,7 @@ def main() -> None:
     """Measure, write, print."""
     options = parse()
     qemu = find_qemu(guest_arch())
-    guest = reference.build(BUILD / "reference", qemu.arch)
+    guest = reference.build(reference.BUILD, qemu.arch)
     host = make_host(options, qemu, guest.kernel)
     facts: dict[str, Any] = {"machine": report.machine_facts(qemu.version_text, host.accel)}
     facts["guest"] = {"cpus": host.cpus, "memory_mib": options.memory, "rounds": options.rounds}
@@ -87,12 +86,7 @@ def run_reference(guest: reference.ReferenceGuest, host: reference.Host, rounds:
         disk = reference.fresh_disk(guest, scratch / "reference.qcow2")
         for times in (first, later):
             say(f"reference guest, round {number + 1} of {rounds}")
-            port = measure.free_port()
-            argv = reference.argv(guest, disk, port, scratch / "reference.console", host)
-            with measure.powered_on(argv, scratch / "reference.log") as started:
-                seen, connection = measure.measure(started, port, guest.keys)
-                measure.power_off(connection, ["systemctl", "poweroff"])
-            times.append(asdict(seen))
+            times.append(asdict(reference.boot(guest, disk, host, scratch)))
     return {"first": first, "later": later}
 
 

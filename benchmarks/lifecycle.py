@@ -1,11 +1,12 @@
 """A machine's life as a user types it: suspend, the docker command that resumes, stop, cold start, snapshots, clones.
 
-    .venv/bin/python benchmarks/lifecycle.py [--rounds 5] [--accel auto] [--cpus 2] [--memory 2048]
+    .venv/bin/python benchmarks/lifecycle.py [--rounds 5] [--skip-reference] [--accel auto] [--cpus 2] [--memory 2048]
 
 A container runs all the while and must be the same one after each resume. `hostvm docker ps` uses the client of the
 guest, then, where this computer has one, its own. The clock's error is read through ssh right after the resume. The
 machine that ephemeral ones begin from is made before it is measured. `hostvm ls` is run at least 20 times, with 19 more
-machines that were never started. The computer should have nothing else to do.
+machines that were never started. In each round the ordinary Debian guest of boot.py is booted beside it, under the same
+QEMU and of the same size, when the machine is stopped. The computer should have nothing else to do.
 """
 
 from __future__ import annotations
@@ -13,20 +14,22 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import tempfile
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import life
 import ours
+import reference
 import report
 
+from hostvm.guest_images import guest_arch
 from hostvm.paths import MachinePaths
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    import reference
 
 NAME = "bench"
 OBEDIENT = "trap exit TERM; while :; do sleep 1 & wait; done"
@@ -47,6 +50,7 @@ ROWS = {
     "resume-here": "... by this computer's client",
     "stop": "`hostvm stop`",
     "start": "`hostvm start` of a stopped machine",
+    "reference": "cold start of the ordinary Debian guest to the engine's answer, a later boot",
     "snapshot": "`hostvm snapshot create` of a running machine",
     "restore": "`hostvm snapshot restore` of one, the container included",
     "clone": "`hostvm clone` of a stopped machine",
@@ -59,12 +63,42 @@ def main() -> None:
     """Measure, write, print."""
     parser = life.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--skip-reference", action="store_true", help="no ordinary guest; it takes a minute a round")
     options = parser.parse_args()
-    life.benchmark("lifecycle", options, {"rounds": options.rounds}, lambda host: run(host, options.rounds), render)
+    guest = None if options.skip_reference else reference.build(reference.BUILD, guest_arch())
+    rounds = options.rounds
+
+    def run_all(host: reference.Host) -> dict[str, list[float]]:
+        with ordinary(guest, host) as boot:
+            return run(host, rounds, boot)
+
+    life.benchmark("lifecycle", options, {"rounds": rounds}, run_all, render)
 
 
-def run(host: reference.Host, rounds: int) -> dict[str, list[float]]:
-    """All rounds on one machine; seconds, but for `state` (bytes)."""
+@contextmanager
+def ordinary(guest: reference.ReferenceGuest | None, host: reference.Host) -> Iterator[Callable[[], list[float]]]:
+    """What boots the reference guest once more, and gives the seconds from power-on to the engine's answer.
+
+    Its first boot, in which cloud-init does all its work, is not among them, as none of hostvm's first starts is.
+
+    :param guest: None gives no figures.
+    """
+    with tempfile.TemporaryDirectory(prefix="hvb-reference-") as scratch:
+        folder = Path(scratch)
+        if guest is None:
+            yield list
+            return
+        disk = reference.fresh_disk(guest, folder / "reference.qcow2")
+        print("reference guest, first boot", file=sys.stderr, flush=True)
+        reference.boot(guest, disk, host, folder)
+        yield lambda: [reference.boot(guest, disk, host, folder).engine]
+
+
+def run(host: reference.Host, rounds: int, boot: Callable[[], list[float]]) -> dict[str, list[float]]:
+    """All rounds on one machine; seconds, but for `state` (bytes).
+
+    :param boot: by `ordinary`.
+    """
     found: dict[str, list[float]] = {key: [] for key in (*ROWS, "state", "clock")}
     size = ("--cpus", str(host.cpus), "--memory", f"{host.memory // 2**20}MiB")
     ephemeral = ("--rm-machine", *size, "--accel", host.accel)
@@ -98,6 +132,7 @@ def run(host: reference.Host, rounds: int) -> dict[str, list[float]]:
             if number == 0:
                 ours.hostvm("run", *ephemeral, "--", "true")
             found["ephemeral"].append(seconds("run", *ephemeral, "--", "true"))
+            found["reference"] += boot()
         found["ls"] = with_many(lambda: [seconds("ls") for _ in range(max(rounds, 20))])
     finally:
         ours.hostvm("rm", "--force", NAME)

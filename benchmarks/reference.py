@@ -14,6 +14,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from measure import BootTimes, free_port, measure, power_off, powered_on
+from report import ROOT
+
 from hostvm.drivers.qemu import hardware
 from hostvm.qemu_binary import find_qemu_img
 from hostvm.ssh.keys import Keys, make_keys
@@ -42,6 +45,9 @@ truncate -s 8G {out}/root.img
 mke2fs -q -F -t ext4 -L root -d {work}/tree {out}/root.img
 rm -rf {work}/tree
 """
+
+BUILD = ROOT / "build" / "bench" / "reference"
+"""Where the benchmarks have it built."""
 
 CMDLINE = "root=LABEL=root rw console={console} panic=-1"
 
@@ -119,6 +125,20 @@ def argv(guest: ReferenceGuest, disk: Path, port: int, console: Path, host: Host
         "-device", "virtio-rng-pci",
     ]
     # fmt: on
+
+
+def boot(guest: ReferenceGuest, disk: Path, host: Host, scratch: Path) -> BootTimes:
+    """From power-on to the engine's answer, then powered off in order.
+
+    :param disk: by `fresh_disk`; its first boot is a first boot.
+    :param scratch: where QEMU's and the console's words go.
+    """
+    port = free_port()
+    words = argv(guest, disk, port, scratch / "reference.console", host)
+    with powered_on(words, scratch / "reference.log") as started:
+        times, connection = measure(started, port, guest.keys)
+        power_off(connection, ["systemctl", "poweroff"])
+    return times
 
 
 @dataclass(frozen=True, slots=True)

@@ -205,7 +205,7 @@ def _shape(
     with plan.progress.step("root tree"):
         tree = package_tree(unpacked)
         modules = ModuleSet.of(tree, result.with_name("modules"), donor.plain if donor else None)
-        write_kernel(tree.file(f"boot/vmlinuz-{modules.release}"), result / KERNEL)
+        write_kernel(modules.vmlinuz(), result / KERNEL)
         entries = initramfs_entries(tree, modules, recipe.initramfs_modules, FILES / recipe.initramfs)
         (result / INITRAMFS).write_bytes(write_cpio(entries))
         modules.keep_only(modules.closure(modules.matching(recipe.keep_modules)))

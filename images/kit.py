@@ -112,7 +112,7 @@ def _make_kit(tools: Sequence[Unpacked], kernel: Sequence[Unpacked], kit: Path) 
     tree = package_tree(kernel)
     modules = ModuleSet.of(tree)
     kit.mkdir()
-    write_kernel(tree.file(f"boot/vmlinuz-{modules.release}"), kit / KERNEL)
+    write_kernel(modules.vmlinuz(), kit / KERNEL)
     initramfs = builder_initramfs(package_tree(tools), modules)
     (kit / INITRAMFS).write_bytes(initramfs)
     sums = {KERNEL: sha256_file(kit / KERNEL), INITRAMFS: hashlib.sha256(initramfs).hexdigest()}

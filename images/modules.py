@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from images.tree import Tree
+    from images.tree import Node, Tree
 
 SIGNATURE_MAGIC = b"~Module signature appended~\n"
 SIGNATURE_FACTS = 12
@@ -105,6 +105,14 @@ class ModuleSet:
             store,
             dict(plain or {}),
         )
+
+    def vmlinuz(self) -> Node:
+        """The kernel itself: in Debian from forky on beside its modules, before that in /boot.
+
+        :raises ImageError: it is in neither place.
+        """
+        beside = f"usr/lib/modules/{self.release}/vmlinuz"
+        return self.tree.file(beside if beside in self.tree.nodes else f"boot/vmlinuz-{self.release}")
 
     def read(self, name: str) -> bytes:
         """A module, decompressed and unsigned.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import lzma
 import os
 import stat
 import tarfile
@@ -266,6 +267,25 @@ def test_another_recipe_or_package_gives_another_image(build, cache, shop, make)
     assert len({first.digest, second.digest, third.digest}) == 3
     digests = {recipe_digest(load_recipe(text, "x")) for text in (RECIPE, RECIPE.replace("01777", "0755"))}
     assert len(digests) == 2
+
+
+def test_a_kernel_beside_its_modules(build, cache, shop, make):
+    """As Debian ships it from forky on, in a package of its own; the builder guest of `finish` has it too."""
+    folder = "usr/lib/modules/7.2-amd64"
+    modules = [
+        make.entry(f"{folder}/kernel/{name}.ko.xz", lzma.compress(make.module("depends=")))
+        for name in ("erofs", "overlay", "virtio_pci", "virtio_blk", "binfmt_misc")
+    ]
+    shop.add("linux-image-amd64", "2.0", Depends="linux-image-7.2-amd64")
+    shop.add("linux-image-7.2-amd64", Depends="linux-binary-7.2-amd64, linux-modules-7.2-amd64")
+    shop.add("linux-binary-7.2-amd64", files=[make.entry(f"{folder}/vmlinuz", b"NEWER KERNEL")])
+    shop.add("linux-modules-7.2-amd64", files=modules)
+    shop.publish(until=None)
+    image = build(FinishingBuilder(), FINISH)
+    assert image.manifest["kernel_release"] == "7.2-amd64"
+    assert image.kernel.read_bytes() == b"NEWER KERNEL"
+    (kit,) = (path for path in (cache / "builder").iterdir() if path.is_dir())
+    assert (kit / "vmlinuz").read_bytes() == b"NEWER KERNEL"
 
 
 def test_a_package_of_another_suite(build, shop, make, fetcher, cache):
