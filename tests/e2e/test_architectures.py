@@ -120,17 +120,64 @@ def busybox_of(debian_arch: str, folder: Path) -> bytes:
     return out.getvalue()
 
 
+NAMED = {"arm": ("linux/arm/v7", "armhf", "armv7l"), "riscv64": ("linux/riscv64", "riscv64", "riscv64")}
+"""Architectures of `emulate:` -> the platform of their images, Debian's name, and what a kernel would call them."""
+
+
+@pytest.fixture(scope="module")
+def named_images(own, tmp_path_factory):
+    """`bb:arm` and the like, each with one program that says which kernel's it is."""
+    for name, (platform, debian_arch, _) in NAMED.items():
+        tree = busybox_of(debian_arch, tmp_path_factory.mktemp(name))
+        own.docker("import", "--platform", platform, "-", f"bb:{name}", stdin=tree)
+
+
+def runs(own, name: str) -> bool:
+    """By another client than hostvm's own, which brings an emulator when it is asked for one."""
+    platform, _, kernel = NAMED[name]
+    made = own.sdk.containers.run(f"bb:{name}", ["/bin/uname", "-m"], remove=True, platform=platform)
+    return bool(made.decode().strip() == kernel)
+
+
 @pytest.mark.slow
-def test_those_that_are_named_come_with_the_start(own, tmp_path):
-    own.hostvm("set", "--restart", own.name, f"emulate={OTHER},arm,riscv64")
-    for platform, debian_arch, kernel in (("linux/arm/v7", "armhf", "armv7l"), ("linux/riscv64", "riscv64", "riscv64")):
-        own.docker(
-            "import", "--platform", platform, "-", f"bb:{kernel}", stdin=busybox_of(debian_arch, tmp_path / kernel)
-        )
-        # By another client than hostvm's own, which brings an emulator when it is asked for one.
-        made = own.sdk.containers.run(f"bb:{kernel}", ["/bin/uname", "-m"], remove=True, platform=platform)
-        assert made.decode().strip() == kernel
+@pytest.mark.usefixtures("named_images")
+def test_those_that_are_named_come_with_the_start(own):
+    own.hostvm("set", "--restart", own.name, f"emulate={OTHER},{','.join(NAMED)}")
+    assert all(runs(own, name) for name in NAMED)
     assert own.docker("run", "--rm", "--platform", f"linux/{OTHER}", "bb:other", "uname", "-m") == KERNEL
+
+
+def registered(own) -> set[str]:
+    """The architectures that the guest's kernel has an emulator for."""
+    formats = own.shell("ls", "/proc/sys/fs/binfmt_misc").split()
+    return {name.removeprefix("qemu-") for name in formats} - {"register", "status"}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("named_images")
+def test_those_that_are_named_stay_and_no_other_is_registered(own):
+    """Not though its emulator lies on the machine's disk, and somebody wants it."""
+    own.docker("run", "--rm", "--platform", f"linux/{OTHER}", "bb:other", "true")
+    try:
+        own.hostvm("set", "--restart", own.name, f"emulate={','.join(NAMED)}")
+        assert registered(own) == set(NAMED)
+        refused = own.try_docker("run", "--rm", "--platform", f"linux/{OTHER}", "bb:other", "true")
+        assert (refused.status, "`emulate` in its machine.yaml means: arm, riscv64" in refused.err) == (125, True)
+        with pytest.raises(docker.errors.ContainerError, match="exec format error"):
+            own.sdk.containers.run("bb:other", ["uname", "-m"], remove=True, platform=f"linux/{OTHER}")
+        own.hostvm("restart", own.name)
+        assert registered(own) == set(NAMED)
+        assert all(runs(own, name) for name in NAMED)
+
+        own.shell("sh", "-c", "kill -9 $(pidof dockerd); sleep 1")
+        eventually(lambda: own.try_docker("ps", "-q").status == 0, "the engine answers again", 60)
+        assert registered(own) == set(NAMED)
+        assert all(runs(own, name) for name in NAMED)
+
+        own.hostvm("set", "--restart", own.name, "emulate=[]")
+        assert registered(own) == set()
+    finally:
+        own.hostvm("set", "--restart", own.name, "emulate=auto")
 
 
 @pytest.mark.slow
