@@ -15,6 +15,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from engine_rig import KINDS as ENGINES
 from engine_rig import Rig, running_rig  # helpers beside this file
 from machines import (
     HOSTVM,
@@ -166,10 +167,7 @@ def exposed(spare):
 
 @pytest.fixture(
     scope="session",
-    params=[
-        "podman",
-        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("containerd", "docker-rootless", "podman-rootless")),
-    ],
+    params=[pytest.param(kind, marks=[] if kind == "podman" else pytest.mark.slow) for kind in ENGINES],
 )
 def rig(request, names_port):
     """A machine for one kind of engine after the other; the tests of a kind come together, of both modules."""

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -61,6 +62,12 @@ def run(*words: str, stdin: str | bytes | None = None, env: dict[str, str] | Non
         words, capture_output=True, check=False, timeout=limit, env={**os.environ, **(env or {})}, **source
     )
     return Done(words, done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+
+
+def may_have_networks_of_its_own() -> bool:
+    """Whether a command can be given a namespace of networks: on Linux, by root."""
+    programs = sys.platform == "linux" and shutil.which("unshare") and shutil.which("ip")
+    return bool(programs) and run("unshare", "--net", "true").status == 0
 
 
 def unused_port() -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
+import subprocess
 import sys
 import tarfile
 from pathlib import Path
@@ -13,7 +15,18 @@ import docker
 import pytest
 import requests
 from backports import zstd
-from machines import eventually, folders_of, hostvm, last_lines, run, small_machine, succeed, unused_port
+from machines import (
+    HOSTVM,
+    eventually,
+    folders_of,
+    hostvm,
+    last_lines,
+    may_have_networks_of_its_own,
+    run,
+    small_machine,
+    succeed,
+    unused_port,
+)
 
 from hostvm.accel import host_arch
 from hostvm.agent.client import agent_is_ready, request
@@ -27,6 +40,9 @@ OTHER, KERNEL = {"amd64": ("arm64", "aarch64"), "arm64": ("amd64", "x86_64")}[NA
 INDEX = "application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.oci.image.index.v1+json"
 # No proxy answers there: who needs the network fails at once.
 NO_NETWORK = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+
+# No hostvm of a checkout, and no other wheels than those that are named.
+OWN_PYTHON = {"PYTHONPATH": "", "PIP_FIND_LINKS": "", "PIP_CONFIG_FILE": os.devnull}
 
 
 @pytest.fixture(scope="module")
@@ -120,17 +136,64 @@ def busybox_of(debian_arch: str, folder: Path) -> bytes:
     return out.getvalue()
 
 
+NAMED = {"arm": ("linux/arm/v7", "armhf", "armv7l"), "riscv64": ("linux/riscv64", "riscv64", "riscv64")}
+"""Architectures of `emulate:` -> the platform of their images, Debian's name, and what a kernel would call them."""
+
+
+@pytest.fixture(scope="module")
+def named_images(own, tmp_path_factory):
+    """`bb:arm` and the like, each with one program that says which kernel's it is."""
+    for name, (platform, debian_arch, _) in NAMED.items():
+        tree = busybox_of(debian_arch, tmp_path_factory.mktemp(name))
+        own.docker("import", "--platform", platform, "-", f"bb:{name}", stdin=tree)
+
+
+def runs(own, name: str) -> bool:
+    """By another client than hostvm's own, which brings an emulator when it is asked for one."""
+    platform, _, kernel = NAMED[name]
+    made = own.sdk.containers.run(f"bb:{name}", ["/bin/uname", "-m"], remove=True, platform=platform)
+    return bool(made.decode().strip() == kernel)
+
+
 @pytest.mark.slow
-def test_those_that_are_named_come_with_the_start(own, tmp_path):
-    own.hostvm("set", "--restart", own.name, f"emulate={OTHER},arm,riscv64")
-    for platform, debian_arch, kernel in (("linux/arm/v7", "armhf", "armv7l"), ("linux/riscv64", "riscv64", "riscv64")):
-        own.docker(
-            "import", "--platform", platform, "-", f"bb:{kernel}", stdin=busybox_of(debian_arch, tmp_path / kernel)
-        )
-        # By another client than hostvm's own, which brings an emulator when it is asked for one.
-        made = own.sdk.containers.run(f"bb:{kernel}", ["/bin/uname", "-m"], remove=True, platform=platform)
-        assert made.decode().strip() == kernel
+@pytest.mark.usefixtures("named_images")
+def test_those_that_are_named_come_with_the_start(own):
+    own.hostvm("set", "--restart", own.name, f"emulate={OTHER},{','.join(NAMED)}")
+    assert all(runs(own, name) for name in NAMED)
     assert own.docker("run", "--rm", "--platform", f"linux/{OTHER}", "bb:other", "uname", "-m") == KERNEL
+
+
+def registered(own) -> set[str]:
+    """The architectures that the guest's kernel has an emulator for."""
+    formats = own.shell("ls", "/proc/sys/fs/binfmt_misc").split()
+    return {name.removeprefix("qemu-") for name in formats} - {"register", "status"}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("named_images")
+def test_those_that_are_named_stay_and_no_other_is_registered(own):
+    """Not though its emulator lies on the machine's disk, and somebody wants it."""
+    own.docker("run", "--rm", "--platform", f"linux/{OTHER}", "bb:other", "true")
+    try:
+        own.hostvm("set", "--restart", own.name, f"emulate={','.join(NAMED)}")
+        assert registered(own) == set(NAMED)
+        refused = own.try_docker("run", "--rm", "--platform", f"linux/{OTHER}", "bb:other", "true")
+        assert (refused.status, "`emulate` in its machine.yaml means: arm, riscv64" in refused.err) == (125, True)
+        with pytest.raises(docker.errors.ContainerError, match="exec format error"):
+            own.sdk.containers.run("bb:other", ["uname", "-m"], remove=True, platform=f"linux/{OTHER}")
+        own.hostvm("restart", own.name)
+        assert registered(own) == set(NAMED)
+        assert all(runs(own, name) for name in NAMED)
+
+        own.shell("sh", "-c", "kill -9 $(pidof dockerd); sleep 1")
+        eventually(lambda: own.try_docker("ps", "-q").status == 0, "the engine answers again", 60)
+        assert registered(own) == set(NAMED)
+        assert all(runs(own, name) for name in NAMED)
+
+        own.hostvm("set", "--restart", own.name, "emulate=[]")
+        assert registered(own) == set()
+    finally:
+        own.hostvm("set", "--restart", own.name, "emulate=auto")
 
 
 @pytest.mark.slow
@@ -159,15 +222,81 @@ def test_a_machine_from_a_bundle_where_no_network_is(own, tmp_path, names_port):
     succeed(removed)
 
 
-@pytest.mark.slow
-def test_hostvm_itself_installs_from_a_bundle(own, tmp_path):
-    """By tools that a site has before it has hostvm: zstd's format, tar, python and pip, no index."""
-    file, there = tmp_path / "site.hostvm", tmp_path / "there"
-    own.hostvm("bundle", "create", "-o", str(file))
+def install(file: Path, there: Path, *front: str) -> Path:
+    """What a site has before it has hostvm: zstd's format, tar, python and pip, no index; the folder of its programs.
+
+    :param front: words before each command.
+    """
     with zstd.open(file) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
         tar.extractall(there, (one for one in tar if one.name.startswith("wheels/")), filter="data")
-    succeed(run(sys.executable, "-m", "venv", str(there / "venv")))
+    succeed(run(*front, sys.executable, "-m", "venv", str(there / "venv")))
     programs = there / "venv" / ("Scripts" if os.name == "nt" else "bin")
     pip = (str(programs / "python"), "-m", "pip", "install", "--no-index", "--find-links", str(there / "wheels"))
-    succeed(run(*pip, "hostvm", env=NO_NETWORK))
-    assert "hostvm" in succeed(run(str(programs / "hostvm"), "--version"))
+    succeed(run(*front, *pip, "hostvm", env={**NO_NETWORK, **OWN_PYTHON}))
+    return programs
+
+
+@pytest.mark.slow
+def test_hostvm_itself_installs_from_a_bundle(own, tmp_path):
+    file = tmp_path / "site.hostvm"
+    own.hostvm("bundle", "create", "-o", str(file))
+    programs = install(file, tmp_path / "there")
+    assert "hostvm" in succeed(run(str(programs / "hostvm"), "--version", env=OWN_PYTHON))
+
+
+@pytest.fixture
+def nowhere():
+    """Words before a command that has no network but a loopback of its own, nor any way out of it."""
+    words = ("unshare", "--net", "sh", "-ec", "ip link set lo up; echo up; exec cat")
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline() == b"up\n"
+        yield ("nsenter", f"--net=/proc/{holder.pid}/ns/net")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not may_have_networks_of_its_own(), reason="commands get a network of their own: needs Linux, root")
+def test_a_site_without_any_network_has_all_it_needs_in_one_file(tmp_path, nowhere):
+    """By the hostvm that came in it, with nothing that this computer's has made or looked at before."""
+    name, file = f"site-{os.getpid()}", tmp_path / "site.hostvm"
+    public = succeed(hostvm("image", "key", "new", name)).split()[-1]
+    try:
+        # Making one asks no network either, once its parts are there; the wheels alone are pip's to fetch.
+        succeed(hostvm("bundle", "create", "-o", str(file), "--base", "busybox", "--sign", name))
+        parts = ("bundle", "create", "-o", str(tmp_path / "parts"), "--base", "busybox", "--no-wheels")
+        succeed(run(*nowhere, str(HOSTVM), *parts))
+    finally:
+        succeed(hostvm("image", "key", "rm", name))
+    assert succeed(run(*nowhere, "ip", "route")) == "", "it has no way to anywhere"
+    programs = install(file, tmp_path / "there", *nowhere)
+    run_dir = Path(f"{os.environ['HOSTVM_RUN']}-site")  # sockets' paths are short
+    env = {
+        **OWN_PYTHON,
+        "HOSTVM_CLIENT": "guest",
+        "HOSTVM_HOME": str(tmp_path / "home"),
+        "HOSTVM_CACHE": str(tmp_path / "cache"),
+        "HOSTVM_RUN": str(run_dir),
+    }
+
+    def there(*words: str):
+        return run(*nowhere, str(programs / "hostvm"), *words, env=env)
+
+    refused = there("bundle", "load", str(file))
+    assert refused.status != 0, str(refused)
+    succeed(there("image", "key", "trust", public))
+    succeed(there("bundle", "load", str(file)))
+    try:
+        succeed(there("start", name, "--cpus", "1", "--memory", "1GiB", "--mount", "none"))
+        succeed(there("-m", name, "image", "base", "busybox"))
+        assert succeed(there("-m", name, "docker", "run", "--rm", "busybox", "echo", "runs")) == "runs"
+        (tmp_path / "built").mkdir()
+        (tmp_path / "built" / "Dockerfile").write_text("FROM busybox\nRUN echo built > /word\n")
+        succeed(there("-m", name, "docker", "build", "-q", "-t", "own", str(tmp_path / "built")))
+        assert succeed(there("-m", name, "docker", "run", "--rm", "own", "cat", "/word")) == "built"
+    except BaseException as error:
+        for log in ("console.log", "agent.log"):
+            error.add_note(last_lines(tmp_path / "home" / "machines" / name / log))
+        raise
+    finally:
+        removed = there("rm", "--force", name)
+        shutil.rmtree(run_dir, ignore_errors=True)
+    succeed(removed)

@@ -1,4 +1,4 @@
-"""Registries and logins of every engine but docker's, in the machines of test_engines.py.
+"""Registries and logins of every engine, in the machines of test_engines.py.
 
 They leave images behind: by the name of this file they come after the tests there, which look at what a machine holds.
 """
@@ -17,8 +17,8 @@ from servers import HOST, OneImage, image_parts, make_authority, serve
 
 @pytest.mark.slow
 def test_a_login_outlives_a_restart(rig, free_port):
-    if rig.engine != "podman":
-        pytest.skip("docker's are in test_registry_command.py, and ctr has none")
+    if rig.engine == "containerd" or TABLE["registry of its own, `hostvm registry`"][rig.kind].startswith("no"):
+        pytest.skip("ctr has none; docker without root's rights does not reach the registry that this one logs in to")
     image, password = f"localhost:{free_port}/own:1", "correct horse"
     words = ("registry", "start", rig.name, "--port", str(free_port), "--auth", "alice", "--password-stdin")
     try:
@@ -29,16 +29,20 @@ def test_a_login_outlives_a_restart(rig, free_port):
         rig.ok("docker", "rmi", image)
         rig.ok("restart")
         rig.ok("docker", "pull", image)
-        rig.ok("podman", "rmi", image)
+        rig.ok(rig.engine, "rmi", image)
         client = docker.DockerClient(base_url=rig.facts()["docker_host"], timeout=60)
-        if not rig.rootless:  # its service is another user, and is told the login with each pull
+        if rig.kind == "podman":  # without root's rights its service is another user; as docker's, told with each pull
             client.images.pull(f"localhost:{free_port}/own", "1")
             rig.ok("docker", "rmi", image)
         client.close()
-        kept = ("shell", "--", "stat", "-c", "%a %u", "/var/lib/hostvm/logins", "/var/lib/hostvm/logins/auth.json")
+        folder, file = {
+            "docker": ("/var/lib/hostvm/root/.docker", "config.json"),
+            "podman": ("/var/lib/hostvm/logins", "auth.json"),
+        }[rig.engine]
+        kept = ("shell", "--", "stat", "-c", "%a %u", folder, f"{folder}/{file}")
         assert rig.ok(*kept).splitlines() == ["700 0", "600 0"]
-        rig.ok("podman", "logout", f"localhost:{free_port}")
-        refused = rig.words("podman", "pull", image)
+        rig.ok(rig.engine, "logout", f"localhost:{free_port}")
+        refused = rig.words(rig.engine, "pull", image)
         assert refused.status != 0, str(refused)
     finally:
         hostvm("registry", "rm", rig.name, "--force")

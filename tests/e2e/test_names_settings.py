@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
-from machines import HOSTVM, eventually, folders_of, hostvm, run, running_machine, succeed
+from machines import (
+    HOSTVM,
+    eventually,
+    folders_of,
+    hostvm,
+    may_have_networks_of_its_own,
+    run,
+    running_machine,
+    succeed,
+)
 from servers import HOST, make_authority, serve
 
 from hostvm.net.certificates import host_store, to_pem
@@ -167,11 +175,6 @@ ip route add 172.18.0.0/16 dev lo
 exec "$@"
 """
 """Networks of a start's own: an interface's, a VPN's that is a route alone, and one that dockerd would take."""
-
-
-def may_have_networks_of_its_own() -> bool:
-    programs = sys.platform == "linux" and shutil.which("unshare") and shutil.which("ip")
-    return bool(programs) and run("unshare", "--net", "true").status == 0
 
 
 @pytest.mark.slow

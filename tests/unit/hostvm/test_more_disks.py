@@ -97,6 +97,6 @@ def test_a_start_looks_at_the_places(tmp_path, monkeypatch):
     with pytest.raises(SpecError, match="could not be seen"):
         boot._prepare_disks(paths, spec, SimpleNamespace(disks=[]))
     assert not list(tmp_path.iterdir())
-    monkeypatch.setattr(boot, "plan_network", lambda *_: None)
+    monkeypatch.setattr("hostvm.net.plan.plan_network", lambda *_: None)
     with pytest.raises(SpecError, match="could not be seen"):
         boot.check_startable(paths, spec, engine)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 import plistlib
 import sys
 from xml.etree import ElementTree as ET
@@ -78,8 +79,14 @@ class TestSystemdFolders:
     def _home(self, monkeypatch, tmp_path):
         monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
         monkeypatch.setattr(login, "_BOOTED", tmp_path)
-        self.told = []
-        monkeypatch.setattr(login.process, "run", lambda argv, **_: self.told.append(argv))
+        self.told, self.active = [], False
+
+        def run(argv, **_):
+            if "is-active" in argv:
+                return SimpleNamespace(status=0 if self.active else 3)
+            return self.told.append(argv)
+
+        monkeypatch.setattr(login.process, "run", run)
         self.units = tmp_path / "systemd" / "user"
 
     def test_it_is_installed_once_and_removed_whole(self):
@@ -91,6 +98,16 @@ class TestSystemdFolders:
         assert "autostart" in link.read_text()
         assert self.told == [["systemctl", "--user", "daemon-reload"]] * 2
         assert login.remove("ci")
+        assert not login.remove("ci")
+        assert [path for path in self.units.rglob("*") if not path.is_dir()] == []
+
+    def test_of_one_that_runs_systemd_keeps_the_file_by_which_to_stop_it(self):
+        login.install(login.login_of("ci"))
+        self.active = True
+        assert login.remove("ci")
+        assert not login.is_installed("ci")
+        assert (self.units / "hostvm-ci.service").exists()
+        self.active = False
         assert not login.remove("ci")
         assert [path for path in self.units.rglob("*") if not path.is_dir()] == []
 
