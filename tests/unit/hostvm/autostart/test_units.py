@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from types import SimpleNamespace
 import plistlib
 import sys
+from types import SimpleNamespace
 from xml.etree import ElementTree as ET
 
 import pytest
