@@ -47,6 +47,7 @@ echo written | dd of=/dev/vdb conv=fsync 2>/dev/null
 echo "fact: cpus=$(grep -c ^processor /proc/cpuinfo)"
 echo "fact: kib=$(grep ^MemTotal /proc/meminfo | tr -dc 0-9)"
 echo "fact: cx16=$(grep -o -m 1 cx16 /proc/cpuinfo | head -n 1)"
+echo "fact: erms=$(grep -o -m 1 -w erms /proc/cpuinfo | head -n 1)"
 echo "fact: mac=$(cat /sys/class/net/eth0/address)"
 for device in /sys/bus/virtio/devices/*; do echo "fact: virtio=$(( $(cat $device/device) ))"; done
 echo "fact: cmdline=$(cat /proc/cmdline)"

@@ -55,6 +55,7 @@ def test_a_whole_life(tiny, driver):
     if tiny.domain.accel == "tcg":
         hidden = tiny.domain.arch == "amd64" and find_qemu(tiny.domain.arch).version < (10, 0, 0)
         assert ("clearcpuid=cx16" in facts["cmdline"][0]) is hidden
+        assert facts["erms"] == [""], "copies by a slow instruction"
     assert tiny.banner() == b"hello from the guest\n"
     tiny.check_forwards(driver)
     assert driver.hardware() == Hardware(2, tiny.domain.memory, 64 * MIB)

@@ -78,7 +78,9 @@ def _cpu(root: ET.Element, domain: DomainSpec) -> None:
         ET.SubElement(features, "gic", version="host" if domain.accel == "kvm" else "3")
     if domain.accel == "tcg":
         _text(ET.SubElement(features, "tcg"), "tb-cache", str(_TB_CACHE_MIB), unit="MiB")
-    ET.SubElement(root, "cpu", mode="maximum" if domain.accel == "tcg" else "host-passthrough")
+    cpu = ET.SubElement(root, "cpu", mode="maximum" if domain.accel == "tcg" else "host-passthrough")
+    if domain.accel == "tcg" and domain.arch == "amd64":
+        ET.SubElement(cpu, "feature", policy="disable", name=hardware.SLOW_COPIES)
 
 
 def _devices(devices: ET.Element, domain: DomainSpec) -> None:

@@ -33,7 +33,7 @@ def test_whole_domain_with_a_generation(golden, make_domain):
 def test_what_people_write_is_escaped(make_domain, tmp_path):
     odd = tmp_path / "a <b> & \"c\" 'd', é"
     root = ET.fromstring(build_domain(make_domain(data_disk=odd, cmdline="a=<1>&2")))
-    assert root.findtext("os/cmdline") == "a=<1>&2 clearcpuid=cx16 cpuidle.off=1"
+    assert root.findtext("os/cmdline") == "a=<1>&2 clearcpuid=cx16,erms,fsrm cpuidle.off=1"
     assert root.find("devices/disk[2]/source").get("file") == str(odd)
 
 
