@@ -13,6 +13,8 @@ import pytest
 from machines import HOSTVM, eventually, folders_of, hostvm, processes_of, run, running_machine, succeed
 from servers import make_authority
 
+from images.origins import ORIGINS
+
 pytestmark = pytest.mark.vm
 
 AWKWARD = [
@@ -247,7 +249,8 @@ def test_images_are_listed_told_and_kept_while_a_machine_needs_them(machine):
 
 
 def parts(folder: Path) -> list[Path]:
-    return [file for file in folder.iterdir() if file.name != "manifest.json"]
+    """Of an image, without the notes that a build leaves beside it."""
+    return [file for file in folder.iterdir() if file.name not in ("manifest.json", ORIGINS)]
 
 
 def test_the_doctor_finds_a_running_machine_well_and_tells_it_whole(machine, tmp_path):
